@@ -1,0 +1,181 @@
+"""Flax networks: a body that reads observations, and heads that read the body.
+
+Every network is written for any number of leading axes. `Gru` alone has a memory, and an axis of time.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from vfcompare.types import Array, Carry
+
+Activation = Callable[[Array], Array]
+
+
+def dense(features: int, scale: float) -> nn.Dense:
+    """A linear layer with orthogonal weights of gain `scale` and no bias at first.
+
+    `orthogonal` decomposes a matrix: never map it over seeds, batched QR can starve a small thread pool.
+    """
+    return nn.Dense(features, kernel_init=nn.initializers.orthogonal(scale))
+
+
+def activation(name: str) -> Activation:
+    """An activation by its name in `flax.linen`."""
+    return getattr(nn, name)
+
+
+class Mlp(nn.Module):
+    """`[..., *obs] -> [..., hidden[-1]]`; an observation of several axes is flattened.
+
+    Attributes:
+      obs_ndim: number of axes of one observation.
+      hidden: widths.
+      activation: name of a function of `flax.linen`.
+      gain: of the orthogonal initialisation.
+    """
+
+    obs_ndim: int
+    hidden: Sequence[int]
+    activation: str = "tanh"
+    gain: float = 2.0**0.5
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Features of observations."""
+        x = x.reshape(*x.shape[: x.ndim - self.obs_ndim], -1)
+        for width in self.hidden:
+            x = activation(self.activation)(dense(width, self.gain)(x))
+        return x
+
+
+class Cnn(nn.Module):
+    """`[..., height, width, planes] -> [..., hidden]`: small convolutions for grids.
+
+    Attributes:
+      obs_ndim: number of axes of one observation, which must be three.
+      channels: of each 3x3 convolution.
+      hidden: width of the last layer.
+      activation: name of a function of `flax.linen`.
+      gain: of the orthogonal initialisation of the last layer.
+    """
+
+    obs_ndim: int
+    channels: Sequence[int]
+    hidden: int
+    activation: str = "relu"
+    gain: float = 2.0**0.5
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Features of grids."""
+        if self.obs_ndim != 3:
+            raise ValueError(f"network: a cnn reads [height, width, planes], not {self.obs_ndim} axes")
+        lead = x.shape[:-3]
+        x = x.reshape(-1, *x.shape[-3:])
+        for width in self.channels:
+            x = activation(self.activation)(nn.Conv(width, (3, 3))(x))
+        x = x.reshape(*lead, -1)
+        return activation(self.activation)(dense(self.hidden, self.gain)(x))
+
+
+class Gru(nn.Module):
+    """`[..., T, *obs] -> [..., T, hidden]`, forgetting where an episode begins.
+
+    Attributes:
+      obs_ndim: number of axes of one observation.
+      hidden: width of the input layer and of the memory.
+      activation: name of a function of `flax.linen`, for the input layer.
+      gain: of the orthogonal initialisation of the input layer.
+    """
+
+    obs_ndim: int
+    hidden: int
+    activation: str = "tanh"
+    gain: float = 2.0**0.5
+
+    def setup(self) -> None:
+        """Two layers: one that reads the observation, one that remembers."""
+        self.read = Mlp(self.obs_ndim, (self.hidden,), self.activation, self.gain)
+        self.cell = nn.GRUCell(self.hidden)
+
+    def initial(self) -> Array:
+        """The memory at the start of an episode: `[hidden]` zeros."""
+        return jnp.zeros(self.hidden)
+
+    def step(self, carry: Carry, obs: Array) -> tuple[Carry, Array]:
+        """One observation: `(carry, obs) -> (carry, features)`."""
+        return self.cell(carry, self.read(obs))
+
+    def __call__(self, x: Array, first: Array, carry: Carry) -> Array:
+        """Features of whole sequences.
+
+        Args:
+          x: `[..., T, *obs]`.
+          first: `[..., T]`, one where an episode begins.
+          carry: `[..., hidden]`, the memory before the first row.
+        """
+        inputs = jnp.moveaxis(self.read(x), -2, 0)
+        first = jnp.moveaxis(first, -1, 0)
+
+        def body(cell: nn.Module, carry: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Array]:
+            x, first = xs
+            carry = jnp.where(first[..., None] > 0, jnp.zeros_like(carry), carry)
+            return cell(carry, x)
+
+        scan = nn.scan(body, variable_broadcast="params", split_rngs={"params": False})
+        _, features = scan(self.cell, carry, (inputs, first))
+        return jnp.moveaxis(features, 0, -2)
+
+
+class Head(nn.Module):
+    """A body and one linear layer on it.
+
+    Attributes:
+      body: reads observations.
+      out: number of outputs.
+      gain: of the orthogonal initialisation of the outputs.
+    """
+
+    body: nn.Module
+    out: int
+    gain: float
+
+    def setup(self) -> None:
+        """The output layer."""
+        self.last = dense(self.out, self.gain)
+
+    def __call__(self, *args: Array) -> Array:
+        """Outputs, `[..., out]`."""
+        return self.last(self.body(*args))
+
+    def step(self, carry: Carry, obs: Array) -> tuple[Carry, Array]:
+        """One step of a body with a memory."""
+        carry, features = self.body.step(carry, obs)
+        return carry, self.last(features)
+
+
+class Scale(nn.Module):
+    """A head and a learned vector beside it: mean and state-independent log standard deviation.
+
+    Attributes:
+      head: gives the mean.
+    """
+
+    head: Head
+
+    def setup(self) -> None:
+        """The log standard deviation, zero at first."""
+        self.log_std = self.param("log_std", nn.initializers.zeros, (self.head.out,))
+
+    def _both(self, mean: Array) -> Array:
+        return jnp.concatenate([mean, jnp.broadcast_to(self.log_std, mean.shape)], -1)
+
+    def __call__(self, *args: Array) -> Array:
+        """`[..., 2 out]`: means, then log standard deviations."""
+        return self._both(self.head(*args))
+
+    def step(self, carry: Carry, obs: Array) -> tuple[Carry, Array]:
+        """One step of a body with a memory."""
+        carry, mean = self.head.step(carry, obs)
+        return carry, self._both(mean)

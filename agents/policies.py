@@ -1,0 +1,180 @@
+"""Policies: a network, a memory if it has one, and a head that fits the action space."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import gymnasium
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtri
+from jax.scipy.stats import norm
+from vfcompare.types import Array, Carry, Key, Params, Policy, Spec, Steps
+
+from .networks import Gru, Head, Scale
+
+ILLEGAL = -1e9
+"""Logit of an illegal action: finite, so that its gradient is zero and not NaN."""
+
+
+class Distribution(NamedTuple):
+    """A family of action distributions, as functions of the network's outputs.
+
+    Attributes:
+      outputs: number of the network's outputs.
+      noise_shape: uniforms that one action consumes.
+      sample: `(outputs, noise) -> action`.
+      mode: `(outputs) -> action`.
+      log_prob: `(outputs, action) -> [...]`.
+      entropy: `(outputs) -> [...]`.
+    """
+
+    outputs: int
+    noise_shape: tuple[int, ...]
+    sample: Callable[[Array, Array], Array]
+    mode: Callable[[Array], Array]
+    log_prob: Callable[[Array, Array], Array]
+    entropy: Callable[[Array], Array]
+
+
+def categorical(space: gymnasium.spaces.Discrete) -> Distribution:
+    """`π(a) = softmax(logits)_a`, sampled through its cumulative distribution, one uniform an action."""
+
+    def sample(logits: Array, noise: Array) -> Array:
+        probability = jax.nn.softmax(logits)
+        below = jnp.cumsum(probability, -1) <= noise
+        # Rounding may leave the last legal bin short of one: a draw beyond it belongs to it.
+        possible = probability > 0
+        last = jnp.max(jnp.where(possible, jnp.arange(int(space.n)), 0), -1)
+        return jnp.minimum(below.sum(-1), last)
+
+    def log_prob(logits: Array, action: Array) -> Array:
+        chosen = jax.nn.one_hot(action, int(space.n))
+        return (jax.nn.log_softmax(logits) * chosen).sum(-1)
+
+    def entropy(logits: Array) -> Array:
+        log_probs = jax.nn.log_softmax(logits)
+        return -(jnp.exp(log_probs) * log_probs).sum(-1)
+
+    return Distribution(
+        int(space.n), (), sample, lambda logits: logits.argmax(-1), log_prob, entropy
+    )
+
+
+def gaussian(space: gymnasium.spaces.Box) -> Distribution:
+    """`π(a) = Π_i N(μ_i, σ_i)`; the environment clips what it cannot do, the log-probability does not."""
+    size = int(space.shape[0])
+
+    def sample(outputs: Array, noise: Array) -> Array:
+        mean, log_std = jnp.split(outputs, 2, -1)
+        return mean + jnp.exp(log_std) * ndtri(noise)
+
+    def log_prob(outputs: Array, action: Array) -> Array:
+        mean, log_std = jnp.split(outputs, 2, -1)
+        return norm.logpdf(action, mean, jnp.exp(log_std)).sum(-1)
+
+    def entropy(outputs: Array) -> Array:
+        log_std = jnp.split(outputs, 2, -1)[1]
+        return (log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e)).sum(-1)
+
+    return Distribution(
+        size, (size,), sample, lambda outputs: jnp.split(outputs, 2, -1)[0], log_prob, entropy
+    )
+
+
+def distribution(head: str, space: gymnasium.Space) -> Distribution:
+    """The distribution that fits an action space.
+
+    Args:
+      head: `auto`, `categorical` (discrete actions) or `gaussian` (continuous ones).
+      space: the environment's.
+
+    Raises:
+      ValueError: if the head does not fit the space.
+    """
+    if isinstance(space, gymnasium.spaces.Discrete) and head in ("auto", "categorical"):
+        return categorical(space)
+    if isinstance(space, gymnasium.spaces.Box) and head in ("auto", "gaussian"):
+        return gaussian(space)
+    fits = {"Discrete": "auto or categorical", "Box": "auto or gaussian"}
+    kind = type(space).__name__
+    raise ValueError(
+        f"agent.policy.head={head} does not fit the actions of this environment ({space}); "
+        f"allowed: {fits.get(kind, 'none, this action space is not supported')}"
+    )
+
+
+def policy(
+    *,
+    spec: Spec,
+    network: Callable[..., nn.Module],
+    head: str,
+    gain: float,
+) -> Policy:
+    """A policy for an environment's spaces.
+
+    Args:
+      spec: the facts of the task.
+      network: `(obs_ndim) -> body`.
+      head: `auto`, `categorical` or `gaussian`.
+      gain: of the output layer's orthogonal initialisation; small, so that actions begin nearly uniform.
+    """
+    family = distribution(head, spec.action_space)
+    body = network(obs_ndim=len(spec.observation_space.shape))
+    module: nn.Module = Head(body, family.outputs, gain)
+    if isinstance(spec.action_space, gymnasium.spaces.Box):
+        module = Scale(module)
+    forward = recurrent(module, body) if isinstance(body, Gru) else feed_forward(module)
+
+    def masked(outputs: Array, legal: Array | None) -> Array:
+        return outputs if legal is None else jnp.where(legal, outputs, ILLEGAL)
+
+    def act(
+        params: Params, carry: Carry, obs: Array, legal: Array | None, noise: Array
+    ) -> tuple[Carry, Array, Array]:
+        carry, outputs = forward.step(params, carry, obs)
+        outputs = masked(outputs, legal)
+        action = family.sample(outputs, noise)
+        return carry, action, family.log_prob(outputs, action)
+
+    def mode(
+        params: Params, carry: Carry, obs: Array, legal: Array | None
+    ) -> tuple[Carry, Array]:
+        carry, outputs = forward.step(params, carry, obs)
+        return carry, family.mode(masked(outputs, legal))
+
+    def evaluate(params: Params, steps: Steps) -> tuple[Array, Array]:
+        outputs = masked(forward.sequence(params, steps), steps.legal)
+        return family.log_prob(outputs, steps.action), family.entropy(outputs)
+
+    return Policy(forward.init, forward.carry, family.noise_shape, act, mode, evaluate)
+
+
+class Forward(NamedTuple):
+    """A network as functions, the same for those with a memory and those without."""
+
+    init: Callable[[Key, Array], Params]
+    carry: Carry
+    step: Callable[[Params, Carry, Array], tuple[Carry, Array]]
+    sequence: Callable[[Params, Steps], Array]
+
+
+def feed_forward(module: nn.Module) -> Forward:
+    """A network that reads one observation at a time."""
+    return Forward(
+        init=lambda key, obs: module.init(key, obs),
+        carry=(),
+        step=lambda params, carry, obs: (carry, module.apply(params, obs)),
+        sequence=lambda params, steps: module.apply(params, steps.obs),
+    )
+
+
+def recurrent(module: nn.Module, body: Gru) -> Forward:
+    """A network that remembers what it read in this episode."""
+    carry = body.initial()
+    return Forward(
+        init=lambda key, obs: module.init(key, obs[None], jnp.ones(1), carry),
+        carry=carry,
+        step=lambda params, carry, obs: module.apply(params, carry, obs, method="step"),
+        sequence=lambda params, steps: module.apply(params, steps.obs, steps.first, steps.carry),
+    )

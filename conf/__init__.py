@@ -1,0 +1,1 @@
+"""Who plays: every agent, environment and study as YAML."""

@@ -1,0 +1,376 @@
+"""Gather experience from a functional environment: whole episodes in groups, or fragments of fixed length.
+
+The clock lives here: an environment that does not end by itself is truncated at its `horizon`. Gymnasium's
+own functional vector environment is not used, because it keeps the old state of every environment on the
+step where any one resets.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from gymnasium.experimental.functional import FuncEnv
+
+from vfcompare.streams import stream
+from vfcompare.types import Array, Carry, Collector, Key, Metrics, Params, Policy, Rollout
+
+State = Any
+
+
+class Step(NamedTuple):
+    """What one step of every lane leaves behind; fields are `[N, ...]`."""
+
+    obs: Array
+    action: Array
+    log_prob: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    mask: Array
+    first: Array
+    legal: Array | None
+    state: State
+
+
+def observe(env: FuncEnv, state: State, key: Key) -> tuple[Array, Array | None]:
+    """Observation and legality mask (None where every action is legal) of one state."""
+    return env.observation(state, key), env.state_info(state).get("action_mask")
+
+
+def select(condition: Array, x: Any, y: Any) -> Any:
+    """`x` in the lanes where the condition holds, else `y`; leaves are `[N, ...]`."""
+
+    def one(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(one, x, y)
+
+
+def lanes(carry: Carry, number: int) -> Carry:
+    """The same carry in each of `number` lanes."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *jnp.shape(x))), carry)
+
+
+def keep(state: State, kept: bool) -> State:
+    """The environment state where it is to be recorded, else nothing."""
+    return state if kept else None
+
+
+def advance(
+    env: FuncEnv,
+    policy: Policy,
+    params: Params,
+    state: State,
+    carry: Carry,
+    noise: Array,
+    key: Key,
+) -> tuple[State, Carry, Step]:
+    """One step of one environment; whether it counted is the caller's to say."""
+    obs_key, transition_key, reward_key = jax.random.split(key, 3)
+    obs, legal = observe(env, state, obs_key)
+    carry, action, log_prob = policy.act(params, carry, obs, legal, noise)
+    after = env.transition(state, action, transition_key)
+    reward = env.reward(state, action, after, reward_key)
+    terminated = env.terminal(after, reward_key)
+    step = Step(
+        obs, action, log_prob, *(jnp.float32(x) for x in (reward, terminated, 0, 1, 0)), legal, state
+    )
+    return after, carry, step
+
+
+def randomness(
+    key: Key, steps: int, number: int, noise_shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Uniforms for the actions and keys for the environments of many steps, drawn in bulk.
+
+    Bulk draws are several times cheaper than a chain of splits, and the keys of an environment that never
+    looks at them are never made.
+    """
+    action_key, env_key = stream(key, "action"), stream(key, "environment")
+    # The smallest uniform is above zero, because a Gaussian policy takes its quantile.
+    noise = jax.random.uniform(action_key, (steps, number, *noise_shape), minval=2.0**-24)
+    return noise, jax.random.split(env_key, (steps, number))
+
+
+def unroll(
+    env: FuncEnv,
+    policy: Policy,
+    params: Params,
+    carry: Carry,
+    state: State,
+    time: Array,
+    alive: Array,
+    key: Key,
+    *,
+    chunk: int,
+    keep_state: bool,
+) -> tuple[Step, Array, State]:
+    """One episode in each of `N` lanes, stopped as soon as all have ended.
+
+    The loop runs in chunks and looks after each whether any lane is alive, so that a batch of short
+    episodes does not pay for the whole horizon.
+
+    Args:
+      env: the environment.
+      policy: who acts.
+      params: the policy's.
+      carry: `[N, ...]` the policy's carry in each lane.
+      state: `[N, ...]` environment states to start from.
+      time: `[N]` steps of the horizon that are used up.
+      alive: `[N]`, lanes that have an episode to run.
+      key: one key for all.
+      chunk: steps between two looks at who is alive.
+      keep_state: whether to record environment states.
+
+    Returns:
+      Steps `[T, N, ...]`, and observation and state after the last step, `[T + 1, N, ...]`.
+    """
+    number, horizon = time.shape[0], env.horizon
+    rows = -(-horizon // chunk) * chunk
+    step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
+    view = jax.vmap(lambda s, k: observe(env, s, k)[0])
+
+    def body(lane: tuple[State, Carry, Array, Array], xs: Any) -> tuple[Any, Step]:
+        state, carry, time, alive = lane
+        after, carry, step = step_lanes(state, carry, *xs)
+        live = alive.astype(jnp.float32)
+        out = (time + 1 >= horizon).astype(jnp.float32)
+        step = step._replace(
+            reward=step.reward * live,
+            terminated=step.terminated * live,
+            truncated=(1.0 - step.terminated) * out * live,
+            mask=live,
+            first=jnp.zeros_like(live),
+            state=keep(state, keep_state),
+        )
+        going = alive & (step.terminated + step.truncated == 0)
+        return (select(alive, after, state), carry, time + alive, going), step
+
+    def run_chunk(loop: Any) -> Any:
+        row, lane, buffers = loop
+        noise = randomness(jax.random.fold_in(key, row), chunk, number, policy.noise_shape)
+        lane, steps = jax.lax.scan(body, lane, noise)
+        write = lambda buffer, x: jax.lax.dynamic_update_slice_in_dim(buffer, x, row, 0)  # noqa: E731
+        return row + chunk, lane, jax.tree.map(write, buffers, steps)
+
+    def unfinished(loop: Any) -> Array:
+        row, (_, _, _, alive), _ = loop
+        return (row < rows) & alive.any()
+
+    lane = (state, carry, time, alive)
+    shapes = jax.eval_shape(
+        lambda k: jax.lax.scan(body, lane, randomness(k, 1, number, policy.noise_shape))[1], key
+    )
+    buffers = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape[1:]), x.dtype), shapes)
+    row, (state, _, _, _), steps = jax.lax.while_loop(
+        unfinished, run_chunk, (jnp.int32(0), lane, buffers)
+    )
+    steps = jax.tree.map(lambda x: x[:horizon], steps)
+    last = view(state, jax.random.split(stream(key, "last"), number))
+
+    def append(xs: Array, x: Array) -> Array:
+        # Lanes are frozen where they ended, so every row from `row` on shows the final state.
+        xs = jnp.concatenate([xs, x[None]])
+        index = jnp.arange(horizon + 1).reshape(-1, *(1,) * x.ndim)
+        return jnp.where(index >= row, x, xs)
+
+    states = jax.tree.map(append, steps.state, state) if keep_state else None
+    return steps, append(steps.obs, last), states
+
+
+def to_rollout(
+    steps: Step, obs: Array, states: State, first: Array, carry: Carry, shape: tuple[int, int]
+) -> Rollout:
+    """Time-major steps `[T, N]` as a rollout `[B, G, T]`."""
+
+    def lay(x: Array) -> Array:
+        x = jnp.moveaxis(x, 0, 1)
+        return x.reshape(*shape, *x.shape[1:])
+
+    return Rollout(
+        obs=lay(obs),
+        first=lay(first),
+        legal=None if steps.legal is None else lay(steps.legal),
+        carry=jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), carry),
+        state=jax.tree.map(lay, states),
+        **{
+            name: lay(getattr(steps, name))
+            for name in ("action", "log_prob", "reward", "terminated", "truncated", "mask")
+        },
+    )
+
+
+def episodes(
+    env: FuncEnv, *, prompts: int, group: int, start: str, chunk: int = 32
+) -> Collector:
+    """Whole episodes: `group` rollouts of each of `prompts` start states.
+
+    Args:
+      env: the environment; `env.horizon` bounds an episode.
+      prompts: `B`.
+      group: `G`.
+      start: `shared`, the rollouts of a group begin in the same state (resets are allowed), or
+        `independent`, every rollout draws its own (a group is then a slice of the batch).
+      chunk: steps between two looks at who is alive.
+    """
+    number = prompts * group
+
+    def starts(key: Key) -> State:
+        keys = jax.random.split(stream(key, "start"), prompts if start == "shared" else number)
+        state = jax.vmap(env.initial)(keys)
+        return jax.tree.map(lambda x: jnp.repeat(x, number // keys.shape[0], 0), state)
+
+    def run(
+        state: State, time: Array, alive: Array, policy: Policy, params: Params, key: Key,
+        shape: tuple[int, int], keep_state: bool,
+    ) -> Rollout:  # fmt: skip
+        carry = lanes(policy.carry, time.shape[0])
+        steps, obs, states = unroll(
+            env, policy, params, carry, state, time, alive, key, chunk=chunk, keep_state=keep_state
+        )
+        first = jnp.zeros_like(steps.mask).at[0].set(1.0)
+        return to_rollout(steps, obs, states, first, carry, shape)
+
+    def collect(
+        state: tuple[()], policy: Policy, params: Params, key: Key, *, keep_state: bool
+    ) -> tuple[tuple[()], Rollout, Metrics]:
+        time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
+        shape = (prompts, group)
+        rollout = run(starts(key), time, alive, policy, params, key, shape, keep_state)
+        return state, rollout, finished(rollout.reward.sum(-1), rollout.mask.sum(-1), jnp.ones(1))
+
+    def simulate(
+        state: State, time: Array, alive: Array, policy: Policy, params: Params, key: Key
+    ) -> Rollout:
+        alive = alive.astype(bool) & (time < env.horizon)
+        return run(state, time, alive, policy, params, key, (time.shape[0], 1), False)
+
+    shape = (prompts, group, env.horizon)
+    return Collector(lambda key, policy: (), collect, simulate, shape, dense=False)
+
+
+def finished(return_: Array, length: Array, weight: Array) -> Metrics:
+    """Mean return and length of the episodes that ended, and how many there were."""
+    weight = jnp.broadcast_to(weight, return_.shape)
+    count = weight.sum()
+    mean = lambda x: jnp.where(count > 0, (x * weight).sum() / jnp.maximum(count, 1), jnp.nan)  # noqa: E731
+    return {"return": mean(return_), "length": mean(length), "episodes": count}
+
+
+def evaluate(
+    env: FuncEnv, policy: Policy, params: Params, key: Key, *, number: int, chunk: int = 32
+) -> Metrics:
+    """Mean return and length of `number` episodes by sampled, and as many by greedy actions.
+
+    Both begin in the same start states. One loop runs them all: which lane is greedy is part of its carry.
+    """
+
+    def act(
+        params: Params, held: tuple[Carry, Array], obs: Array, legal: Array | None, noise: Array
+    ) -> tuple[Any, Array, Array]:
+        carry, greedy = held
+        carry, sampled, log_prob = policy.act(params, carry, obs, legal, noise)
+        mode = policy.mode(params, held[0], obs, legal)[1]
+        return (carry, greedy), jnp.where(greedy, mode, sampled), log_prob
+
+    state = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
+    state = jax.tree.map(lambda x: jnp.concatenate([x, x]), state)
+    greedy = jnp.arange(2 * number) >= number
+    steps, _, _ = unroll(
+        env, policy._replace(act=act), params, (lanes(policy.carry, 2 * number), greedy), state,
+        jnp.zeros(2 * number, jnp.int32), jnp.ones(2 * number, bool), key,
+        chunk=chunk, keep_state=False,
+    )  # fmt: skip
+    return_ = steps.reward.sum(0).reshape(2, number).mean(1)
+    length = steps.mask.sum(0).reshape(2, number).mean(1)
+    return {
+        "return_sampled": return_[0],
+        "return_greedy": return_[1],
+        "length_sampled": length[0],
+        "length_greedy": length[1],
+    }
+
+
+class Lane(NamedTuple):
+    """Where each lane of fragments stands; fields are `[N, ...]`.
+
+    Attributes:
+      state: of the environment.
+      carry: of the policy.
+      time: steps taken in the present episode.
+      return_: reward so far in the present episode.
+      first: one where the next row begins an episode.
+      cut: one where the next row is the boundary row of a truncated episode.
+    """
+
+    state: State
+    carry: Carry
+    time: Array
+    return_: Array
+    first: Array
+    cut: Array
+
+
+def fragments(
+    env: FuncEnv, *, number: int, length: int, time_limit: str = "truncates"
+) -> Collector:
+    """`length` steps of each of `number` environments that go on across updates and reset by themselves.
+
+    Args:
+      env: the environment; `env.horizon` bounds an episode.
+      number: environments side by side, `B`; there are no groups, `G = 1`.
+      length: `T`.
+      time_limit: `truncates`, the final observation is kept in a boundary row and bootstrapped, or
+        `terminates`, as CleanRL and PureJaxRL take it: the clock is treated like the task's own end.
+    """
+
+    def init(key: Key, policy: Policy) -> Lane:
+        state = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
+        zero = jnp.zeros(number)
+        carry = lanes(policy.carry, number)
+        return Lane(state, carry, zero.astype(jnp.int32), zero, zero + 1, zero)
+
+    def collect(
+        lane: Lane, policy: Policy, params: Params, key: Key, *, keep_state: bool
+    ) -> tuple[Lane, Rollout, Metrics]:
+        step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
+        begin = lanes(policy.carry, number)
+
+        def body(lane: Lane, xs: Any) -> tuple[Lane, Any]:
+            noise, keys, fresh = xs
+            held = select(lane.first > 0, begin, lane.carry)
+            after, held, step = step_lanes(lane.state, held, noise, keys)
+            live, time = 1.0 - lane.cut, lane.time + 1
+            out = (time >= env.horizon).astype(jnp.float32)
+            terminated = jnp.maximum(step.terminated, out * (time_limit == "terminates")) * live
+            truncated = (1.0 - terminated) * out * live
+            reward = step.reward * live
+            return_ = lane.return_ + reward
+            step = step._replace(
+                reward=reward, terminated=terminated, truncated=truncated, mask=live,
+                first=lane.first, state=keep(lane.state, keep_state),
+            )  # fmt: skip
+            reset = terminated + lane.cut
+            going = (1.0 - terminated) * (1.0 - truncated) * live
+            state = select(reset > 0, fresh, after)
+            lane = Lane(
+                state, held, time * going.astype(jnp.int32), return_ * going, reset, truncated
+            )
+            return lane, (step, return_, time.astype(jnp.float32))
+
+        keys = jax.random.split(stream(key, "start"), (length, number))
+        fresh = jax.vmap(jax.vmap(env.initial))(keys)
+        draws = (*randomness(key, length, number, policy.noise_shape), fresh)
+        after, (steps, returns, lengths) = jax.lax.scan(body, lane, draws)
+        last_keys = jax.random.split(stream(key, "last"), number)
+        last = jax.vmap(lambda s, k: observe(env, s, k)[0])(after.state, last_keys)
+        append = lambda xs, x: jnp.concatenate([xs, x[None]])  # noqa: E731
+        states = jax.tree.map(append, steps.state, after.state) if keep_state else None
+        rollout = to_rollout(
+            steps, append(steps.obs, last), states, steps.first, lane.carry, (number, 1)
+        )
+        return after, rollout, finished(returns, lengths, steps.terminated + steps.truncated)
+
+    # Fresh episodes from given states are whole episodes, whatever the updates are made of.
+    simulate = episodes(env, prompts=1, group=1, start="shared").simulate
+    return Collector(init, collect, simulate, (number, 1, length), dense=True)

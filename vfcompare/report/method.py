@@ -1,0 +1,181 @@
+"""The method appendix: every definition and every constant, from the code that used them."""
+
+from vfcompare import statistics
+from vfcompare.report import analysis, scoring
+from vfcompare.report.analysis import Results
+
+
+def method(results: Results) -> list[tuple[str, str]]:
+    """(term, definition) pairs, in reading order."""
+    return [
+        ("Run", _RUN),
+        ("Compared range", _range(results)),
+        ("Area under the curve", _AUC),
+        ("Final score", _final()),
+        ("Normalisation", _NORMALISATION),
+        ("Failed runs", _failed(results)),
+        ("IQM", _IQM),
+        ("Other aggregates", _AGGREGATES),
+        ("Intervals", _intervals()),
+        ("Paired differences", _paired()),
+        ("Multiplicity", _holm()),
+        ("Equal in practice", _equal()),
+        ("Probability of improvement", _IMPROVEMENT),
+        ("Performance profile", _PROFILE),
+        ("Steps to the threshold", _THRESHOLD),
+        ("Spread over seeds", _SPREAD),
+        ("Within-run variation", _VARIATION),
+        ("Drawdown", _DRAWDOWN),
+        ("Collapse", _COLLAPSE),
+        ("Sources", _SOURCES),
+    ]
+
+
+_RUN = (
+    "One training seed of one agent on one environment with one setting: the unit of replication. "
+    "Episodes and evaluations are averaged inside a run first. Evaluations use sampled actions "
+    "unless greedy is said; returns are undiscounted."
+)
+_AUC = (
+    "Trapezoid area under the return of sampled actions against environment steps over the "
+    "compared range, divided by the length of the range: the mean height of the curve. It is "
+    "computed from the run's own evaluations."
+)
+_NORMALISATION = (
+    "(x - random) / (optimal - random), with the known returns of the random and of the optimal "
+    "policy, never with extremes of the compared runs. Environments where either is unknown are "
+    "shown in raw returns and are not aggregated with others."
+)
+_IQM = (
+    "Interquartile mean: of the n pooled scores, int(n/4) are cut from each end and the rest are "
+    "averaged; no fractional weights. The share kept depends on n: 3 keeps 100%, 5 keeps 60%, 8 "
+    "keeps 50%, 10 keeps 60%, 20 keeps 50%. IQM is blind to a quarter of collapsed runs, so "
+    "failures and collapses are counted beside it and contrasts use the mean."
+)
+_AGGREGATES = (
+    "Mean: over environments of the mean over seeds. Median: over environments of the mean over "
+    "seeds. Optimality gap: 1 - mean(min(x, 1)) over pooled runs, lower is better."
+)
+_IMPROVEMENT = (
+    "P(X > Y) + P(X = Y)/2 over all pairs of runs of an environment (Mann-Whitney U / nm), "
+    "averaged over environments. The interval resamples each agent's runs; the test exchanges the "
+    "ranks of the two agents within seeds. The share of pairs above, in the tables, compares "
+)
+_PROFILE = "Share of runs with a final score strictly above each level, averaged over environments."
+_THRESHOLD = (
+    "First evaluation at or above the threshold; one evaluation suffices, and the true step lies "
+    "before it by at most one interval between evaluations. Completed runs that never get there "
+    "are censored at the end, failed runs also, unfinished ones where they stopped. S(t) is the "
+    "product over arrivals of 1 - d/n (Kaplan-Meier); the median is the first t with S(t) at most "
+    "1/2; the restricted mean is the area under S up to the end of the range. Intervals resample "
+)
+_SPREAD = (
+    "Interquartile range over seeds of the scores at an evaluation point, averaged over points and "
+    "then over environments (Chan et al. 2020, without their low-pass filter)."
+)
+_VARIATION = (
+    "Interquartile range of the changes between evaluations per 1% of the range, of one run: "
+    "differences remove the trend (Chan et al. 2020). Evaluation noise counts as variation, so it "
+    "compares only agents evaluated equally often with equally many episodes."
+)
+_DRAWDOWN = (
+    "At each evaluation, the best so far minus the present score; of each run, the mean of those "
+    "at or above the 95% quantile (upper-tail CVaR). The example configuration of "
+    "rl-reliability-metrics takes the lower tail, which is 0 for a run that sets records at 5% of "
+    "its evaluations, whatever it loses in between; it is not used."
+)
+_COLLAPSE = (
+    "A run collapsed if best - floor >= 0.1 span and final < floor + 0.5 (best - floor), where "
+    "best is its highest evaluation, span is optimal minus random (else the range of all returns "
+    "seen on the environment) and floor is what a failed run gets: it had learned something, and "
+    "gave back more than half. Rates are pooled over environments with Wilson's 95% interval."
+)
+_SOURCES = (
+    "Agarwal et al. 2021 (IQM, profiles, stratified bootstrap, probability of improvement); Chan "
+    "et al. 2020 (reliability); Patterson et al. 2024 (paired seeds, multiplicity); Holm 1979; "
+    "Fisher 1935; Kaplan and Meier 1958; Royston and Parmar 2013; Wilson 1927."
+)
+
+
+def _range(results: Results) -> str:
+    interpolated = [task.name for task in results.tasks if not task.exact_grid]
+    text = (
+        "Per environment, the environment steps that every agent's completed runs cover; nothing "
+        "is extrapolated, and nothing is smoothed. A run that says completed but ends more than "
+        f"{scoring.SAME_END:.0%} before the other seeds of its agent counts as short and is left "
+    )
+    if interpolated:
+        text += (
+            f" Runs were evaluated at different steps on {', '.join(interpolated)}: there, curves "
+            f"are aggregated at {scoring.GRID_POINTS} evenly spaced steps, linearly between a "
+            "run's own evaluations."
+        )
+    return text
+
+
+def _final() -> str:
+    return (
+        f"Mean of a run's evaluations in the last {scoring.FINAL_SHARE:.0%} of the compared range "
+        "(its value at the end, where there is none). It is not the best of training."
+    )
+
+
+def _failed(results: Results) -> str:
+    floors = "; ".join(
+        f"{task.name}: {task.floor:.6g}, {task.floor_rule}" for task in results.tasks
+    )
+    changes = (
+        "No verdict differs between the rules."
+        if not results.rule_changes
+        else "Some verdicts differ between the rules; they are named at the top."
+    )
+    return (
+        "A run that diverged (also: any evaluation that is not finite), or crashed after its first "
+        "evaluation, keeps its curve up to the failure and scores the floor from there to the end "
+        f"of the range ({floors}). A crash before the first evaluation, and runs that are running, "
+        "interrupted, missing, damaged or short, have no known outcome: they are left out of "
+        "scores and counted. The leading contrasts are also computed with two other rules: the "
+        f"last finite evaluation is kept to the end, and failed runs are dropped. {changes}"
+    )
+
+
+def _intervals() -> str:
+    return (
+        f"95% percentile bootstrap, {analysis.REPS:,} resamples, seeds drawn with replacement "
+        "within each environment (stratified); bands around curves are pointwise. Every number "
+        f"has its own generator, seeded with {analysis.SEED} and the CRC-32 of the number's name. "
+        f"Fewer than {statistics.MIN_RUNS} runs give no interval (insufficient); below "
+        f"{statistics.FEW_RUNS} a warning is shown, since the nominal 95% then covers less: about "
+        "74% at 3 runs, 83-90% at 5, 92-94% at 10 or more."
+    )
+
+
+def _paired() -> str:
+    return (
+        "Mean over environments of the mean over seeds of the difference between two agents on the "
+        f"same seed; {analysis.PAIR_REPS:,} resamples of seeds, pairs kept. The mean is used so "
+        "that rare collapses count. For the families, the agents of each family are averaged "
+        "within the seed first; seeds that some agent lacks are left out and counted. A "
+        "difference is decided only if both the sign-flip test (exact up to 13 pairs, else "
+        f"{analysis.PAIR_REPS:,} random flips) and the interval say so. With five pairs the test "
+        "cannot fall below p = 0.0625, so few seeds decide nothing."
+    )
+
+
+def _holm() -> str:
+    return (
+        f"Holm's step-down correction at {analysis.ALPHA:.0%} within each family of tests: the "
+        "four family contrasts; the family contrasts by environment; for each metric, all pairs "
+        f"of agents (beyond {analysis.ALL_PAIRS} agents, each against the first); all "
+        "probabilities of improvement. An interval is drawn at the level at which Holm judged its "
+        "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals."
+    )
+
+
+def _equal() -> str:
+    return (
+        f"The 90% interval of the difference lies within {analysis.MARGIN:g} of zero on the "
+        "normalised scale (two one-sided tests at 5%), with at least "
+        f"{statistics.FEW_RUNS} pairs. Not corrected for multiplicity. An undecided difference is "
+        "never called equal."
+    )

@@ -1,0 +1,358 @@
+"""From runs to scores: which steps are compared, what a failed run is worth, and on which scale."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vfcompare import statistics
+from vfcompare.report.data import Cell, Run, Study
+
+Array = npt.NDArray[np.float64]
+Rule = Literal["floor", "last", "drop"]
+
+FINAL_SHARE = 0.1
+GRID_POINTS = 60
+SOLVED_SHARE = 0.9
+SAME_END = 0.02
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one run is worth, on the scale of its task.
+
+    Attributes:
+      seed: the training seed.
+      status: as in `Run`.
+      steps: `[points]` of the curve, which covers the compared range.
+      values: `[points]`, after the rule for failed runs.
+      auc: mean height of the curve over the compared range.
+      final: mean of the evaluations in the last tenth of the range.
+      greedy: the same of the greedy policy, or None where it was not measured.
+      variation: IQR of the changes per percent of the range.
+      drawdown: upper-tail CVaR of the drawdowns.
+      collapsed: whether it learned something and then lost it.
+    """
+
+    seed: int
+    status: str
+    steps: Array
+    values: Array
+    auc: float
+    final: float
+    greedy: float | None
+    variation: float
+    drawdown: float
+    collapsed: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """One environment of a study: its references, the compared range, the scores of each arm.
+
+    Attributes:
+      name: label of the environment.
+      cells: the cell of each arm.
+      start: first compared environment step.
+      end: last compared environment step.
+      exact_grid: whether all runs were evaluated at the same steps.
+      grid: `[points]` steps at which curves are aggregated.
+      random: return of the random policy, or None.
+      optimal: best possible return, or None.
+      threshold: return that counts as solved, or None.
+      threshold_rule: where the threshold comes from.
+      floor: score of a failed run, in raw returns.
+      floor_rule: where the floor comes from.
+      scores: the scored runs of each arm.
+      excluded: number of planned runs of each arm whose outcome is unknown.
+      arrivals: (seed, step, reached) of each arm; unfinished runs are censored where they stopped.
+    """
+
+    name: str
+    cells: Mapping[str, Cell]
+    start: float
+    end: float
+    exact_grid: bool
+    grid: Array
+    random: float | None
+    optimal: float | None
+    threshold: float | None
+    threshold_rule: str
+    floor: float
+    floor_rule: str
+    scores: Mapping[str, tuple[Score, ...]]
+    excluded: Mapping[str, int]
+    arrivals: Mapping[str, tuple[tuple[int, float, bool], ...]]
+
+    @property
+    def normalised(self) -> bool:
+        """Whether fixed references put the scores on the scale random = 0, optimal = 1."""
+        return self.random is not None and self.optimal is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no run of any arm could be scored."""
+        return not any(self.scores.values())
+
+    def rescale(self, values: npt.ArrayLike) -> Array:
+        """Raw returns on the scale of the task's scores."""
+        if self.random is None or self.optimal is None:
+            return np.asarray(values, dtype=np.float64)
+        return statistics.normalise(values, self.random, self.optimal)
+
+
+def score(study: Study, rule: Rule = "floor") -> list[Task]:
+    """Scores all planned cells, one task at a time.
+
+    Args:
+      study: what was read.
+      rule: what a failed run is worth from its failure on. `floor`: the random policy's return (or
+        the
+        least return seen on the task). `last`: its last finite evaluation. `drop`: it is left out.
+    """
+    cells = [cell for cell in study.cells if cell.planned]
+    names = list(dict.fromkeys(cell.task for cell in cells))
+    return [_task(name, [cell for cell in cells if cell.task == name], rule) for name in names]
+
+
+def usable(run: Run) -> bool:
+    """Whether the outcome of a run is known: it finished, or it failed by itself.
+
+    A crash before the first evaluation says nothing about the agent; a divergence always does.
+    """
+    return run.status in {"completed", "diverged"} or (
+        run.status == "crashed" and run.steps.size > 0
+    )
+
+
+def failed(run: Run) -> bool:
+    """Whether a run has a known and bad outcome."""
+    return usable(run) and run.status != "completed"
+
+
+def _task(name: str, cells: Sequence[Cell], rule: Rule) -> Task:
+    random, optimal = _references(cells)
+    start, end = _range(cells)
+    floor, floor_rule = _floor(cells, random)
+    threshold, threshold_rule = _threshold(cells, random, optimal)
+    grid, exact = _grid(cells, start, end)
+    task = Task(
+        name=name,
+        cells={cell.arm: cell for cell in cells},
+        start=start,
+        end=end,
+        exact_grid=exact,
+        grid=grid,
+        random=random,
+        optimal=optimal,
+        threshold=threshold,
+        threshold_rule=threshold_rule,
+        floor=floor,
+        floor_rule=floor_rule,
+        scores={},
+        excluded={},
+        arrivals={cell.arm: _arrivals(cell, threshold, end) for cell in cells},
+    )
+    span = _span(cells, random, optimal)
+    scores = {cell.arm: _scores(cell, task, span, rule) for cell in cells}
+    excluded = {cell.arm: sum(not counted(run, end) for run in cell.runs) for cell in cells}
+    return replace(task, scores=scores, excluded=excluded)
+
+
+def counted(run: Run, end: float) -> bool:
+    """Whether a run enters the scores of a task whose compared range ends at `end`."""
+    if not usable(run) or not end > 0:
+        return False
+    return run.status != "completed" or (run.steps.size > 0 and bool(run.steps[-1] >= end))
+
+
+def _references(cells: Sequence[Cell]) -> tuple[float | None, float | None]:
+    known = [cell.reference for cell in cells]
+    random = next((r["random"] for r in known if r["random"] is not None), None)
+    optimal = next((r["optimal"] for r in known if r["optimal"] is not None), None)
+    if random is not None and optimal is not None and not optimal > random:
+        return random, None
+    return random, optimal
+
+
+def _range(cells: Sequence[Cell]) -> tuple[float, float]:
+    """The steps that all completed cells cover; a cell's own end is that of nearly all its seeds.
+
+    Within a cell, seeds end within a few episodes of each other; a seed that ends much earlier
+    must not shorten the range for all, and is counted as short instead.
+    """
+    done = [_completed(cell) for cell in cells]
+    ends = [_usual_end(runs) for runs in done if runs]
+    if not ends:
+        return 0.0, 0.0
+    end = min(ends)
+    start = max(float(r.steps[0]) for runs in done for r in runs if r.steps[-1] >= end)
+    return (start, end) if end > start else (0.0, 0.0)
+
+
+def _completed(cell: Cell) -> list[Run]:
+    return [run for run in cell.runs if run.status == "completed" and run.steps.size]
+
+
+def _usual_end(runs: Sequence[Run]) -> float:
+    longest = max(float(run.steps[-1]) for run in runs)
+    return min(float(r.steps[-1]) for r in runs if r.steps[-1] >= (1.0 - SAME_END) * longest)
+
+
+def _floor(cells: Sequence[Cell], random: float | None) -> tuple[float, str]:
+    if random is not None:
+        return random, "the random policy's return"
+    seen = [run.sampled.min() for cell in cells for run in cell.runs if run.sampled.size]
+    if seen:
+        return float(min(seen)), "the least return seen on the environment"
+    return 0.0, "zero, since no return was seen"
+
+
+def _threshold(
+    cells: Sequence[Cell], random: float | None, optimal: float | None
+) -> tuple[float | None, str]:
+    given = [c.reference["threshold"] for c in cells if c.reference["threshold"] is not None]
+    if given:
+        return given[0], "declared by the environment"
+    if random is not None and optimal is not None:
+        level = random + SOLVED_SHARE * (optimal - random)
+        return level, f"{SOLVED_SHARE:.0%} of the way from random to optimal"
+    return None, "unknown"
+
+
+def _span(cells: Sequence[Cell], random: float | None, optimal: float | None) -> float:
+    if random is not None and optimal is not None:
+        return optimal - random
+    seen = np.concatenate([run.sampled for cell in cells for run in cell.runs] or [np.zeros(0)])
+    return float(np.ptp(seen)) if seen.size else 0.0
+
+
+def _grid(cells: Sequence[Cell], start: float, end: float) -> tuple[Array, bool]:
+    """The evaluation steps themselves where all runs share them, else evenly spaced ones."""
+    if end <= start:
+        return np.zeros(0), True
+    done = [r for cell in cells for r in cell.runs if r.status == "completed" and counted(r, end)]
+    inside = [run.steps[(run.steps >= start) & (run.steps <= end)] for run in done]
+    same = all(np.array_equal(inside[0], steps) for steps in inside[1:])
+    if same and inside[0].size <= 4 * GRID_POINTS and inside[0][0] == start:
+        return inside[0], True
+    return np.linspace(start, end, GRID_POINTS), False
+
+
+def _arrivals(
+    cell: Cell, threshold: float | None, end: float
+) -> tuple[tuple[int, float, bool], ...]:
+    """Failed runs are watched to the end in vain; unfinished ones are censored where they are."""
+    if threshold is None or end <= 0:
+        return ()
+    result = []
+    for run in cell.runs:
+        if not run.steps.size and not failed(run):
+            continue
+        inside = run.steps <= end
+        step, reached = 0.0, False
+        if inside.any():
+            step, reached = statistics.time_to_threshold(
+                run.steps[inside], run.sampled[inside], threshold
+            )
+        if not reached and failed(run):
+            step = end
+        result.append((run.seed, step, reached))
+    return tuple(result)
+
+
+def _scores(cell: Cell, task: Task, span: float, rule: Rule) -> tuple[Score, ...]:
+    runs = [run for run in cell.runs if counted(run, task.end)]
+    if rule == "drop":
+        runs = [run for run in runs if run.status == "completed"]
+    return tuple(_score(run, task, span, rule) for run in runs)
+
+
+def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
+    steps, raw = _curve(run, task, rule)
+    values = task.rescale(raw)
+    final = _window_mean(steps, values, task)
+    share = 1.0 if task.normalised else span
+    floor = float(task.rescale(task.floor))
+    inside = _inside(steps, task)
+    percent = (steps[inside] - task.start) * 100.0 / (task.end - task.start)
+    return Score(
+        seed=run.seed,
+        status=run.status,
+        steps=steps,
+        values=values,
+        auc=statistics.area_under_curve(steps, values, task.start, task.end),
+        final=final,
+        greedy=_greedy(run, task),
+        variation=_variation(percent, values[inside]),
+        drawdown=statistics.drawdown_risk(values[inside]),
+        collapsed=statistics.collapsed(
+            float(values[inside].max()), final, floor=floor, span=share or 1.0
+        ),
+    )
+
+
+def _curve(run: Run, task: Task, rule: Rule) -> tuple[Array, Array]:
+    """The run's curve; a failed run is continued from its failure to the end of the range."""
+    steps, raw = run.steps, run.sampled
+    if run.status == "completed":
+        return steps, raw
+    level = task.floor if rule == "floor" or not raw.size else float(raw[-1])
+    if not steps.size or steps[0] > task.start:
+        steps = np.concatenate([[min(task.start, 0.0)], steps])
+        raw = np.concatenate([[level], raw])
+    if steps[-1] < task.end:
+        beyond = task.grid[task.grid > steps[-1]]
+        fall = run.failed_at if run.failed_at is not None else task.end
+        tail = np.unique(np.concatenate([beyond[beyond >= fall], [task.end]]))
+        if steps[-1] < fall < tail[0]:
+            tail = np.concatenate([[fall], tail])
+        steps = np.concatenate([steps, tail])
+        raw = np.concatenate([raw, np.full(tail.shape, level)])
+    return steps, raw
+
+
+def _inside(steps: Array, task: Task) -> npt.NDArray[np.bool_]:
+    return np.asarray((steps >= task.start) & (steps <= task.end))
+
+
+def _window_mean(steps: Array, values: Array, task: Task) -> float:
+    opening = task.end - FINAL_SHARE * (task.end - task.start)
+    window = (steps > opening) & (steps <= task.end)
+    if window.any():
+        return float(values[window].mean())
+    return float(np.interp(task.end, steps, values))
+
+
+def _greedy(run: Run, task: Task) -> float | None:
+    if run.status != "completed":
+        return float(task.rescale(task.floor))
+    measured = np.isfinite(run.greedy)
+    if not measured.any():
+        return None
+    return _window_mean(run.steps[measured], task.rescale(run.greedy[measured]), task)
+
+
+def _variation(percent: Array, values: Array) -> float:
+    if percent.size < 2:
+        return 0.0
+    return float(statistics.within_run_variation(percent, values))
+
+
+def on_grid(score_: Score, task: Task) -> Array:
+    """`[points]`, the run's curve at the task's grid, linear between its own evaluations."""
+    return np.asarray(np.interp(task.grid, score_.steps, score_.values))
+
+
+def matrix(task: Task, arm: str) -> Array:
+    """`[runs, points]`, the curves of an arm at the task's grid."""
+    return np.stack([on_grid(item, task) for item in task.scores[arm]])
+
+
+def column(task: Task, arm: str, name: str) -> dict[int, float]:
+    """One number of each scored run, by seed."""
+    values = {item.seed: getattr(item, name) for item in task.scores.get(arm, ())}
+    return {s: float(v) for s, v in values.items() if v is not None and math.isfinite(v)}

@@ -1,0 +1,220 @@
+"""Train an agent on many seeds at once: sharded over devices, cut into chunks between which the host looks.
+
+Seeds are sharded over the local devices and, on each, trained one after another (or `lanes` side by side)
+inside one compiled program. One after another is fastest on a CPU, where small batches gain nothing from
+being wider, and lets every seed take just the updates that its own budget of environment steps allows.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import Mesh, PartitionSpec
+
+from vfcompare.streams import stream
+from vfcompare.types import Array, Key, Learner, Metrics
+
+CHUNK_SECONDS = 5.0
+"""How long the host may go without a look: for progress, divergence, checkpoints and signals."""
+
+ROWS = 256
+"""Most updates of one chunk."""
+
+LOSSES = ("policy_loss", "value_loss", "grad_norm", "value_grad_norm")
+"""Metrics that must stay finite."""
+
+
+class Run(struct.PyTreeNode):
+    """One seed in training; in a sharded batch every leaf has a leading axis of seeds.
+
+    Attributes:
+      learner: the learner's state.
+      updates: how many it has made.
+      env_steps: how many environment steps they took, simulated ones included.
+      episodes: how many episodes ended.
+      finite: whether all losses so far were finite; training stops where they are not.
+    """
+
+    learner: Any
+    updates: Array
+    env_steps: Array
+    episodes: Array
+    finite: Array
+
+
+class Chunk(NamedTuple):
+    """What a chunk of training did; arrays have a leading axis of seeds.
+
+    Attributes:
+      rows: how many updates each seed made.
+      metrics: `[seeds, ROWS]` each; the first `rows` count.
+      seconds: wall-clock.
+    """
+
+    rows: np.ndarray
+    metrics: dict[str, np.ndarray]
+    seconds: float
+
+
+def root_key(seed: Array) -> Key:
+    """The key that all streams of a seed come from."""
+    return jax.random.key(seed)
+
+
+def over_seeds(f: Callable[..., Any], devices: int, lanes: int) -> Callable[..., Any]:
+    """Map `f` over a leading axis of seeds, sharded over devices, `lanes` at a time on each.
+
+    The number of seeds must be a multiple of the number of devices.
+    """
+
+    def mapped(*args: Any) -> Any:
+        if lanes == 1:
+            return jax.lax.map(lambda xs: f(*xs), args)
+        return jax.lax.map(lambda xs: f(*xs), args, batch_size=lanes)
+
+    mesh = Mesh(np.array(jax.local_devices()[:devices]), ("seed",))
+    spec = PartitionSpec("seed")
+    return jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+
+
+def init(learner: Learner, seed: Array) -> Run:
+    """A seed before its first update."""
+    zero = jnp.int32(0)
+    state = learner.init(stream(root_key(seed), "init"))
+    return Run(state, zero, zero, zero, jnp.bool_(True))
+
+
+def update_key(seed: Array, update: Array) -> Key:
+    """The key of one update: it depends on the seed and the count alone, so that a resumed run repeats."""
+    return jax.random.fold_in(stream(root_key(seed), "update"), update)
+
+
+def advance(
+    learner: Learner, budget: int, seed: Array, run: Run, target: Array, limit: Array
+) -> tuple[Run, Array, Metrics]:
+    """Update until `target` environment steps are reached, at most `limit` times.
+
+    Returns:
+      The run, the number of updates, and their metrics, `[ROWS]` each.
+    """
+
+    def update(run: Run) -> tuple[Run, Metrics]:
+        progress = run.env_steps / budget
+        state, metrics = learner.update(run.learner, update_key(seed, run.updates), progress)
+        finite = jnp.stack([jnp.isfinite(metrics[name]) for name in LOSSES if name in metrics])
+        run = Run(
+            learner=state,
+            updates=run.updates + 1,
+            env_steps=run.env_steps + metrics["env_steps"].astype(jnp.int32),
+            episodes=run.episodes + metrics["episodes"].astype(jnp.int32),
+            finite=finite.all(),
+        )
+        return run, metrics | {"env_steps": run.env_steps, "episodes": run.episodes}
+
+    def body(loop: tuple[Run, Array, Metrics]) -> tuple[Run, Array, Metrics]:
+        run, row, table = loop
+        run, metrics = update(run)
+        table = {name: table[name].at[row].set(metrics[name]) for name in table}
+        return run, row + 1, table
+
+    def going(loop: tuple[Run, Array, Metrics]) -> Array:
+        run, row, _ = loop
+        return (row < limit) & (run.env_steps < target) & run.finite
+
+    shapes = jax.eval_shape(update, run)[1]
+    table = {name: jnp.zeros(ROWS, x.dtype) for name, x in shapes.items()}
+    return jax.lax.while_loop(going, body, (run, jnp.int32(0), table))
+
+
+class Trainer:
+    """The compiled programs of one cell, and where its seeds stand.
+
+    Attributes:
+      seeds: the seeds, without padding.
+      run: their state.
+      compile_seconds: spent tracing and compiling so far.
+      devices: how many the seeds are sharded over.
+    """
+
+    def __init__(self, learner: Learner, seeds: list[int], budget: int, lanes: int = 1) -> None:
+        """Initialise all seeds.
+
+        Args:
+          learner: the agent.
+          seeds: distinct numbers, one training each.
+          budget: environment steps of each seed.
+          lanes: seeds that a device trains side by side.
+        """
+        self.learner, self.seeds, self.budget = learner, seeds, budget
+        self.devices = min(jax.local_device_count(), len(seeds))
+        padding = -len(seeds) % self.devices
+        # The last seed fills up the shards; what it does there is thrown away.
+        self._seeds = jnp.array(seeds + seeds[-1:] * padding, jnp.uint32)
+        self.compile_seconds = 0.0
+        self._limit = 1
+        self._programs: dict[str, Any] = {}
+        # One seed at a time, whatever `lanes` says: see `agents.networks.dense`.
+        self._init = over_seeds(partial(init, learner), self.devices, 1)
+        self._advance = over_seeds(partial(advance, learner, budget), self.devices, lanes)
+        self._evaluate = over_seeds(self._evaluate_one, self.devices, lanes)
+        self.run: Run = self._call("init", self._init, self._seeds)
+
+    def _evaluate_one(self, seed: Array, params: Any, point: Array) -> Metrics:
+        key = jax.random.fold_in(stream(root_key(seed), "evaluation"), point)
+        return self.learner.evaluate(params, key)
+
+    def _call(self, name: str, function: Any, *args: Any) -> Any:
+        """Run a program, compiling it the first time, with compile time kept apart."""
+        if name not in self._programs:
+            begin = time.perf_counter()
+            self._programs[name] = function.lower(*args).compile()
+            self.compile_seconds += time.perf_counter() - begin
+        return self._programs[name](*args)
+
+    def _each(self, number: int) -> Array:
+        return jnp.full(len(self._seeds), number, jnp.int32)
+
+    def place(self, run: Run) -> Run:
+        """A run that was read from disk, put where the present one is."""
+        return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), run, self.run)
+
+    def first_rollout(self, seed: int) -> Any:
+        """What the first update of a seed collects, for its certificate."""
+        index = self.seeds.index(seed)
+        state = jax.tree.map(lambda x: x[index], self.run.learner)
+        key = update_key(jnp.uint32(seed), jnp.int32(0))
+        args = (state.params, state.collector, key)
+        return self._call("rollout", jax.jit(self.learner.rollout), *args)
+
+    def evaluate(self, point: int) -> dict[str, np.ndarray]:
+        """Evaluate every seed's present policy; `point` names the evaluation's random stream."""
+        metrics = self._call(
+            "evaluate", self._evaluate, self._seeds, self.run.learner.params, self._each(point)
+        )
+        return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
+
+    def chunks(self, target: int) -> Iterator[Chunk]:
+        """Train every seed up to `target` environment steps, a bounded time at once."""
+        while bool(np.any(self._unfinished(target))):
+            args = (self._seeds, self.run, self._each(target), self._each(self._limit))
+            if "advance" not in self._programs:
+                self._call("advance", self._advance, *args[:3], self._each(0))
+            begin = time.perf_counter()
+            # A host that waits in `block_until_ready` hears signals; one that copies does not.
+            result = jax.block_until_ready(self._call("advance", self._advance, *args))
+            seconds = time.perf_counter() - begin
+            self.run, rows, table = result
+            kept = slice(0, len(self.seeds))
+            yield Chunk(
+                np.asarray(rows)[kept], {n: np.asarray(x)[kept] for n, x in table.items()}, seconds
+            )
+            per_update = seconds / max(1, int(np.asarray(rows).max()))
+            self._limit = int(np.clip(CHUNK_SECONDS / max(per_update, 1e-6), 1, ROWS))
+
+    def _unfinished(self, target: int) -> np.ndarray:
+        return np.asarray(self.run.finite) & (np.asarray(self.run.env_steps) < target)

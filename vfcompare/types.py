@@ -1,0 +1,211 @@
+"""Shared data: what an episode is, and what a policy, a critic, an estimator and a learner are.
+
+Shapes, once for the whole project: `B` prompts (start states), `G` rollouts of each prompt, `T` time
+steps. Fields of a rollout are `[B, G, T]`; observations, values and states are `[B, G, T + 1]`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+from flax import struct
+
+Array = jax.Array
+Key = jax.Array
+Params = Any
+Carry = Any
+Metrics = dict[str, Array]
+
+
+class Rollout(struct.PyTreeNode):
+    """One collected batch of experience.
+
+    Both collectors share this layout, so that every return and advantage is one function:
+
+    * *Episodes* start at row 0, end once, and are padded with `mask == 0`.
+    * *Fragments* hold pieces of several episodes. After `terminated` the next row begins the next
+      episode (its value never matters, the discount is zero). After `truncated` comes one boundary row
+      with `mask == 0` that holds the final observation, so that `value[t + 1]` is the bootstrap value of
+      row `t` everywhere, also where an episode was cut.
+
+    Attributes:
+      obs: `[B, G, T + 1, ...]`, what the policy saw; the last row may be bootstrapped.
+      action: `[B, G, T, ...]`.
+      log_prob: `[B, G, T]` of `action` under the behaviour policy.
+      reward: `[B, G, T]`, zero where `mask` is zero.
+      terminated: `[B, G, T]`, one where the task itself ended after this step.
+      truncated: `[B, G, T]`, one where the clock ended the episode after this step.
+      mask: `[B, G, T]`, one for steps that were taken.
+      first: `[B, G, T]`, one where an episode begins: a recurrent policy forgets there.
+      legal: `[B, G, T, A]` legality of each discrete action, or None.
+      carry: `[B, G, ...]`, the policy's carry before row 0.
+      state: `[B, G, T + 1, ...]` environment states, or None unless a part asked for them.
+    """
+
+    obs: Array
+    action: Array
+    log_prob: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    mask: Array
+    first: Array
+    legal: Array | None = None
+    carry: Carry = ()
+    state: Any = None
+
+    @property
+    def discount(self) -> Array:
+        """`[B, G, T]`, the environment's continuation: zero where the episode terminated."""
+        return 1.0 - self.terminated
+
+    @property
+    def trace(self) -> Array:
+        """`[B, G, T]`, one where the next row continues the same episode."""
+        return self.mask * (1.0 - self.terminated) * (1.0 - self.truncated)
+
+
+class Steps(struct.PyTreeNode):
+    """What a policy is evaluated on: any leading shape for feed-forward ones, `[..., T]` for recurrent ones.
+
+    Attributes:
+      obs: `[..., obs]`.
+      action: `[..., action]`.
+      first: `[...]`.
+      legal: `[..., A]` or None.
+      carry: the policy's carry before the first row; unused by feed-forward policies.
+    """
+
+    obs: Array
+    action: Array
+    first: Array
+    legal: Array | None = None
+    carry: Carry = ()
+
+
+class Spec(NamedTuple):
+    """The facts of a task that parts are completed with.
+
+    Attributes:
+      observation_space: of one observation.
+      action_space: of one action.
+      shape: `(B, G, T)` of a rollout.
+      dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
+    """
+
+    observation_space: gymnasium.Space
+    action_space: gymnasium.Space
+    shape: tuple[int, int, int]
+    dense: bool
+
+
+class Policy(NamedTuple):
+    """A distribution over actions, as pure functions of its parameters.
+
+    Randomness comes in as `noise`, independent uniforms in (0, 1) of shape `noise_shape`, drawn in bulk by
+    the collector: two agents that share the action stream and the parameters take the same actions.
+
+    Attributes:
+      init: `(key, obs) -> params`.
+      carry: the carry at the start of an episode; `()` for a feed-forward policy.
+      noise_shape: shape of the uniforms that one action consumes.
+      act: `(params, carry, obs, legal, noise) -> (carry, action, log_prob)`, for one observation.
+      mode: `(params, carry, obs, legal) -> (carry, action)`, the greedy action.
+      evaluate: `(params, steps) -> (log_prob, entropy)`, both of the steps' leading shape.
+    """
+
+    init: Callable[[Key, Array], Params]
+    carry: Carry
+    noise_shape: tuple[int, ...]
+    act: Callable[..., tuple[Carry, Array, Array]]
+    mode: Callable[..., tuple[Carry, Array]]
+    evaluate: Callable[[Params, Steps], tuple[Array, Array]]
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether actions depend on more than the present observation."""
+        return len(jax.tree.leaves(self.carry)) > 0
+
+
+Simulate = Callable[[Any, Array, Array, Key], Rollout]
+"""One more episode of the present policy from each of `N` states: `(states, time, alive, key) -> Rollout`.
+
+`time [N]` is how many steps of the horizon are used up, `alive [N]` whether there is an episode to simulate
+at all; the rollout is `[N, 1, T]`.
+"""
+
+
+class Collector(NamedTuple):
+    """How experience is gathered.
+
+    Attributes:
+      init: `(key, policy) -> state`.
+      collect: `(state, policy, params, key, *, keep_state) -> (state, rollout, metrics)`.
+      simulate: `(states, time, alive, policy, params, key) -> rollout`, see `Simulate`.
+      shape: `(B, G, T)`.
+      dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
+    """
+
+    init: Callable[[Key, Policy], Any]
+    collect: Callable[..., tuple[Any, Rollout, Metrics]]
+    simulate: Callable[..., Rollout]
+    shape: tuple[int, int, int]
+    dense: bool
+
+
+class Critic(NamedTuple):
+    """A learned value function.
+
+    Attributes:
+      init: `(key, obs) -> state`.
+      value: `(state, rollout) -> [B, G, T + 1]`.
+      fit: `(state, rollout, target [B, G, T], key, progress) -> (state, metrics)`.
+      params: `(state) -> parameters`, for hashing and counting.
+    """
+
+    init: Callable[[Key, Array], Any]
+    value: Callable[[Any, Rollout], Array]
+    fit: Callable[[Any, Rollout, Array, Key, Array], tuple[Any, Metrics]]
+    params: Callable[[Any], Params]
+
+
+class Estimator(NamedTuple):
+    """Where advantages come from; a value-free estimator has the state `()`.
+
+    Attributes:
+      init: `(key, obs) -> state`.
+      advantage: `(state, rollout, simulate, key) -> ([B, G, T], metrics)`; the metric `simulated_steps`,
+        where present, is charged to the budget of environment steps.
+      fit: `(state, rollout, key, progress) -> (state, metrics)`.
+      params: `(state) -> parameters of the critic`, empty without one.
+      needs_state: whether the rollout must keep environment states.
+    """
+
+    init: Callable[[Key, Array], Any]
+    advantage: Callable[[Any, Rollout, Simulate, Key], tuple[Array, Metrics]]
+    fit: Callable[[Any, Rollout, Key, Array], tuple[Any, Metrics]]
+    params: Callable[[Any], Params]
+    needs_state: bool = False
+
+
+class Learner(NamedTuple):
+    """An agent as pure functions.
+
+    What needs the policy only takes its parameters only, so that matched agents share these programs.
+
+    Attributes:
+      init: `(key) -> state`.
+      update: `(state, key, progress) -> (state, metrics)`: collect, estimate, improve, fit; `progress` is
+        the share of the budget that is used up, in [0, 1).
+      rollout: `(params, collector state, key) -> Rollout`, what an update with this key collects, with
+        environment states.
+      evaluate: `(params, key) -> metrics`, on a stream of its own; its steps are not charged.
+      parts: `(state) -> {"policy": parameters, "critic": parameters}`, for hashing and counting.
+    """
+
+    init: Callable[[Key], Any]
+    update: Callable[[Any, Key, Array], tuple[Any, Metrics]]
+    rollout: Callable[[Params, Any, Key], Rollout]
+    evaluate: Callable[[Params, Key], Metrics]
+    parts: Callable[[Any], dict[str, Params]]

@@ -1,0 +1,179 @@
+"""Check a resolved configuration before anything is started: every problem at once.
+
+Ranges are attached to the names of keys, which mean the same wherever they stand (`vfcompare` calls one
+thing by one name). What only an environment can know, its constructor checks.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from vfcompare.errors import InputError, nearest
+
+
+class Rule(NamedTuple):
+    """What a value may be.
+
+    Attributes:
+      allowed: in words.
+      holds: whether a value is allowed.
+      choices: the words to choose from, if it is a word.
+    """
+
+    allowed: str
+    holds: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _or_null(rule: Rule) -> Rule:
+    return Rule(f"{rule.allowed}, or null", lambda value: value is None or rule.holds(value))
+
+
+def _word(*choices: str) -> Rule:
+    return Rule(" or ".join(choices), lambda value: value in choices, choices)
+
+
+POSITIVE = Rule("a finite number above 0", lambda value: _number(value) and value > 0)
+NOT_NEGATIVE = Rule("a finite number, 0 or more", lambda value: _number(value) and value >= 0)
+SHARE = Rule("a number from 0 to 1", lambda value: _number(value) and 0 <= value <= 1)
+COUNT = Rule("a whole number, 1 or more", lambda value: _integer(value) and value >= 1)
+INDEX = Rule("a whole number, 0 or more", lambda value: _integer(value) and value >= 0)
+SWITCH = Rule("true or false", lambda value: isinstance(value, bool), ("true", "false"))
+
+RULES: dict[str, Rule] = {
+    "learning_rate": POSITIVE,
+    "eps": POSITIVE,
+    "epsilon": POSITIVE,
+    "max_grad_norm": _or_null(POSITIVE),
+    "clip": _or_null(POSITIVE),
+    "gain": NOT_NEGATIVE,
+    "entropy_coef": NOT_NEGATIVE,
+    "gamma": SHARE,
+    "lambda_": SHARE,
+    "slip": SHARE,
+    "loops": SHARE,
+    "anneal": SWITCH,
+    "epochs": COUNT,
+    "minibatches": COUNT,
+    "block": COUNT,
+    "prompts": COUNT,
+    "group": COUNT,
+    "number": COUNT,
+    "chunk": COUNT,
+    "length": _or_null(COUNT),
+    "rollouts": COUNT,
+    "n": COUNT,
+    "ddof": INDEX,
+    "evaluation_episodes": COUNT,
+    "seeds": COUNT,
+    "first_seed": INDEX,
+    "env_steps": COUNT,
+    "evaluations": COUNT,
+    "lanes": COUNT,
+    "start": _word("shared", "independent"),
+    "time_limit": _word("truncates", "terminates"),
+    "head": _word("auto", "categorical", "gaussian"),
+}
+
+GROUPED = ("leave_one_out", "group_mean", "group_std")
+"""Baselines and scales that need at least two rollouts in a group."""
+
+
+def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Every value of a configuration as `(path, key, value)`."""
+    for key, value in config.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping):
+            yield from leaves(value, here)
+        else:
+            yield here, str(key), value
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Check ranges, and the rules that tie several values together.
+
+    Args:
+      config: resolved and plain.
+
+    Raises:
+      InputError: with one line per problem.
+    """
+    problems = [*_ranges(config)] or [*_ties(config)]
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _ranges(config: Mapping[str, Any]) -> Iterator[str]:
+    for path, key, value in leaves(config):
+        rule = RULES.get(key)
+        if rule is not None and not rule.holds(value):
+            hint = nearest(str(value), rule.choices)
+            yield f"{path}={value} is not allowed; allowed: {rule.allowed}{hint}"
+
+
+def _ends(part: Mapping[str, Any] | None, name: str) -> bool:
+    return str((part or {}).get("_target_", "")).endswith(f".{name}")
+
+
+def _ties(config: Mapping[str, Any]) -> Iterator[str]:
+    if config["first_seed"] + config["seeds"] > 2**32:
+        yield f"first_seed={config['first_seed']} is not allowed; allowed: seeds below {2**32}"
+    agent = config["agent"]
+    collector, estimator = agent.get("collector"), agent.get("estimator")
+    if not isinstance(collector, Mapping) or not isinstance(estimator, Mapping):
+        return
+    if _ends(collector, "fragments"):
+        yield from _fragments(agent, collector, estimator, config["env_steps"])
+    else:
+        yield from _episodes(agent, collector, estimator)
+
+
+def _fragments(
+    agent: Mapping[str, Any], collector: Mapping[str, Any], estimator: Mapping[str, Any], budget: int
+) -> Iterator[str]:
+    batch = collector["number"] * collector["length"]
+    yield from _divisible("steps", "agent.collector.length", batch, agent)
+    if batch > budget:
+        yield (
+            f"env_steps={budget} is less than one update of {batch} steps "
+            f"(agent.collector.number x length); allowed: {batch} or more"
+        )
+    if not _ends(estimator, "value_based"):
+        yield (
+            "agent.collector=fragments does not give the whole episodes that this estimator "
+            "credits; allowed: collector@agent.collector=episodes"
+        )
+
+
+def _episodes(
+    agent: Mapping[str, Any], collector: Mapping[str, Any], estimator: Mapping[str, Any]
+) -> Iterator[str]:
+    batch = collector["prompts"] * collector["group"]
+    yield from _divisible("episodes", "agent.collector.group", batch, agent)
+    advantage = estimator.get("advantage") or {}
+    for part in ("baseline", "scale"):
+        for name in GROUPED:
+            if collector["group"] < 2 and _ends(advantage.get(part), name):
+                yield (
+                    f"agent.collector.group={collector['group']} is not allowed: the {part} "
+                    f"{name} compares the rollouts of a group; allowed: 2 or more"
+                )
+
+
+def _divisible(unit: str, path: str, batch: int, agent: Mapping[str, Any]) -> Iterator[str]:
+    cut = agent["batching"]["minibatches"]
+    if batch % cut:
+        valid = [n for n in range(1, batch + 1) if batch % n == 0]
+        closest = min(valid, key=lambda n: abs(n - cut))
+        yield (
+            f"agent.batching.minibatches={cut} does not divide a batch of {batch} {unit} ({path}); "
+            f"allowed: {', '.join(map(str, valid[:12]))}; did you mean {closest}?"
+        )
