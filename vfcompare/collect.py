@@ -205,6 +205,8 @@ def episodes(
 ) -> Collector:
     """Whole episodes: `group` rollouts of each of `prompts` start states.
 
+    The metric `padding` is the share of computed steps that were taken after an episode's end.
+
     Args:
       env: the environment; `env.horizon` bounds an episode.
       prompts: `B`.
@@ -237,7 +239,10 @@ def episodes(
         time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
         shape = (prompts, group)
         rollout = run(starts(key), time, alive, policy, params, key, shape, keep_state)
-        return state, rollout, finished(rollout.reward.sum(-1), rollout.mask.sum(-1), jnp.ones(1))
+        length = rollout.mask.sum(-1)
+        rows = jnp.ceil(length.max() / chunk) * chunk
+        metrics = finished(rollout.reward.sum(-1), length, jnp.ones(1))
+        return state, rollout, metrics | {"padding": 1.0 - length.mean() / rows}
 
     def simulate(
         state: State, time: Array, alive: Array, policy: Policy, params: Params, key: Key

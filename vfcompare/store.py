@@ -107,6 +107,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def age(record: Mapping[str, Any]) -> float:
+    """Seconds since the last sign of life in a `run.json`."""
+    beat = datetime.fromisoformat(str(record["heartbeat"]))
+    return (datetime.now(UTC) - beat).total_seconds()
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on, without importing them."""
     found = {}

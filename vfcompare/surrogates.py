@@ -25,21 +25,28 @@ def policy_gradient(log_prob: Array, behaviour_log_prob: Array, advantage: Array
 
 
 def clipped(
-    log_prob: Array, behaviour_log_prob: Array, advantage: Array, *, epsilon: float
+    log_prob: Array,
+    behaviour_log_prob: Array,
+    advantage: Array,
+    *,
+    epsilon: float,
+    epsilon_high: float | None,
 ) -> Array:
-    """`-min(ρA, clip(ρ, 1 - ε, 1 + ε) A)` with `ρ = π/μ` (Schulman et al., 2017, arXiv:1707.06347).
+    """`-min(ρA, clip(ρ, 1 - ε, 1 + ε_high) A)` with `ρ = π/μ` (Schulman et al., 2017, arXiv:1707.06347).
 
     Args:
       log_prob: `[...]` under the policy that is learned.
       behaviour_log_prob: `[...]` under the policy that collected.
       advantage: `[...]`, taken as constant.
       epsilon: clip range.
+      epsilon_high: upper clip range where it differs (DAPO, arXiv:2503.14476), else None.
 
     Returns:
       `[...]`.
     """
     ratio = jnp.exp(log_prob - behaviour_log_prob)
-    limited = jnp.clip(ratio, 1.0 - epsilon, 1.0 + epsilon)
+    above = epsilon if epsilon_high is None else epsilon_high
+    limited = jnp.clip(ratio, 1.0 - epsilon, 1.0 + above)
     return -jnp.minimum(ratio * advantage, limited * advantage)
 
 

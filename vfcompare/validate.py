@@ -52,6 +52,7 @@ RULES: dict[str, Rule] = {
     "learning_rate": POSITIVE,
     "eps": POSITIVE,
     "epsilon": POSITIVE,
+    "epsilon_high": _or_null(POSITIVE),
     "max_grad_norm": _or_null(POSITIVE),
     "clip": _or_null(POSITIVE),
     "gain": NOT_NEGATIVE,

@@ -260,12 +260,14 @@ def _cell_counts(cell: Cell, end: float) -> dict[str, Any]:
 def _matching(task: Task) -> Matching:
     cells = list(task.cells.values())
     ids, arms = tuple(cell.id for cell in cells), tuple(cell.arm for cell in cells)
+    if len(cells) < 2:
+        return Matching(task.name, ids, arms, (), (), "one agent only, nothing to compare")
     lacking = [cell.arm for cell in cells if cell.certificate is None]
     if lacking:
         return Matching(task.name, ids, arms, (), (), f"no certificate of {', '.join(lacking)}")
     try:
         certificate = importlib.import_module("vfcompare.certificate")
-        rows = certificate.compare([dict(cell.certificate or {}) for cell in cells])
+        rows = certificate.compare({cell.id: dict(cell.certificate or {}) for cell in cells})
         table = tuple((str(r.item), str(r.verdict), _row_values(r.values, ids)) for r in rows)
     except Exception as error:
         # a certificate is data of unknown origin: whatever it provokes is a finding, not a crash
@@ -465,17 +467,14 @@ def _decide(
     margin: float,
 ) -> Contrast:
     name = f"contrast/{contrast.metric}/{contrast.first}/{contrast.second}"
-    interval, narrow = (
-        statistics.bootstrap(
-            generator(name), tasks, statistics.mean, reps=PAIR_REPS, confidence=confidence
-        )
-        for confidence in (decision.confidence, 1 - 2 * ALPHA)
+    interval = statistics.bootstrap(
+        generator(name), tasks, statistics.mean, reps=PAIR_REPS, confidence=decision.confidence
     )
     verdict = "undecided"
     if decision.rejected and interval.excludes(0.0):
         higher = interval.estimate > 0
         verdict = "first" if higher != (contrast.metric in LOWER_IS_BETTER) else "second"
-    elif _within(narrow, margin) and interval.n >= statistics.FEW_RUNS:
+    elif _may_be_equal(contrast) and _within(interval, margin):
         verdict = "equal"
     return Contrast(
         **{
@@ -486,6 +485,11 @@ def _decide(
             "verdict": verdict,
         }
     )
+
+
+def _may_be_equal(contrast: Contrast) -> bool:
+    """The margin is meant for scores; drawdowns and variations are too small for it."""
+    return contrast.metric in {"auc", "final"} and contrast.plain.n >= statistics.FEW_RUNS
 
 
 def _within(interval: Interval, margin: float) -> bool:
@@ -642,14 +646,13 @@ def _rule_changes(
     """Verdicts that would be others if failed runs were treated otherwise."""
     if not any(failed(run) for cell in study.cells if cell.planned for run in cell.runs):
         return []
-    shown = [*family.values(), *pairs["auc"], *pairs["drawdown"]]
+    shown = [*family.values(), *pairs["auc"]]
     changes = []
     for rule in ("last", "drop"):
         pool = _pool(score(study, rule))
         others = [
             *_family_contrasts(pool, arms).values(),
             *_pair_contrasts(pool, arms, "auc"),
-            *_pair_contrasts(pool, arms, "drawdown"),
         ]
         changes += [
             f"{a.first} against {a.second} on {a.metric}: {_says(a)} under the rule 'floor', "

@@ -7,6 +7,7 @@ cleaned of control characters, and nothing is composed or instantiated.
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,10 +147,14 @@ def load(study_dir: Path) -> Study:
 def clean(value: object, limit: int = NAME_LENGTH) -> str:
     """Text safe to print: one line, no control or direction characters, bounded, still unique."""
     text = str(value).encode("utf-8", "replace").decode("utf-8")
+    text = text.replace("\N{FIRST STRONG ISOLATE}", "").replace("\N{POP DIRECTIONAL ISOLATE}", "")
     shown = "".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in text)
-    if len(shown) <= limit:
-        return shown
-    return f"{shown[: limit - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    if len(shown) > limit:
+        shown = f"{shown[: limit - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    if any(unicodedata.bidirectional(c) in {"R", "AL", "AN"} for c in shown):
+        # isolated, or a right-to-left name would reorder the numbers beside it
+        return f"\N{FIRST STRONG ISOLATE}{shown}\N{POP DIRECTIONAL ISOLATE}"
+    return shown
 
 
 def number(value: object) -> float | None:

@@ -30,7 +30,7 @@ from vfcompare.statistics import Interval
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-WIDTH = 6.4
+WIDTH = 5.8
 ROW = 0.29
 INK, MUTED, FAINT, PAPER = "#1b1f24", "#5d6670", "#c9ced4", "#ffffff"
 CRITIC = ("#0072b2", "#009e73", "#56b4e9")
@@ -45,8 +45,15 @@ KNOWN = {
 }
 CRITIC_LINES: tuple[Any, ...] = ("-", (0, (7, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (10, 2)))
 OUTCOME_LINES: tuple[Any, ...] = ((0, (3, 1.5)), (0, (1, 1)), (0, (3, 1.5, 1, 1.5)), (0, (2, 2.5)))
-CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^vX<"
+CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^v<P"
 MAX_MATRIX = 10
+FORMATS: dict[str, Any] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+"""What figures are written as, without dates and names of programs."""
+
 LABEL = 22
 
 STYLE: Any = {
@@ -155,16 +162,14 @@ def build(results: Results) -> list[Picture]:
 
 
 def render(figure: Figure) -> dict[str, bytes]:
-    """The figure as SVG, PDF and PNG; the same figure gives the same bytes."""
+    """The figure in all `FORMATS`; the same figure gives the same bytes."""
     files = {}
-    for kind, metadata in (
-        ("svg", {"Date": None, "Creator": None}),
-        ("pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
-        ("png", {"Software": None}),
-    ):
+    for kind, metadata in FORMATS.items():
         stream = io.BytesIO()
-        paper = {"facecolor": PAPER} if kind == "png" else {}
-        figure.savefig(stream, format=kind, metadata=metadata, dpi=160, **paper)  # type: ignore[arg-type]
+        paper = PAPER if kind == "png" else "none"
+        figure.savefig(stream, format=kind, metadata=metadata, dpi=160, facecolor=paper)
+        # laid out once: the other formats take the same places, in a third of the time
+        figure.set_layout_engine("none")
         files[kind] = stream.getvalue()
     return files
 
@@ -202,6 +207,7 @@ def _attribute(text: str) -> str:
 
 def shorten(name: str, limit: int = LABEL) -> str:
     """A name that fits beside a mark; the tables have it in full."""
+    name = name.replace("\N{FIRST STRONG ISOLATE}", "").replace("\N{POP DIRECTIONAL ISOLATE}", "")
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
@@ -231,7 +237,8 @@ def _rows_axis(axes: Axes, names: Sequence[str], colors: Sequence[str] | None = 
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="x", color=FAINT, linewidth=0.4, alpha=0.6)
     axes.set_axisbelow(True)
-    for label, color in zip(axes.get_yticklabels(), colors or [INK] * len(names), strict=True):
+    # the right one of two panels that share their rows has no labels
+    for label, color in zip(axes.get_yticklabels(), colors or [INK] * len(names), strict=False):
         label.set_color(color)
         label.set_fontsize(8.5)
 
@@ -240,15 +247,24 @@ def _mark(axes: Axes, y: float, interval: Interval, look: Look, **options: Any) 
     if interval.low is not None and interval.high is not None:
         axes.plot([interval.low, interval.high], [y, y], color=look.color, lw=2.2, zorder=3)
     shape: dict[str, Any] = {"mfc": look.color, "mec": PAPER, "mew": 0.6, **options}
-    axes.plot([interval.estimate], [y], marker=look.marker, ms=6.5, ls="none", zorder=4, **shape)
+    axes.plot(
+        [interval.estimate],
+        [y],
+        marker=look.marker,
+        ms=6.5,
+        ls="none",
+        zorder=4,
+        clip_on=False,
+        **shape,
+    )
 
 
 def _dots(axes: Axes, y: float, values: Array, color: str, failed_: Mask | None = None) -> None:
     heights = y + _jitter(values.size)
     good: Mask = np.ones(values.size, dtype=np.bool_) if failed_ is None else ~failed_
-    axes.plot(values[good], heights[good], ".", ms=3.4, color=color, alpha=0.38, mew=0, zorder=2)
+    axes.plot(values[good], heights[good], ".", ms=4.6, color=color, alpha=0.4, mew=0, zorder=2)
     if not good.all():
-        axes.plot(values[~good], heights[~good], "x", ms=4, color=color, mew=0.9, zorder=2)
+        axes.plot(values[~good], heights[~good], "x", ms=5, color=color, mew=1.2, zorder=2)
 
 
 def _learning(results: Results, task: Task) -> Iterator[Picture]:
@@ -317,12 +333,12 @@ def _thin_lines(axes: Axes, task: Task, arm: Arm, look: Look) -> None:
         return
     runs = [run for run in cell.runs if run.steps.size]
     paths = [np.column_stack([run.steps, run.sampled]) for run in runs]
-    axes.add_collection(LineCollection(paths, colors=look.color, lw=0.5, alpha=0.2, zorder=1))
+    axes.add_collection(LineCollection(paths, colors=look.color, lw=0.5, alpha=0.18, zorder=1))
     axes.update_datalim(np.concatenate(paths) if paths else np.zeros((0, 2)))
     lost = [path[-1] for run, path in zip(runs, paths, strict=True) if failed(run)]
     if lost:
         points = np.array(lost)
-        axes.plot(points[:, 0], points[:, 1], "x", color=look.color, ms=5, mew=1.1, zorder=5)
+        axes.plot(points[:, 0], points[:, 1], "x", color=look.color, ms=7, mew=1.8, zorder=6)
 
 
 def _frame_learning(axes: Axes, task: Task) -> None:
@@ -342,13 +358,14 @@ def _frame_learning(axes: Axes, task: Task) -> None:
             axes.axhline(level, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
             axes.annotate(
                 name,
-                (1.0, level),
+                (0.0 if name != "random" else 1.0, level),
                 xycoords=axes.get_yaxis_transform(),
-                xytext=(-2, 2),
+                xytext=(3 if name != "random" else -2, 2),
                 textcoords="offset points",
-                ha="right",
+                ha="left" if name != "random" else "right",
                 fontsize=7.5,
                 color=MUTED,
+                zorder=6,
             )
     axes.xaxis.set_major_formatter(FuncFormatter(_steps))
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -442,8 +459,8 @@ def _draw_contrasts(
     _rows_axis(axes, list(contrasts))
     _right_texts(axes, [_contrast_text(c) for c in contrasts.values()])
     low, high = axes.get_xlim()
-    reach = max(abs(low), abs(high))
-    axes.set_xlim(-reach, reach)
+    reach = 0.3 * max(abs(low), abs(high))
+    axes.set_xlim(min(low, -reach), max(high, reach))
     scale = "normalised" if results.pool and results.task(results.pool[0]).normalised else "return"
     axes.set_xlabel(f"difference in area under the curve ({scale})")
     axes.set_title(f"◂ {sides[0]}", loc="left", color=MUTED, fontweight="normal")
@@ -660,7 +677,7 @@ def _speed(results: Results) -> Iterator[Picture]:
     heads = ("environment", "agent", "seed", "step", "outcome")
     yield Picture(
         "speed",
-        "Steps to the threshold",
+        "How many steps to the threshold",
         sentences.speed_caption(results),
         lambda: _draw_speed(results),
         Table("steps-by-seed", "Steps to the threshold of every run", heads, rows),
@@ -691,7 +708,7 @@ def _speed_row(axes: Axes, y: int, item: Speed, look: Look, end: float) -> None:
     heights = y + _jitter(item.n)
     arrived = np.array([yes for _, _, yes in item.arrivals])
     steps = np.array([step for _, step, _ in item.arrivals])
-    axes.plot(steps[arrived], heights[arrived], ".", ms=3.8, color=look.color, alpha=0.42, mew=0)
+    axes.plot(steps[arrived], heights[arrived], ".", ms=4.6, color=look.color, alpha=0.42, mew=0)
     axes.plot(
         np.where(steps[~arrived] >= 0.9 * end, end * 1.02, steps[~arrived]),
         heights[~arrived],
@@ -748,7 +765,7 @@ def _draw_improvement(results: Results) -> Figure:
             )
             ink = "#111111" if item.decided else INK
             weight = "bold" if item.decided else "normal"
-            ends = f"{value.low:.2f}–{value.high:.2f}"  # noqa: RUF001
+            ends = f"{value.low:.2f}–{value.high:.2f}"
             axes.text(
                 col,
                 row - 0.12,
@@ -792,7 +809,7 @@ def _stability(results: Results) -> Iterator[Picture]:
     )
     yield Picture(
         "stability",
-        "Stability",
+        "How steady the agents are",
         sentences.stability_caption(results),
         lambda: _draw_stability(results, arms),
         Table("stability", "Stability", ("agent", "quantity", "estimate"), rows),
@@ -814,7 +831,7 @@ def _draw_stability(results: Results, arms: Sequence[Arm]) -> Figure:
             if (key, arm.name) in results.stability:
                 _mark(axes, y, results.stability[key, arm.name], appearance[arm.name])
         _rows_axis(axes, [arm.name for arm in arms], [appearance[a.name].color for a in arms])
-        axes.set_xlim(left=0.0)
+        axes.set_xlim(0.0, 1.04 * axes.get_xlim()[1])
         axes.set_title(STABILITY_NAMES[key])
         axes.set_xlabel(label)
     grid[1, 1].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))

@@ -60,6 +60,7 @@ _IMPROVEMENT = (
     "P(X > Y) + P(X = Y)/2 over all pairs of runs of an environment (Mann-Whitney U / nm), "
     "averaged over environments. The interval resamples each agent's runs; the test exchanges the "
     "ranks of the two agents within seeds. The share of pairs above, in the tables, compares "
+    "equal seeds only."
 )
 _PROFILE = "Share of runs with a final score strictly above each level, averaged over environments."
 _THRESHOLD = (
@@ -68,6 +69,7 @@ _THRESHOLD = (
     "are censored at the end, failed runs also, unfinished ones where they stopped. S(t) is the "
     "product over arrivals of 1 - d/n (Kaplan-Meier); the median is the first t with S(t) at most "
     "1/2; the restricted mean is the area under S up to the end of the range. Intervals resample "
+    "runs."
 )
 _SPREAD = (
     "Interquartile range over seeds of the scores at an evaluation point, averaged over points and "
@@ -101,8 +103,9 @@ def _range(results: Results) -> str:
     interpolated = [task.name for task in results.tasks if not task.exact_grid]
     text = (
         "Per environment, the environment steps that every agent's completed runs cover; nothing "
-        "is extrapolated, and nothing is smoothed. A run that says completed but ends more than "
-        f"{scoring.SAME_END:.0%} before the other seeds of its agent counts as short and is left "
+        "is extrapolated, and nothing is smoothed. A run that says completed but ends "
+        f"earlier than the other seeds of its agent by more than {scoring.SAME_END:.0%} and by more "
+        "than one interval between its evaluations counts as short and is left out."
     )
     if interpolated:
         text += (
@@ -174,8 +177,8 @@ def _holm() -> str:
 
 def _equal() -> str:
     return (
-        f"The 90% interval of the difference lies within {analysis.MARGIN:g} of zero on the "
-        "normalised scale (two one-sided tests at 5%), with at least "
-        f"{statistics.FEW_RUNS} pairs. Not corrected for multiplicity. An undecided difference is "
-        "never called equal."
+        "Area under the curve and final score, normalised: the drawn interval of the difference "
+        f"lies within {analysis.MARGIN:g} of zero, a margin fixed in the code, with at least "
+        f"{statistics.FEW_RUNS} pairs. This is stricter than two one-sided tests at 5%. An "
+        "undecided difference is never called equal."
     )

@@ -22,12 +22,12 @@ from vfcompare.report.sentences import Sentence
 from vfcompare.report.tables import Table
 
 SECTIONS = (
-    ("runs", "Runs", (), ("attrition",)),
+    ("runs", "Runs", (), ("attrition", "reasons")),
     ("matching", "Matching", (), ("matching-",)),
-    ("effect", "What a critic buys", ("families",), ("families",)),
+    ("effect", "With and without a critic", ("families",), ("families",)),
     ("learning", "Learning curves", ("learning-",), ()),
     ("scores", "Scores", ("scores", "aggregate", "profile"), ("scores", "aggregates")),
-    ("speed", "Steps to the threshold", ("speed",), ("steps-to-threshold",)),
+    ("speed", "Speed", ("speed",), ("steps-to-threshold",)),
     ("pairs", "Agent against agent", ("pairs", "improvement"), ("pairs", "improvement")),
     ("stability", "Stability", ("stability",), ("stability",)),
     ("health", "Training", (), ("diagnostics",)),

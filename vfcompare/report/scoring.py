@@ -199,7 +199,13 @@ def _completed(cell: Cell) -> list[Run]:
 
 def _usual_end(runs: Sequence[Run]) -> float:
     longest = max(float(run.steps[-1]) for run in runs)
-    return min(float(r.steps[-1]) for r in runs if r.steps[-1] >= (1.0 - SAME_END) * longest)
+    return min(float(r.steps[-1]) for r in runs if r.steps[-1] >= longest - _slack(r, longest))
+
+
+def _slack(run: Run, longest: float) -> float:
+    """How much earlier a run may end: whole episodes overshoot a budget by what an update collects."""
+    spacing = float(run.steps[-1] - run.steps[-2]) if run.steps.size > 1 else 0.0
+    return max(SAME_END * longest, spacing)
 
 
 def _floor(cells: Sequence[Cell], random: float | None) -> tuple[float, str]:

@@ -15,7 +15,7 @@ from vfcompare.report.analysis import (
     Speed,
 )
 from vfcompare.report.data import STATUSES
-from vfcompare.report.tables import show_float, show_interval
+from vfcompare.report.tables import show, show_float, show_interval
 from vfcompare.statistics import Interval
 
 CLAIMS = {
@@ -41,11 +41,16 @@ def join(names: Iterable[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
 def verdicts(results: Results) -> list[Sentence]:
     """The answer, first; what limits it, after."""
     sentences = list(_alarms(results))
     if not results.pool:
-        return [*sentences, _nothing(results)]
+        return [*sentences, _nothing(results), *_limits(results)]
     sentences += [_family_claim(contrast, results) for contrast in _leading(results)]
     where = _where(results)
     if where:
@@ -71,7 +76,7 @@ def _alarms(results: Results) -> Iterable[Sentence]:
 
 def _nothing(results: Results) -> Sentence:
     if all(task.empty for task in results.tasks):
-        return Sentence("No run has a known outcome: insufficient data for any comparison.", "open")
+        return Sentence("No completed runs to compare: insufficient data.", "open")
     return Sentence(
         "The environments have no common scale (random and optimal returns are unknown), so scores "
         "are compared within environments only.",
@@ -94,22 +99,27 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     outcome = f"outcome-only agents ({_members(results, False)})"
     evidence = _evidence(contrast)
     if contrast.verdict == "insufficient":
-        text = f"insufficient: {contrast.pairs} pairs of seeds; {statistics.MIN_RUNS} are needed."
+        text = f"Insufficient: {contrast.pairs} pairs of seeds; {statistics.MIN_RUNS} are needed."
         return Sentence(text, "open", title)
     if contrast.verdict == "equal":
         text = (
-            f"equal in practice: the 90% interval of the difference in {measure} lies within "
+            f"Equal in practice: the interval of the difference in {measure} lies within "
             f"±{MARGIN:g}. Critic minus outcome-only {evidence}."
         )
         return Sentence(text, "claim", title)
     if contrast.better is None:
+        why = (
+            "The interval excludes zero, but so few pairs could do so by chance (sign-flip test)."
+            if contrast.interval.excludes(0.0)
+            else "The interval includes zero. That is not evidence of equality."
+        )
         text = (
-            f"undecided between {critic} and {outcome}: difference in {measure} {evidence}. "
-            "That is not evidence of equality."
+            f"Undecided between {critic} and {outcome}: difference in {measure} {evidence}. {why}"
         )
         return Sentence(text, "open", title)
     first, second = (critic, outcome) if contrast.verdict == "first" else (outcome, critic)
-    text = f"{first} {verb} than {second}: {measure}, critic minus outcome-only, {evidence}."
+    claim = f"{capital(first)} {verb} than {second}"
+    text = f"{claim}: {measure}, critic minus outcome-only, {evidence}."
     return Sentence(text, "claim", title)
 
 
@@ -190,9 +200,9 @@ def _limits(results: Results) -> Iterable[Sentence]:
     yield failures(results)
     sizes = [len(task.scores.get(arm.name, ())) for task in results.tasks for arm in results.arms]
     few = min((size for size in sizes if size), default=0)
-    if few < statistics.FEW_RUNS:
+    if 0 < few < statistics.FEW_RUNS:
         text = (
-            f"The smallest group has {few} scored seeds. Below {statistics.FEW_RUNS} a nominal 95% "
+            f"The smallest group has n = {few}. Below {statistics.FEW_RUNS} a nominal 95% "
             "bootstrap interval is too narrow (it covers about 83 to 90% at five seeds), and below "
             f"{statistics.MIN_RUNS} there is none."
         )
@@ -250,10 +260,11 @@ def curve_caption(results: Results, task_name: str) -> str:
         else "too few seeds for bands"
     )
     task = results.task(task_name)
-    shown = f"{show_float(task.start)} to {show_float(task.end)} steps"
+    shown = f"{show(round(task.start))} to {show(round(task.end))} steps"
     return (
         f"IQM over {_sizes(c.n for c in curves)} seeds of the return of sampled actions, {shown}; "
-        f"at the end {ends}. Thin lines are single seeds, {band}. {_failed_in(results, task_name)}"
+        f"at the end {ends}. Thin lines are single seeds (a cross: it failed there), {band}. "
+        f"{_failed_in(results, task_name)}"
     )
 
 
@@ -339,7 +350,7 @@ def family_caption(results: Results) -> str:
         f"{name} {_signed(c.interval.estimate)} ({_word(c)})"
         for name, c in results.family_by_task.items()
     ]
-    if "auc" in results.family:
+    if "auc" in results.family and len(results.pool) > 1:
         c = results.family["auc"]
         parts.insert(0, f"all {_signed(c.interval.estimate)} ({_word(c)})")
     return (
@@ -411,7 +422,7 @@ def _fastest(task: str, items: Sequence[Speed]) -> str:
     text = f"{task}: {reached} of {total} runs reached the threshold"
     if first.median.estimate == float("inf"):
         return f"{text}, no agent with half of its seeds"
-    return f"{text}, {first.arm} first (median {show_float(first.median.estimate)} steps)"
+    return f"{text}, {first.arm} first (median {show(round(first.median.estimate))} steps)"
 
 
 def stability_caption(results: Results) -> str:
@@ -435,6 +446,6 @@ def stability_caption(results: Results) -> str:
         if n
     )
     return (
-        f"{'; '.join(parts)}. Collapsed: {counts}. Left is better. "
+        f"{capital('; '.join(parts))}. Collapsed: {counts}. Left is better. "
         f"{_failed_in(results, *results.pool)}"
     )

@@ -12,7 +12,7 @@ from vfcompare.report.data import STATUSES, Cell, clean, number
 from vfcompare.statistics import Interval
 
 METRIC_NAMES = {
-    "auc": "Area under the curve",
+    "auc": "AUC",
     "final": "Final score",
     "greedy": "Final, greedy",
     "drawdown": "Drawdown (upper tail)",
@@ -172,6 +172,7 @@ def build(results: Results) -> dict[str, Table]:
     """All tables, by id."""
     tables = [
         attrition(results),
+        reasons(results),
         provenance(results),
         tasks(results),
         *matching(results),
@@ -196,19 +197,29 @@ def attrition(results: Results) -> Table:
         cell: Cell = row["cell"]
         label = cell.arm if cell.planned else f"{cell.arm} (not in the plan)"
         counts = [row[status] for status in used]
-        rows.append((cell.task, label, row["planned"], *counts, row["scored"], row["reason"]))
+        rows.append((cell.task, label, row["planned"], *counts, row["scored"]))
     marks = {
         i: "bad" for i, row in enumerate(results.attrition) if row["completed"] < row["planned"]
     }
     total = [sum(row[key] for row in results.attrition) for key in ("planned", *used, "scored")]
     if rows:
-        rows.append(("all", "", *total, ""))
-    heads = ("environment", "agent", "planned", *used, "scored", "reason")
+        rows.append(("all", "", *total))
+    heads = ("environment", "agent", "planned", *used, "scored")
     note = (
         "Planned is the denominator. Scored: finished, or failed and given the floor; runs whose "
         "outcome is unknown (running, interrupted, missing, damaged, short) are only counted."
     )
     return Table("attrition", "What became of every run", heads, tuple(rows), note, marks)
+
+
+def reasons(results: Results) -> Table:
+    """Why runs were lost, where something is known."""
+    rows = tuple(
+        (row["cell"].task, row["cell"].arm, row["reason"])
+        for row in results.attrition
+        if row["reason"]
+    )
+    return Table("reasons", "What went wrong", ("environment", "agent", "reason"), rows)
 
 
 def provenance(results: Results) -> Table:
@@ -299,7 +310,7 @@ def matching(results: Results) -> list[Table]:
 
 
 def _value_list(arms: Sequence[str], values: Sequence[str]) -> str:
-    shown = [_short(value, 24) for value in values]
+    shown = [_short(value, 72) for value in values]
     if len(set(shown)) == 1:
         return shown[0]
     groups: dict[str, list[str]] = {}
@@ -334,14 +345,17 @@ def scores(results: Results) -> Table:
 
 def aggregates(results: Results) -> Table:
     """Scores over all environments of one scale."""
-    keys = [(s, m) for m in ("auc", "final") for s in AGGREGATE_NAMES]
-    keys = [k for k in keys if any((*k, arm.name) in results.aggregate for arm in results.arms)]
     rows = tuple(
-        (arm.name, arm.family, *(results.aggregate.get((*key, arm.name)) for key in keys))
+        (
+            METRIC_NAMES[metric],
+            arm.name,
+            *(results.aggregate.get((name, metric, arm.name)) for name in AGGREGATE_NAMES),
+        )
+        for metric in ("auc", "final")
         for arm in results.arms
-        if keys
+        if results.aggregate
     )
-    heads = ("agent", "family", *(f"{METRIC_NAMES[m]}: {AGGREGATE_NAMES[s]}" for s, m in keys))
+    heads = ("metric", "agent", *AGGREGATE_NAMES.values())
     note = "An agent that has no score on one of the environments is not aggregated."
     return Table("aggregates", "Scores over environments", heads, rows, note)
 

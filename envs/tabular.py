@@ -1,0 +1,215 @@
+"""Gymnasium's toy-text tasks from their own transition tables, where everything can be computed exactly."""
+
+import functools
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from . import drawing
+from .base import Reference, Task, require
+
+
+class State(NamedTuple):
+    """Where the episode is.
+
+    Attributes:
+      place: int32[], Gymnasium's number of the state.
+      reward: float32[], what the transition into it paid; two transitions into one state may pay differently.
+      ended: bool[], whether that transition ended the episode.
+    """
+
+    place: jax.Array
+    reward: jax.Array
+    ended: jax.Array
+
+
+class Tabular(Task):
+    """FrozenLake, CliffWalking or Taxi, as Gymnasium defines them.
+
+    Isolates learning with a known truth: values, advantages and gradients follow from the tables by dynamic
+    programming.
+
+    *Action.* As in the original; where Gymnasium has a legality mask (Taxi), `state_info` tells it.
+    *Observation.* float32[S], the state as one-hot. *Reward, end.* From the table; truncated at `horizon`,
+    which the task does not know.
+    *Optimum.* `reference`, by finite-horizon dynamic programming; FrozenLake 0.744190 (4x4, 100 steps) and
+    0.913220 (8x8, 200 steps). *Source.* `gymnasium.make(id).unwrapped.P`, Gymnasium 1.4.
+
+    Attributes (S states, A actions, K outcomes, padded with probability 0):
+      probability: float64[S, A, K].
+      next_state: int32[S, A, K].
+      reward_table: float64[S, A, K].
+      terminal_table: bool[S, A, K].
+      initial_distribution: float64[S].
+      legal: bool[S, A].
+    """
+
+    def __init__(self, id: str = "FrozenLake-v1", horizon: int | None = None, **options):
+        """Build from the Gymnasium id.
+
+        Args:
+          id: a Gymnasium environment with a table `P`.
+          horizon: most steps; None takes Gymnasium's own limit.
+          **options: passed to `gymnasium.make`, such as `success_rate`.
+        """
+        super().__init__()
+        origin = gymnasium.make(id, **options)
+        base: Any = origin.unwrapped
+        spec = origin.spec
+        require(hasattr(base, "P"), "id", id, "a task with a table P, such as FrozenLake-v1")
+        fickle = getattr(base, "fickle_passenger", False)
+        require(not fickle, "fickle_passenger", fickle, "the table P does not contain it")
+        self.horizon = horizon or (spec.max_episode_steps if spec else None) or 0
+        self.threshold = spec.reward_threshold if spec else None
+        require(self.horizon >= 1, "horizon", horizon, f"a whole number from 1; {id} has no limit")
+        tables = _tables(base.P)
+        self.probability, self.next_state, self.reward_table, self.terminal_table = tables
+        states, actions, _ = self.probability.shape
+        self.initial_distribution = np.asarray(base.initial_state_distrib, np.float64)
+        self.has_mask = hasattr(base, "action_mask")
+        masks = [base.action_mask(s) for s in range(states)] if self.has_mask else None
+        self.legal = np.ones((states, actions), bool) if masks is None else np.array(masks, bool)
+        self.action_space = Discrete(actions)
+        self.observation_space = Box(0.0, 1.0, (states,), np.float32)
+        self._board = _board(base)
+        origin.close()
+
+    @functools.cached_property
+    def reference(self) -> Reference:
+        """Exact, by finite-horizon dynamic programming in float64; random is uniform over legal actions.
+
+        V_0 = 0,  V_k(s) = max_a or mean_a sum_i p_i (r_i + (1 - end_i) V_{k-1}(s_i)).
+        """
+        optimal = random = np.zeros(len(self.probability))
+        for _ in range(self.horizon):
+            optimal = np.where(self.legal, self._lookahead(optimal), -np.inf).max(1)
+            random = (self._lookahead(random) * self.legal).sum(1) / self.legal.sum(1)
+        start = self.initial_distribution
+        return Reference(float(start @ random), float(start @ optimal), self.threshold)
+
+    def initial(self, rng, params=None):
+        """A start state drawn from `initial_distribution`."""
+        del params
+        starts = np.flatnonzero(self.initial_distribution)
+        place = jnp.int32(starts[0])
+        if len(starts) > 1:
+            limits = jnp.asarray(self.initial_distribution[starts].cumsum()[:-1], jnp.float32)
+            index = (jax.random.uniform(rng) >= limits).astype(jnp.int32).sum()
+            place = jnp.asarray(starts, jnp.int32)[index]
+        return State(place, jnp.float32(0.0), jnp.bool_(False))
+
+    def transition(self, state, action, rng, params=None):
+        """One outcome of the row of the table."""
+        del params
+        outcome = jnp.int32(0)
+        if self.probability.shape[-1] > 1:
+            limits = jnp.asarray(self.probability.cumsum(-1)[..., :-1], jnp.float32)
+            draw = jax.random.uniform(rng)
+            outcome = (draw >= limits[state.place, action]).astype(jnp.int32).sum()
+        cell = (state.place, action, outcome)
+        return State(
+            jnp.asarray(self.next_state)[cell],
+            jnp.asarray(self.reward_table, jnp.float32)[cell],
+            jnp.asarray(self.terminal_table)[cell],
+        )
+
+    def observation(self, state, rng, params=None):
+        """The state as one-hot: float32[S]."""
+        del rng, params
+        places = jnp.arange(len(self.probability), dtype=jnp.int32)
+        return (places == state.place).astype(jnp.float32)
+
+    def reward(self, state, action, next_state, rng, params=None):
+        """What the transition paid: float32[]."""
+        del state, action, rng, params
+        return next_state.reward
+
+    def terminal(self, state, rng, params=None):
+        """Whether the transition ended the episode."""
+        del rng, params
+        return state.ended
+
+    def state_info(self, state, params=None):
+        """`{"action_mask": bool[A]}` where Gymnasium has one."""
+        del params
+        return {"action_mask": jnp.asarray(self.legal)[state.place]} if self.has_mask else {}
+
+    def draw(self, state) -> np.ndarray:
+        """The board with its agent."""
+        return self._board(int(state.place))
+
+    def _lookahead(self, value: np.ndarray) -> np.ndarray:
+        """Expected return of each action given values afterwards: float64[S, A]."""
+        after = np.where(self.terminal_table, 0.0, value[self.next_state])
+        return (self.probability * (self.reward_table + after)).sum(-1)
+
+
+def _tables(table: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Gymnasium's `P[s][a] = [(probability, next, reward, end), ...]` as four arrays `[S, A, K]`."""
+    most = max(len(outcomes) for row in table.values() for outcomes in row.values())
+    shape = (len(table), len(table[0]), most)
+    probability, reward = np.zeros(shape), np.zeros(shape)
+    following, end = np.zeros(shape, np.int32), np.zeros(shape, bool)
+    for s, row in table.items():
+        for a, outcomes in row.items():
+            for k, outcome in enumerate(outcomes):
+                cell = (s, a, k)
+                probability[cell], following[cell], reward[cell], end[cell] = outcome
+    return probability, following, reward, end
+
+
+def _board(base):
+    """A function from the number of a state to its picture: uint8[height, width, 3]."""
+    if hasattr(base, "decode"):
+        stops, rows = tuple(base.locs), [bytes(row).decode() for row in base.desc]
+        return lambda place: _draw_taxi(base.decode(place), stops, rows)
+    if hasattr(base, "_cliff"):
+        letters = np.where(base._cliff, "H", "F")
+        letters[3, 0], letters[3, -1] = "S", "G"
+    else:
+        letters = base.desc.astype(str)
+    return functools.partial(_draw_grid, letters)
+
+
+def _draw_grid(letters: np.ndarray, place: int) -> np.ndarray:
+    """Ice (F), start (S), holes or cliff (H), goal (G) and the agent."""
+    rows, columns = letters.shape
+    scale = 48
+    colours = {"F": drawing.SKY, "S": drawing.FLOOR, "H": drawing.INK, "G": drawing.GREEN}
+    image = drawing.canvas(rows * scale, columns * scale)
+    for (row, column), letter in np.ndenumerate(letters):
+        drawing.cell(image, row, column, scale, colours[letter], inset=0.03, corner=0.1)
+    row, column = divmod(place, columns)
+    centre = ((column + 0.5) * scale, (row + 0.5) * scale)
+    drawing.disk(image, centre, 0.3 * scale, drawing.BLUE)
+    return drawing.finish(image)
+
+
+def _draw_taxi(decoded, stops, rows) -> np.ndarray:
+    """Walls, the four stops, the taxi, the passenger (dot) and the destination (ring)."""
+    row, column, passenger, destination = decoded
+    scale = 64
+    image = drawing.canvas(5 * scale, 5 * scale, drawing.FLOOR)
+    colours = (drawing.RED, drawing.GREEN, drawing.GOLD, drawing.SKY)
+    for (r, c), colour in zip(stops, colours, strict=True):
+        drawing.cell(image, r, c, scale, colour, inset=0.06, corner=0.1)
+    for r in range(5):
+        for c in range(1, 5):
+            if rows[r + 1][2 * c] == "|":
+                top, bottom = (c * scale, r * scale), (c * scale, (r + 1) * scale)
+                drawing.line(image, top, bottom, 6, drawing.INK)
+
+    def middle(r, c):
+        return ((c + 0.5) * scale, (r + 0.5) * scale)
+
+    drawing.disk(image, middle(*stops[destination]), 0.34 * scale, drawing.INK)
+    drawing.disk(image, middle(*stops[destination]), 0.27 * scale, colours[destination])
+    drawing.box(image, middle(row, column), (0.6 * scale, 0.38 * scale), drawing.BLUE, corner=6)
+    seat = (row, column) if passenger == 4 else stops[passenger]
+    drawing.disk(image, middle(*seat), 0.11 * scale, drawing.PAPER)
+    drawing.disk(image, middle(*seat), 0.08 * scale, drawing.INK)
+    return drawing.finish(image)

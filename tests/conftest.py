@@ -1,0 +1,46 @@
+"""JAX for the tests: CPU, one host device per core, as training itself runs."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+DEVICES = min(os.cpu_count() or 1, 2)
+FLAGS = f"--xla_force_host_platform_device_count={DEVICES} --xla_cpu_multi_thread_eigen=false"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Has no effect once JAX has started, hence before its import.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+import hydra  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A key; the same in every test, so that a failure repeats."""
+    return jax.random.key(0)
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    """The resolved configuration of one cell, as plain data."""
+    with hydra.initialize_config_module("vfcompare.conf", version_base="1.3"):
+        config = OmegaConf.to_container(hydra.compose("config", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return config
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., tuple[Any, Any]]:
+    """`(overrides) -> (env, learner)`, as the command line builds them."""
+    from vfcompare import cell
+
+    return lambda *overrides: cell.build(compose(*overrides))
+
+
+@pytest.fixture(scope="session")
+def config() -> Callable[..., dict[str, Any]]:
+    """`(overrides) -> resolved configuration`."""
+    return compose

@@ -1,0 +1,105 @@
+"""Minibatches: every cut of a batch adds up to it, and padding is never touched."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vfcompare import batching
+from vfcompare.batching import Batching
+
+KEY = jax.random.key(11)
+
+
+@settings(max_examples=30, deadline=None)
+@given(valid=st.lists(st.booleans(), min_size=2, max_size=70), seed=st.integers(0, 2**31))
+def test_the_order_is_a_permutation_with_the_valid_rows_in_front(valid, seed):
+    mask = jnp.array(valid, jnp.float32)
+    order = np.asarray(batching.order(jax.random.key(seed), mask))
+    assert sorted(order) == list(range(len(valid)))
+    assert all(valid[i] for i in order[: sum(valid)])
+
+
+def test_every_row_is_as_likely_in_every_minibatch():
+    valid = jnp.ones(64)
+    orders = jax.jit(jax.vmap(lambda k: batching.order(k, valid)))(jax.random.split(KEY, 4000))
+    first = np.asarray(orders[:, :16])
+    share = np.bincount(first.ravel(), minlength=64) / 4000
+    # A share has a standard deviation of sqrt(.25 .75 / 4000) = 0.0068; 64 of them stay within 4.5.
+    assert abs(share - 0.25).max() < 4.5 * 0.0068
+
+
+def quadratic(params, rows):
+    error = jnp.square(rows["x"] @ params - rows["y"])
+    return error, {"error": error}
+
+
+def data(valid):
+    x_key, y_key = jax.random.split(KEY)
+    number = len(valid)
+    valid = jnp.asarray(valid, jnp.float32)
+    return {
+        "x": jax.random.normal(x_key, (number, 3)),
+        "y": jax.random.normal(y_key, (number,)),
+        "valid": valid,
+        "weight": valid / valid.sum(),
+    }
+
+
+def descend(batch, cut, optimizer):
+    params = jnp.array([0.3, -0.2, 0.1])
+    optimizer = optax.with_extra_args_support(optimizer)
+    run = jax.jit(
+        lambda p, s: batching.descend(quadratic, p, s, optimizer, batch, KEY, cut, 0.0)
+    )
+    return run(params, optimizer.init(params))
+
+
+@pytest.mark.parametrize("block", [1, 7, 16, 512])
+def test_a_sparse_batch_has_the_gradient_of_its_valid_rows(block):
+    valid = np.arange(50) % 3 == 0
+    batch = data(valid)
+    got, _, metrics = descend(batch, Batching(1, 1, False, block), optax.sgd(0.1))
+    rows = np.flatnonzero(valid)
+    inside = {name: x[rows] for name, x in batch.items()}
+    want, _, expected = descend(inside, Batching(1, 1, True), optax.sgd(0.1))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    for name in expected:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("minibatches", [2, 5, 8])
+def test_gradients_of_the_minibatches_of_an_epoch_average_to_that_of_the_batch(dense, minibatches):
+    batch = data(np.ones(40, bool))
+    # A learning rate of nearly zero adds up gradients at the same parameters.
+    step = optax.sgd(1e-6)
+    start = jnp.array([0.3, -0.2, 0.1])
+    cut, _, _ = descend(batch, Batching(1, minibatches, dense, 4), step)
+    whole, _, _ = descend(batch, Batching(1, 1, True), step)
+    moved = (cut - start) / minibatches
+    np.testing.assert_allclose(moved, whole - start, rtol=0.05, atol=3e-8)
+
+
+def test_garbage_in_padding_changes_nothing():
+    valid = np.arange(30) < 11
+    batch = data(valid)
+    dirty = batch | {
+        "x": jnp.where(valid[:, None], batch["x"], 1e30),
+        "y": jnp.where(valid, batch["y"], -1e30),
+    }
+    for cut in (Batching(2, 3, False, 4), Batching(2, 1, False, 64)):
+        clean, _, _ = descend(batch, cut, optax.adam(0.1))
+        got, _, _ = descend(dirty, cut, optax.adam(0.1))
+        np.testing.assert_array_equal(clean, got)
+
+
+def test_over_time_is_the_function_up_to_the_last_row_anyone_reached():
+    obs = jax.random.normal(KEY, (2, 3, 11, 4))
+    mask = jnp.zeros((2, 3, 10)).at[:, :, :5].set(1).at[1, 2, 5].set(1)
+    got = batching.over_time(lambda x: x.sum(-1), obs, mask, block=2)
+    want = obs.sum(-1)
+    np.testing.assert_allclose(got[:, :, :7], want[:, :, :7], rtol=1e-5)
+    assert (got[:, :, 8:] == 0).all()

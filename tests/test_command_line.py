@@ -1,0 +1,201 @@
+"""The command line as a user meets it: whole runs in a new process, and every mistake named at once."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from vfcompare import store
+
+SMALL = (
+    "seeds=2",
+    "env_steps=600",
+    "evaluations=2",
+    "agent.evaluation_episodes=2",
+    "agent.collector.prompts=2",
+    "agent.collector.group=4",
+    "agent.network.hidden=[8]",
+)
+
+
+def vfcompare(*args, cwd, timeout=300):
+    """Run the command line in a folder."""
+    command = [sys.executable, "-m", "vfcompare.main", *args]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    done = vfcompare("-m", "agent=reinforce,ppo", "env=lock", "study.name=mini", *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "mini"
+
+
+def test_a_sweep_leaves_every_file_of_every_cell(sweep):
+    cells = store.runs(sweep)
+    assert [cell.name.rsplit("-", 1)[0].split("-agent.")[0] for cell in cells] == ["lock-ppo", "lock-reinforce"]
+    plan = store.read_json(sweep / "plan.json")
+    assert sorted(cell["id"] for cell in plan["cells"]) == [cell.name for cell in cells]
+    for cell in cells:
+        record = store.read_json(cell / "run.json")
+        assert record["status"] == "completed"
+        assert {words["status"] for words in record["seeds"].values()} == {"completed"}
+        metrics, evaluation = (store.read_table(cell / f"{n}.parquet") for n in ("metrics", "evaluation"))
+        assert set(metrics["seed"]) == set(evaluation["seed"]) == {0, 1}
+        assert sorted(set(evaluation["point"])) == [0, 1, 2]
+        assert metrics["env_steps"].max() >= 600
+        assert store.read_json(cell / "certificate.json")["schema"] == 1
+        assert (cell / "config.yaml").exists()
+
+
+def test_certificates_of_a_sweep_agree(sweep):
+    from vfcompare.certificate import compare
+
+    cells = {cell.name: store.read_json(cell / "certificate.json") for cell in store.runs(sweep)}
+    assert {row.verdict for row in compare(cells)} == {"equal", "by design"}
+
+
+def test_running_again_repeats_nothing(sweep):
+    before = {path: path.stat().st_mtime_ns for path in sweep.rglob("metrics.parquet")}
+    again = vfcompare(
+        "-m", "agent=reinforce,ppo", "env=lock", "study.name=mini", *SMALL, cwd=sweep.parents[1]
+    )
+    assert again.returncode == 0
+    assert again.stdout.count("done before") == 2
+    assert {path: path.stat().st_mtime_ns for path in sweep.rglob("metrics.parquet")} == before
+
+
+def test_status_shows_every_cell(sweep):
+    done = vfcompare("status", str(sweep), cwd=sweep)
+    assert done.returncode == 0
+    assert "2 completed" in done.stdout
+
+
+def test_report_is_written_from_files(sweep):
+    done = vfcompare("report", str(sweep), cwd=sweep)
+    assert done.returncode == 0, done.stderr
+    page = Path(done.stdout.strip())
+    assert page.name == "index.html"
+    assert "lock" in page.read_text()
+
+
+def test_tensorboard_reads_curves_and_hyperparameters_back(sweep):
+    port = 16000 + os.getpid() % 20000
+    command = [sys.executable, "-m", "vfcompare.main", "tb", str(sweep), "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        data = f"http://127.0.0.1:{port}/data/plugin"
+        tags = wait_for(f"{data}/scalars/tags")
+        assert len(tags) == 4
+        for run in tags.values():
+            assert {"evaluation/return_sampled", "train/policy_loss"} <= set(run)
+        run = next(iter(tags)).replace("/", "%2F").replace("=", "%3D").replace(",", "%2C")
+        points = wait_for(f"{data}/scalars/scalars?run={run}&tag=evaluation/return_sampled")
+        assert len(points) == 3
+        request = {"experimentName": "", "pageSize": 10, "startIndex": 0, "colParams": []}
+        groups = wait_for(f"{data}/hparams/session_groups", request)["sessionGroups"]
+        # The two seeds of an agent are one trial.
+        assert sorted(group["hparams"]["agent"] for group in groups) == ["ppo", "reinforce"]
+        assert all(len(group["sessions"]) == 2 for group in groups)
+        assert all(s["status"] == "STATUS_SUCCESS" for g in groups for s in g["sessions"])
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def wait_for(url, body=None, patience=90):
+    """JSON from a server that may still be starting or loading."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10) as page:
+                content = json.loads(page.read())
+            if content and (not isinstance(content, dict) or content.get("sessionGroups", True)):
+                return content
+        except (OSError, ValueError):
+            pass
+        assert time.monotonic() < deadline, f"nothing from {url}"
+        time.sleep(0.5)
+
+
+MISTAKES = {
+    "agent=pp0": ("agent=pp0", "ppo"),
+    "env=mase": ("env=mase", "maze"),
+    "agent.gama=0.9": ("agent.gama", "gamma"),
+    "seed=3": ("seed", "seeds"),
+    "agent.optimizer.learning_rate=-1": ("learning_rate=-1", "above 0"),
+    "agent.optimizer.learning_rate=nan": ("learning_rate=nan", "finite"),
+    "agent.optimizer.learning_rate=fast": ("learning_rate=fast", "number"),
+    "agent.gamma=1.1": ("gamma=1.1", "0 to 1"),
+    "seeds=0": ("seeds=0", "1 or more"),
+    "agent.batching.minibatches=5": ("minibatches=5", "did you mean 4?"),
+    "agent=rloo agent.collector.group=1": ("group=1", "2 or more"),
+    "agent=grpo agent.collector.group=1": ("group=1", "2 or more"),
+    "agent=grpo agent.estimator.critic.gain=2": ("agent.estimator.critic.gain", "no critic"),
+    "env=pendulum agent.policy.head=categorical": ("head=categorical", "gaussian"),
+    "agent=grpo collector@agent.collector=fragments": ("fragments", "episodes"),
+    "agent.policy.head=catagorical": ("catagorical", "categorical"),
+    "env=maze env.size=8": ("size", "odd"),
+    "stauts": ("stauts", "status"),
+    "report nowhere": ("nowhere", "folder"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_what_is_allowed_and_leaves_nothing(mistake, tmp_path):
+    done = vfcompare(*mistake.split(), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for words in MISTAKES[mistake]:
+        assert words in done.stderr
+    assert len(done.stderr.splitlines()) <= 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_one_cell_of_a_sweep_stops_it_before_any_cell_starts(tmp_path):
+    done = vfcompare("-m", "agent=ppo,rlo", "env=lock", *SMALL, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "rloo" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_arguments_show_the_usage(tmp_path):
+    done = vfcompare(cwd=tmp_path)
+    assert done.returncode == 0
+    assert "env=maze" in done.stdout
+
+
+def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
+    args = ("agent=ppo", "env=lock", *SMALL[3:], "seeds=2", "env_steps=40000", "evaluations=10")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    assert vfcompare(*args, cwd=whole).returncode == 0
+    command = [sys.executable, "-m", "vfcompare.main", *args]
+    process = subprocess.Popen(command, cwd=cut, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(cut.rglob("state.json")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    (folder,) = store.runs(cut / "runs" / "scratch")
+    assert store.read_json(folder / "run.json")["status"] == "running"
+    assert vfcompare(*args, cwd=cut).returncode == 0
+    (other,) = store.runs(whole / "runs" / "scratch")
+    assert store.read_json(folder / "run.json")["attempt"] == 2
+    for name in ("metrics", "evaluation"):
+        one, two = (store.read_table(path / f"{name}.parquet") for path in (folder, other))
+        assert one.keys() == two.keys()
+        for column in one:
+            assert (one[column].tobytes()) == (two[column].tobytes()), column
+    assert (folder / "checkpoint" / "state.msgpack").read_bytes() == (
+        other / "checkpoint" / "state.msgpack"
+    ).read_bytes()

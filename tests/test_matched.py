@@ -1,0 +1,98 @@
+"""Matched by construction, and checked: one line of difference, one certificate."""
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from vfcompare import certificate, conf
+
+AGENTS = ("reinforce", "reinforce_mean", "rloo", "grpo", "dr_grpo", "reinforce_v", "a2c", "ppo", "vine")
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(AGENTS, 2)))
+def test_files_of_two_matched_agents_differ_in_one_line(one, other):
+    folder = Path(conf.__file__).parent / "agent"
+    lines = [(folder / f"{name}.yaml").read_text().splitlines() for name in (one, other)]
+    assert len(lines[0]) == len(lines[1])
+    assert sum(a != b for a, b in zip(*lines, strict=True)) == 1
+
+
+@pytest.fixture(scope="module")
+def parts(config):
+    return {agent: config(f"agent={agent}")["agent"] for agent in AGENTS}
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(AGENTS, 2)))
+def test_composed_matched_agents_differ_in_the_estimator_alone(parts, one, other):
+    a, b = parts[one], parts[other]
+    assert {key for key in a | b if a.get(key) != b.get(key)} == {"estimator"}
+
+
+@pytest.mark.parametrize("agent", [a for a in AGENTS if a in ("reinforce_v", "a2c", "ppo")])
+def test_a_critic_learns_as_the_policy_does_unless_told_otherwise(parts, agent):
+    critic = parts[agent]["estimator"]["critic"]
+    for part in ("network", "optimizer", "batching"):
+        assert critic[part] == parts[agent][part], part
+
+
+def make(config, agent, **changes):
+    hashes = {0: {"policy": "p0", "environment": "e0", "rollout": "r0"}}
+    hashes |= {1: {"policy": "p1", "environment": "e1", "rollout": "r1"}}
+    for path, value in changes.items():
+        seed, key = path.removeprefix("seed_").split("_", 1)
+        hashes[int(seed)][key] = value
+    return certificate.make(
+        config=config(f"agent={agent}"),
+        agent=agent,
+        env="cartpole",
+        seeds=hashes,
+        parameters={"policy": 10, "critic": 11 if agent == "ppo" else 0},
+        facts={"jax": "1"},
+    )
+
+
+def verdicts(*certificates):
+    rows = certificate.compare({f"run{i}": c for i, c in enumerate(certificates)})
+    return {row.item: row.verdict for row in rows}
+
+
+def test_certificates_of_matched_agents_differ_by_design_alone(config):
+    found = verdicts(make(config, "ppo"), make(config, "grpo"), make(config, "rloo"))
+    assert found.pop("estimator") == found.pop("critic parameters") == "by design"
+    assert set(found.values()) == {"equal"}
+    assert {"initial policy", "first rollout", "optimizer", "batching", "env", "jax"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("key", "item"),
+    [
+        ("policy", "initial policy"),
+        ("environment", "initial environment states"),
+        ("rollout", "first rollout"),
+    ],
+)
+def test_a_seed_that_starts_elsewhere_is_caught_and_named(config, key, item):
+    rows = certificate.compare(
+        {"a": make(config, "ppo"), "b": make(config, "grpo", **{f"seed_1_{key}": "other"})}
+    )
+    assert rows[0] == (f"{item} (seeds 1)", "different", rows[0].values)
+
+
+def test_a_recipe_that_differs_is_caught_and_named(config):
+    ppo, grpo = make(config, "ppo"), make(config, "grpo")
+    hot = certificate.make(
+        config=config("agent=grpo", "agent.optimizer.learning_rate=0.5"),
+        agent="grpo",
+        env="cartpole",
+        seeds={},
+        parameters={"policy": 10, "critic": 0},
+        facts={"jax": "1"},
+    )
+    assert verdicts(ppo, grpo)["optimizer"] == "equal"
+    assert verdicts(ppo, hot)["optimizer"] == "different"
+
+
+def test_disjoint_seeds_are_no_mismatch(config):
+    one, other = make(config, "ppo"), make(config, "ppo")
+    other["seeds"] = {str(int(seed) + 20): h for seed, h in other["seeds"].items()}
+    assert set(verdicts(one, other).values()) == {"equal"}

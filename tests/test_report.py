@@ -1,0 +1,658 @@
+"""The report from the files of a study, down to the bytes."""
+
+import csv
+import html
+import json
+import re
+import sys
+import types
+from collections.abc import Callable, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vfcompare import report
+from vfcompare.report import analysis, data, figures, scoring, tables
+from vfcompare.report.analysis import analyse
+from vfcompare.report.figures import spread
+from vfcompare.statistics import Interval
+
+AGENTS = {"reinforce": 0.8, "rloo": 1.2, "grpo": 1.1, "a2c": 1.7, "ppo": 1.8}
+ENVS = {
+    "cartpole": (20.0, 200.0, 160_000),
+    "maze": (0.0, 1.0, 40_000),
+    "chain": (-10.0, 0.0, 80_000),
+}
+
+
+class Row(NamedTuple):
+    """A row of a certificate comparison."""
+
+    item: str
+    verdict: str
+    values: dict[str, str]
+
+
+@pytest.fixture(autouse=True)
+def _certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for `vfcompare.certificate`, which knows more than the report has to."""
+    module = types.ModuleType("vfcompare.certificate")
+    module.compare = _compare  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vfcompare.certificate", module)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few resamples and one format; the module's own fixture keeps the real ones."""
+    monkeypatch.setattr(analysis, "REPS", 100)
+    monkeypatch.setattr(analysis, "PAIR_REPS", 500)
+    monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})
+
+
+def _compare(certificates: dict[str, dict[str, Any]]) -> list[Row]:
+    rows = []
+    for item in ("initial policy", "first rollout", "estimator"):
+        values = {name: str(c.get(item, "")) for name, c in certificates.items()}
+        same = len(set(values.values())) == 1
+        verdict = "equal" if same else ("by design" if item == "estimator" else "different")
+        rows.append(Row(item, verdict, values))
+    return rows
+
+
+def write_study(
+    root: Path,
+    *,
+    agents: dict[str, float] | None = None,
+    envs: dict[str, tuple[float, float, int]] | None = None,
+    seeds: int = 4,
+    points: int = 12,
+    plan: bool = True,
+    question: str = "Does a critic help?",
+    reference: bool = True,
+) -> Path:
+    """A synthetic study whose critics learn faster; `agents` maps names to learning speeds."""
+    rng = np.random.default_rng(0)
+    study = root / "compare"
+    cells = []
+    for env, (low, high, budget) in (ENVS if envs is None else envs).items():
+        for agent, speed in (AGENTS if agents is None else agents).items():
+            cell: dict[str, Any] = {
+                "id": f"{env}-{agent}-1a2b3c4d"[:200],
+                "agent": agent,
+                "env": env,
+                "settings": {},
+            }
+            cell["seeds"] = list(range(seeds))
+            cells.append(cell)
+            known = {"random": low, "optimal": high, "threshold": None} if reference else {}
+            write_cell(study, cell, rng, speed, (low, high, budget), points, known)
+    if plan:
+        content = {"schema": 1, "study": "compare", "question": question, "cells": cells}
+        (study / "plan.json").write_text(json.dumps(content | {"created": "2026-11-23T18:00:00Z"}))
+    return study
+
+
+def write_cell(
+    study: Path,
+    cell: dict[str, Any],
+    rng: np.random.Generator,
+    speed: float,
+    scale: tuple[float, float, int],
+    points: int,
+    known: dict[str, Any],
+) -> Path:
+    folder = study / cell["id"]
+    folder.mkdir(parents=True)
+    low, high, budget = scale
+    steps = np.linspace(0, budget, points).round()
+    rows: dict[str, list[Any]] = {k: [] for k in ("seed", "update", "env_steps", *RETURNS)}
+    for seed in cell["seeds"]:
+        own = speed * np.exp(0.25 * rng.normal())
+        share = 0.95 * (1 - np.exp(-3 * own * steps / budget)) + rng.normal(0, 0.04, points)
+        rows["seed"] += [seed] * points
+        rows["update"] += list(range(points))
+        rows["env_steps"] += list(steps)
+        rows["return_sampled"] += list(low + (high - low) * share)
+        rows["return_greedy"] += list(low + (high - low) * np.minimum(share + 0.02, 1))
+    write_parquet(folder / "evaluation.parquet", rows)
+    updates: dict[str, list[float]] = {
+        "seed": [0.0] * 50,
+        "update": list(range(50)),
+        "entropy": list(np.linspace(1, 0.1, 50)),
+    }
+    write_parquet(folder / "metrics.parquet", updates)
+    critic = "{critic: {lr: 0.001}}" if cell["agent"] in {"a2c", "ppo"} else "{gamma: 1.0}"
+    (folder / "config.yaml").write_text(f"agent: {{estimator: {critic}}}\n")
+    certificate = {"initial policy": "ab12", "first rollout": "cd34"}
+    certificate["estimator"] = cell["agent"]
+    (folder / "certificate.json").write_text(json.dumps(certificate))
+    set_info(folder, cell, known)
+    return folder
+
+
+RETURNS = ("return_sampled", "return_greedy")
+
+
+def write_parquet(path: Path, rows: Mapping[str, Any]) -> None:
+    pq.write_table(pa.table({key: pa.array(value) for key, value in rows.items()}), path)
+
+
+def set_info(folder: Path, cell: dict[str, Any], known: dict[str, Any], **changes: Any) -> None:
+    info = {
+        "schema": 1,
+        **{key: cell[key] for key in ("id", "agent", "env", "settings")},
+        "study": "compare",
+        "status": "completed",
+        "seeds": {str(seed): {"status": "completed"} for seed in cell["seeds"]},
+        "seconds": {"compile": 3.0, "train": 12.5},
+        "device": {"kind": "cpu", "count": 2},
+        "versions": {"vfcompare": "0.1.0", "jax": "0.10.2"},
+        "git": {"commit": "0123456789abcdef", "dirty": False},
+        "command": "vfcompare -m agent=ppo",
+        "config_hash": "f00d",
+        "reference": known,
+    }
+    (folder / "run.json").write_text(json.dumps(info | changes))
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def set_returns(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
+    table = pq.read_table(folder / "evaluation.parquet")
+    columns = {name: table.column(name).to_numpy().copy() for name in table.column_names}
+    change(columns)
+    write_parquet(folder / "evaluation.parquet", columns)
+
+
+class Page(HTMLParser):
+    """Texts of tables, captions and verdicts, and whatever could run."""
+
+    def __init__(self, text: str) -> None:
+        """Reads a page."""
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.tags: set[str] = set()
+        self.handlers: set[str] = set()
+        self.captions: list[str] = []
+        self._table = self._target = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes where we are."""
+        named = dict(attrs)
+        self.tags.add(tag)
+        self.handlers |= {name for name in named if name.startswith("on")}
+        if tag == "table":
+            self._table = str(named["id"]).removeprefix("t-")
+            self.tables[self._table] = []
+        if tag == "tr":
+            self.tables[self._table].append([])
+        if tag == "td":
+            self.tables[self._table][-1].append("")
+            self._target = "td"
+        if named.get("class") == "caption":
+            self.captions.append("")
+            self._target = "caption"
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leaves a cell or a caption."""
+        if tag in {"td", "span"}:
+            self._target = ""
+
+    def handle_data(self, data: str) -> None:
+        """Collects text."""
+        if self._target == "td":
+            self.tables[self._table][-1][-1] += data
+        if self._target == "caption":
+            self.captions[-1] += data
+
+
+def read(page: Path) -> tuple[Page, dict[str, Any], str]:
+    text = page.read_text()
+    return Page(text), json.loads((page.parent / "report.json").read_text()), text
+
+
+def column(table: dict[str, Any], name: str) -> list[Any]:
+    return [row[table["columns"].index(name)] for row in table["rows"]]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of an undamaged study; made once, since drawing takes seconds."""
+    patch = pytest.MonkeyPatch()
+    module = types.ModuleType("vfcompare.certificate")
+    module.compare = _compare  # type: ignore[attr-defined]
+    patch.setitem(sys.modules, "vfcompare.certificate", module)
+    study = write_study(tmp_path_factory.mktemp("runs"), seeds=12)
+    page = report.write(study)
+    patch.undo()
+    return page
+
+
+def test_every_number_on_the_page_is_in_the_json(written: Path) -> None:
+    page, content, _ = read(written)
+    assert page.tables
+    for name, rows in page.tables.items():
+        assert rows[1:] == content["tables"][name]["texts"]
+    assert page.captions == [item["caption"] for item in content["figures"].values()]
+
+
+def test_printed_numbers_are_the_stored_numbers(written: Path) -> None:
+    _, content, _ = read(written)
+    for table in content["tables"].values():
+        for row, texts in zip(table["rows"], table["texts"], strict=True):
+            for value, text in zip(row, texts, strict=True):
+                assert text == tables.show(_revive(value))
+
+
+def _revive(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Interval(**{k: _revive(v) for k, v in value.items()})
+    if not isinstance(value, str):
+        return value
+    return {"inf": float("inf"), "nan": float("nan")}.get(value, value)
+
+
+def test_csv_tables_hold_the_same_numbers(written: Path) -> None:
+    content = json.loads((written.parent / "report.json").read_text())
+    with (written.parent / "tables" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    stored = column(content["tables"]["scores"], "AUC")
+    assert [float(row["AUC"]) for row in rows] == [item["estimate"] for item in stored]
+    assert [float(row["AUC low"]) for row in rows] == [item["low"] for item in stored]
+
+
+def test_the_page_needs_nothing_and_runs_nothing(written: Path) -> None:
+    page, _, text = read(written)
+    assert "script" not in page.tags
+    assert not page.handlers
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None
+    assert html.unescape(policy[1]) == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    )
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_ids_are_unique_across_figures(written: Path) -> None:
+    ids = re.findall(r'\sid="([^"]+)"', written.read_text())
+    assert len(ids) == len(set(ids))
+
+
+def test_every_figure_exists_in_four_forms(written: Path) -> None:
+    content = json.loads((written.parent / "report.json").read_text())
+    for name in content["figures"]:
+        for kind, magic in (("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG"), ("csv", b"")):
+            path = written.parent / "figures" / f"{name}.{kind}"
+            assert path.read_bytes().startswith(magic)
+
+
+def test_every_linked_file_exists(written: Path) -> None:
+    links = re.findall(r'href="([^"#]+)"', written.read_text())
+    assert all((written.parent / link).is_file() for link in links)
+
+
+def test_no_temporary_file_is_left(written: Path) -> None:
+    assert not [path for path in written.parent.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_clear_difference_is_claimed_and_the_word_matched_is_earned(written: Path) -> None:
+    _, content, text = read(written)
+    first = content["verdicts"][0]
+    assert first["title"] == "Sample efficiency"
+    assert "learn faster than outcome-only" in first["text"]
+    assert text.count("Matched:") == len(ENVS)
+
+
+def test_the_same_files_give_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
+    first, second = (report.write(study, tmp_path / name).parent for name in ("a", "b"))
+    names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert len(names) > 20
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_one_difference_in_the_certificates_takes_the_word_away(tmp_path: Path) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
+    edit(
+        study / "maze-ppo-1a2b3c4d" / "certificate.json",
+        lambda c: c.update({"initial policy": "ffff"}),
+    )
+    _, content, text = read(report.write(study))
+    assert "matched" not in text.lower()
+    assert content["verdicts"][0]["tone"] == "warning"
+    assert "initial policy" in content["verdicts"][0]["text"]
+    assert '<tr class="bad"><td><bdi>initial policy</bdi>' in text
+
+
+def test_a_missing_certificate_takes_the_word_away(tmp_path: Path) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
+    (study / "maze-ppo-1a2b3c4d" / "certificate.json").unlink()
+    assert "matched" not in report.write(study).read_text().lower()
+
+
+def test_a_certificate_that_breaks_the_comparison_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(certificates: object) -> None:
+        raise KeyError("seeds")
+
+    monkeypatch.setattr(sys.modules["vfcompare.certificate"], "compare", explode)
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
+    assert analyse(report.load(study)).matching[0].reason == "not comparable (KeyError)"
+
+
+def damaged_study(root: Path) -> Path:
+    """One of each: diverged, crashed, running, missing, damaged, short, and not planned."""
+    agents = dict.fromkeys(("a2c", "ppo", "grpo", "rloo", "reinforce", "other", "late"), 1.5)
+    study = write_study(root, agents=agents, envs={"maze": ENVS["maze"]}, seeds=4)
+
+    def folder(name: str) -> Path:
+        return study / f"maze-{name}-1a2b3c4d"
+
+    edit(
+        folder("a2c") / "run.json",
+        lambda r: r["seeds"].update({"3": {"status": "diverged", "update": 6}}),
+    )
+    edit(folder("ppo") / "run.json", lambda r: r.update(status="crashed", message="out of memory"))
+    edit(folder("grpo") / "run.json", lambda r: r.update(status="running", seeds={}))
+    for path in folder("rloo").iterdir():
+        path.unlink()
+    folder("rloo").rmdir()
+    (folder("reinforce") / "evaluation.parquet").write_bytes(b"PAR1 not really")
+
+    def stop_early(c: dict[str, np.ndarray]) -> None:
+        keep = (c["seed"] != 2) | (c["update"] < 5)
+        for name in c:
+            c[name] = c[name][keep]
+
+    set_returns(folder("late"), stop_early)
+    edit(
+        study / "plan.json",
+        lambda p: p.update(cells=[c for c in p["cells"] if c["agent"] != "other"]),
+    )
+    return study
+
+
+def test_every_planned_run_is_counted_once(tmp_path: Path) -> None:
+    study = damaged_study(tmp_path)
+    results = analyse(report.load(study))
+    found = {row["cell"].agent: row for row in results.attrition}
+    expected = {
+        "a2c": {"completed": 3, "diverged": 1, "scored": 4},
+        "ppo": {"completed": 4, "scored": 4},
+        "grpo": {"running": 4, "scored": 0},
+        "rloo": {"missing": 4, "scored": 0},
+        "reinforce": {"damaged": 4, "scored": 0},
+        "late": {"completed": 3, "short": 1, "scored": 3},
+    }
+    for agent, counts in expected.items():
+        row = found[agent]
+        assert {key: row[key] for key in counts} == counts
+        assert sum(row[status] for status in data.STATUSES) == row["planned"] == 4
+    assert found["other"]["planned"] == 0
+    assert "other" not in [arm.name for arm in results.arms]
+
+
+def test_the_page_of_a_damaged_study_says_what_is_wrong(tmp_path: Path) -> None:
+    _, content, text = read(report.write(damaged_study(tmp_path)))
+    runs = next(item for item in content["verdicts"] if item["title"] == "Runs")
+    assert runs["tone"] == "warning"
+    assert runs["text"].startswith("10 of 24 planned runs completed")
+    for reason in ("not in the plan", "its folder was not found", "evaluation.parquet"):
+        assert reason in text
+
+
+def test_a_diverged_run_scores_the_floor_from_its_failure_on(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+
+    def diverge(c: dict[str, np.ndarray]) -> None:
+        c["return_sampled"][(c["seed"] == 1) & (c["update"] >= 6)] = np.nan
+
+    set_returns(study / "maze-ppo-1a2b3c4d", diverge)
+    loaded = report.load(study)
+    floor, last, drop = (
+        scoring.score(loaded, rule)[0].scores["ppo"] for rule in ("floor", "last", "drop")
+    )
+    assert [item.status for item in floor] == ["completed", "diverged", "completed"]
+    assert floor[1].final == 0.0
+    assert floor[1].collapsed
+    assert last[1].final > 0.5
+    assert floor[1].auc < last[1].auc
+    assert len(drop) == 2
+
+
+def test_a_short_run_does_not_shorten_the_range_for_all(tmp_path: Path) -> None:
+    task = scoring.score(report.load(damaged_study(tmp_path)))[0]
+    assert task.end == ENVS["maze"][2]
+
+
+def test_without_a_plan_what_was_found_is_the_denominator(tmp_path: Path) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3, plan=False)
+    _, content, text = read(report.write(study))
+    assert "no plan.json" in text
+    assert content["tables"]["attrition"]["rows"][-1][2] == 15
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 2])
+def test_few_seeds_give_a_report_without_intervals(tmp_path: Path, seeds: int) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=seeds)
+    _, content, text = read(report.write(study))
+    assert "nsufficient" in text
+    for row in content["tables"].get("scores", {"rows": []})["rows"]:
+        assert all(cell["low"] is None for cell in row if isinstance(cell, dict))
+
+
+def test_all_runs_failed(tmp_path: Path) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
+    for folder in study.glob("maze-*"):
+        set_returns(folder, lambda c: c["return_sampled"].fill(np.nan))
+    _, content, text = read(report.write(study))
+    assert "insufficient" in text
+    assert "15 diverged" in next(v["text"] for v in content["verdicts"] if v["title"] == "Runs")
+
+
+def test_one_agent_alone(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+    _, content, _ = read(report.write(study))
+    assert "pairs" not in content["tables"]
+    assert "learning-1" in content["figures"]
+
+
+def test_unknown_references_are_not_replaced_by_the_runs(tmp_path: Path) -> None:
+    envs = {"maze": ENVS["maze"], "chain": ENVS["chain"]}
+    study = write_study(tmp_path, envs=envs, seeds=3, reference=False)
+    _, content, _ = read(report.write(study))
+    assert "aggregates" not in content["tables"]
+    assert set(column(content["tables"]["environments"], "scale")) == {"raw return"}
+
+
+def test_different_evaluation_steps_are_compared_on_what_all_cover(tmp_path: Path) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
+    set_returns(
+        study / "maze-ppo-1a2b3c4d",
+        lambda c: c["env_steps"].__iadd__(100.0 * (1 + c["seed"])),
+    )
+    task = scoring.score(report.load(study))[0]
+    assert (task.start, task.end, task.exact_grid) == (300.0, ENVS["maze"][2], False)
+    assert all(len(items) == 3 for items in task.scores.values())
+
+
+HOSTILE = {
+    "<script>alert(1)</script>": 1.0,
+    "a$\\bad{$": 1.2,
+    "=cmd|' /C calc'!A0": 1.1,
+    "x" * 5000: 1.3,
+    "\u202eevil\u0000\n| **bold**": 1.4,
+    "שלום עולם": 1.5,
+    "\ud800 lone": 1.6,
+    "{{ 7*7 }}": 1.7,
+}
+
+
+def test_hostile_names_are_only_names(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+    template = json.loads((study / "plan.json").read_text())["cells"][0]
+    cells = [template]
+    rng = np.random.default_rng(1)
+    for i, (name, speed) in enumerate(HOSTILE.items()):
+        cell = {**template, "id": f"maze-{i}", "agent": name, "env": "<img src=x onerror=alert(1)>"}
+        write_cell(study, cell, rng, speed, ENVS["maze"], 12, {"random": 0.0, "optimal": 1.0})
+        cells.append(cell)
+    content = {"cells": cells, "study": "</title><script>", "question": "$\\bad{$ <b>?"}
+    (study / "plan.json").write_text(json.dumps(content))
+    page, stored, text = read(report.write(study))
+    assert not page.tags & {"script", "img"}
+    assert not page.handlers
+    assert "49" not in column(stored["tables"]["attrition"], "agent")
+    assert "\u202e" not in text
+    assert "\0" not in text
+    assert max(len(name) for name in column(stored["tables"]["attrition"], "agent")) < 120
+    for path in (study / "report").rglob("*.csv"):
+        with path.open() as file:
+            assert not any(cell[:1] in "=+@" for row in csv.reader(file) for cell in row if cell)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc", "/etc", "..", "", "a/b", "nul\0", "x" * 300, "maze-link"]
+)
+def test_a_cell_outside_the_study_is_never_opened(tmp_path: Path, name: str) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+    (tmp_path / "elsewhere").mkdir()
+    (study / "maze-link").symlink_to(tmp_path / "elsewhere")
+    edit(study / "plan.json", lambda p: p["cells"].append({"id": name, "agent": "x", "seeds": [0]}))
+    cell = report.load(study).cells[1]
+    assert [run.status for run in cell.runs] == ["missing"]
+    assert "not the name of a folder" in cell.problems[0]
+
+
+CANARY = "!!python/object/apply:pathlib.Path.touch [canary]"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json", "certificate.json", "metrics.parquet"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b"null",
+        CANARY.encode(),
+        b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+        b'{"status": [], "seeds": "x", "git": 3, "reference": {"random": "a"}, "versions": []}',
+    ],
+)
+def test_damaged_files_are_counted_not_raised(tmp_path: Path, name: str, content: bytes) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
+    (study / "maze-ppo-1a2b3c4d" / name).write_bytes(content)
+    results = analyse(report.load(study))
+    row = results.attrition[0]
+    assert sum(row[status] for status in data.STATUSES) == 2
+    assert row["reason"] or name in {"run.json", "config.yaml", "certificate.json"}
+    assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"cells": 3}', '{"cells": [3]}', "[" * 100_000])
+def test_a_damaged_plan_falls_back_to_what_was_found(tmp_path: Path, content: str) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
+    (study / "plan.json").write_text(content)
+    loaded = report.load(study)
+    assert not loaded.planned
+    assert len(loaded.cells[0].runs) == 2
+
+
+def test_an_empty_folder_and_no_folder_give_a_report(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "absent"):
+        assert "insufficient" in report.write(tmp_path / name, tmp_path / f"{name}-out").read_text()
+
+
+def test_settings_that_vary_name_arms_and_tasks(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
+
+    def vary(plan: dict[str, Any]) -> None:
+        cell = plan["cells"][0]
+        settings = [
+            {"env.size": 3, "lr": 0.1},
+            {"env.size": 4, "lr": 0.1},
+            {"env.size": 4, "lr": 0.2},
+        ]
+        plan["cells"] = [{**cell, "id": f"c{i}", "settings": v} for i, v in enumerate(settings)]
+
+    edit(study / "plan.json", vary)
+    cells = [cell for cell in report.load(study).cells if cell.planned]
+    assert [(c.arm, c.task) for c in cells] == [
+        ("ppo lr=0.1", "maze size=3"),
+        ("ppo lr=0.1", "maze size=4"),
+        ("ppo lr=0.2", "maze size=4"),
+    ]
+
+
+def test_repeated_rows_of_a_resumed_run_count_once(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
+    path = study / "maze-ppo-1a2b3c4d" / "evaluation.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table]), path)
+    assert [run.steps.size for run in report.load(study).cells[0].runs] == [12, 12]
+
+
+def test_labels_are_spread_without_crossing() -> None:
+    heights = spread(np.array([0.5, 0.5, 0.51, 0.9]), 0.1, 0.0, 1.0)
+    assert np.all(np.diff(heights) >= 0.1 - 1e-12)
+    assert heights.min() >= 0
+    assert heights.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (-0.5, "\N{MINUS SIGN}0.500"),
+        (12345.6, "12,346"),
+        (7, "7"),
+        (0.0, "0.000"),
+    ],
+)
+def test_numbers_are_printed_one_way(value: Any, text: str) -> None:
+    assert tables.show(value) == text
+
+
+def test_a_right_to_left_name_is_isolated_once() -> None:
+    once = data.clean("שלום")
+    assert once == data.clean(once) == "\N{FIRST STRONG ISOLATE}שלום\N{POP DIRECTIONAL ISOLATE}"
+
+
+def test_seeds_that_overshoot_the_budget_differently_are_not_short(tmp_path: Path) -> None:
+    """Whole episodes end where they end: seeds of one agent stop up to an update apart."""
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+    set_returns(
+        study / "maze-ppo-1a2b3c4d",
+        lambda c: c["env_steps"].__imul__(1 + 0.03 * c["seed"]),
+    )
+    task = scoring.score(report.load(study))[0]
+    assert len(task.scores["ppo"]) == 3
+    assert task.end == ENVS["maze"][2]
+
+
+def test_few_pairs_are_undecided_even_where_the_interval_excludes_zero(tmp_path: Path) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=5)
+    results = analyse(report.load(study))
+    assert results.family["auc"].plain.excludes(0.0)
+    assert results.family["auc"].verdict == "undecided"
+
+
+def test_one_agent_cannot_be_called_matched(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+    assert "matched" not in report.write(study).read_text().lower()

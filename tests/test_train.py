@@ -1,0 +1,111 @@
+"""The trainer: seeds do not touch each other, cuts and kills change no bit, divergence is contained."""
+
+import jax
+import numpy as np
+import pytest
+from vfcompare.train import Trainer
+
+SMALL = (
+    "agent.collector.prompts=2",
+    "agent.collector.group=4",
+    "agent.evaluation_episodes=4",
+    "network@agent.network=mlp",
+    "agent.network.hidden=[8]",
+)
+
+
+@pytest.fixture(scope="module")
+def learner(build):
+    return build("agent=ppo", "env=lock", *SMALL)[1]
+
+
+def trained(learner, seeds, steps=1024, limit=None, lanes=1):
+    trainer = Trainer(learner, seeds, steps, lanes)
+    rows = []
+    for chunk in trainer.chunks(steps):
+        rows.append(chunk)
+        if limit is not None:
+            trainer._limit = limit
+    return trainer, rows
+
+
+def leaves(trainer, index=0):
+    return [np.asarray(x)[index] for x in jax.tree.leaves(trainer.run)]
+
+
+def test_where_training_is_cut_changes_no_bit(learner):
+    whole, _ = trained(learner, [0, 1])
+    for limit in (1, 3):
+        cut, chunks = trained(learner, [0, 1], limit=limit)
+        assert len(chunks) > 5
+        for one, other in zip(leaves(whole), leaves(cut), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_seed_is_the_same_alone_and_in_company(learner):
+    together, _ = trained(learner, [0, 1, 2])
+    for index, seed in enumerate([0, 1, 2]):
+        alone, _ = trained(learner, [seed])
+        for one, other in zip(leaves(together, index), leaves(alone), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_seeds_side_by_side_agree_with_seeds_in_turn_up_to_rounding(learner):
+    turn, _ = trained(learner, [0, 1, 2, 3], steps=128)
+    side, _ = trained(learner, [0, 1, 2, 3], steps=128, lanes=2)
+    for one, other in zip(leaves(turn), leaves(side), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_budgets_count_environment_steps(learner):
+    trainer, chunks = trained(learner, [0, 1], steps=1000)
+    # Eight episodes of eight steps an update: the first multiple of 64 from 1000 on.
+    assert np.asarray(trainer.run.env_steps).tolist() == [1024, 1024]
+    table = np.concatenate([c.metrics["env_steps"][0, : c.rows[0]] for c in chunks])
+    assert table.tolist() == list(range(64, 1025, 64))
+
+
+def test_a_seed_that_diverges_stops_and_harms_no_other(build):
+    _, learner = build("agent=reinforce", "env=lock", *SMALL)
+    sick = 1
+
+    def update(state, key, progress):
+        state, metrics = learner.update(state, key, progress)
+        bad = jax.random.key_data(key).sum() % 7 == 3
+        return state, metrics | {"policy_loss": jax.numpy.where(bad, np.nan, metrics["policy_loss"])}
+
+    trainer, chunks = trained(learner._replace(update=update), list(range(6)))
+    finite = np.asarray(trainer.run.finite)
+    assert not finite.all(), "no seed was hit: choose another rule"
+    sick = int(np.flatnonzero(~finite)[0])
+    updates = np.asarray(trainer.run.updates)
+    assert updates[sick] < 16
+    healthy, _ = trained(learner, list(range(6)))
+    for index in np.flatnonzero(finite):
+        assert updates[index] == 16
+        for one, other in zip(leaves(trainer, index), leaves(healthy, index), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_evaluation_uses_a_stream_of_its_own(learner):
+    looked, _ = trained(learner, [0, 1])
+    trainer = Trainer(learner, [0, 1], 1024)
+    trainer.evaluate(0)
+    for _ in trainer.chunks(512):
+        trainer.evaluate(1)
+    for _ in trainer.chunks(1024):
+        pass
+    for one, other in zip(leaves(looked), leaves(trainer), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_matched_agents_start_with_the_same_policy_and_the_same_first_rollout(build):
+    states = {}
+    for agent in ("reinforce", "grpo", "ppo"):
+        _, learner = build(f"agent={agent}", "env=frozen_lake", *SMALL)
+        trainer = Trainer(learner, [0, 1], 100)
+        rollout = trainer.first_rollout(1)
+        states[agent] = jax.tree.leaves((trainer.run.learner.params, rollout))
+    for agent in ("grpo", "ppo"):
+        for one, other in zip(states["reinforce"], states[agent], strict=True):
+            np.testing.assert_array_equal(one, other)
