@@ -59,7 +59,9 @@ def run() -> int:
     code = main.main(args)
     if code:
         return code
-    print("| environment | published (CleanRL, 3 seeds) | vfcompare `ppo_cleanrl` | n | IQM | range |")
+    print(
+        "| environment | published (CleanRL, 3 seeds) | vfcompare `ppo_cleanrl` | n | IQM | range |"
+    )
     print("|---|---|---|---|---|---|")
     met = True
     for target in TARGETS:

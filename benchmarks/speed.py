@@ -315,7 +315,7 @@ def summarise(played: dict[str, Rounds]) -> dict[str, Any]:
         warm = ratio_of_medians(rounds.ours, rounds.peer)
         table[name] = {
             **asdict(case),
-            **asdict(rounds),
+            "rounds": asdict(rounds),
             "ratio": asdict(warm),
             "ratio_cold": asdict(ratio_of_medians(rounds.ours_cold, rounds.peer_cold)),
             "met": None if case.threshold is None else warm.value >= case.threshold,
@@ -327,11 +327,12 @@ def row(entry: dict[str, Any]) -> str:
     """Return one line of the Markdown table."""
     threshold = entry["threshold"]
     aim = "" if threshold is None else f"{threshold:g} ({'met' if entry['met'] else 'not met'})"
-    ours, peer = (f"{np.median(entry[side]) / 1e3:,.1f}" for side in ("ours", "peer"))
+    rounds = entry["rounds"]
+    ours, peer = (f"{np.median(rounds[side]) / 1e3:,.1f}" for side in ("ours", "peer"))
     cells = [
         f"{entry['title']}, against {entry['peer']}",
         *(ours, peer, str(Ratio(**entry["ratio"])), aim, str(Ratio(**entry["ratio_cold"]))),
-        f"{len(entry['ours'])} ({entry['discarded']})",
+        f"{len(rounds['ours'])} ({rounds['discarded']})",
     ]
     return "| " + " | ".join(cells) + " |"
 

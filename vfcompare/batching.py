@@ -32,7 +32,7 @@ class Batching(NamedTuple):
     epochs: int
     minibatches: int
     dense: bool
-    block: int = 512
+    block: int = 128
 
 
 def flat(x: Any, axes: int) -> Any:
@@ -183,7 +183,7 @@ def sparse_minibatch(
     return jax.lax.while_loop(lambda loop: loop[0] < stop, add, (start, zero))[1]
 
 
-def over_time(f: Callable[[Array], Array], obs: Array, mask: Array, *, block: int = 32) -> Array:
+def over_time(f: Callable[[Array], Array], obs: Array, mask: Array, *, block: int = 128) -> Array:
     """Apply a feed-forward `f` to the observations of a rollout, up to the last row that is needed.
 
     Args:

@@ -47,6 +47,7 @@ CRITIC_LINES: tuple[Any, ...] = ("-", (0, (7, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0
 OUTCOME_LINES: tuple[Any, ...] = ((0, (3, 1.5)), (0, (1, 1)), (0, (3, 1.5, 1, 1.5)), (0, (2, 2.5)))
 CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^v<P"
 MAX_MATRIX = 10
+MAX_LEADERS = 8
 FORMATS: dict[str, Any] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -382,6 +383,7 @@ def _end_labels(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     gap = 0.065 * (high - low)
     order = sorted(range(len(labels)), key=lambda i: labels[i][0])
     heights = spread(np.array([labels[i][0] for i in order]), gap, low + gap / 2, high - gap / 2)
+    leader = {"arrowstyle": "-", "lw": 0.6, "shrinkA": 1, "shrinkB": 0}
     for i, height in zip(order, heights, strict=True):
         value, name, color = labels[i]
         axes.annotate(
@@ -394,7 +396,7 @@ def _end_labels(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
             fontsize=9,
             fontweight="bold",
             va="center",
-            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.6, "shrinkA": 1, "shrinkB": 0},
+            arrowprops={**leader, "color": color} if len(labels) <= MAX_LEADERS else None,
         )
 
 

@@ -203,7 +203,7 @@ def _limits(results: Results) -> Iterable[Sentence]:
     if 0 < few < statistics.FEW_RUNS:
         text = (
             f"The smallest group has n = {few}. Below {statistics.FEW_RUNS} a nominal 95% "
-            "bootstrap interval is too narrow (it covers about 83 to 90% at five seeds), and below "
+            "bootstrap interval is too narrow (83 to 89% at five seeds, less where runs collapse), and below "
             f"{statistics.MIN_RUNS} there is none."
         )
         yield Sentence(text, "warning", "Few seeds")
