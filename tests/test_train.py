@@ -104,8 +104,8 @@ def test_matched_agents_start_with_the_same_policy_and_the_same_first_rollout(bu
     for agent in ("reinforce", "grpo", "ppo"):
         _, learner = build(f"agent={agent}", "env=frozen_lake", *SMALL)
         trainer = Trainer(learner, [0, 1], 100)
-        rollout = trainer.first_rollout(1)
-        states[agent] = jax.tree.leaves((trainer.run.learner.params, rollout))
+        found = [(seed, state.params, rollout) for seed, state, rollout in trainer.starts()]
+        states[agent] = jax.tree.leaves(found)
     for agent in ("grpo", "ppo"):
         for one, other in zip(states["reinforce"], states[agent], strict=True):
             np.testing.assert_array_equal(one, other)

@@ -32,7 +32,7 @@ class Batching(NamedTuple):
     epochs: int
     minibatches: int
     dense: bool
-    block: int = 128
+    block: int = 64
 
 
 def flat(x: Any, axes: int) -> Any:
@@ -183,7 +183,7 @@ def sparse_minibatch(
     return jax.lax.while_loop(lambda loop: loop[0] < stop, add, (start, zero))[1]
 
 
-def over_time(f: Callable[[Array], Array], obs: Array, mask: Array, *, block: int = 128) -> Array:
+def over_time(f: Callable[[Array], Array], obs: Array, mask: Array, *, block: int = 32) -> Array:
     """Apply a feed-forward `f` to the observations of a rollout, up to the last row that is needed.
 
     Args:
@@ -196,6 +196,7 @@ def over_time(f: Callable[[Array], Array], obs: Array, mask: Array, *, block: in
       `[B, G, T + 1]`.
     """
     shape = obs.shape[:3]
+    block = min(block, shape[2])
     needed = (mask.max((0, 1)) * (1 + jnp.arange(shape[2] - 1))).max().astype(jnp.int32) + 1
     blocks = -(-shape[2] // block)
     pad = ((0, 0), (0, 0), (0, blocks * block - shape[2]), *((0, 0),) * (obs.ndim - 3))

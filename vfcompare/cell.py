@@ -305,17 +305,14 @@ def write_certificate(cell: Cell, trainer: Any, folder: store.RunFolder) -> None
     import jax
 
     seeds = {}
-    for index, seed in enumerate(cell.seeds):
-        params = jax.tree.map(lambda x: x[index], trainer.run.learner.params)  # noqa: B023
-        rollout = trainer.first_rollout(seed)
+    for seed, state, rollout in trainer.starts():
         content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
-        start = jax.tree.map(lambda x: x[:, :, 0], rollout.state)
         seeds[seed] = {
-            "policy": hash_tree(params),
-            "environment": hash_tree(start),
+            "policy": hash_tree(state.params),
+            "environment": hash_tree(jax.tree.map(lambda x: x[:, :, 0], rollout.state)),
             "rollout": hash_tree(content),
         }
-    parts = trainer.learner.parts(jax.tree.map(lambda x: x[0], trainer.run.learner))
+    parts = trainer.learner.parts(state)
     store.write_json(
         folder.path / "certificate.json",
         certificate.make(

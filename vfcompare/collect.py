@@ -126,6 +126,7 @@ def unroll(
       Steps `[T, N, ...]`, and observation and state after the last step, `[T + 1, N, ...]`.
     """
     number, horizon = time.shape[0], env.horizon
+    chunk = min(chunk, horizon)
     rows = -(-horizon // chunk) * chunk
     step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
     view = jax.vmap(lambda s, k: observe(env, s, k)[0])
@@ -201,7 +202,7 @@ def to_rollout(
 
 
 def episodes(
-    env: FuncEnv, *, prompts: int, group: int, start: str, chunk: int = 32
+    env: FuncEnv, *, prompts: int, group: int, start: str, chunk: int = 16
 ) -> Collector:
     """Whole episodes: `group` rollouts of each of `prompts` start states.
 
@@ -240,7 +241,8 @@ def episodes(
         shape = (prompts, group)
         rollout = run(starts(key), time, alive, policy, params, key, shape, keep_state)
         length = rollout.mask.sum(-1)
-        rows = jnp.ceil(length.max() / chunk) * chunk
+        size = min(chunk, env.horizon)
+        rows = jnp.ceil(length.max() / size) * size
         metrics = finished(rollout.reward.sum(-1), length, jnp.ones(1))
         return state, rollout, metrics | {"padding": 1.0 - length.mean() / rows}
 
@@ -263,7 +265,7 @@ def finished(return_: Array, length: Array, weight: Array) -> Metrics:
 
 
 def evaluate(
-    env: FuncEnv, policy: Policy, params: Params, key: Key, *, number: int, chunk: int = 32
+    env: FuncEnv, policy: Policy, params: Params, key: Key, *, number: int, chunk: int = 16
 ) -> Metrics:
     """Mean return and length of `number` episodes by sampled, and as many by greedy actions.
 

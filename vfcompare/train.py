@@ -17,7 +17,7 @@ from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 
 from vfcompare.streams import stream
-from vfcompare.types import Array, Key, Learner, Metrics
+from vfcompare.types import Array, Key, Learner, Metrics, Rollout
 
 CHUNK_SECONDS = 5.0
 """How long the host may go without a look: for progress, divergence, checkpoints and signals."""
@@ -103,6 +103,8 @@ def advance(
       The run, the number of updates, and their metrics, `[ROWS]` each.
     """
 
+    # Jitted by itself so that it is traced once, although its shapes are asked for first.
+    @jax.jit
     def update(run: Run) -> tuple[Run, Metrics]:
         progress = run.env_steps / budget
         state, metrics = learner.update(run.learner, update_key(seed, run.updates), progress)
@@ -183,13 +185,18 @@ class Trainer:
         """A run that was read from disk, put where the present one is."""
         return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), run, self.run)
 
-    def first_rollout(self, seed: int) -> Any:
-        """What the first update of a seed collects, for its certificate."""
-        index = self.seeds.index(seed)
-        state = jax.tree.map(lambda x: x[index], self.run.learner)
-        key = update_key(jnp.uint32(seed), jnp.int32(0))
-        args = (state.params, state.collector, key)
-        return self._call("rollout", jax.jit(self.learner.rollout), *args)
+    def starts(self) -> Iterator[tuple[int, Any, Rollout]]:
+        """For each seed: itself, its learner's state, and what its next update will collect."""
+        rollout = jax.jit(
+            lambda seed, update, params, state: self.learner.rollout(
+                params, state, update_key(seed, update)
+            )
+        )
+        run = jax.device_get(self.run)
+        for index, seed in enumerate(self.seeds):
+            one = jax.tree.map(lambda x: x[index], run)  # noqa: B023
+            args = (np.uint32(seed), one.updates, one.learner.params, one.learner.collector)
+            yield seed, one.learner, jax.device_get(self._call("rollout", rollout, *args))
 
     def evaluate(self, point: int) -> dict[str, np.ndarray]:
         """Evaluate every seed's present policy; `point` names the evaluation's random stream."""
