@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 from flax import struct
+
 from vfcompare.batching import Batching, descend, over_time, rows
 from vfcompare.types import Array, Critic, Key, Metrics, Params, Rollout, Spec
 
-from .networks import Gru, Head
+from .networks import Gru, Head, apply
 
 
 class State(struct.PyTreeNode):
@@ -42,7 +43,7 @@ def scalar(
       gain: of the output layer's orthogonal initialisation.
       clip: range of a value's change in one fit, or None.
     """
-    body = network(obs_ndim=len(spec.observation_space.shape))
+    body = network(obs_ndim=len(spec.observation_space.shape or ()))
     module = Head(body, 1, gain)
     remembers = isinstance(body, Gru)
     cut = batching(dense=spec.dense or remembers)
@@ -54,11 +55,11 @@ def scalar(
 
     def value(state: State, rollout: Rollout) -> Array:
         if not remembers:
-            feed = lambda obs: module.apply(state.params, obs)[..., 0]  # noqa: E731
+            feed = lambda obs: apply(module, state.params, obs)[..., 0]  # noqa: E731
             return over_time(feed, rollout.obs, rollout.mask)
         last = jnp.zeros_like(rollout.first[..., :1])
         first = jnp.concatenate([rollout.first, last], -1)
-        return module.apply(state.params, rollout.obs, first, start(rollout))[..., 0]
+        return apply(module, state.params, rollout.obs, first, start(rollout))[..., 0]
 
     def start(rollout: Rollout) -> Array:
         # A fragment may begin in mid-episode, where a critic's memory is not known: it starts afresh.
@@ -77,7 +78,7 @@ def scalar(
         def values(params: Params, row: dict[str, Any]) -> tuple[Array, Metrics]:
             seen = row["steps"]
             args = (seen.obs, seen.first, seen.carry) if remembers else (seen.obs,)
-            predicted = module.apply(params, *args)[..., 0]
+            predicted = apply(module, params, *args)[..., 0]
             error = optax.squared_error(predicted, row["target"])
             if clip is not None:
                 limited = row["old"] + jnp.clip(predicted - row["old"], -clip, clip)

@@ -4,10 +4,12 @@ Every network is written for any number of leading axes. `Gru` alone has a memor
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from vfcompare.types import Array, Carry
+
+from vfcompare.types import Array, Carry, Params
 
 Activation = Callable[[Array], Array]
 
@@ -23,6 +25,11 @@ def dense(features: int, scale: float) -> nn.Dense:
 def activation(name: str) -> Activation:
     """An activation by its name in `flax.linen`."""
     return getattr(nn, name)
+
+
+def apply(module: nn.Module, params: Params, *args: Array, method: str | None = None) -> Any:
+    """`module.apply` for modules without mutable state: what it returns is what the method returns."""
+    return module.apply(params, *args, method=method)
 
 
 class Mlp(nn.Module):
@@ -70,7 +77,9 @@ class Cnn(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Features of grids."""
         if self.obs_ndim != 3:
-            raise ValueError(f"network: a cnn reads [height, width, planes], not {self.obs_ndim} axes")
+            raise ValueError(
+                f"network: a cnn reads [height, width, planes], not {self.obs_ndim} axes"
+            )
         lead = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:])
         for width in self.channels:

@@ -2,6 +2,7 @@
 
 import jax
 import optax
+
 from vfcompare.types import Array
 
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
+
 from vfcompare.types import Array, Carry, Key, Params, Policy, Spec, Steps
 
-from .networks import Gru, Head, Scale
+from .networks import Gru, Head, Scale, apply
 
 ILLEGAL = -1e9
 """Logit of an illegal action: finite, so that its gradient is zero and not NaN."""
@@ -120,10 +121,10 @@ def policy(
       gain: of the output layer's orthogonal initialisation; small, so that actions begin nearly uniform.
     """
     family = distribution(head, spec.action_space)
-    body = network(obs_ndim=len(spec.observation_space.shape))
-    module: nn.Module = Head(body, family.outputs, gain)
-    if isinstance(spec.action_space, gymnasium.spaces.Box):
-        module = Scale(module)
+    body = network(obs_ndim=len(spec.observation_space.shape or ()))
+    head_module = Head(body, family.outputs, gain)
+    continuous = isinstance(spec.action_space, gymnasium.spaces.Box)
+    module = Scale(head_module) if continuous else head_module
     forward = recurrent(module, body) if isinstance(body, Gru) else feed_forward(module)
 
     def masked(outputs: Array, legal: Array | None) -> Array:
@@ -137,9 +138,7 @@ def policy(
         action = family.sample(outputs, noise)
         return carry, action, family.log_prob(outputs, action)
 
-    def mode(
-        params: Params, carry: Carry, obs: Array, legal: Array | None
-    ) -> tuple[Carry, Array]:
+    def mode(params: Params, carry: Carry, obs: Array, legal: Array | None) -> tuple[Carry, Array]:
         carry, outputs = forward.step(params, carry, obs)
         return carry, family.mode(masked(outputs, legal))
 
@@ -164,8 +163,8 @@ def feed_forward(module: nn.Module) -> Forward:
     return Forward(
         init=lambda key, obs: module.init(key, obs),
         carry=(),
-        step=lambda params, carry, obs: (carry, module.apply(params, obs)),
-        sequence=lambda params, steps: module.apply(params, steps.obs),
+        step=lambda params, carry, obs: (carry, apply(module, params, obs)),
+        sequence=lambda params, steps: apply(module, params, steps.obs),
     )
 
 
@@ -175,6 +174,6 @@ def recurrent(module: nn.Module, body: Gru) -> Forward:
     return Forward(
         init=lambda key, obs: module.init(key, obs[None], jnp.ones(1), carry),
         carry=carry,
-        step=lambda params, carry, obs: module.apply(params, carry, obs, method="step"),
-        sequence=lambda params, steps: module.apply(params, steps.obs, steps.first, steps.carry),
+        step=lambda params, carry, obs: apply(module, params, carry, obs, method="step"),
+        sequence=lambda params, steps: apply(module, params, steps.obs, steps.first, steps.carry),
     )

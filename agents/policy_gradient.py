@@ -1,4 +1,4 @@
-"""The one skeleton of every agent here: collect, estimate the advantage, improve the policy, fit the estimator."""
+"""The one skeleton of every agent: collect, estimate the advantage, improve the policy, fit the estimator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from gymnasium.experimental.functional import FuncEnv
+
 from vfcompare import collect
 from vfcompare.batching import Batching, descend, rows
 from vfcompare.streams import stream
 from vfcompare.types import (
     Array,
     Collector,
+    Env,
     Estimator,
     Key,
     Learner,
@@ -40,7 +41,7 @@ class State(struct.PyTreeNode):
 
 def make(
     *,
-    env: FuncEnv,
+    env: Env,
     gamma: float,
     network: Callable[..., nn.Module],
     policy: Callable[..., Policy],
@@ -89,9 +90,7 @@ def make(
     def gather(
         params: Params, state: Any, key: Key, keep_state: bool = advisor.needs_state
     ) -> tuple[Any, Rollout, Metrics]:
-        return gatherer.collect(
-            state, actor, params, stream(key, "collect"), keep_state=keep_state
-        )
+        return gatherer.collect(state, actor, params, stream(key, "collect"), keep_state=keep_state)
 
     def values(params: Params, row: dict[str, Any]) -> tuple[Array, Metrics]:
         log_prob, entropy = actor.evaluate(params, row["steps"])
@@ -125,9 +124,7 @@ def make(
         advantage, estimated = advisor.advantage(
             state.estimator, rollout, simulate, stream(key, "advantage")
         )
-        state, improved = improve(
-            state, rollout, advantage, stream(key, "minibatch"), progress
-        )
+        state, improved = improve(state, rollout, advantage, stream(key, "minibatch"), progress)
         fitted, fit = advisor.fit(state.estimator, rollout, stream(key, "fit"), progress)
         steps = rollout.mask.sum() + estimated.pop("simulated_steps", 0.0)
         metrics |= {"env_steps": steps, **estimated, **improved, **fit}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from vfcompare import main, store
 from vfcompare.statistics import iqm
 
@@ -71,7 +72,7 @@ def run() -> int:
         met &= bool(inside)
         print(
             f"| {target.env} | {target.published} | {returns.mean():.1f} ± {returns.std(ddof=1):.1f} "
-            f"| {len(returns)} | {iqm(returns):.1f} "
+            f"| {len(returns)} | {iqm([returns]):.1f} "
             f"| {target.low:g} to {target.high:g}: {'met' if inside else 'MISSED'} |"
         )
     return 0 if met else 1

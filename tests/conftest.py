@@ -15,7 +15,8 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 import hydra  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
+
+from vfcompare.compose import plain  # noqa: E402
 
 
 @pytest.fixture
@@ -27,9 +28,7 @@ def key() -> jax.Array:
 def compose(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of one cell, as plain data."""
     with hydra.initialize_config_module("vfcompare.conf", version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose("config", list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return config
+        return plain(hydra.compose("config", list(overrides)))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vfcompare import batching
 from vfcompare.batching import Batching
 
@@ -52,7 +53,7 @@ def descend(batch, cut, optimizer):
     params = jnp.array([0.3, -0.2, 0.1])
     optimizer = optax.with_extra_args_support(optimizer)
     run = jax.jit(
-        lambda p, s: batching.descend(quadratic, p, s, optimizer, batch, KEY, cut, 0.0)
+        lambda p, s: batching.descend(quadratic, p, s, optimizer, batch, KEY, cut, jnp.float32(0.0))
     )
     return run(params, optimizer.init(params))
 

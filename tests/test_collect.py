@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
+
 from vfcompare import collect
 from vfcompare.types import Policy
 

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
 from vfcompare import store
 
 SMALL = (
@@ -38,14 +39,19 @@ def sweep(tmp_path_factory):
 
 def test_a_sweep_leaves_every_file_of_every_cell(sweep):
     cells = store.runs(sweep)
-    assert [cell.name.rsplit("-", 1)[0].split("-agent.")[0] for cell in cells] == ["lock-ppo", "lock-reinforce"]
+    assert [cell.name.rsplit("-", 1)[0].split("-agent.")[0] for cell in cells] == [
+        "lock-ppo",
+        "lock-reinforce",
+    ]
     plan = store.read_json(sweep / "plan.json")
     assert sorted(cell["id"] for cell in plan["cells"]) == [cell.name for cell in cells]
     for cell in cells:
         record = store.read_json(cell / "run.json")
         assert record["status"] == "completed"
         assert {words["status"] for words in record["seeds"].values()} == {"completed"}
-        metrics, evaluation = (store.read_table(cell / f"{n}.parquet") for n in ("metrics", "evaluation"))
+        metrics, evaluation = (
+            store.read_table(cell / f"{n}.parquet") for n in ("metrics", "evaluation")
+        )
         assert set(metrics["seed"]) == set(evaluation["seed"]) == {0, 1}
         assert sorted(set(evaluation["point"])) == [0, 1, 2]
         assert metrics["env_steps"].max() >= 600
@@ -115,7 +121,9 @@ def wait_for(url, body=None, patience=90):
     deadline = time.monotonic() + patience
     while True:
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10) as page:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, data, headers), timeout=10
+            ) as page:
                 content = json.loads(page.read())
             if content and (not isinstance(content, dict) or content.get("sessionGroups", True)):
                 return content

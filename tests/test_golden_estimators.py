@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from vfcompare import advantages, returns, surrogates
 from vfcompare.estimators import explained_variance
 from vfcompare.types import Rollout
@@ -79,7 +80,9 @@ def std(vector):
     return lambda return_: advantages.group_std(return_, ddof=inputs["ddof"], eps=inputs["eps"])
 
 
-@pytest.mark.parametrize("name", [n for n in VECTORS if n.startswith("grpo_verl") and "passk" not in n])
+@pytest.mark.parametrize(
+    "name", [n for n in VECTORS if n.startswith("grpo_verl") and "passk" not in n]
+)
 def test_group_mean_over_group_std_is_verl_grpo(name):
     vector = VECTORS[name]
     got, mask = grouped(vector, advantages.group_mean, std(vector))
@@ -91,7 +94,9 @@ def scored(vector):
     return not any(isinstance(reward, str) for reward in vector["inputs"]["rewards"])
 
 
-@pytest.mark.parametrize("name", [n for n, v in VECTORS.items() if "grpo_trl" in n and n[0] == "g" and scored(v)])
+@pytest.mark.parametrize(
+    "name", [n for n, v in VECTORS.items() if "grpo_trl" in n and n[0] == "g" and scored(v)]
+)
 def test_group_mean_over_group_std_is_trl_grpo(name):
     vector = VECTORS[name]
     inputs = vector["inputs"]

@@ -1,4 +1,4 @@
-"""Agents that must coincide do, and estimators that must agree in expectation do: by enumeration, not sampling."""
+"""Agents that must coincide do; estimators that must agree in expectation do, by enumeration."""
 
 from functools import partial
 from itertools import product
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from vfcompare import advantages, returns, surrogates
 from vfcompare.streams import stream
 from vfcompare.types import Rollout
@@ -74,7 +75,9 @@ def batch(key, shape=(3, 4, 6)):
     return rollout, jax.random.normal(value_key, (*shape[:2], shape[2] + 1))
 
 
-relative = partial(advantages.relative, gamma=0.9, credit=returns.outcome, scale=advantages.unscaled)
+relative = partial(
+    advantages.relative, gamma=0.9, credit=returns.outcome, scale=advantages.unscaled
+)
 
 
 def test_rloo_is_the_centred_group_times_g_over_g_minus_1():

@@ -4,14 +4,25 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from vfcompare import certificate, conf
 
-AGENTS = ("reinforce", "reinforce_mean", "rloo", "grpo", "dr_grpo", "reinforce_v", "a2c", "ppo", "vine")
+from vfcompare import certificate
+
+AGENTS = (
+    "reinforce",
+    "reinforce_mean",
+    "rloo",
+    "grpo",
+    "dr_grpo",
+    "reinforce_v",
+    "a2c",
+    "ppo",
+    "vine",
+)
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(AGENTS, 2)))
 def test_files_of_two_matched_agents_differ_in_one_line(one, other):
-    folder = Path(conf.__file__).parent / "agent"
+    folder = Path(__file__).parents[1] / "conf" / "agent"
     lines = [(folder / f"{name}.yaml").read_text().splitlines() for name in (one, other)]
     assert len(lines[0]) == len(lines[1])
     assert sum(a != b for a, b in zip(*lines, strict=True)) == 1

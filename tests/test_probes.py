@@ -1,4 +1,4 @@
-"""Probe tasks, each of which isolates one ability, after Andy Jones ("Debugging RL, without the agonizing pain").
+"""Probe tasks that isolate one ability each, after Andy Jones ("Debugging RL, without the agonizing pain").
 
 An agent that should solve a probe does, and one that cannot does not.
 """
@@ -10,9 +10,20 @@ import pytest
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 from hydra.utils import instantiate
+
 from vfcompare.train import Trainer
 
-AGENTS = ("reinforce", "reinforce_mean", "rloo", "grpo", "dr_grpo", "reinforce_v", "a2c", "ppo", "vine")
+AGENTS = (
+    "reinforce",
+    "reinforce_mean",
+    "rloo",
+    "grpo",
+    "dr_grpo",
+    "reinforce_v",
+    "a2c",
+    "ppo",
+    "vine",
+)
 CRITICS = ("reinforce_v", "a2c", "ppo")
 
 
@@ -120,7 +131,9 @@ def test_a_memory_solves_what_only_a_memory_can(config, agent):
 @pytest.mark.parametrize("agent", CRITICS)
 def test_a_critic_learns_the_value_of_what_it_sees(config, agent):
     # From action 1's return of 1 under a policy that has learned it, V = 1 at the only observation.
-    cfg = config(f"agent={agent}", "agent.network.hidden=[16]", "agent.optimizer.learning_rate=0.01")
+    cfg = config(
+        f"agent={agent}", "agent.network.hidden=[16]", "agent.optimizer.learning_rate=0.01"
+    )
     env = ActionMatters()
     trainer = Trainer(instantiate(cfg["agent"], env=env), [0], 16000)
     for chunk in trainer.chunks(16000):

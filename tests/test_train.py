@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+
 from vfcompare.train import Trainer
 
 SMALL = (
@@ -72,9 +73,11 @@ def test_a_seed_that_diverges_stops_and_harms_no_other(build):
     def update(state, key, progress):
         state, metrics = learner.update(state, key, progress)
         bad = jax.random.key_data(key).sum() % 7 == 3
-        return state, metrics | {"policy_loss": jax.numpy.where(bad, np.nan, metrics["policy_loss"])}
+        return state, metrics | {
+            "policy_loss": jax.numpy.where(bad, np.nan, metrics["policy_loss"])
+        }
 
-    trainer, chunks = trained(learner._replace(update=update), list(range(6)))
+    trainer, _ = trained(learner._replace(update=update), list(range(6)))
     finite = np.asarray(trainer.run.finite)
     assert not finite.all(), "no seed was hit: choose another rule"
     sick = int(np.flatnonzero(~finite)[0])

@@ -120,7 +120,9 @@ def descend(
         whole = batching.dense and batching.minibatches == 1
         indices = jnp.arange(number) if whole else order(key, batch["valid"])
 
-        def minibatch(state: tuple[Params, Any], index: Array) -> tuple[tuple[Params, Any], Metrics]:
+        def minibatch(
+            state: tuple[Params, Any], index: Array
+        ) -> tuple[tuple[Params, Any], Metrics]:
             params, opt_state = state
             grads, metrics = cut(gradient, params, batch, indices, count, index, batching)
             updates, opt_state = optimizer.update(grads, opt_state, params, progress=progress)

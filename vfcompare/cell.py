@@ -80,7 +80,7 @@ def prepare_devices() -> None:
     import jax
 
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vfcompare" / "jax"
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
@@ -145,13 +145,16 @@ def execute(cell: Cell, command: str) -> str:
         folder.update(status="interrupted", ended=store.now())
         raise
     except Exception as error:
-        folder.update(status="crashed", ended=store.now(), message=f"{type(error).__name__}: {error}")
+        folder.update(
+            status="crashed", ended=store.now(), message=f"{type(error).__name__}: {error}"
+        )
         (folder.path / "traceback.txt").write_text(traceback.format_exc())
         raise
 
 
 def _train(cell: Cell, learner: Any, folder: store.RunFolder, watch: store.Stopwatch) -> str:
     import jax
+
     from vfcompare.progress import Progress
     from vfcompare.train import Trainer
 
@@ -170,17 +173,19 @@ def _train(cell: Cell, learner: Any, folder: store.RunFolder, watch: store.Stopw
         for chunk in trainer.chunks(target):
             log.chunk(trainer, chunk)
             seconds += chunk.seconds
-            steps = np.minimum(np.asarray(trainer.run.env_steps)[: len(cell.seeds)], config["env_steps"])
+            steps = np.minimum(
+                np.asarray(trainer.run.env_steps)[: len(cell.seeds)], config["env_steps"]
+            )
             progress.show(int(steps.sum()), seconds)
         log.evaluation(trainer, index)
         log.save(trainer, index)
     finite = np.asarray(trainer.run.finite)[: len(cell.seeds)]
     updates = np.asarray(trainer.run.updates)[: len(cell.seeds)]
-    status = {
+    status: dict[int, dict[str, Any]] = {
         seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
         for seed, good, update in zip(cell.seeds, finite, updates, strict=True)
     }
-    log.close({seed: words["status"] for seed, words in status.items()})
+    log.close({seed: str(words["status"]) for seed, words in status.items()})
     total = int(np.asarray(trainer.run.env_steps)[: len(cell.seeds)].sum())
     folder.update(
         status="completed",

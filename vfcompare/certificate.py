@@ -72,7 +72,9 @@ def make(
         "agent": agent,
         "env": env,
         "seeds": {str(seed): dict(hashes) for seed, hashes in seeds.items()},
-        "parts": {name: {"sha256": digest(part), "text": brief(part)} for name, part in parts.items()},
+        "parts": {
+            name: {"sha256": digest(part), "text": brief(part)} for name, part in parts.items()
+        },
         "parameters": dict(parameters),
         "facts": dict(facts),
     }
@@ -131,7 +133,10 @@ def _part_rows(certificates: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     rows = []
     for name in names:
         item = name.removeprefix("agent.")
-        parts = {run: c["parts"].get(name, {"sha256": "", "text": "none"}) for run, c in certificates.items()}
+        parts = {
+            run: c["parts"].get(name, {"sha256": "", "text": "none"})
+            for run, c in certificates.items()
+        }
         verdict = _verdict(item, (part["sha256"] for part in parts.values()))
         rows.append(Row(item, verdict, {run: part["text"] for run, part in parts.items()}))
     return rows

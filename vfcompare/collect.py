@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from gymnasium.experimental.functional import FuncEnv
 
 from vfcompare.streams import stream
-from vfcompare.types import Array, Carry, Collector, Key, Metrics, Params, Policy, Rollout
+from vfcompare.types import Array, Carry, Collector, Env, Key, Metrics, Params, Policy, Rollout
 
 State = Any
 
@@ -32,7 +31,7 @@ class Step(NamedTuple):
     state: State
 
 
-def observe(env: FuncEnv, state: State, key: Key) -> tuple[Array, Array | None]:
+def observe(env: Env, state: State, key: Key) -> tuple[Array, Array | None]:
     """Observation and legality mask (None where every action is legal) of one state."""
     return env.observation(state, key), env.state_info(state).get("action_mask")
 
@@ -57,7 +56,7 @@ def keep(state: State, kept: bool) -> State:
 
 
 def advance(
-    env: FuncEnv,
+    env: Env,
     policy: Policy,
     params: Params,
     state: State,
@@ -72,8 +71,18 @@ def advance(
     after = env.transition(state, action, transition_key)
     reward = env.reward(state, action, after, reward_key)
     terminated = env.terminal(after, reward_key)
+    zero = jnp.float32(0.0)
     step = Step(
-        obs, action, log_prob, *(jnp.float32(x) for x in (reward, terminated, 0, 1, 0)), legal, state
+        obs,
+        action,
+        log_prob,
+        jnp.float32(reward),
+        jnp.float32(terminated),
+        truncated=zero,
+        mask=zero,
+        first=zero,
+        legal=legal,
+        state=state,
     )
     return after, carry, step
 
@@ -93,7 +102,7 @@ def randomness(
 
 
 def unroll(
-    env: FuncEnv,
+    env: Env,
     policy: Policy,
     params: Params,
     carry: Carry,
@@ -201,9 +210,7 @@ def to_rollout(
     )
 
 
-def episodes(
-    env: FuncEnv, *, prompts: int, group: int, start: str, chunk: int = 16
-) -> Collector:
+def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16) -> Collector:
     """Whole episodes: `group` rollouts of each of `prompts` start states.
 
     The metric `padding` is the share of computed steps that were taken after an episode's end.
@@ -265,7 +272,7 @@ def finished(return_: Array, length: Array, weight: Array) -> Metrics:
 
 
 def evaluate(
-    env: FuncEnv, policy: Policy, params: Params, key: Key, *, number: int, chunk: int = 16
+    env: Env, policy: Policy, params: Params, key: Key, *, number: int, chunk: int = 16
 ) -> Metrics:
     """Mean return and length of `number` episodes by sampled, and as many by greedy actions.
 
@@ -318,9 +325,7 @@ class Lane(NamedTuple):
     cut: Array
 
 
-def fragments(
-    env: FuncEnv, *, number: int, length: int, time_limit: str = "truncates"
-) -> Collector:
+def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncates") -> Collector:
     """`length` steps of each of `number` environments that go on across updates and reset by themselves.
 
     Args:

@@ -54,9 +54,7 @@ def value_based(
         del simulate, key
         return advantage(rollout, learned.value(state, rollout)), {}
 
-    def fit(
-        state: object, rollout: Rollout, key: Key, progress: Array
-    ) -> tuple[object, Metrics]:
+    def fit(state: object, rollout: Rollout, key: Key, progress: Array) -> tuple[object, Metrics]:
         value = learned.value(state, rollout)
         goal = jax.lax.stop_gradient(target(rollout, value))
         state, metrics = learned.fit(state, rollout, goal, key, progress)
@@ -66,9 +64,7 @@ def value_based(
     return Estimator(init=learned.init, advantage=estimate, fit=fit, params=learned.params)
 
 
-def simulated(
-    *, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: float
-) -> Estimator:
+def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: float) -> Estimator:
     """Values by fresh episodes of the present policy from every visited state, charged to the budget.
 
     `V(s_t) = (1/K) Σ_k R_k`, VinePPO (Kazemnejad et al., 2024, arXiv:2410.01679; `K = 9`).
@@ -124,4 +120,6 @@ def explained_variance(value: Array, target: Array, mask: Array) -> Array:
         return (jnp.square(x - mean) * mask).sum() / mask.sum()
 
     total = variance(target)
-    return jnp.where(total > 0, 1.0 - variance(target - value) / jnp.where(total > 0, total, 1.0), 0.0)
+    return jnp.where(
+        total > 0, 1.0 - variance(target - value) / jnp.where(total > 0, total, 1.0), 0.0
+    )

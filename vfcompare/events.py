@@ -19,6 +19,7 @@ from tensorboard.util import tensor_util
 
 from vfcompare.store import Table, slug
 
+
 class View:
     """TensorBoard runs of one cell: one per seed, below `folder/seed-N`.
 

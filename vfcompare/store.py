@@ -1,14 +1,14 @@
 """Files of a run: written whole or not at all, and read as data that is never executed.
 
-    <root>/<study>/plan.json              what was planned: the denominator of every report
-    <root>/<study>/<cell>-<hash>/
-      run.json                            status, versions, times, command
-      config.yaml                         resolved
-      certificate.json                    what makes two runs comparable
-      metrics.parquet                     a row per seed and update
-      evaluation.parquet                  a row per seed and evaluation
-      checkpoint/                         where training stands
-      tb/                                 a view for TensorBoard, made from the tables
+<root>/<study>/plan.json              what was planned: the denominator of every report
+<root>/<study>/<cell>-<hash>/
+  run.json                            status, versions, times, command
+  config.yaml                         resolved
+  certificate.json                    what makes two runs comparable
+  metrics.parquet                     a row per seed and update
+  evaluation.parquet                  a row per seed and evaluation
+  checkpoint/                         where training stands
+  tb/                                 a view for TensorBoard, made from the tables
 """
 
 import hashlib
@@ -129,7 +129,9 @@ def git_state() -> dict[str, Any]:
 
     def git(*args: str) -> str:
         here = Path(__file__).parent
-        done = subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", here, *args], capture_output=True, text=True, timeout=10
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:

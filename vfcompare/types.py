@@ -5,7 +5,7 @@ steps. Fields of a rollout are `[B, G, T]`; observations, values and states are 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import jax
@@ -16,6 +16,42 @@ Key = jax.Array
 Params = Any
 Carry = Any
 Metrics = dict[str, Array]
+
+
+class Env(Protocol):
+    """A `gymnasium.experimental.functional.FuncEnv` that says how long an episode may last."""
+
+    @property
+    def observation_space(self) -> gymnasium.Space:
+        """Of one observation."""
+
+    @property
+    def action_space(self) -> gymnasium.Space:
+        """Of one action."""
+
+    @property
+    def horizon(self) -> int:
+        """Most steps of an episode; whoever collects truncates there."""
+
+    def initial(self, rng: Key, params: Any = None) -> Any:
+        """A start state."""
+
+    def transition(self, state: Any, action: Array, rng: Key, params: Any = None) -> Any:
+        """The next state."""
+
+    def observation(self, state: Any, rng: Key, params: Any = None) -> Array:
+        """What the agent sees of a state."""
+
+    def reward(
+        self, state: Any, action: Array, next_state: Any, rng: Key, params: Any = None
+    ) -> Array:
+        """What a transition pays."""
+
+    def terminal(self, state: Any, rng: Key, params: Any = None) -> Array:
+        """Whether the task itself ends in a state."""
+
+    def state_info(self, state: Any, params: Any = None) -> dict[str, Any]:
+        """`{"action_mask": bool[A]}` where not every action is legal, else nothing."""
 
 
 class Rollout(struct.PyTreeNode):

@@ -138,7 +138,10 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _fragments(
-    agent: Mapping[str, Any], collector: Mapping[str, Any], estimator: Mapping[str, Any], budget: int
+    agent: Mapping[str, Any],
+    collector: Mapping[str, Any],
+    estimator: Mapping[str, Any],
+    budget: int,
 ) -> Iterator[str]:
     batch = collector["number"] * collector["length"]
     yield from _divisible("steps", "agent.collector.length", batch, agent)

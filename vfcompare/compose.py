@@ -1,0 +1,137 @@
+"""From the words of a command line to checked cells, and from Hydra's errors to words that help."""
+
+import re
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from vfcompare.cell import PRIVATE, Cell
+from vfcompare.errors import InputError, nearest
+from vfcompare.validate import check
+
+ERRORS = (HydraException, OmegaConfBaseException)
+"""What Hydra raises when it cannot make sense of its input."""
+
+NAMED = {"agent", "env", "seeds", "first_seed", "env_steps", "evaluations", "lanes"}
+"""Settings that a run's name does not repeat."""
+
+
+def plain(node: Any) -> dict[str, Any]:
+    """A composed configuration, resolved, as plain data."""
+    content = OmegaConf.to_container(node, resolve=True)
+    if not isinstance(content, dict):
+        raise InputError("the configuration is not a mapping")
+    return {str(key): value for key, value in content.items()}
+
+
+def to_cell(cfg: DictConfig, job: Any) -> Cell:
+    """A composed configuration as a cell, checked.
+
+    Args:
+      cfg: the configuration of the task.
+      job: Hydra's own, for the names of what was chosen and for what was overridden.
+
+    Raises:
+      InputError: if a value is not allowed.
+    """
+    config = plain(cfg)
+    check(config)
+    told = (
+        override.lstrip("+~").split("=", 1) for override in job.overrides.task if "=" in override
+    )
+    settings = {k: v for k, v in told if k not in NAMED and k.split(".")[0] not in PRIVATE}
+    choices = job.runtime.choices
+    return Cell(str(choices["agent"]), str(choices["env"]), settings, config)
+
+
+def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
+    """Every cell of a command line, composed and checked before any is started.
+
+    Args:
+      settings: overrides, as typed.
+      sweep: whether values may be lists.
+
+    Raises:
+      InputError: for the first cell that is not right.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("vfcompare.conf", version_base="1.3"):
+            found = [_cell(job) for job in (jobs(settings) if sweep else [settings])]
+    except ERRORS as error:
+        raise InputError(explain(error, settings)) from error
+    return list({cell.id: cell for cell in found}.values())
+
+
+def _cell(overrides: list[str]) -> Cell:
+    cfg = compose("config", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    job = cfg.hydra
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return to_cell(cfg, job)
+
+
+def jobs(settings: list[str]) -> Iterator[list[str]]:
+    """The overrides of every job of a sweep, as Hydra's own sweeper will make them."""
+    parser = OverridesParser.create()
+    parsed = parser.parse_overrides(settings)
+    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+    params = compose("config", fixed, return_hydra_config=True).hydra.sweeper.params or {}
+    told = {o.get_key_element() for o in parsed}
+    swept = [f"{key}={value}" for key, value in params.items() if key not in told]
+    for batch in BasicSweeper.split_arguments(parser.parse_overrides(swept + settings), None):
+        yield from (list(job) for job in batch)
+
+
+def explain(error: Exception, settings: list[str]) -> str:
+    """What Hydra found wrong, with the nearest valid choice."""
+    return unknown_choice(error) or unknown_key(error, settings) or str(error).splitlines()[0]
+
+
+def unknown_choice(error: Exception) -> str | None:
+    """For an agent, environment or part that does not exist."""
+    found = re.search(r"(?:Could not find|Could not load) '([\w@/.]+)/([^'/]+)'", str(error))
+    if not found:
+        return None
+    group, name = found.group(1).split("@")[0], found.group(2).removesuffix(".yaml")
+    folder = resources.files("vfcompare.conf") / group
+    if not folder.is_dir():
+        return None
+    names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return f"{group}={name} does not exist; allowed: {', '.join(names)}{nearest(name, names)}"
+
+
+def unknown_key(error: Exception, settings: list[str]) -> str | None:
+    """For a setting that does not exist."""
+    text = str(error)
+    found = re.search(r"full_key: (\S+)", text) or re.search(r"Could not override '([^']+)'", text)
+    if not found:
+        return None
+    path = found.group(1)
+    value = next((s.split("=", 1)[1] for s in settings if s.startswith(f"{path}=")), "")
+    chosen = [s for s in settings if s.split("=")[0] in ("agent", "env") and "," not in s]
+    GlobalHydra.instance().clear()
+    with initialize_config_module("vfcompare.conf", version_base="1.3"):
+        node: Any = compose("config", chosen)
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
+        if part not in keys:
+            where = ".".join(parts[:depth]) or "the configuration"
+            reason = " (this agent has no critic)" if part == "critic" else ""
+            return (
+                f"{path}={value} does not exist{reason}: {where} has {', '.join(keys)}"
+                f"{nearest(part, keys)}"
+            )
+        node = node[part]
+    return None
