@@ -9,6 +9,8 @@ FLAGS = f"--xla_force_host_platform_device_count={DEVICES} --xla_cpu_multi_threa
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Has no effect once JAX has started, hence before its import.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
+# Tests compile far more than they compute.
+os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 

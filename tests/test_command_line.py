@@ -103,11 +103,13 @@ def test_tensorboard_reads_curves_and_hyperparameters_back(sweep):
         run = next(iter(tags)).replace("/", "%2F").replace("=", "%3D").replace(",", "%2C")
         points = wait_for(f"{data}/scalars/scalars?run={run}&tag=evaluation/return_sampled")
         assert len(points) == 3
-        request = {"experimentName": "", "pageSize": 10, "startIndex": 0, "colParams": []}
+        statuses = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN", "STATUS_RUNNING"]
+        request = {"sliceSize": 10, "allowedStatuses": statuses, "includeMetrics": True}
         groups = wait_for(f"{data}/hparams/session_groups", request)["sessionGroups"]
         # The two seeds of an agent are one trial.
         assert sorted(group["hparams"]["agent"] for group in groups) == ["ppo", "reinforce"]
         assert all(len(group["sessions"]) == 2 for group in groups)
+        assert all(group["hparams"]["agent.optimizer.learning_rate"] == 1e-3 for group in groups)
         assert all(s["status"] == "STATUS_SUCCESS" for g in groups for s in g["sessions"])
     finally:
         server.terminate()

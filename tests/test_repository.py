@@ -32,7 +32,7 @@ FLOORS: dict[int, set[str]] = {
         *("train", "store", "certificate", "statistics", "report", "tensorboard", "launchers"),
         *("cell", "events", "validate", "status", "progress", "plan", "probes"),
     },
-    5: {"main", "__main__"},
+    5: {"compose", "main"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HYDRA_FROM = 4

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vfcompare.train import Trainer
+from vfcompare.train import ROWS, Trainer
 
 SMALL = (
     "agent.collector.prompts=2",
@@ -20,14 +20,9 @@ def learner(build):
     return build("agent=ppo", "env=lock", *SMALL)[1]
 
 
-def trained(learner, seeds, steps=1024, limit=None, lanes=1):
-    trainer = Trainer(learner, seeds, steps, lanes)
-    rows = []
-    for chunk in trainer.chunks(steps):
-        rows.append(chunk)
-        if limit is not None:
-            trainer._limit = limit
-    return trainer, rows
+def trained(learner, seeds, steps=1024, lanes=1, most=ROWS):
+    trainer = Trainer(learner, seeds, steps, lanes, most)
+    return trainer, list(trainer.chunks(steps))
 
 
 def leaves(trainer, index=0):
@@ -36,8 +31,8 @@ def leaves(trainer, index=0):
 
 def test_where_training_is_cut_changes_no_bit(learner):
     whole, _ = trained(learner, [0, 1])
-    for limit in (1, 3):
-        cut, chunks = trained(learner, [0, 1], limit=limit)
+    for most in (1, 3):
+        cut, chunks = trained(learner, [0, 1], most=most)
         assert len(chunks) > 5
         for one, other in zip(leaves(whole), leaves(cut), strict=True):
             np.testing.assert_array_equal(one, other)

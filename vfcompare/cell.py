@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from vfcompare import certificate, store
 from vfcompare.errors import InputError
+from vfcompare.validate import leaves
 
 PRIVATE = ("root", "study", "hydra")
 """Keys that say where a run is kept and not what it is."""
@@ -210,6 +211,16 @@ def device(jax: Any, number: int) -> dict[str, Any]:
     return {"platform": first.platform, "kind": first.device_kind, "used": number}
 
 
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain numbers and words of the agent and the environment, by path."""
+    chosen = {name: config[name] for name in ("agent", "env")}
+    return {
+        path: value
+        for path, key, value in leaves(chosen)
+        if not key.startswith("_") and isinstance(value, str | int | float)
+    }
+
+
 class Log:
     """The tables of a run in the making, and their TensorBoard view."""
 
@@ -221,8 +232,8 @@ class Log:
         self._folder = folder
         self._metrics: list[store.Table] = []
         self._evaluation: list[store.Table] = []
-        settings = {"agent": cell.agent, "env": cell.env, **cell.settings}
-        self._view = View(folder.path / "tb", settings, cell.seeds)
+        settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
+        self._view = View(folder.path / "tb", cell.id, settings, cell.seeds)
 
     def restore(self, trainer: Any) -> int | None:
         """Continue after the last checkpoint; returns its evaluation point, None if there is none."""
@@ -282,10 +293,10 @@ class Log:
     def write(self) -> None:
         """Write both tables whole."""
         if self._metrics:
-            self._metrics = [store.concatenate(self._metrics)]
+            self._metrics = [store.order(store.concatenate(self._metrics), "seed", "update")]
             store.write_table(self._folder.path / "metrics.parquet", self._metrics[0])
             self._view.add("train", self._last_rows(self._metrics[0]))
-        self._evaluation = [store.concatenate(self._evaluation)]
+        self._evaluation = [store.order(store.concatenate(self._evaluation), "seed", "point")]
         store.write_table(self._folder.path / "evaluation.parquet", self._evaluation[0])
 
     def _last_rows(self, table: store.Table) -> store.Table:

@@ -21,7 +21,7 @@ from vfcompare.validate import check
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises when it cannot make sense of its input."""
 
-NAMED = {"agent", "env", "seeds", "first_seed", "env_steps", "evaluations", "lanes"}
+NAMED = {"agent", "env", "seeds", "env_steps", "evaluations", "lanes"}
 """Settings that a run's name does not repeat."""
 
 

@@ -17,7 +17,7 @@ from tensorboard.plugins.scalar import metadata as scalars
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util import tensor_util
 
-from vfcompare.store import Table, slug
+from vfcompare.store import Table
 
 
 class View:
@@ -26,17 +26,19 @@ class View:
     All seeds share a trial, so that the HParams page averages them; a diverged seed shows as failed.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], seeds: list[int]) -> None:
+    def __init__(
+        self, folder: Path, trial: str, settings: Mapping[str, Any], seeds: list[int]
+    ) -> None:
         """Replace whatever view there was.
 
         Args:
           folder: the run's `tb` folder.
+          trial: what all seeds share.
           settings: hyperparameters, plain values.
           seeds: of the run.
         """
         shutil.rmtree(folder, ignore_errors=True)
         self._writers = {seed: EventFileWriter(str(folder / f"seed-{seed}")) for seed in seeds}
-        trial = slug("-".join(str(value) for value in settings.values()), 200)
         for writer in self._writers.values():
             _add(writer, summary_v2.hparams_pb(dict(settings), trial_id=trial), 0)
 

@@ -143,7 +143,9 @@ class Trainer:
       devices: how many the seeds are sharded over.
     """
 
-    def __init__(self, learner: Learner, seeds: list[int], budget: int, lanes: int = 1) -> None:
+    def __init__(
+        self, learner: Learner, seeds: list[int], budget: int, lanes: int = 1, most: int = ROWS
+    ) -> None:
         """Initialise all seeds.
 
         Args:
@@ -151,6 +153,7 @@ class Trainer:
           seeds: distinct numbers, one training each.
           budget: environment steps of each seed.
           lanes: seeds that a device trains side by side.
+          most: updates of one chunk, at most `ROWS`.
         """
         self.learner, self.seeds, self.budget = learner, seeds, budget
         self.devices = min(jax.local_device_count(), len(seeds))
@@ -158,7 +161,7 @@ class Trainer:
         # The last seed fills up the shards; what it does there is thrown away.
         self._seeds = jnp.array(seeds + seeds[-1:] * padding, jnp.uint32)
         self.compile_seconds = 0.0
-        self._limit = 1
+        self._limit, self._most = 1, most
         self._programs: dict[str, Any] = {}
         # One seed at a time, whatever `lanes` says: see `agents.networks.dense`.
         self._init = over_seeds(partial(init, learner), self.devices, 1)
@@ -221,7 +224,7 @@ class Trainer:
                 np.asarray(rows)[kept], {n: np.asarray(x)[kept] for n, x in table.items()}, seconds
             )
             per_update = seconds / max(1, int(np.asarray(rows).max()))
-            self._limit = int(np.clip(CHUNK_SECONDS / max(per_update, 1e-6), 1, ROWS))
+            self._limit = int(np.clip(CHUNK_SECONDS / max(per_update, 1e-6), 1, self._most))
 
     def _unfinished(self, target: int) -> np.ndarray:
         return np.asarray(self.run.finite) & (np.asarray(self.run.env_steps) < target)

@@ -384,11 +384,22 @@ def _pair_values(pool: Sequence[Task], first: str, second: str, metric: str) -> 
     alone = 0
     for task in pool:
         x, y = column(task, first, metric), column(task, second, metric)
-        shared = sorted(x.keys() & y.keys())
-        alone += len(x.keys() ^ y.keys())
-        if shared:
-            values[task.name] = {seed: x[seed] - y[seed] for seed in shared}
+        matches = partners(x, y)
+        alone += len(x) + len(y) - 2 * len(matches)
+        if matches:
+            values[task.name] = {mine: x[mine] - y[other] for mine, other in matches}
     return values, alone
+
+
+def partners(x: Mapping[int, float], y: Mapping[int, float]) -> list[tuple[int, int]]:
+    """Which seeds are compared: each with itself; in order where two arms have none in common.
+
+    Seeds that nobody shares are independent, so that any way to pair them is as good as another.
+    """
+    shared = sorted(x.keys() & y.keys())
+    if shared:
+        return [(seed, seed) for seed in shared]
+    return list(zip(sorted(x), sorted(y), strict=False))
 
 
 def _family_values(pool: Sequence[Task], arms: Sequence[Arm], metric: str) -> tuple[Values, int]:
@@ -563,10 +574,10 @@ def _aligned(pool: Sequence[Task], first: str, second: str) -> tuple[list[Array]
     xs, ys = [], []
     for task in pool:
         x, y = column(task, first, "auc"), column(task, second, "auc")
-        shared = sorted(x.keys() & y.keys())
-        if shared:
-            xs.append(np.array([x[seed] for seed in shared]))
-            ys.append(np.array([y[seed] for seed in shared]))
+        matches = partners(x, y)
+        if matches:
+            xs.append(np.array([x[mine] for mine, _ in matches]))
+            ys.append(np.array([y[other] for _, other in matches]))
     return xs, ys
 
 

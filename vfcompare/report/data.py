@@ -81,6 +81,7 @@ class Cell:
       info: run.json, as data.
       certificate: certificate.json, or None.
       reference: known returns: random, optimal, threshold.
+      budget: environment steps that every seed was to take, or None where it is not recorded.
       diagnostics: mean of each training metric over the last tenth of training.
       problems: what was wrong with its files.
     """
@@ -95,6 +96,7 @@ class Cell:
     info: Mapping[str, Any]
     certificate: Mapping[str, Any] | None
     reference: Mapping[str, float | None]
+    budget: float | None
     diagnostics: Mapping[str, float]
     problems: tuple[str, ...]
     arm: str = ""
@@ -304,6 +306,7 @@ def _cell(root: Path, entry: Mapping[str, Any], *, planned: bool) -> Cell:
         info=info or {},
         certificate=certificate,
         reference=_reference(info),
+        budget=_budget(info),
         diagnostics=_diagnostics(folder, problems) if present else {},
         problems=tuple(problems + trouble),
     )
@@ -330,6 +333,13 @@ def _settings(value: object) -> dict[str, str]:
     return {
         clean(key): clean(item) for key, item in sorted(value.items(), key=lambda kv: str(kv[0]))
     }
+
+
+def _budget(info: Mapping[str, Any] | None) -> float | None:
+    found = (info or {}).get("budget")
+    steps = found.get("env_steps") if isinstance(found, dict) else None
+    known = isinstance(steps, int | float) and not isinstance(steps, bool) and np.isfinite(steps)
+    return float(steps) if known and steps > 0 else None
 
 
 def _reference(info: Mapping[str, Any] | None) -> dict[str, float | None]:

@@ -48,6 +48,7 @@ OUTCOME_LINES: tuple[Any, ...] = ((0, (3, 1.5)), (0, (1, 1)), (0, (3, 1.5, 1, 1.
 CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^v<P"
 MAX_MATRIX = 10
 MAX_LEADERS = 8
+MAX_OVERVIEW = 4
 FORMATS: dict[str, Any] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -155,7 +156,7 @@ def style() -> Iterator[None]:
 
 def build(results: Results) -> list[Picture]:
     """All figures that the data allow, in the order of the page."""
-    pictures = [*_families(results)]
+    pictures = [*_families(results), *_overview(results)]
     pictures += [picture for task in results.tasks for picture in _learning(results, task)]
     pictures += [*_scores(results), *_aggregate(results), *_profile(results), *_speed(results)]
     pictures += [*_pairs(results), *_improvement(results), *_stability(results)]
@@ -295,9 +296,62 @@ def _raw(task: Task, value: float) -> float:
     return task.random + value * (task.optimal - task.random)
 
 
+def _overview(results: Results) -> Iterator[Picture]:
+    """All environments beside each other, for a slide or the top of a paper."""
+    tasks = [task for task in results.tasks if any(c.task == task.name for c in results.curves)]
+    if not 2 <= len(tasks) <= MAX_OVERVIEW:
+        return
+    rows = [
+        (curve.task, curve.arm, float(step), curve.n, _raw(task, float(curve.estimate[i])))
+        for task in tasks
+        for curve in results.curves
+        if curve.task == task.name
+        for i, step in enumerate(task.grid)
+    ]
+    heads = ("environment", "agent", "env_steps", "n", "iqm")
+    title = "Learning curves on all environments"
+    yield Picture(
+        "overview",
+        title,
+        sentences.overview_caption(results),
+        lambda: _draw_overview(results, tasks),
+        Table("overview", title, heads, tuple(rows)),
+    )
+
+
+def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
+    figure, grid = _figure(2.8, columns=len(tasks))
+    figure.set_figwidth(WIDTH * 1.5)
+    for column, task in enumerate(tasks):
+        axes: Axes = grid[0, column]
+        _curves(axes, results, task)
+        _frame_learning(axes, task, compact=True)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_title(shorten(task.name, 26))
+        if column:
+            axes.set_ylabel("")
+    appearance = looks(results.arms)
+    lines = [
+        axes.plot([], [], color=look.color, ls=look.line, label=shorten(name))[0]
+        for name, look in appearance.items()
+    ]
+    figure.legend(
+        handles=lines, loc="outside upper left", ncols=len(lines), frameon=False, handlelength=3.2
+    )
+    return figure
+
+
 def _draw_learning(results: Results, task: Task) -> Figure:
     figure, grid = _figure(3.3)
     axes: Axes = grid[0, 0]
+    labels = _curves(axes, results, task)
+    _frame_learning(axes, task)
+    _end_labels(axes, labels)
+    return figure
+
+
+def _curves(axes: Axes, results: Results, task: Task) -> list[tuple[float, str, str]]:
+    """Draws the curves of one environment; returns height, name and colour of each end."""
     appearance = looks(results.arms)
     for arm in results.arms:
         _thin_lines(axes, task, arm, appearance[arm.name])
@@ -323,9 +377,7 @@ def _draw_learning(results: Results, task: Task) -> Figure:
             zorder=3,
         )
         labels.append((float(height[-1]), shorten(curve.arm, 18), look.color))
-    _frame_learning(axes, task)
-    _end_labels(axes, labels)
-    return figure
+    return labels
 
 
 def _thin_lines(axes: Axes, task: Task, arm: Arm, look: Look) -> None:
@@ -342,7 +394,8 @@ def _thin_lines(axes: Axes, task: Task, arm: Arm, look: Look) -> None:
         axes.plot(points[:, 0], points[:, 1], "x", color=look.color, ms=7, mew=1.8, zorder=6)
 
 
-def _frame_learning(axes: Axes, task: Task) -> None:
+def _frame_learning(axes: Axes, task: Task, *, compact: bool = False) -> None:
+    """Limits, levels to compare with and labels; a compact panel has no room for the threshold's."""
     axes.autoscale_view()
     left, right = axes.get_xlim()
     if task.end > task.start:
@@ -355,8 +408,10 @@ def _frame_learning(axes: Axes, task: Task) -> None:
         low, high = min(low, *levels), max(high, *levels)
         axes.set_ylim(low - 0.04 * (high - low), high + 0.07 * (high - low))
     for level, name in references:
-        if level is not None:
-            axes.axhline(level, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
+        if level is None:
+            continue
+        axes.axhline(level, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
+        if not (compact and name == "threshold"):
             axes.annotate(
                 name,
                 (0.0 if name != "random" else 1.0, level),

@@ -103,9 +103,10 @@ def _range(results: Results) -> str:
     interpolated = [task.name for task in results.tasks if not task.exact_grid]
     text = (
         "Per environment, the environment steps that every agent's completed runs cover; nothing "
-        "is extrapolated, and nothing is smoothed. A run that says completed but ends "
-        f"earlier than the other seeds of its agent by more than {scoring.SAME_END:.0%} and by more "
-        "than one interval between its evaluations counts as short and is left out."
+        "is extrapolated, and nothing is smoothed. A run that says completed but did not reach its "
+        "budget counts as short and is left out; where no budget is recorded, one that ends earlier "
+        f"than the other seeds of its agent by more than {scoring.SAME_END:.0%} and by more than one "
+        "interval between its evaluations."
     )
     if interpolated:
         text += (
@@ -159,7 +160,8 @@ def _intervals() -> str:
 def _paired() -> str:
     return (
         "Mean over environments of the mean over seeds of the difference between two agents on the "
-        f"same seed; {analysis.PAIR_REPS:,} resamples of seeds, pairs kept. The mean is used so "
+        f"same seed; {analysis.PAIR_REPS:,} resamples of seeds, pairs kept. Agents that have no seed "
+        "in common are paired in the order of their seeds. The mean is used so "
         "that rare collapses count. For the families, the agents of each family are averaged "
         "within the seed first; seeds that some agent lacks are left out and counted. A "
         "difference is decided only if both the sign-flip test (exact up to 13 pairs, else "

@@ -25,7 +25,7 @@ SECTIONS = (
     ("runs", "Runs", (), ("attrition", "reasons")),
     ("matching", "Matching", (), ("matching-",)),
     ("effect", "With and without a critic", ("families",), ("families",)),
-    ("learning", "Learning curves", ("learning-",), ()),
+    ("learning", "Learning curves", ("overview", "learning-"), ()),
     ("scores", "Scores", ("scores", "aggregate", "profile"), ("scores", "aggregates")),
     ("speed", "Speed", ("speed",), ("steps-to-threshold",)),
     ("pairs", "Agent against agent", ("pairs", "improvement"), ("pairs", "improvement")),

@@ -179,17 +179,19 @@ def _references(cells: Sequence[Cell]) -> tuple[float | None, float | None]:
 
 
 def _range(cells: Sequence[Cell]) -> tuple[float, float]:
-    """The steps that all completed cells cover; a cell's own end is that of nearly all its seeds.
+    """The steps that all completed cells cover.
 
-    Within a cell, seeds end within a few episodes of each other; a seed that ends much earlier
-    must not shorten the range for all, and is counted as short instead.
+    A cell ends at its budget, which each completed seed has reached. Where no budget is recorded it
+    ends with nearly all its seeds: a seed that ends much earlier must not shorten the range for all,
+    and is counted as short instead.
     """
     done = [_completed(cell) for cell in cells]
-    ends = [_usual_end(runs) for runs in done if runs]
+    ends = [cell.budget or _usual_end(runs) for cell, runs in zip(cells, done, strict=True) if runs]
     if not ends:
         return 0.0, 0.0
     end = min(ends)
-    start = max(float(r.steps[0]) for runs in done for r in runs if r.steps[-1] >= end)
+    reached = [float(r.steps[0]) for runs in done for r in runs if r.steps[-1] >= end]
+    start = max(reached, default=end)
     return (start, end) if end > start else (0.0, 0.0)
 
 
@@ -264,7 +266,7 @@ def _arrivals(
             step, reached = statistics.time_to_threshold(
                 run.steps[inside], run.sampled[inside], threshold
             )
-        if not reached and failed(run):
+        if not reached and (failed(run) or run.steps[-1] >= end):
             step = end
         result.append((run.seed, step, reached))
     return tuple(result)

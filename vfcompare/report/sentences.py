@@ -247,6 +247,21 @@ def _matching_sentence(task: str, match: Matching) -> Sentence:
     return Sentence(f"Matched: {counts}.", "claim", task)
 
 
+def overview_caption(results: Results) -> str:
+    """Which agent ends highest on each environment."""
+    ends = []
+    for task in results.tasks:
+        curves = [curve for curve in results.curves if curve.task == task.name]
+        if curves:
+            best = max(curves, key=lambda c: _end(results, c))
+            ends.append(f"{best.arm} on {task.name} ({show_float(_end(results, best))})")
+    sizes = _sizes(curve.n for curve in results.curves)
+    return (
+        f"Highest at the end: {', '.join(ends)}. IQM over {sizes} seeds of the return of sampled "
+        "actions, bands are pointwise 95% bootstrap intervals, thin lines are single seeds."
+    )
+
+
 def curve_caption(results: Results, task_name: str) -> str:
     """Where each agent ends on one environment."""
     curves = [curve for curve in results.curves if curve.task == task_name]
