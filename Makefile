@@ -30,7 +30,7 @@ $(READY): requirements.lock pyproject.toml
 
 .PHONY: compare
 compare: $(READY)  ## Train the matched agents and write runs/compare/report (about two minutes)
-	$(BIN)/vfcompare -m +study=compare
+	$(BIN)/vfcompare -m +study=compare hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/vfcompare report runs/compare
 
 .PHONY: report

@@ -151,6 +151,7 @@ MISTAKES = {
     "agent=grpo agent.estimator.critic.gain=2": ("agent.estimator.critic.gain", "no critic"),
     "env=pendulum agent.policy.head=categorical": ("head=categorical", "gaussian"),
     "agent=grpo collector@agent.collector=fragments": ("fragments", "episodes"),
+    "study.name=../away": ("study.name=../away", "letters"),
     "agent.policy.head=catagorical": ("catagorical", "categorical"),
     "env=maze env.size=8": ("size", "odd"),
     "stauts": ("stauts", "status"),

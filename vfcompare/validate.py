@@ -5,6 +5,7 @@ thing by one name). What only an environment can know, its constructor checks.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -125,6 +126,12 @@ def _ends(part: Mapping[str, Any] | None, name: str) -> bool:
 
 
 def _ties(config: Mapping[str, Any]) -> Iterator[str]:
+    name = str(config["study"]["name"])
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        yield (
+            f"study.name={name[:80]} is not allowed; allowed: up to 80 letters, digits and ._- that "
+            "begin with a letter or digit"
+        )
     if config["first_seed"] + config["seeds"] > 2**32:
         yield f"first_seed={config['first_seed']} is not allowed; allowed: seeds below {2**32}"
     agent = config["agent"]

@@ -338,8 +338,8 @@ def _settings(value: object) -> dict[str, str]:
 def _budget(info: Mapping[str, Any] | None) -> float | None:
     found = (info or {}).get("budget")
     steps = found.get("env_steps") if isinstance(found, dict) else None
-    known = isinstance(steps, int | float) and not isinstance(steps, bool) and np.isfinite(steps)
-    return float(steps) if known and steps > 0 else None
+    value = number(steps)
+    return value if value is not None and value > 0 else None
 
 
 def _reference(info: Mapping[str, Any] | None) -> dict[str, float | None]:

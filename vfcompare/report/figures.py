@@ -322,13 +322,13 @@ def _overview(results: Results) -> Iterator[Picture]:
 def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
     figure, grid = _figure(2.8, columns=len(tasks))
     figure.set_figwidth(WIDTH * 1.5)
-    for column, task in enumerate(tasks):
-        axes: Axes = grid[0, column]
+    for place, task in enumerate(tasks):
+        axes: Axes = grid[0, place]
         _curves(axes, results, task)
         _frame_learning(axes, task, compact=True)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_title(shorten(task.name, 26))
-        if column:
+        if place:
             axes.set_ylabel("")
     appearance = looks(results.arms)
     lines = [
