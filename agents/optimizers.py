@@ -22,7 +22,8 @@ def adam(
         parts.insert(0, optax.clip_by_global_norm(max_grad_norm))
     if anneal:
         parts.append(scale_by_remaining_budget())
-    return optax.with_extra_args_support(optax.chain(*parts))
+    # As one vector: on small networks the cost of a step is the number of arrays it touches.
+    return optax.with_extra_args_support(optax.flatten(optax.chain(*parts)))
 
 
 def scale_by_remaining_budget() -> optax.GradientTransformationExtraArgs:

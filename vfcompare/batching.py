@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from vfcompare.types import Array, Key, Metrics, Params, Rollout, Steps
 
@@ -104,9 +105,7 @@ def descend(
     Returns:
       Parameters, optimiser state and metrics (weighted means over the last epoch, `loss`, `grad_norm`).
     """
-    cut = dense_minibatch if batching.dense else sparse_minibatch
     number = batch["valid"].shape[0]
-    count = batch["valid"].sum().astype(jnp.int32)
 
     def loss(params: Params, rows: dict[str, Any]) -> tuple[Array, Metrics]:
         value, metrics = values(params, rows)
@@ -117,53 +116,48 @@ def descend(
     gradient = jax.grad(loss, has_aux=True)
 
     def epoch(state: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], Metrics]:
-        whole = batching.dense and batching.minibatches == 1
-        indices = jnp.arange(number) if whole else order(key, batch["valid"])
-
-        def minibatch(
-            state: tuple[Params, Any], index: Array
+        def step(
+            state: tuple[Params, Any], found: tuple[Params, Metrics]
         ) -> tuple[tuple[Params, Any], Metrics]:
             params, opt_state = state
-            grads, metrics = cut(gradient, params, batch, indices, count, index, batching)
+            grads, metrics = found
             updates, opt_state = optimizer.update(grads, opt_state, params, progress=progress)
-            metrics |= {"grad_norm": optax.tree.norm(grads)}
+            # Of the flat gradient, as the optimiser clips it, so that it is computed once.
+            metrics |= {"grad_norm": optax.tree.norm(ravel_pytree(grads)[0])}
             return (optax.apply_updates(params, updates), opt_state), metrics
 
-        return jax.lax.scan(minibatch, state, jnp.arange(batching.minibatches))
+        def dense(state: tuple[Params, Any], rows: dict[str, Any]) -> Any:
+            return step(state, gradient(state[0], rows))
+
+        def sparse(state: tuple[Params, Any], index: Array) -> Any:
+            return step(state, sparse_gradient(gradient, state[0], batch, indices, index, batching))
+
+        if batching.dense and batching.minibatches == 1:
+            state, metrics = dense(state, batch)
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        indices = order(key, batch["valid"])
+        if batching.dense:
+            # One gather an epoch is cheaper than one a minibatch.
+            cut = (batching.minibatches, number // batching.minibatches)
+            shuffled = jax.tree.map(lambda x: x[indices].reshape(*cut, *x.shape[1:]), batch)
+            return jax.lax.scan(dense, state, shuffled)
+        return jax.lax.scan(sparse, state, jnp.arange(batching.minibatches))
 
     keys = jax.random.split(key, batching.epochs)
     (params, opt_state), metrics = jax.lax.scan(epoch, (params, opt_state), keys)
     return params, opt_state, jax.tree.map(lambda x: x[-1].mean(), metrics)
 
 
-def dense_minibatch(
+def sparse_gradient(
     gradient: Callable[..., Any],
     params: Params,
     batch: dict[str, Any],
     indices: Array,
-    count: Array,
-    index: Array,
-    batching: Batching,
-) -> tuple[Params, Metrics]:
-    """The gradient of one minibatch of static size, in one block."""
-    del count
-    if batching.minibatches == 1:
-        return gradient(params, batch)
-    size = indices.shape[0] // batching.minibatches
-    chosen = jax.lax.dynamic_slice_in_dim(indices, index * size, size)
-    return gradient(params, jax.tree.map(lambda x: x[chosen], batch))
-
-
-def sparse_minibatch(
-    gradient: Callable[..., Any],
-    params: Params,
-    batch: dict[str, Any],
-    indices: Array,
-    count: Array,
     index: Array,
     batching: Batching,
 ) -> tuple[Params, Metrics]:
     """The gradient of one minibatch of the valid rows, summed over as many blocks as they need."""
+    count = batch["valid"].sum().astype(jnp.int32)
     block = min(batching.block, indices.shape[0])
     start = index * count // batching.minibatches
     stop = (index + 1) * count // batching.minibatches

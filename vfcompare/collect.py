@@ -373,7 +373,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
         keys = jax.random.split(stream(key, "start"), (length, number))
         fresh = jax.vmap(jax.vmap(env.initial))(keys)
         draws = (*randomness(key, length, number, policy.noise_shape), fresh)
-        after, (steps, returns, lengths) = jax.lax.scan(body, lane, draws)
+        after, (steps, returns, lengths) = jax.lax.scan(body, lane, draws, unroll=4)
         last_keys = jax.random.split(stream(key, "last"), number)
         last = jax.vmap(lambda s, k: observe(env, s, k)[0])(after.state, last_keys)
         append = lambda xs, x: jnp.concatenate([xs, x[None]])  # noqa: E731
