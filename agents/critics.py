@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vfcompare.batching import Batching, descend, over_time, rows
+from vfcompare.batching import Batching, Rows, descend, over_time, rows
 from vfcompare.types import Array, Critic, Key, Metrics, Params, Rollout, Spec
 
 from .networks import Gru, Head, apply
@@ -78,7 +78,7 @@ def scalar(
             rollout = rollout.replace(carry=start(rollout))
         batch = rows(rollout, extra, recurrent=remembers)
 
-        def values(params: Params, row: dict[str, Any]) -> tuple[Array, Metrics]:
+        def values(params: Params, row: Rows) -> Array:
             seen = row["steps"]
             args = (seen.obs, seen.first, seen.carry) if remembers else (seen.obs,)
             predicted = apply(module, params, *args)[..., 0]
@@ -86,7 +86,7 @@ def scalar(
             if clip is not None:
                 limited = row["old"] + jnp.clip(predicted - row["old"], -clip, clip)
                 error = jnp.maximum(error, optax.squared_error(limited, row["target"]))
-            return 0.5 * error, {}
+            return 0.5 * error
 
         params, opt_state, metrics = descend(
             values, state.params, state.opt_state, optimizer, batch, key, cut, progress

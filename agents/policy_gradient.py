@@ -1,6 +1,7 @@
 """The one skeleton of every agent: collect, estimate the advantage, improve the policy, fit the estimator."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import optax
 from flax import struct
 
 from vfcompare import collect
-from vfcompare.batching import Batching, descend, rows
+from vfcompare.batching import Batching, Rows, descend, rows, summarise
 from vfcompare.streams import stream
 from vfcompare.types import (
     Array,
@@ -92,12 +93,15 @@ def make(
     ) -> tuple[Any, Rollout, Metrics]:
         return gatherer.collect(state, actor, params, stream(key, "collect"), keep_state=keep_state)
 
-    def values(params: Params, row: dict[str, Any]) -> tuple[Array, Metrics]:
+    def values(params: Params, row: Rows) -> Array:
         log_prob, entropy = actor.evaluate(params, row["steps"])
-        loss = surrogate(log_prob, row["log_prob"], row["advantage"]) - entropy_coef * entropy
+        return surrogate(log_prob, row["log_prob"], row["advantage"]) - entropy_coef * entropy
+
+    def step_sizes(params: Params, row: Rows) -> Metrics:
+        log_prob, entropy = actor.evaluate(params, row["steps"])
         log_ratio = log_prob - row["log_prob"]
-        kl = jnp.expm1(log_ratio) - log_ratio
-        return loss, {"entropy": entropy, "kl": kl, "ratio_deviation": abs(jnp.expm1(log_ratio))}
+        excess = jnp.expm1(log_ratio)
+        return {"entropy": entropy, "kl": excess - log_ratio, "ratio_deviation": abs(excess)}
 
     def improve(
         state: State, rollout: Rollout, advantage: Array, key: Key, progress: Array
@@ -112,6 +116,7 @@ def make(
             values, state.params, state.opt_state, optimizer, batch, key, cut, progress
         )
         metrics["policy_loss"] = metrics.pop("loss")
+        metrics |= summarise(partial(step_sizes, params), batch, cut)
         return state.replace(params=params, opt_state=opt_state), metrics
 
     def update(state: State, key: Key, progress: Array) -> tuple[State, Metrics]:

@@ -33,8 +33,7 @@ def test_every_row_is_as_likely_in_every_minibatch():
 
 
 def quadratic(params, rows):
-    error = jnp.square(rows["x"] @ params - rows["y"])
-    return error, {"error": error}
+    return jnp.square(rows["x"] @ params - rows["y"])
 
 
 def data(valid):
@@ -104,3 +103,11 @@ def test_over_time_is_the_function_up_to_the_last_row_anyone_reached():
     want = obs.sum(-1)
     np.testing.assert_allclose(got[:, :, :7], want[:, :, :7], rtol=1e-5)
     assert (got[:, :, 8:] == 0).all()
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_summary_is_the_weighted_mean_of_the_valid_rows(dense):
+    valid = np.ones(30, bool) if dense else np.arange(30) % 4 == 1
+    batch = data(valid)
+    found = batching.summarise(lambda rows: {"y": rows["y"]}, batch, Batching(1, 1, dense, 7))
+    np.testing.assert_allclose(found["y"], np.asarray(batch["y"])[valid].mean(), rtol=1e-5)

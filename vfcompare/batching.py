@@ -6,7 +6,8 @@ minibatches of an epoch add up to the loss of the batch, however it is cut.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,13 @@ from jax.flatten_util import ravel_pytree
 
 from vfcompare.types import Array, Key, Metrics, Params, Rollout, Steps
 
-Values = Callable[[Params, Any], tuple[Array, Metrics]]
-"""`(params, rows [n]) -> (values [n] or [n, T], metrics of the same shape)`."""
+Rows = dict[str, Any]
+"""Arrays and trees with a leading axis of rows, among them `valid` and `weight`."""
+
+Values = Callable[[Params, Rows], Array]
+"""`(params, rows [n]) -> values [n]`, or `[n, T]` where a row is an episode."""
+
+Sums = TypeVar("Sums")
 
 
 class Batching(NamedTuple):
@@ -52,7 +58,7 @@ def steps(rollout: Rollout) -> Steps:
     )
 
 
-def rows(rollout: Rollout, extra: dict[str, Array], *, recurrent: bool) -> dict[str, Any]:
+def rows(rollout: Rollout, extra: dict[str, Array], *, recurrent: bool) -> Rows:
     """A rollout as rows: every step by itself, or whole episodes where the policy has a memory.
 
     Args:
@@ -85,7 +91,7 @@ def descend(
     params: Params,
     opt_state: Any,
     optimizer: optax.GradientTransformationExtraArgs,
-    batch: dict[str, Any],
+    batch: Rows,
     key: Key,
     batching: Batching,
     progress: Array,
@@ -103,34 +109,34 @@ def descend(
       progress: share of the budget that is used up.
 
     Returns:
-      Parameters, optimiser state and metrics (weighted means over the last epoch, `loss`, `grad_norm`).
+      Parameters, optimiser state, and `loss` and `grad_norm` as means over the last epoch.
     """
     number = batch["valid"].shape[0]
 
-    def loss(params: Params, rows: dict[str, Any]) -> tuple[Array, Metrics]:
-        value, metrics = values(params, rows)
-        weight = rows["weight"] * batching.minibatches
-        weigh = lambda x: (weight * x).sum()  # noqa: E731
-        return weigh(value), jax.tree.map(weigh, metrics | {"loss": value})
+    def loss(params: Params, rows: Rows) -> Array:
+        return batching.minibatches * (rows["weight"] * values(params, rows)).sum()
 
-    gradient = jax.grad(loss, has_aux=True)
+    gradient = jax.value_and_grad(loss)
 
     def epoch(state: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], Metrics]:
         def step(
-            state: tuple[Params, Any], found: tuple[Params, Metrics]
+            state: tuple[Params, Any], found: tuple[Array, Params]
         ) -> tuple[tuple[Params, Any], Metrics]:
             params, opt_state = state
-            grads, metrics = found
+            value, grads = found
             updates, opt_state = optimizer.update(grads, opt_state, params, progress=progress)
             # Of the flat gradient, as the optimiser clips it, so that it is computed once.
-            metrics |= {"grad_norm": optax.tree.norm(ravel_pytree(grads)[0])}
+            metrics = {"loss": value, "grad_norm": optax.tree.norm(ravel_pytree(grads)[0])}
             return (optax.apply_updates(params, updates), opt_state), metrics
 
-        def dense(state: tuple[Params, Any], rows: dict[str, Any]) -> Any:
+        def dense(state: tuple[Params, Any], rows: Rows) -> Any:
             return step(state, gradient(state[0], rows))
 
         def sparse(state: tuple[Params, Any], index: Array) -> Any:
-            return step(state, sparse_gradient(gradient, state[0], batch, indices, index, batching))
+            start = index * count // batching.minibatches
+            stop = (index + 1) * count // batching.minibatches
+            sum_of = partial(gradient, state[0])
+            return step(state, accumulate(sum_of, batch, indices, start, stop, batching.block))
 
         if batching.dense and batching.minibatches == 1:
             state, metrics = dense(state, batch)
@@ -141,6 +147,7 @@ def descend(
             cut = (batching.minibatches, number // batching.minibatches)
             shuffled = jax.tree.map(lambda x: x[indices].reshape(*cut, *x.shape[1:]), batch)
             return jax.lax.scan(dense, state, shuffled)
+        count = batch["valid"].sum().astype(jnp.int32)
         return jax.lax.scan(sparse, state, jnp.arange(batching.minibatches))
 
     keys = jax.random.split(key, batching.epochs)
@@ -148,30 +155,50 @@ def descend(
     return params, opt_state, jax.tree.map(lambda x: x[-1].mean(), metrics)
 
 
-def sparse_gradient(
-    gradient: Callable[..., Any],
-    params: Params,
-    batch: dict[str, Any],
+def summarise(values: Callable[[Rows], Metrics], batch: Rows, batching: Batching) -> Metrics:
+    """Weighted means `Σ weight · value` of whatever `values` says of each valid row."""
+
+    def sums(rows: Rows) -> Metrics:
+        return {name: (rows["weight"] * x).sum() for name, x in values(rows).items()}
+
+    if batching.dense:
+        return sums(batch)
+    invalid = batch["valid"] == 0
+    indices = jnp.argsort(invalid, stable=True)
+    stop = (~invalid).sum()
+    return accumulate(sums, batch, indices, jnp.zeros_like(stop), stop, batching.block)
+
+
+def accumulate(
+    sum_of: Callable[[Rows], Sums],
+    batch: Rows,
     indices: Array,
-    index: Array,
-    batching: Batching,
-) -> tuple[Params, Metrics]:
-    """The gradient of one minibatch of the valid rows, summed over as many blocks as they need."""
-    count = batch["valid"].sum().astype(jnp.int32)
-    block = min(batching.block, indices.shape[0])
-    start = index * count // batching.minibatches
-    stop = (index + 1) * count // batching.minibatches
+    start: Array,
+    stop: Array,
+    block: int,
+) -> Sums:
+    """Add up a sum over the rows `indices[start:stop]`, block by block, and no block more.
+
+    Args:
+      sum_of: `rows [block] -> sums`; a row counts as much as its weight says.
+      batch: all rows.
+      indices: which row is the i-th.
+      start: first i.
+      stop: one after the last i.
+      block: rows of a block.
+    """
+    block = min(block, indices.shape[0])
     padded = jnp.concatenate([indices, jnp.zeros(block, indices.dtype)])
 
-    def one(row: Array) -> tuple[Params, Metrics]:
+    def one(row: Array) -> Sums:
         chosen = jax.lax.dynamic_slice_in_dim(padded, row, block)
         rows = jax.tree.map(lambda x: x[chosen], batch)
         inside = row + jnp.arange(block) < stop
         weight = rows["weight"]
         rows["weight"] = jnp.where(inside.reshape(-1, *(1,) * (weight.ndim - 1)), weight, 0.0)
-        return gradient(params, rows)
+        return sum_of(rows)
 
-    def add(loop: tuple[Array, Any]) -> tuple[Array, Any]:
+    def add(loop: tuple[Array, Sums]) -> tuple[Array, Sums]:
         row, total = loop
         return row + block, jax.tree.map(jnp.add, total, one(row))
 
