@@ -53,7 +53,9 @@ def test_the_ratio_is_one_at_the_first_minibatch(build):
     # The policy is judged after its step, which must therefore be none.
     still = "agent.optimizer.learning_rate=1e-12"
     for network in ("mlp", "gru"):
-        _, ppo = build("agent=ppo", "env=cartpole", f"network@agent.network={network}", still, *once)
+        _, ppo = build(
+            "agent=ppo", "env=cartpole", f"network@agent.network={network}", still, *once
+        )
         _, metrics = after_one_update(ppo)
         # Collecting and learning multiply matrices of other shapes: a few units in the last place.
         assert float(metrics["ratio_deviation"]) < 1e-5, network
