@@ -55,11 +55,9 @@ def scalar(
 
     def value(state: State, rollout: Rollout) -> Array:
         if not remembers:
-            # All at once where nothing is padding: equal passes of one update are then computed once.
-            if spec.dense:
-                return apply(module, state.params, rollout.obs)[..., 0]
             feed = lambda obs: apply(module, state.params, obs)[..., 0]  # noqa: E731
-            return over_time(feed, rollout.obs, rollout.mask)
+            # All at once where nothing is padding: equal passes of one update are then computed once.
+            return feed(rollout.obs) if spec.dense else over_time(feed, rollout.obs, rollout.mask)
         last = jnp.zeros_like(rollout.first[..., :1])
         first = jnp.concatenate([rollout.first, last], -1)
         return apply(module, state.params, rollout.obs, first, start(rollout))[..., 0]

@@ -174,20 +174,18 @@ def _train(cell: Cell, learner: Any, folder: store.RunFolder, watch: store.Stopw
         for chunk in trainer.chunks(target):
             log.chunk(trainer, chunk)
             seconds += chunk.seconds
-            steps = np.minimum(
-                np.asarray(trainer.run.env_steps)[: len(cell.seeds)], config["env_steps"]
-            )
+            steps = np.minimum(trainer.standing("env_steps"), config["env_steps"])
             progress.show(int(steps.sum()), seconds)
         log.evaluation(trainer, index)
         log.save(trainer, index)
-    finite = np.asarray(trainer.run.finite)[: len(cell.seeds)]
-    updates = np.asarray(trainer.run.updates)[: len(cell.seeds)]
+    finite = trainer.standing("finite")
+    updates = trainer.standing("updates")
     status: dict[int, dict[str, Any]] = {
         seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
         for seed, good, update in zip(cell.seeds, finite, updates, strict=True)
     }
     log.close({seed: str(words["status"]) for seed, words in status.items()})
-    total = int(np.asarray(trainer.run.env_steps)[: len(cell.seeds)].sum())
+    total = int(trainer.standing("env_steps").sum())
     folder.update(
         status="completed",
         ended=store.now(),
@@ -261,7 +259,7 @@ class Log:
         """Take in what a chunk did."""
         rows = chunk.rows
         seeds = np.repeat(self._seeds, rows)
-        last = np.asarray(trainer.run.updates)[: len(rows)]
+        last = trainer.standing("updates")
         update = np.concatenate([np.arange(n - r, n) for n, r in zip(last, rows, strict=True)])
         take = lambda x: np.concatenate([x[i, :r] for i, r in enumerate(rows)])  # noqa: E731
         table = {name: take(column) for name, column in chunk.metrics.items()}
@@ -271,7 +269,7 @@ class Log:
         """Evaluate, and write both tables."""
         number = len(self._seeds)
         run = {
-            name: np.asarray(getattr(trainer.run, name))[:number].astype(np.int64)
+            name: trainer.standing(name).astype(np.int64)
             for name in ("updates", "env_steps", "episodes")
         }
         table = {
@@ -283,7 +281,7 @@ class Log:
             **trainer.evaluate(point),
         }
         # A diverged policy still acts; what it scores is not a result.
-        finite = np.asarray(trainer.run.finite)[:number]
+        finite = trainer.standing("finite")
         for name in ("return_sampled", "return_greedy"):
             table[name] = np.where(finite, table[name], np.nan)
         self._evaluation.append(table)

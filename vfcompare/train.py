@@ -226,5 +226,9 @@ class Trainer:
             per_update = seconds / max(1, int(np.asarray(rows).max()))
             self._limit = int(np.clip(CHUNK_SECONDS / max(per_update, 1e-6), 1, self._most))
 
+    def standing(self, name: str) -> np.ndarray:
+        """One of `updates`, `env_steps`, `episodes` or `finite` of each seed."""
+        return np.asarray(getattr(self.run, name))[: len(self.seeds)]
+
     def _unfinished(self, target: int) -> np.ndarray:
         return np.asarray(self.run.finite) & (np.asarray(self.run.env_steps) < target)

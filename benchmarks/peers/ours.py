@@ -24,15 +24,12 @@ OVERRIDES = [
 
 def make(shape: str) -> Any:
     """Return the learner of the recipe, composed from the project's own configuration."""
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
+    from vfcompare.compose import cells
 
     epochs, minibatches = recipe.SHAPES[shape]
     batching = [f"agent.batching.epochs={epochs}", f"agent.batching.minibatches={minibatches}"]
-    with initialize_config_module("vfcompare.conf", version_base="1.3"):
-        config = compose("config", [*OVERRIDES, *batching])
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    return build(resolved)[1]
+    (cell,) = cells([*OVERRIDES, *batching], sweep=False)
+    return build(cell.config)[1]
 
 
 def train(trainer: Any, steps: int) -> float:
