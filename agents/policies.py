@@ -40,26 +40,24 @@ class Distribution(NamedTuple):
 
 def categorical(space: gymnasium.spaces.Discrete) -> Distribution:
     """`π(a) = softmax(logits)_a`, sampled through its cumulative distribution, one uniform an action."""
+    number = int(space.n)
+    up_to = jnp.tril(jnp.ones((number, number), bool))
 
     def sample(logits: Array, noise: Array) -> Array:
-        probability = jax.nn.softmax(logits)
-        below = jnp.cumsum(probability, -1) <= noise
-        # Rounding may leave the last legal bin short of one: a draw beyond it belongs to it.
-        possible = probability > 0
-        last = jnp.max(jnp.where(possible, jnp.arange(int(space.n)), 0), -1)
-        return jnp.minimum(below.sum(-1), last)
+        # Not normalised, so that the largest uniform lies below the last legal bin however sums are rounded.
+        mass = jnp.exp(logits - logits.max(-1, keepdims=True))
+        cumulative = jnp.where(up_to, mass[..., None, :], 0.0).sum(-1)
+        return (cumulative <= (noise * cumulative[..., -1])[..., None]).sum(-1)
 
     def log_prob(logits: Array, action: Array) -> Array:
-        chosen = jax.nn.one_hot(action, int(space.n))
+        chosen = jax.nn.one_hot(action, number)
         return (jax.nn.log_softmax(logits) * chosen).sum(-1)
 
     def entropy(logits: Array) -> Array:
         log_probs = jax.nn.log_softmax(logits)
         return -(jnp.exp(log_probs) * log_probs).sum(-1)
 
-    return Distribution(
-        int(space.n), (), sample, lambda logits: logits.argmax(-1), log_prob, entropy
-    )
+    return Distribution(number, (), sample, lambda logits: logits.argmax(-1), log_prob, entropy)
 
 
 def gaussian(space: gymnasium.spaces.Box) -> Distribution:

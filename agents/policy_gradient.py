@@ -1,4 +1,4 @@
-"""The one skeleton of every agent: collect, estimate the advantage, improve the policy, fit the estimator."""
+"""The one skeleton of every agent: collect, estimate the advantage, improve the policy and the critic."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,10 +13,12 @@ from flax import struct
 from vfcompare import collect
 from vfcompare.batching import Batching, Rows, descend, rows, summarise
 from vfcompare.streams import stream
+from vfcompare.surrogates import token
 from vfcompare.types import (
     Array,
     Collector,
     Env,
+    Estimate,
     Estimator,
     Key,
     Learner,
@@ -32,11 +34,16 @@ Aggregate = Callable[[Array], Array]
 
 
 class State(struct.PyTreeNode):
-    """What the learner carries from update to update."""
+    """What the learner carries from update to update.
 
-    params: Params
-    opt_state: Any
-    estimator: Any
+    Attributes:
+      params: of each network: `policy`, and `critic` where there is one.
+      opt_state: of each network's optimiser.
+      collector: where the collector stands.
+    """
+
+    params: dict[str, Params]
+    opt_state: dict[str, Any]
     collector: Any
 
 
@@ -75,16 +82,20 @@ def make(
     spec = Spec(env.observation_space, env.action_space, gatherer.shape, gatherer.dense)
     actor = policy(spec=spec, network=network)
     advisor = estimator(spec=spec)
-    cut = batching(dense=gatherer.dense or actor.recurrent)
+    critic = advisor.critic
+    recurrent = actor.recurrent or (critic is not None and critic.recurrent)
+    cut = batching(dense=gatherer.dense or recurrent)
+    optimizers = {"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer})
 
     def init(key: Key) -> State:
         start_key = stream(key, "example")
         obs = env.observation(env.initial(start_key), start_key)
-        params = actor.init(stream(key, "policy"), obs)
+        params = {"policy": actor.init(stream(key, "policy"), obs)}
+        if critic is not None:
+            params["critic"] = critic.init(stream(key, "critic"), obs)
         return State(
             params=params,
-            opt_state=optimizer.init(params),
-            estimator=advisor.init(stream(key, "estimator"), obs),
+            opt_state={name: optimizers[name].init(params[name]) for name in params},
             collector=gatherer.init(stream(key, "collector"), actor),
         )
 
@@ -93,9 +104,12 @@ def make(
     ) -> tuple[Any, Rollout, Metrics]:
         return gatherer.collect(state, actor, params, stream(key, "collect"), keep_state=keep_state)
 
-    def values(params: Params, row: Rows) -> Array:
-        log_prob, entropy = actor.evaluate(params, row["steps"])
-        return surrogate(log_prob, row["log_prob"], row["advantage"]) - entropy_coef * entropy
+    def values(params: dict[str, Params], row: Rows) -> dict[str, Array]:
+        log_prob, entropy = actor.evaluate(params["policy"], row["steps"])
+        loss = surrogate(log_prob, row["log_prob"], row["advantage"]) - entropy_coef * entropy
+        if critic is None:
+            return {"policy": loss}
+        return {"policy": loss, "critic": critic.loss(params["critic"], row)}
 
     def step_sizes(params: Params, row: Rows) -> Metrics:
         log_prob, entropy = actor.evaluate(params, row["steps"])
@@ -104,37 +118,42 @@ def make(
         return {"entropy": entropy, "kl": excess - log_ratio, "ratio_deviation": abs(excess)}
 
     def improve(
-        state: State, rollout: Rollout, advantage: Array, key: Key, progress: Array
+        state: State, rollout: Rollout, estimate: Estimate, key: Key, progress: Array
     ) -> tuple[State, Metrics]:
+        weight = {"policy": aggregate(rollout.mask), "critic": token(rollout.mask)}
         extra = {
             "log_prob": rollout.log_prob,
-            "advantage": jax.lax.stop_gradient(advantage),
-            "weight": aggregate(rollout.mask),
+            "advantage": estimate.advantage,
+            "critic": estimate.lesson,
+            "weight": {name: weight[name] for name in state.params},
         }
-        batch = rows(rollout, extra, recurrent=actor.recurrent)
-        params, opt_state, metrics = descend(
-            values, state.params, state.opt_state, optimizer, batch, key, cut, progress
+        batch = rows(rollout, jax.lax.stop_gradient(extra), recurrent=recurrent)
+        params, opt_state, learned = descend(
+            values, state.params, state.opt_state, optimizers, batch, key, cut, progress
         )
-        metrics["policy_loss"] = metrics.pop("loss")
-        metrics |= summarise(partial(step_sizes, params), batch, cut)
+        metrics = {
+            f"{name}_{what}": number
+            for name, numbers in learned.items()
+            for what, number in numbers.items()
+        }
+        metrics |= summarise(partial(step_sizes, params["policy"]), batch, "policy", cut)
         return state.replace(params=params, opt_state=opt_state), metrics
 
     def update(state: State, key: Key, progress: Array) -> tuple[State, Metrics]:
-        params = state.params
+        params = state.params["policy"]
         collected, rollout, metrics = gather(params, state.collector, key)
 
         def simulate(states: Any, time: Array, alive: Array, key: Key) -> Rollout:
             return gatherer.simulate(states, time, alive, actor, params, key)
 
-        advantage, estimated = advisor.advantage(
-            state.estimator, rollout, simulate, stream(key, "advantage")
+        estimate = advisor.estimate(
+            state.params.get("critic"), rollout, simulate, stream(key, "advantage")
         )
-        state, improved = improve(state, rollout, advantage, stream(key, "minibatch"), progress)
-        fitted, fit = advisor.fit(state.estimator, rollout, stream(key, "fit"), progress)
-        steps = rollout.mask.sum() + estimated.pop("simulated_steps", 0.0)
-        metrics |= {"env_steps": steps, **estimated, **improved, **fit}
-        metrics |= describe(advantage, rollout.mask)
-        return state.replace(estimator=fitted, collector=collected), metrics
+        state, improved = improve(state, rollout, estimate, stream(key, "minibatch"), progress)
+        steps = rollout.mask.sum() + estimate.metrics.pop("simulated_steps", 0.0)
+        metrics |= {"env_steps": steps, **estimate.metrics, **improved}
+        metrics |= describe(estimate.advantage, rollout.mask)
+        return state.replace(collector=collected), metrics
 
     return Learner(
         init=init,
@@ -143,7 +162,7 @@ def make(
         evaluate=lambda params, key: collect.evaluate(
             env, actor, params, key, number=evaluation_episodes
         ),
-        parts=lambda state: {"policy": state.params, "critic": advisor.params(state.estimator)},
+        dense=gatherer.dense,
     )
 
 

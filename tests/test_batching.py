@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfcompare import batching
+from vfcompare.agents import optimizers
 from vfcompare.batching import Batching
 
 KEY = jax.random.key(11)
@@ -33,7 +34,7 @@ def test_every_row_is_as_likely_in_every_minibatch():
 
 
 def quadratic(params, rows):
-    return jnp.square(rows["x"] @ params - rows["y"])
+    return {"net": jnp.square(rows["x"] @ params["net"] - rows["y"])}
 
 
 def data(valid):
@@ -44,17 +45,18 @@ def data(valid):
         "x": jax.random.normal(x_key, (number, 3)),
         "y": jax.random.normal(y_key, (number,)),
         "valid": valid,
-        "weight": valid / valid.sum(),
+        "weight": {"net": valid / valid.sum()},
     }
 
 
 def descend(batch, cut, optimizer):
-    params = jnp.array([0.3, -0.2, 0.1])
-    optimizer = optax.with_extra_args_support(optimizer)
+    params = {"net": jnp.array([0.3, -0.2, 0.1])}
+    each = {"net": optax.with_extra_args_support(optimizer)}
     run = jax.jit(
-        lambda p, s: batching.descend(quadratic, p, s, optimizer, batch, KEY, cut, jnp.float32(0.0))
+        lambda p, s: batching.descend(quadratic, p, s, each, batch, KEY, cut, jnp.float32(0.0))
     )
-    return run(params, optimizer.init(params))
+    params, state, metrics = run(params, {"net": optimizer.init(params["net"])})
+    return params["net"], state["net"], metrics["net"]
 
 
 @pytest.mark.parametrize("block", [1, 7, 16, 512])
@@ -63,11 +65,20 @@ def test_a_sparse_batch_has_the_gradient_of_its_valid_rows(block):
     batch = data(valid)
     got, _, metrics = descend(batch, Batching(1, 1, False, block), optax.sgd(0.1))
     rows = np.flatnonzero(valid)
-    inside = {name: x[rows] for name, x in batch.items()}
+    inside = jax.tree.map(lambda x: x[rows], batch)
     want, _, expected = descend(inside, Batching(1, 1, True), optax.sgd(0.1))
     np.testing.assert_allclose(got, want, rtol=1e-5)
     for name in expected:
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [3, 10, 37])
+def test_a_dense_batch_has_one_gradient_whatever_its_blocks(block):
+    batch = data(np.ones(60, bool))
+    got, _, metrics = descend(batch, Batching(1, 2, True, block), optax.sgd(0.1))
+    want, _, expected = descend(batch, Batching(1, 2, True, 60), optax.sgd(0.1))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -109,5 +120,35 @@ def test_over_time_is_the_function_up_to_the_last_row_anyone_reached():
 def test_a_summary_is_the_weighted_mean_of_the_valid_rows(dense):
     valid = np.ones(30, bool) if dense else np.arange(30) % 4 == 1
     batch = data(valid)
-    found = batching.summarise(lambda rows: {"y": rows["y"]}, batch, Batching(1, 1, dense, 7))
+    found = batching.summarise(
+        lambda rows: {"y": rows["y"]}, batch, "net", Batching(1, 1, dense, 7)
+    )
     np.testing.assert_allclose(found["y"], np.asarray(batch["y"])[valid].mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["own", "joint"])
+def test_a_clip_looks_at_its_own_network_or_at_all(norm):
+    batch = data(np.ones(8, bool)) | {"weight": {n: jnp.ones(8) / 8 for n in ("small", "large")}}
+    params = {name: jnp.zeros(3) for name in ("small", "large")}
+    coef = {"small": 1.0, "large": 30.0}
+
+    def values(params, rows):
+        return {n: coef[n] * quadratic({"net": p}, rows)["net"] for n, p in params.items()}
+
+    # With a huge eps the first step of Adam is the clipped gradient over eps.
+    each = {
+        name: optimizers.adam(
+            max_grad_norm=0.1, norm=norm, learning_rate=1.0, eps=1e6, anneal=False
+        )
+        for name in params
+    }
+    state = {name: each[name].init(params[name]) for name in params}
+    moved, _, metrics = batching.descend(
+        values, params, state, each, batch, KEY, Batching(1, 1, True), jnp.float32(0.0)
+    )
+    length = {name: float(jnp.linalg.norm(moved[name])) * 1e6 for name in params}
+    norms = {name: float(metrics[name]["grad_norm"]) for name in params}
+    joint = float(np.hypot(norms["small"], norms["large"]))
+    for name in params:
+        factor = 0.1 / (norms[name] if norm == "own" else joint)
+        np.testing.assert_allclose(length[name], norms[name] * factor, rtol=1e-4)

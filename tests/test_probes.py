@@ -138,4 +138,4 @@ def test_a_critic_learns_the_value_of_what_it_sees(config, agent):
     trainer = Trainer(instantiate(cfg["agent"], env=env), [0], 16000)
     for chunk in trainer.chunks(16000):
         last = chunk
-    assert float(last.metrics["value_loss"][0, last.rows[0] - 1]) < 0.05
+    assert float(last.metrics["critic_loss"][0, last.rows[0] - 1]) < 0.05

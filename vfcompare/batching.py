@@ -1,8 +1,9 @@
 """Descend a loss over the steps of a rollout: epochs, minibatches, and no work on padding.
 
-A batch is a tree of *rows* (steps for feed-forward networks, whole episodes for recurrent ones) whose
-weights sum to one. The loss of a minibatch is `minibatches · Σ weight · value` over its rows, so that the
-minibatches of an epoch add up to the loss of the batch, however it is cut.
+A batch is a tree of *rows* (steps for feed-forward networks, whole episodes for recurrent ones). Every
+network has a value for each row, and weights that sum to one. The loss of a minibatch is
+`minibatches · Σ weight · value` over its rows, so that the minibatches of an epoch add up to the loss of the
+batch, however it is cut. All networks learn from the same minibatches, each by its own optimiser.
 """
 
 from collections.abc import Callable
@@ -17,10 +18,13 @@ from jax.flatten_util import ravel_pytree
 from vfcompare.types import Array, Key, Metrics, Params, Rollout, Steps
 
 Rows = dict[str, Any]
-"""Arrays and trees with a leading axis of rows, among them `valid` and `weight`."""
+"""Arrays and trees with a leading axis of rows, among them `valid` and `weight`, a dict by network."""
 
-Values = Callable[[Params, Rows], Array]
-"""`(params, rows [n]) -> values [n]`, or `[n, T]` where a row is an episode."""
+Values = Callable[[dict[str, Params], Rows], dict[str, Array]]
+"""`(params, rows [n]) -> values [n]` of each network, or `[n, T]` where a row is an episode."""
+
+Optimizers = dict[str, optax.GradientTransformationExtraArgs]
+"""One optimiser for each network."""
 
 Sums = TypeVar("Sums")
 
@@ -31,9 +35,9 @@ class Batching(NamedTuple):
     Attributes:
       epochs: passes over the batch.
       minibatches: gradient steps of one pass.
-      dense: whether nearly every row is valid. Dense minibatches are one static block; sparse ones are
-        gathered in blocks, and blocks without a valid row are never computed.
-      block: rows of a block, for sparse batches.
+      dense: whether nearly every row is valid. Of sparse batches the valid rows are gathered first, and
+        blocks without a valid row are never computed.
+      block: rows that are computed at once. What a block needs should fit into a core's own cache.
     """
 
     epochs: int
@@ -58,12 +62,12 @@ def steps(rollout: Rollout) -> Steps:
     )
 
 
-def rows(rollout: Rollout, extra: dict[str, Array], *, recurrent: bool) -> Rows:
+def rows(rollout: Rollout, extra: Rows, *, recurrent: bool) -> Rows:
     """A rollout as rows: every step by itself, or whole episodes where the policy has a memory.
 
     Args:
       rollout: `[B, G, T]`.
-      extra: per-step arrays `[B, G, T]` that go along.
+      extra: trees of per-step arrays `[B, G, T]` that go along.
       recurrent: whether rows are episodes, `[B G, T]`, rather than steps, `[B G T]`.
     """
     taken = steps(rollout)
@@ -88,55 +92,69 @@ def order(key: Key, valid: Array) -> Array:
 
 def descend(
     values: Values,
-    params: Params,
-    opt_state: Any,
-    optimizer: optax.GradientTransformationExtraArgs,
+    params: dict[str, Params],
+    opt_state: dict[str, Any],
+    optimizers: Optimizers,
     batch: Rows,
     key: Key,
     batching: Batching,
     progress: Array,
-) -> tuple[Params, Any, Metrics]:
-    """Take `epochs · minibatches` gradient steps on `Σ weight · value`.
+) -> tuple[dict[str, Params], dict[str, Any], dict[str, Metrics]]:
+    """Take `epochs · minibatches` gradient steps on `Σ_network Σ weight · value`.
 
     Args:
-      values: the loss per row (or step of a row).
-      params: what is learned.
-      opt_state: the optimiser's state.
-      optimizer: receives `progress` as an extra argument.
-      batch: rows; `batch["valid"]` says which count, `batch["weight"]` how much.
+      values: the loss of each network per row (or step of a row).
+      params: what is learned, by network.
+      opt_state: the optimisers' states, by network.
+      optimizers: one for each network. They receive `progress` and `joint_norm`, the gradient's norm over all
+        networks, as extra arguments.
+      batch: rows; `batch["valid"]` says which count, `batch["weight"]` how much to each network.
       key: for the order of the rows.
       batching: how the batch is cut.
       progress: share of the budget that is used up.
 
     Returns:
-      Parameters, optimiser state, and `loss` and `grad_norm` as means over the last epoch.
+      Parameters, optimiser states, and of each network `loss` and `grad_norm` as means over the last epoch.
     """
     number = batch["valid"].shape[0]
 
-    def loss(params: Params, rows: Rows) -> Array:
-        return batching.minibatches * (rows["weight"] * values(params, rows)).sum()
+    def loss(params: dict[str, Params], rows: Rows) -> tuple[Array, dict[str, Array]]:
+        found = values(params, rows)
+        parts = {
+            name: batching.minibatches * (rows["weight"][name] * value).sum()
+            for name, value in found.items()
+        }
+        return sum(parts.values(), start=jnp.float32(0.0)), parts
 
-    gradient = jax.value_and_grad(loss)
+    gradient = jax.grad(loss, has_aux=True)
+    State = tuple[dict[str, Params], dict[str, Any]]
 
-    def epoch(state: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], Metrics]:
-        def step(
-            state: tuple[Params, Any], found: tuple[Array, Params]
-        ) -> tuple[tuple[Params, Any], Metrics]:
-            params, opt_state = state
-            value, grads = found
-            updates, opt_state = optimizer.update(grads, opt_state, params, progress=progress)
-            # Of the flat gradient, as the optimiser clips it, so that it is computed once.
-            metrics = {"loss": value, "grad_norm": optax.tree.norm(ravel_pytree(grads)[0])}
-            return (optax.apply_updates(params, updates), opt_state), metrics
+    def step(state: State, grads: dict[str, Params], losses: dict[str, Array]) -> Any:
+        # Of the flat gradient, as the optimisers clip it, so that it is computed once.
+        norms = {name: optax.tree.norm(ravel_pytree(grad)[0]) for name, grad in grads.items()}
+        joint_norm = optax.tree.norm(norms)
+        params, opt_state = {}, {}
+        for name, optimizer in optimizers.items():
+            updates, opt_state[name] = optimizer.update(
+                grads[name],
+                state[1][name],
+                state[0][name],
+                progress=progress,
+                joint_norm=joint_norm,
+            )
+            params[name] = optax.apply_updates(state[0][name], updates)
+        metrics = {n: {"loss": losses[n], "grad_norm": norms[n]} for n in losses}
+        return (params, opt_state), metrics
 
-        def dense(state: tuple[Params, Any], rows: Rows) -> Any:
-            return step(state, gradient(state[0], rows))
+    def epoch(state: State, key: Key) -> tuple[State, dict[str, Metrics]]:
+        def dense(state: State, rows: Rows) -> Any:
+            return step(state, *add_up(partial(gradient, state[0]), rows, batching.block))
 
-        def sparse(state: tuple[Params, Any], index: Array) -> Any:
+        def sparse(state: State, index: Array) -> Any:
             start = index * count // batching.minibatches
             stop = (index + 1) * count // batching.minibatches
             sum_of = partial(gradient, state[0])
-            return step(state, accumulate(sum_of, batch, indices, start, stop, batching.block))
+            return step(state, *gather_up(sum_of, batch, indices, start, stop, batching.block))
 
         if batching.dense and batching.minibatches == 1:
             state, metrics = dense(state, batch)
@@ -155,21 +173,44 @@ def descend(
     return params, opt_state, jax.tree.map(lambda x: x[-1].mean(), metrics)
 
 
-def summarise(values: Callable[[Rows], Metrics], batch: Rows, batching: Batching) -> Metrics:
-    """Weighted means `Σ weight · value` of whatever `values` says of each valid row."""
+def summarise(
+    values: Callable[[Rows], Metrics], batch: Rows, network: str, batching: Batching
+) -> Metrics:
+    """Means `Σ weight · value` of whatever `values` says of each valid row, by the weights of a network."""
 
     def sums(rows: Rows) -> Metrics:
-        return {name: (rows["weight"] * x).sum() for name, x in values(rows).items()}
+        return {name: (rows["weight"][network] * x).sum() for name, x in values(rows).items()}
 
     if batching.dense:
-        return sums(batch)
+        return add_up(sums, batch, batching.block)
     invalid = batch["valid"] == 0
     indices = jnp.argsort(invalid, stable=True)
     stop = (~invalid).sum()
-    return accumulate(sums, batch, indices, jnp.zeros_like(stop), stop, batching.block)
+    return gather_up(sums, batch, indices, jnp.zeros_like(stop), stop, batching.block)
 
 
-def accumulate(
+def add_up(sum_of: Callable[[Rows], Sums], rows: Rows, block: int) -> Sums:
+    """Add up a sum over all rows, in equal blocks of at most `block` rows (at once if none fit well)."""
+    number = rows["valid"].shape[0]
+    sizes = [size for size in range(block // 4, block + 1) if size and number % size == 0]
+    if number <= block or not sizes:
+        return sum_of(rows)
+    blocks = number // max(sizes)
+    cut = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), rows)
+
+    def add(total: Sums, rows: Rows) -> tuple[Sums, None]:
+        return jax.tree.map(jnp.add, total, sum_of(rows)), None
+
+    first = jax.tree.map(lambda x: x[0], cut)
+    return jax.lax.scan(add, zeros(sum_of, first), cut)[0]
+
+
+def zeros(f: Callable[..., Sums], *args: Any) -> Sums:
+    """Zeros of the shape of `f(*args)`, without computing it."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, *args))
+
+
+def gather_up(
     sum_of: Callable[[Rows], Sums],
     batch: Rows,
     indices: Array,
@@ -180,7 +221,7 @@ def accumulate(
     """Add up a sum over the rows `indices[start:stop]`, block by block, and no block more.
 
     Args:
-      sum_of: `rows [block] -> sums`; a row counts as much as its weight says.
+      sum_of: `rows [block] -> sums`; a row counts as much as its weights say.
       batch: all rows.
       indices: which row is the i-th.
       start: first i.
@@ -194,16 +235,17 @@ def accumulate(
         chosen = jax.lax.dynamic_slice_in_dim(padded, row, block)
         rows = jax.tree.map(lambda x: x[chosen], batch)
         inside = row + jnp.arange(block) < stop
-        weight = rows["weight"]
-        rows["weight"] = jnp.where(inside.reshape(-1, *(1,) * (weight.ndim - 1)), weight, 0.0)
+        rows["weight"] = {
+            name: jnp.where(inside.reshape(-1, *(1,) * (weight.ndim - 1)), weight, 0.0)
+            for name, weight in rows["weight"].items()
+        }
         return sum_of(rows)
 
     def add(loop: tuple[Array, Sums]) -> tuple[Array, Sums]:
         row, total = loop
         return row + block, jax.tree.map(jnp.add, total, one(row))
 
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, start))
-    return jax.lax.while_loop(lambda loop: loop[0] < stop, add, (start, zero))[1]
+    return jax.lax.while_loop(lambda loop: loop[0] < stop, add, (start, zeros(one, start)))[1]
 
 
 def over_time(f: Callable[[Array], Array], obs: Array, mask: Array, *, block: int = 32) -> Array:

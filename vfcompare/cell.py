@@ -322,11 +322,10 @@ def write_certificate(cell: Cell, trainer: Any, folder: store.RunFolder) -> None
     for seed, state, rollout in trainer.starts():
         content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
         seeds[seed] = {
-            "policy": hash_tree(state.params),
+            "policy": hash_tree(state.params["policy"]),
             "environment": hash_tree(jax.tree.map(lambda x: x[:, :, 0], rollout.state)),
             "rollout": hash_tree(content),
         }
-    parts = trainer.learner.parts(state)
     store.write_json(
         folder.path / "certificate.json",
         certificate.make(
@@ -336,10 +335,10 @@ def write_certificate(cell: Cell, trainer: Any, folder: store.RunFolder) -> None
             seeds=seeds,
             parameters={
                 name: sum(leaf.size for leaf in jax.tree.leaves(params))
-                for name, params in parts.items()
+                for name, params in state.params.items()
             },
             facts={
-                "lanes": cell.config["lanes"],
+                "lanes": trainer.lanes,
                 "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
                 **store.versions(),
             },

@@ -6,7 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare.returns import over_episodes
-from vfcompare.types import Array, Critic, Estimator, Key, Metrics, Rollout, Simulate, Spec
+from vfcompare.types import (
+    Array,
+    Critic,
+    Estimate,
+    Estimator,
+    Key,
+    Params,
+    Rollout,
+    Simulate,
+    Spec,
+)
 
 Advantage = Callable[[Rollout], Array]
 ValueAdvantage = Callable[[Rollout, Array], Array]
@@ -16,18 +26,11 @@ def value_free(*, spec: Spec, advantage: Advantage) -> Estimator:
     """An estimator that learns nothing: `advantage(rollout) -> [B, G, T]`."""
     del spec
 
-    def estimate(
-        state: tuple[()], rollout: Rollout, simulate: Simulate, key: Key
-    ) -> tuple[Array, Metrics]:
-        del state, simulate, key
-        return advantage(rollout), {}
+    def estimate(params: None, rollout: Rollout, simulate: Simulate, key: Key) -> Estimate:
+        del params, simulate, key
+        return Estimate(advantage(rollout), {}, {})
 
-    return Estimator(
-        init=lambda key, obs: (),
-        advantage=estimate,
-        fit=lambda state, rollout, key, progress: (state, {}),
-        params=lambda state: (),
-    )
+    return Estimator(estimate)
 
 
 def value_based(
@@ -37,7 +40,7 @@ def value_based(
     target: ValueAdvantage,
     critic: Callable[..., Critic],
 ) -> Estimator:
-    """An estimator that reads a critic and fits it.
+    """An estimator that reads a critic, and says what the critic is to learn.
 
     Args:
       spec: the facts of the task.
@@ -48,20 +51,18 @@ def value_based(
     """
     learned = critic(spec=spec)
 
-    def estimate(
-        state: object, rollout: Rollout, simulate: Simulate, key: Key
-    ) -> tuple[Array, Metrics]:
+    def estimate(params: Params, rollout: Rollout, simulate: Simulate, key: Key) -> Estimate:
         del simulate, key
-        return advantage(rollout, learned.value(state, rollout)), {}
+        value = learned.value(params, rollout)
+        goal, old = target(rollout, value), value[..., :-1]
+        explained = explained_variance(old, goal, rollout.mask)
+        return Estimate(
+            advantage(rollout, value),
+            {"target": goal, "old": old},
+            {"explained_variance": explained},
+        )
 
-    def fit(state: object, rollout: Rollout, key: Key, progress: Array) -> tuple[object, Metrics]:
-        value = learned.value(state, rollout)
-        goal = jax.lax.stop_gradient(target(rollout, value))
-        state, metrics = learned.fit(state, rollout, goal, key, progress)
-        explained = explained_variance(value[..., :-1], goal, rollout.mask)
-        return state, metrics | {"explained_variance": explained}
-
-    return Estimator(init=learned.init, advantage=estimate, fit=fit, params=learned.params)
+    return Estimator(estimate, learned)
 
 
 def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: float) -> Estimator:
@@ -77,10 +78,8 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
     """
     del spec
 
-    def estimate(
-        state: tuple[()], rollout: Rollout, simulate: Simulate, key: Key
-    ) -> tuple[Array, Metrics]:
-        del state
+    def estimate(params: None, rollout: Rollout, simulate: Simulate, key: Key) -> Estimate:
+        del params
         rows = rollout.mask.shape[-1] + 1
         live = jnp.concatenate([rollout.mask[..., :1], rollout.mask * rollout.discount], -1)
         time = jnp.broadcast_to(jnp.arange(rows), live.shape)
@@ -91,15 +90,9 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
         episodes = simulate(flat, jnp.repeat(time.reshape(-1), rollouts), alive, key)
         return_ = discounted_return(episodes, gamma=gamma).reshape(*live.shape, rollouts)
         value = return_.mean(-1) * live
-        return advantage(rollout, value), {"simulated_steps": episodes.mask.sum()}
+        return Estimate(advantage(rollout, value), {}, {"simulated_steps": episodes.mask.sum()})
 
-    return Estimator(
-        init=lambda key, obs: (),
-        advantage=estimate,
-        fit=lambda state, rollout, key, progress: (state, {}),
-        params=lambda state: (),
-        needs_state=True,
-    )
+    return Estimator(estimate, needs_state=True)
 
 
 def discounted_return(rollout: Rollout, *, gamma: float) -> Array:

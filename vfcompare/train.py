@@ -1,8 +1,8 @@
 """Train an agent on many seeds at once: sharded over devices, cut into chunks between which the host looks.
 
-Seeds are sharded over the local devices and, on each, trained one after another (or `lanes` side by side)
-inside one compiled program. One after another is fastest on a CPU, where small batches gain nothing from
-being wider, and lets every seed take just the updates that its own budget of environment steps allows.
+Seeds are sharded over the local devices and, on each, trained one after another or a few side by side inside
+one compiled program. Whole episodes are fastest one after another, where every seed takes just the steps that
+its own episodes need; fragments, which all cost the same, gain a third from a few side by side.
 """
 
 import time
@@ -25,7 +25,10 @@ CHUNK_SECONDS = 5.0
 ROWS = 256
 """Most updates of one chunk."""
 
-LOSSES = ("policy_loss", "value_loss", "grad_norm", "value_grad_norm")
+LANES = 5
+"""Most seeds side by side: with more, what they work on leaves the fast caches."""
+
+LOSSES = ("policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
 """Metrics that must stay finite."""
 
 
@@ -80,6 +83,11 @@ def over_seeds(f: Callable[..., Any], devices: int, lanes: int) -> Callable[...,
     mesh = Mesh(np.array(jax.local_devices()[:devices]), ("seed",))
     spec = PartitionSpec("seed")
     return jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+
+
+def side_by_side(share: int) -> int:
+    """The largest divisor of a device's share of the seeds that is not above `LANES`."""
+    return max(lanes for lanes in range(1, LANES + 1) if share % lanes == 0)
 
 
 def init(learner: Learner, seed: Array) -> Run:
@@ -141,10 +149,16 @@ class Trainer:
       run: their state.
       compile_seconds: spent tracing and compiling so far.
       devices: how many the seeds are sharded over.
+      lanes: how many seeds each of them trains side by side.
     """
 
     def __init__(
-        self, learner: Learner, seeds: list[int], budget: int, lanes: int = 1, most: int = ROWS
+        self,
+        learner: Learner,
+        seeds: list[int],
+        budget: int,
+        lanes: int | None = None,
+        most: int = ROWS,
     ) -> None:
         """Initialise all seeds.
 
@@ -152,12 +166,14 @@ class Trainer:
           learner: the agent.
           seeds: distinct numbers, one training each.
           budget: environment steps of each seed.
-          lanes: seeds that a device trains side by side.
+          lanes: seeds that a device trains side by side; by default a few where updates are dense.
           most: updates of one chunk, at most `ROWS`.
         """
         self.learner, self.seeds, self.budget = learner, seeds, budget
         self.devices = min(jax.local_device_count(), len(seeds))
         padding = -len(seeds) % self.devices
+        share = (len(seeds) + padding) // self.devices
+        self.lanes = lanes or (side_by_side(share) if learner.dense else 1)
         # The last seed fills up the shards; what it does there is thrown away.
         self._seeds = jnp.array(seeds + seeds[-1:] * padding, jnp.uint32)
         self.compile_seconds = 0.0
@@ -165,8 +181,8 @@ class Trainer:
         self._programs: dict[str, Any] = {}
         # One seed at a time, whatever `lanes` says: see `agents.networks.dense`.
         self._init = over_seeds(partial(init, learner), self.devices, 1)
-        self._advance = over_seeds(partial(advance, learner, budget), self.devices, lanes)
-        self._evaluate = over_seeds(self._evaluate_one, self.devices, lanes)
+        self._advance = over_seeds(partial(advance, learner, budget), self.devices, self.lanes)
+        self._evaluate = over_seeds(self._evaluate_one, self.devices, self.lanes)
         self.run: Run = self._call("init", self._init, self._seeds)
 
     def _evaluate_one(self, seed: Array, params: Any, point: Array) -> Metrics:
@@ -198,14 +214,14 @@ class Trainer:
         run = jax.device_get(self.run)
         for index, seed in enumerate(self.seeds):
             one = jax.tree.map(lambda x: x[index], run)  # noqa: B023
-            args = (np.uint32(seed), one.updates, one.learner.params, one.learner.collector)
+            policy = one.learner.params["policy"]
+            args = (np.uint32(seed), one.updates, policy, one.learner.collector)
             yield seed, one.learner, jax.device_get(self._call("rollout", rollout, *args))
 
     def evaluate(self, point: int) -> dict[str, np.ndarray]:
         """Evaluate every seed's present policy; `point` names the evaluation's random stream."""
-        metrics = self._call(
-            "evaluate", self._evaluate, self._seeds, self.run.learner.params, self._each(point)
-        )
+        policy = self.run.learner.params["policy"]
+        metrics = self._call("evaluate", self._evaluate, self._seeds, policy, self._each(point))
         return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
 
     def chunks(self, target: int) -> Iterator[Chunk]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import jax
+import optax
 from flax import struct
 
 Array = jax.Array
@@ -190,38 +191,54 @@ class Collector(NamedTuple):
     dense: bool
 
 
+Rows = dict[str, Any]
+"""Arrays `[n, ...]` that belong to steps (or `[n, T, ...]`, to the steps of episodes)."""
+
+
 class Critic(NamedTuple):
     """A learned value function.
 
     Attributes:
-      init: `(key, obs) -> state`.
-      value: `(state, rollout) -> [B, G, T + 1]`.
-      fit: `(state, rollout, target [B, G, T], key, progress) -> (state, metrics)`.
-      params: `(state) -> parameters`, for hashing and counting.
+      init: `(key, obs) -> params`.
+      value: `(params, rollout) -> [B, G, T + 1]`.
+      loss: `(params, rows) -> [n]`; rows hold `steps`, and `critic` with `target` and `old`, the value before
+        the fit.
+      optimizer: its own.
+      recurrent: whether values depend on more than the present observation.
     """
 
-    init: Callable[[Key, Array], Any]
-    value: Callable[[Any, Rollout], Array]
-    fit: Callable[[Any, Rollout, Array, Key, Array], tuple[Any, Metrics]]
-    params: Callable[[Any], Params]
+    init: Callable[[Key, Array], Params]
+    value: Callable[[Params, Rollout], Array]
+    loss: Callable[[Params, Rows], Array]
+    optimizer: optax.GradientTransformationExtraArgs
+    recurrent: bool
+
+
+class Estimate(NamedTuple):
+    """What an estimator says of a rollout.
+
+    Attributes:
+      advantage: `[B, G, T]`.
+      lesson: `[B, G, T]` arrays that the critic's loss reads, empty without a critic.
+      metrics: what to log; `simulated_steps`, where present, is charged to the budget of environment steps.
+    """
+
+    advantage: Array
+    lesson: dict[str, Array]
+    metrics: Metrics
 
 
 class Estimator(NamedTuple):
-    """Where advantages come from; a value-free estimator has the state `()`.
+    """Where advantages come from.
 
     Attributes:
-      init: `(key, obs) -> state`.
-      advantage: `(state, rollout, simulate, key) -> ([B, G, T], metrics)`; the metric `simulated_steps`,
-        where present, is charged to the budget of environment steps.
-      fit: `(state, rollout, key, progress) -> (state, metrics)`.
-      params: `(state) -> parameters of the critic`, empty without one.
+      estimate: `(critic params, rollout, simulate, key) -> Estimate`.
+      critic: what is learned beside the policy, or None.
       needs_state: whether the rollout must keep environment states.
     """
 
-    init: Callable[[Key, Array], Any]
-    advantage: Callable[[Any, Rollout, Simulate, Key], tuple[Array, Metrics]]
-    fit: Callable[[Any, Rollout, Key, Array], tuple[Any, Metrics]]
-    params: Callable[[Any], Params]
+    estimate: Callable[[Params, Rollout, Simulate, Key], Estimate]
+    critic: Critic | None = None
     needs_state: bool = False
 
 
@@ -232,16 +249,16 @@ class Learner(NamedTuple):
 
     Attributes:
       init: `(key) -> state`.
-      update: `(state, key, progress) -> (state, metrics)`: collect, estimate, improve, fit; `progress` is
-        the share of the budget that is used up, in [0, 1).
-      rollout: `(params, collector state, key) -> Rollout`, what an update with this key collects, with
+      update: `(state, key, progress) -> (state, metrics)`: collect, estimate, improve; `progress` is the
+        share of the budget that is used up, in [0, 1).
+      rollout: `(policy params, collector state, key) -> Rollout`, what an update with this key collects, with
         environment states.
-      evaluate: `(params, key) -> metrics`, on a stream of its own; its steps are not charged.
-      parts: `(state) -> {"policy": parameters, "critic": parameters}`, for hashing and counting.
+      evaluate: `(policy params, key) -> metrics`, on a stream of its own; its steps are not charged.
+      dense: whether every update costs the same, so that seeds may go side by side without waiting.
     """
 
     init: Callable[[Key], Any]
     update: Callable[[Any, Key, Array], tuple[Any, Metrics]]
     rollout: Callable[[Params, Any, Key], Rollout]
     evaluate: Callable[[Params, Key], Metrics]
-    parts: Callable[[Any], dict[str, Params]]
+    dense: bool
