@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vfcompare import main, store
+from vfcompare.compose import cells
 from vfcompare.statistics import iqm
 
 
@@ -55,9 +56,9 @@ def run() -> int:
     parser.add_argument("--env-steps", type=int, default=500_000)
     options = parser.parse_args()
     envs = ",".join(target.env for target in TARGETS)
-    args = ["-m", "agent=ppo_cleanrl", f"env={envs}", "study.name=reproduce"]
+    args = ["agent=ppo_cleanrl", f"env={envs}", "study.name=reproduce"]
     args += [f"seeds={options.seeds}", f"env_steps={options.env_steps}"]
-    code = main.main(args)
+    code = main.main(["-m", *args])
     if code:
         return code
     print(
@@ -66,8 +67,8 @@ def run() -> int:
     print("|---|---|---|---|---|---|")
     met = True
     for target in TARGETS:
-        (folder,) = (p for p in store.runs(Path("runs/reproduce")) if planned(p, target, options))
-        returns = final_returns(folder)
+        (cell,) = (cell for cell in cells(args, sweep=True) if cell.env == target.env)
+        returns = final_returns(cell.study / cell.id)
         inside = target.low <= returns.mean() <= target.high
         met &= bool(inside)
         print(
@@ -76,13 +77,6 @@ def run() -> int:
             f"| {target.low:g} to {target.high:g}: {'met' if inside else 'MISSED'} |"
         )
     return 0 if met else 1
-
-
-def planned(folder: Path, target: Target, options: argparse.Namespace) -> bool:
-    """Whether a run is the one just asked for, and not an earlier one with another budget."""
-    record = store.read_json(folder / "run.json")
-    size = len(record["seeds"]), record["budget"]["env_steps"]
-    return record["env"] == target.env and size == (options.seeds, options.env_steps)
 
 
 if __name__ == "__main__":
