@@ -137,6 +137,28 @@ class Gru(nn.Module):
         return jnp.moveaxis(features, 0, -2)
 
 
+class Table(nn.Module):
+    """`[..., obs] -> [..., out]`: a row of outputs for each entry of a one-hot observation.
+
+    Attributes:
+      out: number of outputs.
+      columns: entries of the observation that are read, from the first on; None means all.
+      first: value of output 0 at the start; the others are 0.
+    """
+
+    out: int
+    columns: int | None
+    first: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Outputs, the row of the entry that is one."""
+        x = x[..., : self.columns]
+        shape = (x.shape[-1], self.out)
+        rows = self.param("rows", lambda key: jnp.zeros(shape).at[:, 0].set(self.first))
+        return x @ rows
+
+
 class Head(nn.Module):
     """A body and one linear layer on it.
 

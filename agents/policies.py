@@ -7,12 +7,13 @@ import flax.linen as nn
 import gymnasium
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 
 from vfcompare.types import Array, Carry, Key, Params, Policy, Spec, Steps
 
-from .networks import Gru, Head, Scale, apply
+from .networks import Gru, Head, Scale, Table, apply
 
 ILLEGAL = -1e9
 """Logit of an illegal action: finite, so that its gradient is zero and not NaN."""
@@ -123,7 +124,45 @@ def policy(
     head_module = Head(body, family.outputs, gain)
     continuous = isinstance(spec.action_space, gymnasium.spaces.Box)
     module = Scale(head_module) if continuous else head_module
-    forward = recurrent(module, body) if isinstance(body, Gru) else feed_forward(module)
+    if isinstance(body, Gru):
+        return assemble(family, recurrent(module, body), listed=False)
+    return assemble(family, feed_forward(module), listed=not continuous)
+
+
+def table(
+    *,
+    spec: Spec,
+    network: Callable[..., nn.Module],
+    columns: int | None,
+    success: float | None,
+) -> Policy:
+    """Logits from a table: one row for each of the first `columns` entries of a one-hot observation.
+
+    Args:
+      spec: the facts of the task.
+      network: unused.
+      columns: entries of the observation that are read; None means all.
+      success: probability at the start that action 0 is taken in every row, one after the other; None means
+        that all actions are equally probable.
+    """
+    del network
+    family = distribution("categorical", spec.action_space)
+    logit = 0.0
+    if success is not None:
+        rows = columns or int(np.prod(spec.observation_space.shape or (1,)))
+        each = success ** (1.0 / rows)
+        logit = float(np.log(each / (1.0 - each) * (family.outputs - 1)))
+    return assemble(family, feed_forward(Table(family.outputs, columns, logit)), listed=True)
+
+
+def assemble(family: Distribution, forward: "Forward", *, listed: bool) -> Policy:
+    """A policy from its parts.
+
+    Args:
+      family: of distributions.
+      forward: the network.
+      listed: whether the probabilities of all actions can be listed.
+    """
 
     def masked(outputs: Array, legal: Array | None) -> Array:
         return outputs if legal is None else jnp.where(legal, outputs, ILLEGAL)
@@ -144,7 +183,11 @@ def policy(
         outputs = masked(forward.sequence(params, steps), steps.legal)
         return family.log_prob(outputs, steps.action), family.entropy(outputs)
 
-    return Policy(forward.init, forward.carry, family.noise_shape, act, mode, evaluate)
+    def log_probs(params: Params, obs: Array, legal: Array | None) -> Array:
+        return jax.nn.log_softmax(masked(forward.step(params, (), obs)[1], legal))
+
+    parts = (forward.init, forward.carry, family.noise_shape, act, mode, evaluate)
+    return Policy(*parts, log_probs if listed else None)
 
 
 class Forward(NamedTuple):

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vfcompare import collect
+from vfcompare import collect, exact
 from vfcompare.batching import Batching, Rows, descend, rows, summarise
+from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
 from vfcompare.surrogates import token
 from vfcompare.types import (
+    Access,
     Array,
     Collector,
     Env,
@@ -61,6 +63,8 @@ def make(
     batching: Callable[..., Batching],
     entropy_coef: float,
     evaluation_episodes: int,
+    freeze_policy: bool,
+    lab: Lab | None,
 ) -> Learner:
     """Assemble a learner from its parts.
 
@@ -77,6 +81,8 @@ def make(
       batching: `(dense) -> Batching`.
       entropy_coef: weight of the entropy bonus.
       evaluation_episodes: episodes of one evaluation, sampled and greedy each.
+      freeze_policy: whether the policy stays as it was initialised, so that only a critic learns.
+      lab: how much to measure against the truth at each evaluation, or None.
     """
     gatherer = collector(env)
     spec = Spec(env.observation_space, env.action_space, gatherer.shape, gatherer.dense)
@@ -84,6 +90,9 @@ def make(
     advisor = estimator(spec=spec)
     critic = advisor.critic
     recurrent = actor.recurrent or (critic is not None and critic.recurrent)
+    if advisor.privileged or lab is not None:
+        exact.require_enumerable(env)
+        exact.require_listed(actor.log_probs)
     cut = batching(dense=gatherer.dense or recurrent)
     optimizers = {"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer})
 
@@ -103,6 +112,17 @@ def make(
         params: Params, state: Any, key: Key, keep_state: bool = advisor.needs_state
     ) -> tuple[Any, Rollout, Metrics]:
         return gatherer.collect(state, actor, params, stream(key, "collect"), keep_state=keep_state)
+
+    def access(params: Params) -> Access:
+        def simulate(states: Any, time: Array, alive: Array, key: Key) -> Rollout:
+            return gatherer.simulate(states, time, alive, actor, params, key)
+
+        def value(rollout: Rollout, sharpness: float) -> Array:
+            listed = exact.require_listed(actor.log_probs)
+            chances = exact.sharpened(partial(listed, params), sharpness)
+            return exact.along(env, chances, rollout.state, gamma=gamma)
+
+        return Access(simulate, value)
 
     def values(params: dict[str, Params], row: Rows) -> dict[str, Array]:
         log_prob, entropy = actor.evaluate(params["policy"], row["steps"])
@@ -131,6 +151,8 @@ def make(
         params, opt_state, learned = descend(
             values, state.params, state.opt_state, optimizers, batch, key, cut, progress
         )
+        if freeze_policy:
+            params["policy"] = state.params["policy"]
         metrics = {
             f"{name}_{what}": number
             for name, numbers in learned.items()
@@ -143,11 +165,8 @@ def make(
         params = state.params["policy"]
         collected, rollout, metrics = gather(params, state.collector, key)
 
-        def simulate(states: Any, time: Array, alive: Array, key: Key) -> Rollout:
-            return gatherer.simulate(states, time, alive, actor, params, key)
-
         estimate = advisor.estimate(
-            state.params.get("critic"), rollout, simulate, stream(key, "advantage")
+            state.params.get("critic"), rollout, access(params), stream(key, "advantage")
         )
         state, improved = improve(state, rollout, estimate, stream(key, "minibatch"), progress)
         steps = rollout.mask.sum() + estimate.metrics.pop("simulated_steps", 0.0)
@@ -155,6 +174,12 @@ def make(
         metrics |= describe(estimate.advantage, rollout.mask)
         return state.replace(collector=collected), metrics
 
+    def rollouts(params: Params, starts: Any, key: Key) -> Rollout:
+        number = len(jax.tree.leaves(starts)[0])
+        time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
+        return gatherer.simulate(starts, time, alive, actor, params, key, keep_state=True)
+
+    subject = Subject(env, actor, advisor, gatherer.shape[:2], rollouts, access, gamma)
     return Learner(
         init=init,
         update=update,
@@ -163,6 +188,8 @@ def make(
             env, actor, params, key, number=evaluation_episodes
         ),
         dense=gatherer.dense,
+        privileged=advisor.privileged,
+        examine=None if lab is None else partial(examine, lab, subject),
     )
 
 

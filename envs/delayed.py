@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from vfcompare.exact import Outcomes, deterministic
+
 from . import drawing
 from .base import Reference, Task, require_count
 
@@ -88,6 +90,39 @@ class Delayed(Task):
         """After `length` steps."""
         del rng, params
         return state.time >= self.length
+
+    spread = 1
+    contextual = False
+
+    @property
+    def places(self) -> int:
+        """What is needed, and what was chosen: four. Distractors are new at each step and are not counted."""
+        if self.distractors:
+            raise AttributeError("distractors cannot be enumerated")
+        return 4
+
+    def place(self, state) -> jax.Array:
+        """`2 need + have`: int32[]."""
+        return 2 * state.need + state.have
+
+    def states(self, start, time) -> State:
+        """All four."""
+        del start
+        need, have = jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1])
+        return State(need, have, jnp.full(4, time, jnp.int32))
+
+    def outcomes(self, start, time) -> Outcomes:
+        """The first action is kept, and the last step pays."""
+        before = self.states(start, time)
+        after = jax.vmap(
+            lambda state: jax.vmap(lambda action: self.transition(state, action, None))(
+                jnp.arange(2)
+            )
+        )(before)
+        end = after.time >= self.length
+        reward = end & (after.have == after.need)
+        place = jax.vmap(jax.vmap(self.place))(after)
+        return deterministic(place, reward, end)
 
     def draw(self, state) -> np.ndarray:
         """What was asked for, what was chosen, and the steps taken."""

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from vfcompare.exact import Outcomes, deterministic
+
 from . import drawing
 from .base import Reference, Task, require, require_count, require_fraction
 
@@ -123,7 +125,9 @@ class Maze(Task):
     def transition(self, state, action, rng, params=None):
         """One step; into a wall means staying."""
         del params
-        action = self._slipped(jnp.asarray(action, jnp.int32), rng)
+        return self._moved(state, self._slipped(jnp.asarray(action, jnp.int32), rng))
+
+    def _moved(self, state, action):
         # Arithmetic instead of a table look-up: it fuses when mapped.
         vertical = (action % 2 == 0).astype(jnp.int32)
         forward = jnp.where((action == 1) | (action == 2), 1, -1).astype(jnp.int32)
@@ -192,6 +196,48 @@ class Maze(Task):
         return (
             jnp.concatenate([nothing[None], optimal]),
             jnp.concatenate([nothing[None], random]),
+        )
+
+    contextual = True
+
+    @property
+    def places(self) -> int:
+        """Squares."""
+        return self.size * self.size
+
+    @property
+    def spread(self) -> int:
+        """With slip, any move may follow an action."""
+        return 1 if self.slip == 0 else 4
+
+    def place(self, state) -> jax.Array:
+        """The square: int32[]."""
+        return state.row * self.size + state.column
+
+    def states(self, start, time) -> State:
+        """The agent on every square, walls included."""
+        square = jnp.arange(self.places, dtype=jnp.int32)
+        alike = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.places, *x.shape)), start)
+        clock = jnp.full(self.places, time, jnp.int32)
+        return alike._replace(row=square // self.size, column=square % self.size, time=clock)
+
+    def outcomes(self, start, time) -> Outcomes:
+        """Where the moves lead, and how probable each is for an action."""
+
+        def move(state, move):
+            after = self._moved(state, move)
+            end = self.terminal(after, None)
+            return self.place(after), self.reward(state, move, after, None), end.astype(float)
+
+        each = jax.vmap(jax.vmap(move, (None, 0)), (0, None))
+        place, reward, end = each(self.states(start, time), jnp.arange(4))
+        if self.slip == 0:
+            return deterministic(place, reward, end)
+        chance = (1.0 - self.slip) * jnp.eye(4) + self.slip / 4
+        shape = (self.places, 4, 4)
+        return Outcomes(
+            jnp.broadcast_to(chance, shape),
+            *(jnp.broadcast_to(x[:, None, :], shape) for x in (place, reward, end)),
         )
 
     def draw(self, state) -> np.ndarray:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from vfcompare.exact import Outcomes
+
 from . import drawing
 from .base import Reference, Task, require
 
@@ -137,6 +139,38 @@ class Tabular(Task):
         """`{"action_mask": bool[A]}` where Gymnasium has one."""
         del params
         return {"action_mask": jnp.asarray(self.legal)[state.place]} if self.has_mask else {}
+
+    contextual = False
+
+    @property
+    def places(self) -> int:
+        """States of the table."""
+        return len(self.probability)
+
+    @property
+    def spread(self) -> int:
+        """Outcomes of an action."""
+        return self.probability.shape[-1]
+
+    def place(self, state) -> jax.Array:
+        """The number of the state: int32[]."""
+        return state.place
+
+    def states(self, start, time) -> State:
+        """Every state of the table."""
+        del start, time
+        nothing = jnp.zeros(self.places)
+        return State(jnp.arange(self.places, dtype=jnp.int32), nothing, nothing > 0)
+
+    def outcomes(self, start, time) -> Outcomes:
+        """The table."""
+        del start, time
+        return Outcomes(
+            jnp.asarray(self.probability),
+            jnp.asarray(self.next_state),
+            jnp.asarray(self.reward_table),
+            jnp.asarray(self.terminal_table, float),
+        )
 
     def draw(self, state) -> np.ndarray:
         """The board with its agent."""

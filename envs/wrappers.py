@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box
 
+from vfcompare.exact import Outcomes
+
 from .base import Reference, Task, require
 
 
@@ -30,7 +32,7 @@ class Wrapper(Task):
     def __init__(self, env: Task):
         super().__init__()
         require(isinstance(env, Task), "env", env, "a task of vfcompare.envs")
-        self.env = env
+        self.env: Any = env
         self.horizon = env.horizon
         self.observation_space, self.action_space = env.observation_space, env.action_space
 
@@ -103,6 +105,36 @@ class TimeAware(Wrapper):
     def terminal(self, state, rng, params=None):
         """The inner end, or the horizon."""
         return self.env.terminal(state.inner, rng, params) | (state.time >= self.horizon)
+
+    @property
+    def places(self) -> int:
+        """The inner ones, where these can be listed."""
+        return self.env.places
+
+    @property
+    def spread(self) -> int:
+        """Outcomes of an action."""
+        return self.env.spread
+
+    @property
+    def contextual(self) -> bool:
+        """As the inner task."""
+        return self.env.contextual
+
+    def place(self, state) -> jax.Array:
+        """The inner place: int32[]."""
+        return self.env.place(state.inner)
+
+    def states(self, start, time) -> TimedState:
+        """The inner ones at this time."""
+        inner = self.env.states(start.inner, time)
+        return TimedState(inner, jnp.full(self.places, time, jnp.int32))
+
+    def outcomes(self, start, time) -> Outcomes:
+        """The inner ones, and the end at the horizon."""
+        inner = self.env.outcomes(start.inner, time)
+        last = (time + 1 >= self.horizon).astype(inner.terminal.dtype)
+        return inner._replace(terminal=jnp.maximum(inner.terminal, last))
 
 
 class OutcomeOnly(Wrapper):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from vfcompare.returns import gae
+from vfcompare.returns import gae, outcome
 from vfcompare.types import Array, Rollout
 
 Credit = Callable[..., Array]
@@ -44,6 +44,17 @@ def relative(
     return_ = credited[..., 0]
     advantage = (credited - baseline(return_)[..., None]) * scale(return_)[..., None]
     return advantage * rollout.mask
+
+
+def above_start(rollout: Rollout, value: Array, *, gamma: float) -> Array:
+    """`R - V(s_0)`: what `relative` tends to as the group grows, if `value` is exact.
+
+    Args:
+      rollout: `[B, G, T]`, whole episodes.
+      value: `[B, G, T + 1]`.
+      gamma: the agent's discount.
+    """
+    return (outcome(rollout, gamma=gamma) - value[..., :1]) * rollout.mask
 
 
 def none(return_: Array) -> Array:

@@ -254,10 +254,11 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         return state, rollout, metrics | {"padding": 1.0 - length.mean() / rows}
 
     def simulate(
-        state: State, time: Array, alive: Array, policy: Policy, params: Params, key: Key
-    ) -> Rollout:
+        state: State, time: Array, alive: Array, policy: Policy, params: Params, key: Key,
+        *, keep_state: bool = False,
+    ) -> Rollout:  # fmt: skip
         alive = alive.astype(bool) & (time < env.horizon)
-        return run(state, time, alive, policy, params, key, (time.shape[0], 1), False)
+        return run(state, time, alive, policy, params, key, (time.shape[0], 1), keep_state)
 
     shape = (prompts, group, env.horizon)
     return Collector(lambda key, policy: (), collect, simulate, shape, dense=False)

@@ -183,11 +183,17 @@ class Trainer:
         self._init = over_seeds(partial(init, learner), self.devices, 1)
         self._advance = over_seeds(partial(advance, learner, budget), self.devices, self.lanes)
         self._evaluate = over_seeds(self._evaluate_one, self.devices, self.lanes)
+        self._examine = over_seeds(self._examine_one, self.devices, 1)
         self.run: Run = self._call("init", self._init, self._seeds)
 
     def _evaluate_one(self, seed: Array, params: Any, point: Array) -> Metrics:
         key = jax.random.fold_in(stream(root_key(seed), "evaluation"), point)
         return self.learner.evaluate(params, key)
+
+    def _examine_one(self, seed: Array, params: Any, point: Array) -> Metrics:
+        assert self.learner.examine is not None
+        key = jax.random.fold_in(stream(root_key(seed), "lab"), point)
+        return self.learner.examine(params, key)
 
     def _call(self, name: str, function: Any, *args: Any) -> Any:
         """Run a program, compiling it the first time, with compile time kept apart."""
@@ -219,9 +225,12 @@ class Trainer:
             yield seed, one.learner, jax.device_get(self._call("rollout", rollout, *args))
 
     def evaluate(self, point: int) -> dict[str, np.ndarray]:
-        """Evaluate every seed's present policy; `point` names the evaluation's random stream."""
+        """Evaluate, and examine, every seed's present policy; `point` names the random stream."""
         policy = self.run.learner.params["policy"]
         metrics = self._call("evaluate", self._evaluate, self._seeds, policy, self._each(point))
+        if self.learner.examine is not None:
+            args = (self._seeds, self.run.learner.params, self._each(point))
+            metrics |= self._call("examine", self._examine, *args)
         return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
 
     def chunks(self, target: int) -> Iterator[Chunk]:

@@ -149,6 +149,8 @@ class Policy(NamedTuple):
       noise_shape: shape of the uniforms that one action consumes.
       act: `(params, carry, obs, legal, noise) -> (carry, action, log_prob)`, for one observation.
       mode: `(params, carry, obs, legal) -> (carry, action)`, the greedy action.
+      log_probs: `(params, obs [..., obs], legal) -> [..., A]`, of all actions, where these can be listed and
+        the policy has no memory; else None.
       evaluate: `(params, steps) -> (log_prob, entropy)`, both of the steps' leading shape.
     """
 
@@ -158,6 +160,7 @@ class Policy(NamedTuple):
     act: Callable[..., tuple[Carry, Array, Array]]
     mode: Callable[..., tuple[Carry, Array]]
     evaluate: Callable[[Params, Steps], tuple[Array, Array]]
+    log_probs: Callable[[Params, Array, Array | None], Array] | None = None
 
     @property
     def recurrent(self) -> bool:
@@ -179,7 +182,7 @@ class Collector(NamedTuple):
     Attributes:
       init: `(key, policy) -> state`.
       collect: `(state, policy, params, key, *, keep_state) -> (state, rollout, metrics)`.
-      simulate: `(states, time, alive, policy, params, key) -> rollout`, see `Simulate`.
+      simulate: `(states, time, alive, policy, params, key, *, keep_state=False) -> rollout`, see `Simulate`.
       shape: `(B, G, T)`.
       dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
     """
@@ -214,32 +217,49 @@ class Critic(NamedTuple):
     recurrent: bool
 
 
+class Access(NamedTuple):
+    """What an estimator may ask beyond the rollout.
+
+    Attributes:
+      simulate: more episodes, charged to the budget, see `Simulate`.
+      value: `(rollout, sharpness) -> [B, G, T + 1]`, the exact value of each visited state under the present
+        policy with its logits times `sharpness`, see `vfcompare.exact`. A privilege that costs nothing.
+    """
+
+    simulate: Simulate
+    value: Callable[[Rollout, float], Array]
+
+
 class Estimate(NamedTuple):
     """What an estimator says of a rollout.
 
     Attributes:
       advantage: `[B, G, T]`.
       lesson: `[B, G, T]` arrays that the critic's loss reads, empty without a critic.
+      value: `[B, G, T + 1]`, the values that were read, or None where there are none.
       metrics: what to log; `simulated_steps`, where present, is charged to the budget of environment steps.
     """
 
     advantage: Array
     lesson: dict[str, Array]
     metrics: Metrics
+    value: Array | None = None
 
 
 class Estimator(NamedTuple):
     """Where advantages come from.
 
     Attributes:
-      estimate: `(critic params, rollout, simulate, key) -> Estimate`.
+      estimate: `(critic params, rollout, access, key) -> Estimate`.
       critic: what is learned beside the policy, or None.
       needs_state: whether the rollout must keep environment states.
+      privileged: whether it asks for exact values, which no agent in earnest has.
     """
 
-    estimate: Callable[[Params, Rollout, Simulate, Key], Estimate]
+    estimate: Callable[[Params, Rollout, Access, Key], Estimate]
     critic: Critic | None = None
     needs_state: bool = False
+    privileged: bool = False
 
 
 class Learner(NamedTuple):
@@ -255,6 +275,9 @@ class Learner(NamedTuple):
         environment states.
       evaluate: `(policy params, key) -> metrics`, on a stream of its own; its steps are not charged.
       dense: whether every update costs the same, so that seeds may go side by side without waiting.
+      privileged: whether the agent asks for exact values.
+      examine: `(params, key) -> metrics`, the estimates held against the truth, or None; see
+        `vfcompare.diagnostics`.
     """
 
     init: Callable[[Key], Any]
@@ -262,3 +285,5 @@ class Learner(NamedTuple):
     rollout: Callable[[Params, Any, Key], Rollout]
     evaluate: Callable[[Params, Key], Metrics]
     dense: bool
+    privileged: bool = False
+    examine: Callable[[dict[str, Params], Key], Metrics] | None = None

@@ -63,6 +63,16 @@ RULES: dict[str, Rule] = {
     "gamma": SHARE,
     "lambda_": SHARE,
     "slip": SHARE,
+    "eta": SHARE,
+    "sharpness": NOT_NEGATIVE,
+    "std": NOT_NEGATIVE,
+    "batches": Rule("a whole number, 2 or more", lambda value: _integer(value) and value >= 2),
+    "starts": COUNT,
+    "freeze_policy": SWITCH,
+    "success": _or_null(
+        Rule("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1)
+    ),
+    "columns": _or_null(COUNT),
     "loops": SHARE,
     "anneal": SWITCH,
     "epochs": COUNT,

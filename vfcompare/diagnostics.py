@@ -1,0 +1,341 @@
+"""How far an agent's estimates are from the truth, on tasks where the truth is known.
+
+The policy is held still. Batches are drawn from it, the agent's own estimator says its advantages, and these
+and the gradients they make are compared with `vfcompare.exact`. Whole batches are one sample: what a group or
+a batch shares counts as noise, as it does for the learner.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from vfcompare import exact
+from vfcompare.batching import steps
+from vfcompare.streams import stream
+from vfcompare.types import Access, Array, Critic, Estimator, Key, Metrics, Params, Policy, Rollout
+
+COSINE = 0.9
+"""The agreement with the true gradient at which a batch is called large enough."""
+
+BINS = 4
+"""Parts into which time-to-go is cut."""
+
+
+class Lab(NamedTuple):
+    """How much is measured.
+
+    Attributes:
+      batches: independent batches, each of as many episodes as an update has.
+      starts: start states that prompts are drawn from; the truth is their mean.
+    """
+
+    batches: int
+    starts: int
+
+
+class Subject(NamedTuple):
+    """What is examined.
+
+    Attributes:
+      env: an enumerable environment.
+      policy: who acts.
+      estimator: whose advantages are judged.
+      shape: `(B, G)` of a batch.
+      rollouts: `(policy params, start states [N], key) -> Rollout [N, 1, T]`, with environment states.
+      access: `(policy params) -> Access`.
+      gamma: the agent's discount.
+    """
+
+    env: Any
+    policy: Policy
+    estimator: Estimator
+    shape: tuple[int, int]
+    rollouts: Callable[[Params, Any, Key], Rollout]
+    access: Callable[[Params], Access]
+    gamma: float
+
+
+class Truth(NamedTuple):
+    """What is known of the policy; tables have a leading axis of contexts, one unless places depend on it.
+
+    Attributes:
+      tables: `[contexts, ...]`, values and advantages by time and place.
+      gradient: `[P]`, the mean over start states.
+    """
+
+    tables: exact.Exact
+    gradient: Array
+
+
+def examine(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> Metrics:
+    """Compare estimates with the truth.
+
+    Args:
+      lab: how much.
+      subject: of what.
+      params: of the policy, and of the critic where there is one.
+      key: one key for all.
+
+    Returns:
+      Scalars, each described in `docs/oracle.md`.
+    """
+    env = subject.env
+    pool = jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
+    truth = know(subject, params["policy"], pool)
+    read_keys = jax.random.split(stream(key, "batches"), lab.batches)
+
+    def batch(sums: Any, key: Key) -> tuple[Any, None]:
+        found = measure(subject, params, pool, truth, key)
+        return jax.tree.map(jnp.add, sums, found), None
+
+    shapes = jax.eval_shape(lambda key: measure(subject, params, pool, truth, key), key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    sums, _ = jax.lax.scan(batch, zeros, read_keys)
+    metrics = judge_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
+    metrics |= judge_advantage(sums["advantage"])
+    metrics |= judge_score(sums["score"])
+    metrics["signal_share"] = sums["signal"] / lab.batches
+    if "value" in sums:
+        metrics |= judge_value(sums["value"])
+    if subject.estimator.critic is not None:
+        metrics["rank_accuracy"] = rank_accuracy(
+            subject, subject.estimator.critic, params["critic"], pool, truth
+        )
+    return metrics
+
+
+def know(subject: Subject, params: Params, pool: Any) -> Truth:
+    """Solve the policy from every start state of the pool."""
+    env, gamma = subject.env, subject.gamma
+
+    def log_probs(params: Params) -> exact.LogProbs:
+        listed = exact.require_listed(subject.policy.log_probs)
+        return lambda obs, legal: listed(params, obs, legal)
+
+    def solve(start: Any) -> exact.Exact:
+        return exact.evaluate(env, log_probs(params), start, gamma=gamma)
+
+    def gradient(start: Any) -> Array:
+        found = exact.policy_gradient(env, log_probs, params, start, gamma=gamma, fade=1.0)
+        return ravel_pytree(found)[0]
+
+    contexts = pool if env.contextual else jax.tree.map(lambda x: x[:1], pool)
+    return Truth(jax.lax.map(solve, contexts), jax.lax.map(gradient, pool).mean(0))
+
+
+def measure(
+    subject: Subject, params: dict[str, Params], pool: Any, truth: Truth, key: Key
+) -> dict[str, Any]:
+    """Draw one batch, and add up what it says."""
+    env, (prompts, group) = subject.env, subject.shape
+    number = len(jax.tree.leaves(pool)[0])
+    chosen = jax.random.randint(stream(key, "prompts"), (prompts,), 0, number)
+    starts = jax.tree.map(lambda x: jnp.repeat(x[chosen], group, 0), pool)
+    flat = subject.rollouts(params["policy"], starts, stream(key, "rollouts"))
+    rollout = jax.tree.map(lambda x: x.reshape(prompts, group, *x.shape[2:]), flat)
+    estimate = subject.estimator.estimate(
+        params.get("critic"), rollout, subject.access(params["policy"]), stream(key, "advantage")
+    )
+
+    def objective(params: Params, rollout: Rollout, weight: Array) -> Array:
+        return (subject.policy.evaluate(params, steps(rollout))[0] * weight).sum()
+
+    weight = estimate.advantage * rollout.mask / (prompts * group)
+    gradient = ravel_pytree(jax.grad(objective)(params["policy"], rollout, weight))[0]
+
+    def score(one: Rollout) -> Array:
+        whole = jax.tree.map(lambda x: x[None], one)
+        found = ravel_pytree(jax.grad(objective)(params["policy"], whole, whole.mask))[0]
+        return jnp.square(found).sum()
+
+    place = jax.vmap(jax.vmap(jax.vmap(env.place)))(rollout.state)
+    context = chosen if env.contextual else jnp.zeros_like(chosen)
+    cell = (
+        jnp.broadcast_to(context[:, None, None], rollout.mask.shape),
+        jnp.broadcast_to(jnp.arange(env.horizon), rollout.mask.shape),
+        place[..., :-1],
+        rollout.action,
+    )
+    error = estimate.advantage - jax.vmap(lambda table: table.advantage)(truth.tables)[cell]
+    sums = {
+        "gradient": gradient_sums(gradient, truth.gradient),
+        "advantage": cell_sums(truth.tables.action_value.shape, cell, error, rollout.mask),
+        "score": moments(jax.lax.map(score, flat), flat.reward.sum((1, 2)), jnp.float32(1.0)),
+        "signal": (abs(estimate.advantage * rollout.mask) > 0).any((1, 2)).mean(),
+    }
+    if estimate.value is not None:
+        true = truth.tables.value[(cell[0], cell[1], cell[2])]
+        sums["value"] = value_sums(estimate.value[..., :-1], true, rollout.mask)
+    return sums
+
+
+def gradient_sums(gradient: Array, true: Array) -> dict[str, Array]:
+    """Of one batch's gradient: itself, its squared length and its cosine with the true one."""
+    length = jnp.linalg.norm(gradient)
+    known = length * jnp.linalg.norm(true)
+    cosine = jnp.where(known > 0, gradient @ true / jnp.where(known > 0, known, 1.0), 0.0)
+    return {"sum": gradient, "square": jnp.square(length), "cosine": cosine}
+
+
+def judge_gradient(
+    sums: dict[str, Array], true: Array, batches: int, shape: tuple[int, int]
+) -> Metrics:
+    """Bias, variance and what follows from them; the variance is per episode, `N` times that of a batch."""
+    episodes = shape[0] * shape[1]
+    mean = sums["sum"] / batches
+    variance = (sums["square"] - batches * jnp.square(mean).sum()) / (batches - 1)
+    norm = jnp.linalg.norm(true)
+    # The mean of finitely many batches is off by chance too: that part is not bias.
+    square = jnp.square(mean - true).sum() - variance / batches
+    along = mean @ true / norm
+    spare = jnp.square(along / COSINE) - jnp.maximum(
+        jnp.square(mean).sum() - variance / batches, jnp.square(along)
+    )
+    return {
+        "gradient_norm": norm,
+        "gradient_bias": jnp.sign(square) * jnp.sqrt(abs(square)) / norm,
+        "gradient_scale": along / norm,
+        "gradient_variance": variance * episodes,
+        "gradient_snr": jnp.square(norm) / (variance * episodes),
+        "gradient_cosine": sums["cosine"] / batches,
+        "episodes_to_cosine": jnp.where(
+            (spare > 0) & (along > 0), variance * episodes / spare, jnp.inf
+        ),
+    }
+
+
+def cell_sums(shape: tuple[int, ...], cell: Any, error: Array, mask: Array) -> dict[str, Array]:
+    """Number, sum and sum of squares of errors by context, time, place and action."""
+    empty = jnp.zeros(shape)
+    return {
+        "count": empty.at[cell].add(mask),
+        "sum": empty.at[cell].add(error * mask),
+        "square": empty.at[cell].add(jnp.square(error) * mask),
+    }
+
+
+def judge_advantage(sums: dict[str, Array]) -> Metrics:
+    """Bias and variance of the advantage, given time, place and action, as the visits weigh them."""
+    count, total = sums["count"], sums["count"].sum()
+    repeated = count > 1
+    mean = sums["sum"] / jnp.maximum(count, 1)
+    spread = jnp.maximum(sums["square"] - count * jnp.square(mean), 0.0)
+    variance = jnp.where(repeated, spread / jnp.maximum(count - 1, 1), 0.0)
+    known = jnp.where(repeated, count, 0.0)
+    weight = known / jnp.maximum(known.sum(), 1)
+    square = (weight * (jnp.square(mean) - variance / jnp.maximum(count, 1))).sum()
+    return {
+        "advantage_bias": jnp.sign(square) * jnp.sqrt(abs(square)),
+        "advantage_variance": (weight * variance).sum(),
+        "advantage_mse": sums["square"].sum() / total,
+    }
+
+
+def moments(x: Array, y: Array, weight: Array) -> dict[str, Array]:
+    """Weighted sums from which means, variances and correlation follow."""
+    weight = jnp.broadcast_to(weight, x.shape)
+    return {
+        "n": weight.sum(),
+        "x": (weight * x).sum(),
+        "y": (weight * y).sum(),
+        "xx": (weight * x * x).sum(),
+        "yy": (weight * y * y).sum(),
+        "xy": (weight * x * y).sum(),
+    }
+
+
+def centred(sums: dict[str, Array]) -> tuple[Array, Array, Array]:
+    """`Var(x)`, `Var(y)` and `Cov(x, y)`."""
+    n, x, y = sums["n"], sums["x"] / sums["n"], sums["y"] / sums["n"]
+    return sums["xx"] / n - x * x, sums["yy"] / n - y * y, sums["xy"] / n - x * y
+
+
+def ratio(x: Array, y: Array) -> Array:
+    """`x / y`, and zero where there is nothing to divide by."""
+    return jnp.where(y > 0, x / jnp.where(y > 0, y, 1.0), 0.0)
+
+
+def judge_score(sums: dict[str, Array]) -> Metrics:
+    """Mean squared score `E|∇ log π(episode)|²`, its correlation with the return, and the mean return."""
+    var_score, var_return, covariance = centred(sums)
+    return {
+        "score_square": sums["x"] / sums["n"],
+        "score_return_correlation": ratio(
+            covariance, jnp.sqrt(jnp.maximum(var_score * var_return, 0.0))
+        ),
+        "lab_return": sums["y"] / sums["n"],
+        "return_variance": var_return,
+    }
+
+
+def value_sums(value: Array, true: Array, mask: Array) -> dict[str, Any]:
+    """Of values against the truth, over all steps and by time-to-go."""
+    horizon = mask.shape[-1]
+    part = (horizon - 1 - jnp.arange(horizon)) * BINS // horizon
+    inside = (part[:, None] == jnp.arange(BINS)) * mask[..., None]
+    error = jnp.square(value - true)[..., None]
+    return {
+        "all": moments(value, true, mask),
+        "error": (error * inside).sum((0, 1, 2)),
+        "count": inside.sum((0, 1, 2)),
+    }
+
+
+def judge_value(sums: dict[str, Any]) -> Metrics:
+    """Error of the values against the exact ones, and of which kind it is.
+
+    `value_slope` is that of the regression of the truth on the values: below 1 they exaggerate.
+    """
+    found = sums["all"]
+    var_value, var_true, covariance = centred(found)
+    residual = var_value + var_true - 2 * covariance
+    square = (found["xx"] - 2 * found["xy"] + found["yy"]) / found["n"]
+    metrics = {
+        "value_rmse": jnp.sqrt(jnp.maximum(square, 0.0)),
+        "value_bias": (found["x"] - found["y"]) / found["n"],
+        "value_explained": 1.0 - ratio(residual, var_true),
+        "value_slope": ratio(covariance, var_value),
+    }
+    for part in range(BINS):
+        name = f"value_rmse_to_go_{part + 1}_of_{BINS}"
+        metrics[name] = jnp.sqrt(sums["error"][part] / jnp.maximum(sums["count"][part], 1))
+    return metrics
+
+
+def rank_accuracy(
+    subject: Subject, critic: Critic, params: Params, pool: Any, truth: Truth
+) -> Array:
+    """Share of action pairs, weighed by visits, that the critic's lookahead orders as the truth does.
+
+    Pairs of equal worth do not count; a tie of the critic is half right.
+    """
+    env, gamma = subject.env, subject.gamma
+    times = jnp.arange(env.horizon)
+
+    def read(start: Any, time: Array) -> Array:
+        obs = exact.look(env, start, time)[0]
+        ones = jnp.ones((1, 1, obs.shape[0] - 1))
+        blank = jnp.zeros_like(ones)
+        rollout = Rollout(obs[None, None], blank, blank, blank, blank, blank, ones, blank)
+        return critic.value(params, rollout)[0, 0]
+
+    def agreement(start: Any, table: exact.Exact) -> tuple[Array, Array]:
+        def at(time: Array) -> tuple[Array, Array]:
+            after = jnp.where(time + 1 < env.horizon, read(start, time + 1), 0.0)
+            guess = exact.backup(env.outcomes(start, time), after, gamma)
+            known = table.action_value[time]
+            gap, told = (q[:, :, None] - q[:, None, :] for q in (known, guess))
+            counts = (gap > 1e-6) * table.visits[time][:, None, None]
+            right = (told > 0) + 0.5 * (told == 0)
+            return (counts * right).sum(), counts.sum()
+
+        right, counts = jax.lax.map(at, times)
+        return right.sum(), counts.sum()
+
+    if not env.contextual:
+        pool = jax.tree.map(lambda x: x[:1], pool)
+    right, counts = jax.lax.map(lambda x: agreement(*x), (pool, truth.tables))
+    return ratio(right.sum(), counts.sum())

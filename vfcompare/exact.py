@@ -1,0 +1,272 @@
+"""The truth by dynamic programming: values, visits and the policy gradient of enumerable environments.
+
+Shapes: `S` places, `A` actions, `K` outcomes of an action, `T` steps of the horizon. A *place* is what a
+state is beside the clock. Everything here is about one start state, and so about one maze; `jax.vmap` gives
+many. Nothing is bootstrapped at the horizon: like the outcome that methods without a critic learn from, the
+truth is the sum of the rewards that fit into it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from vfcompare.types import Array, Params
+
+LIMIT = 20_000_000
+"""Most numbers `T S A K` that an enumeration may touch: beyond it, one takes minutes rather than seconds."""
+
+LogProbs = Callable[[Array, Array | None], Array]
+"""`(obs [S, ...], legal [S, A] or None) -> log π(a|s) [S, A]`."""
+
+
+class Outcomes(NamedTuple):
+    """Where each action may lead at one time step; fields are `[S, A, K]`, rows of probability 0 are padding.
+
+    Attributes:
+      probability: of this outcome.
+      place: int32, the next place.
+      reward: what the transition pays.
+      terminal: one where the task itself ends.
+    """
+
+    probability: Array
+    place: Array
+    reward: Array
+    terminal: Array
+
+
+def deterministic(place: Array, reward: Array, terminal: Array) -> Outcomes:
+    """One outcome for each action: arguments are `[S, A]`."""
+    place, reward, terminal = (x[..., None] for x in (place, reward, terminal))
+    return Outcomes(jnp.ones(place.shape), place, reward.astype(float), terminal.astype(float))
+
+
+class Enumerable(Protocol):
+    """An environment whose states can be listed.
+
+    Attributes:
+      places: `S`.
+      spread: `K`, most outcomes of an action.
+      contextual: whether places and outcomes depend on the start state, as in a new maze each episode.
+    """
+
+    places: int
+    spread: int
+    contextual: bool
+
+    def place(self, state: Any) -> Array:
+        """Which place a state is: int32[]."""
+
+    def states(self, start: Any, time: Array) -> Any:
+        """All places of the episode that began in `start`, at a time: a batch of `S` states."""
+
+    def outcomes(self, start: Any, time: Array) -> Outcomes:
+        """Where each action leads from each place at a time."""
+
+
+class Exact(NamedTuple):
+    """A policy, seen through from one start state.
+
+    Attributes:
+      value: `V_t(s)`, `[T + 1, S]`, zero at `T`.
+      action_value: `Q_t(s, a)`, `[T, S, A]`.
+      log_prob: `log π_t(a|s)`, `[T, S, A]`.
+      visits: `[T, S]`, probability of being at a place at a time, with the episode still running.
+    """
+
+    value: Array
+    action_value: Array
+    log_prob: Array
+    visits: Array
+
+    @property
+    def advantage(self) -> Array:
+        """`A_t(s, a) = Q_t(s, a) - V_t(s)`, `[T, S, A]`."""
+        return self.action_value - self.value[:-1, :, None]
+
+
+def require_enumerable(env: Any) -> Any:
+    """The environment, if its states can be listed within `LIMIT`.
+
+    Raises:
+      ValueError: otherwise, with the numbers.
+    """
+    name = type(env).__name__
+    listed = ("places", "spread", "contextual", "place", "states", "outcomes")
+    if not all(hasattr(env, part) for part in listed):
+        raise ValueError(
+            f"env={name} cannot be enumerated: exact values exist for tabular tasks, garnet, lock, maze, and "
+            "delayed without distractors"
+        )
+    size = env.horizon * env.places * int(env.action_space.n) * env.spread
+    if size > LIMIT:
+        raise ValueError(
+            f"env={name} is too large to be enumerated: {env.horizon} steps x {env.places} places x "
+            f"{env.action_space.n} actions x {env.spread} outcomes = {size:,}, at most {LIMIT:,}"
+        )
+    return env
+
+
+Listed = Callable[[Params, Array, Array | None], Array]
+
+
+def require_listed(log_probs: Listed | None) -> Listed:
+    """The probabilities of a policy, if they can be listed.
+
+    Raises:
+      ValueError: for continuous actions and for policies with a memory.
+    """
+    if log_probs is None:
+        raise ValueError(
+            "agent.policy: exact values need discrete actions and a policy without a memory"
+        )
+    return log_probs
+
+
+def sharpened(log_probs: LogProbs, sharpness: float) -> LogProbs:
+    """The policy with its logits times `sharpness`: 1 leaves it as it is, 0 makes it uniform."""
+    if sharpness == 1.0:
+        return log_probs
+    return lambda obs, legal: jax.nn.log_softmax(sharpness * log_probs(obs, legal))
+
+
+def look(env: Any, start: Any, time: Array) -> tuple[Array, Array | None]:
+    """What a policy sees of every place at a time: observations `[S, ...]` and legality `[S, A]`, or None."""
+    states = env.states(start, time)
+    # The observations of enumerable tasks take no randomness.
+    obs = jax.vmap(lambda state: env.observation(state, jax.random.key(0)))(states)
+    return obs, jax.vmap(env.state_info)(states).get("action_mask")
+
+
+def backup(outcomes: Outcomes, value: Array, gamma: float) -> Array:
+    """`Q(s, a) = Σ_k p_k (r_k + γ (1 - end_k) V(s_k))`, `[S, A]`, from `V [S]` one step later."""
+    after = gamma * (1.0 - outcomes.terminal) * value[outcomes.place]
+    return (outcomes.probability * (outcomes.reward + after)).sum(-1)
+
+
+def flow(outcomes: Outcomes, mass: Array) -> Array:
+    """Where probability mass `[S, A]` on actions is one step later, `[S]`; what ended is gone."""
+    moved = mass[..., None] * outcomes.probability * (1.0 - outcomes.terminal)
+    return jnp.zeros(mass.shape[0], mass.dtype).at[outcomes.place].add(moved)
+
+
+def evaluate(env: Any, log_probs: LogProbs, start: Any, *, gamma: float) -> Exact:
+    """See a policy through: `V_t = Σ_a π Q_t`, backwards, and `d_{t+1} = d_t π P`, forwards.
+
+    Bellman (1957). Differentiable in whatever `log_probs` closes over.
+
+    Args:
+      env: an `Enumerable` environment.
+      log_probs: the policy.
+      start: one start state.
+      gamma: the discount.
+    """
+    times = jnp.arange(env.horizon)
+
+    def backward(value: Array, time: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        log_prob = log_probs(*look(env, start, time))
+        action_value = backup(env.outcomes(start, time), value, gamma)
+        value = (jnp.exp(log_prob) * action_value).sum(-1)
+        return value, (value, action_value, log_prob)
+
+    def forward(visits: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
+        time, log_prob = x
+        mass = visits[:, None] * jnp.exp(log_prob)
+        return flow(env.outcomes(start, time), mass), visits
+
+    end = jnp.zeros(env.places)
+    _, (value, action_value, log_prob) = jax.lax.scan(backward, end, times, reverse=True)
+    begin = jnp.zeros(env.places).at[env.place(start)].set(1.0)
+    _, visits = jax.lax.scan(forward, begin, (times, log_prob))
+    return Exact(jnp.concatenate([value, end[None]]), action_value, log_prob, visits)
+
+
+def optimum(env: Any, start: Any, *, gamma: float) -> Array:
+    """`V*_t(s) = max_a Q*_t(s, a)` over legal actions, `[T + 1, S]` (Bellman, 1957)."""
+
+    def backward(value: Array, time: Array) -> tuple[Array, Array]:
+        legal = look(env, start, time)[1]
+        action_value = backup(env.outcomes(start, time), value, gamma)
+        if legal is not None:
+            action_value = jnp.where(legal, action_value, -jnp.inf)
+        value = action_value.max(-1)
+        return value, value
+
+    end = jnp.zeros(env.places)
+    _, value = jax.lax.scan(backward, end, jnp.arange(env.horizon), reverse=True)
+    return jnp.concatenate([value, end[None]])
+
+
+def start_value(env: Any, log_probs: LogProbs, start: Any, *, gamma: float) -> Array:
+    """`J = V_0(s_0)`, a scalar."""
+    return evaluate(env, log_probs, start, gamma=gamma).value[0, env.place(start)]
+
+
+def policy_gradient(
+    env: Any,
+    log_probs: Callable[[Params], LogProbs],
+    params: Params,
+    start: Any,
+    *,
+    gamma: float,
+    fade: float | None = None,
+) -> Params:
+    """`∇J = Σ_t γ^t Σ_s d_t(s) Σ_a ∇π_t(a|s) A_t(s, a)`, in the policy's own parameters.
+
+    The policy gradient theorem (Sutton et al., 2000) at finite horizon. Nearly every implementation, ours
+    included, leaves out the factor `γ^t` and follows another direction unless γ = 1 (Nota and Thomas, 2020,
+    arXiv:1906.07073): `fade=1` gives that one, without error.
+
+    Args:
+      env: an `Enumerable` environment.
+      log_probs: `(params) -> LogProbs`.
+      params: of the policy.
+      start: one start state.
+      gamma: the discount.
+      fade: weight of each step relative to the one before it; None means γ.
+    """
+    truth = jax.lax.stop_gradient(evaluate(env, log_probs(params), start, gamma=gamma))
+    times = jnp.arange(env.horizon)
+    weight = (
+        ((gamma if fade is None else fade) ** times)[:, None, None]
+        * truth.visits[..., None]
+        * truth.advantage
+    )
+
+    def surrogate(params: Params) -> Array:
+        def step(total: Array, x: tuple[Array, Array]) -> tuple[Array, None]:
+            time, weight = x
+            probability = jnp.exp(log_probs(params)(*look(env, start, time)))
+            return total + (probability * weight).sum(), None
+
+        return jax.lax.scan(step, jnp.float32(0.0), (times, weight))[0]
+
+    return jax.grad(surrogate)(params)
+
+
+def along(env: Any, log_probs: LogProbs, states: Any, *, gamma: float) -> Array:
+    """`V_t(s_t)` at every state of whole episodes.
+
+    Args:
+      env: an `Enumerable` environment.
+      log_probs: the policy.
+      states: `[B, G, T + 1, ...]`, an episode's start in row 0.
+      gamma: the discount.
+
+    Returns:
+      `[B, G, T + 1]`.
+    """
+    place = jax.vmap(jax.vmap(jax.vmap(env.place)))(states)
+    starts = jax.tree.map(lambda x: x[:, :, 0], states)
+    times = jnp.arange(env.horizon + 1)
+
+    def values(start: Any) -> Array:
+        return evaluate(env, log_probs, start, gamma=gamma).value
+
+    if not env.contextual:
+        table = values(jax.tree.map(lambda x: x[0, 0], starts))
+        return table[times, place]
+    # Every episode by itself: its group may or may not have begun where it did.
+    return jax.vmap(jax.vmap(lambda start, place: values(start)[times, place]))(starts, place)
