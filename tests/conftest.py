@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 DEVICES = min(os.cpu_count() or 1, 2)
@@ -19,6 +20,14 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from vfcompare.compose import plain  # noqa: E402
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+MATCHED = sorted(
+    path.stem for path in (CONF / "agent").iterdir() if "recipe@_here_: matched" in path.read_text()
+)
+"""Agents that share the matched recipe."""
+PRIVILEGED = ("oracle_v", "oracle_td", "oracle_v0", "mixed")
+"""Agents that ask for exact values, and so need an enumerable environment."""
 
 
 @pytest.fixture

@@ -5,22 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MATCHED
 from vfcompare import certificate
 
-AGENTS = (
-    "reinforce",
-    "reinforce_mean",
-    "rloo",
-    "grpo",
-    "dr_grpo",
-    "reinforce_v",
-    "a2c",
-    "ppo",
-    "vine",
-)
 
-
-@pytest.mark.parametrize(("one", "other"), list(combinations(AGENTS, 2)))
+@pytest.mark.parametrize(("one", "other"), list(combinations(MATCHED, 2)))
 def test_files_of_two_matched_agents_differ_in_one_line(one, other):
     folder = Path(__file__).parents[1] / "conf" / "agent"
     lines = [(folder / f"{name}.yaml").read_text().splitlines() for name in (one, other)]
@@ -30,10 +19,10 @@ def test_files_of_two_matched_agents_differ_in_one_line(one, other):
 
 @pytest.fixture(scope="module")
 def parts(config):
-    return {agent: config(f"agent={agent}")["agent"] for agent in AGENTS}
+    return {agent: config(f"agent={agent}")["agent"] for agent in MATCHED}
 
 
-@pytest.mark.parametrize(("one", "other"), list(combinations(AGENTS, 2)))
+@pytest.mark.parametrize(("one", "other"), list(combinations(MATCHED, 2)))
 def test_composed_matched_agents_differ_in_the_estimator_alone(parts, one, other):
     a, b = parts[one], parts[other]
     assert {key for key in a | b if a.get(key) != b.get(key)} == {"estimator"}
@@ -43,7 +32,6 @@ def test_composed_matched_agents_differ_in_the_estimator_alone(parts, one, other
 def test_a_critic_is_the_policy_again_but_for_its_learning_rate(parts, agent):
     critic = parts[agent]["estimator"]["critic"]
     assert critic["network"] == parts[agent]["network"]
-    assert critic["batching"] == parts[agent]["batching"]
     own, policys = critic["optimizer"], parts[agent]["optimizer"]
     assert {key for key in own if own[key] != policys[key]} == {"learning_rate"}
 

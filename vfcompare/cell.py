@@ -338,6 +338,7 @@ def write_certificate(cell: Cell, trainer: Any, folder: store.RunFolder) -> None
                 for name, params in state.params.items()
             },
             facts={
+                "privilege": "exact values" if trainer.learner.privileged else "none",
                 "lanes": trainer.lanes,
                 "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
                 **store.versions(),

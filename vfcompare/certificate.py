@@ -12,7 +12,7 @@ import numpy as np
 
 from vfcompare.store import SCHEMA, digest
 
-BY_DESIGN = ("estimator", "critic parameters", "update FLOPs")
+BY_DESIGN = ("estimator", "critic parameters", "privilege")
 """Items that may differ between the agents of a study: they are what is compared."""
 
 PER_SEED = {
