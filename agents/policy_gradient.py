@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vfcompare import collect, exact
+from vfcompare import collect, exact, maps
 from vfcompare.batching import Batching, Rows, descend, rows, summarise
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
@@ -31,7 +31,7 @@ from vfcompare.types import (
     Spec,
 )
 
-Surrogate = Callable[[Array, Array, Array], Array]
+Surrogate = Callable[[Array, Array, Array, Array], Array]
 Aggregate = Callable[[Array], Array]
 
 
@@ -60,6 +60,7 @@ def make(
     surrogate: Surrogate,
     aggregate: Aggregate,
     optimizer: optax.GradientTransformationExtraArgs,
+    rows_of: str,
     batching: Callable[..., Batching],
     entropy_coef: float,
     evaluation_episodes: int,
@@ -75,9 +76,11 @@ def make(
       policy: `(spec, network) -> Policy`.
       collector: `(env) -> Collector`.
       estimator: `(spec) -> Estimator`.
-      surrogate: `(log_prob, behaviour_log_prob, advantage) -> loss`, per step.
+      surrogate: `(log_prob, behaviour_log_prob, advantage, mask) -> loss`, per step.
       aggregate: `mask [B, G, T] -> weights [B, G, T]`.
       optimizer: of the policy.
+      rows_of: what minibatches are made of, `steps` or whole `episodes`; networks with a memory and
+        surrogates of whole episodes need episodes.
       batching: `(dense) -> Batching`.
       entropy_coef: weight of the entropy bonus.
       evaluation_episodes: episodes of one evaluation, sampled and greedy each.
@@ -89,11 +92,12 @@ def make(
     actor = policy(spec=spec, network=network)
     advisor = estimator(spec=spec)
     critic = advisor.critic
-    recurrent = actor.recurrent or (critic is not None and critic.recurrent)
+    remembers = actor.recurrent or (critic is not None and critic.recurrent)
+    whole = remembers or rows_of == "episodes"
     if advisor.privileged or lab is not None:
         exact.require_enumerable(env)
         exact.require_listed(actor.log_probs)
-    cut = batching(dense=gatherer.dense or recurrent)
+    cut = batching(dense=gatherer.dense or whole)
     optimizers = {"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer})
 
     def init(key: Key) -> State:
@@ -126,7 +130,8 @@ def make(
 
     def values(params: dict[str, Params], row: Rows) -> dict[str, Array]:
         log_prob, entropy = actor.evaluate(params["policy"], row["steps"])
-        loss = surrogate(log_prob, row["log_prob"], row["advantage"]) - entropy_coef * entropy
+        loss = surrogate(log_prob, row["log_prob"], row["advantage"], row["mask"])
+        loss -= entropy_coef * entropy
         if critic is None:
             return {"policy": loss}
         return {"policy": loss, "critic": critic.loss(params["critic"], row)}
@@ -135,7 +140,13 @@ def make(
         log_prob, entropy = actor.evaluate(params, row["steps"])
         log_ratio = log_prob - row["log_prob"]
         excess = jnp.expm1(log_ratio)
-        return {"entropy": entropy, "kl": excess - log_ratio, "ratio_deviation": abs(excess)}
+        return {
+            "entropy": entropy,
+            "kl": excess - log_ratio,
+            "ratio_deviation": abs(excess),
+            "probability_before": jnp.exp(row["log_prob"]),
+            "probability": jnp.exp(log_prob),
+        }
 
     def improve(
         state: State, rollout: Rollout, estimate: Estimate, key: Key, progress: Array
@@ -144,10 +155,11 @@ def make(
         extra = {
             "log_prob": rollout.log_prob,
             "advantage": estimate.advantage,
+            "mask": rollout.mask,
             "critic": estimate.lesson,
             "weight": {name: weight[name] for name in state.params},
         }
-        batch = rows(rollout, jax.lax.stop_gradient(extra), recurrent=recurrent)
+        batch = rows(rollout, jax.lax.stop_gradient(extra), whole=whole)
         params, opt_state, learned = descend(
             values, state.params, state.opt_state, optimizers, batch, key, cut, progress
         )
@@ -190,6 +202,7 @@ def make(
         dense=gatherer.dense,
         privileged=advisor.privileged,
         examine=None if lab is None else partial(examine, lab, subject),
+        maps=None if lab is None or not maps.drawable(env) else partial(maps.draw, lab, subject),
     )
 
 

@@ -11,6 +11,7 @@ _TASKS: dict[str, tuple[str, dict, int | None]] = {
     "MazePartial": ("maze:Maze", {"view": "partial"}, None),
     "Lock": ("lock:Lock", {}, None),
     "Delayed": ("delayed:Delayed", {}, None),
+    "Garnet": ("garnet:Garnet", {}, None),
     "FrozenLake": ("tabular:Tabular", {"id": "FrozenLake-v1"}, 100),
     "FrozenLake8x8": ("tabular:Tabular", {"id": "FrozenLake8x8-v1"}, 200),
     "CliffWalking": ("tabular:Tabular", {"id": "CliffWalking-v1", "horizon": 200}, 200),

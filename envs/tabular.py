@@ -1,4 +1,4 @@
-"""Gymnasium's toy-text tasks from their own transition tables, where everything can be computed exactly."""
+"""Tasks that are tables, where everything can be computed exactly, and Gymnasium's toy-text tasks as such."""
 
 import functools
 from typing import Any, NamedTuple
@@ -29,17 +29,8 @@ class State(NamedTuple):
     ended: jax.Array
 
 
-class Tabular(Task):
-    """FrozenLake, CliffWalking or Taxi, as Gymnasium defines them.
-
-    Isolates learning with a known truth: values, advantages and gradients follow from the tables by dynamic
-    programming.
-
-    *Action.* As in the original; where Gymnasium has a legality mask (Taxi), `state_info` tells it.
-    *Observation.* float32[S], the state as one-hot. *Reward, end.* From the table; truncated at `horizon`,
-    which the task does not know.
-    *Optimum.* `reference`, by finite-horizon dynamic programming; FrozenLake 0.744190 (4x4, 100 steps) and
-    0.913220 (8x8, 200 steps). *Source.* `gymnasium.make(id).unwrapped.P`, Gymnasium 1.4.
+class Tables(Task):
+    """A task that its tables say all about: dynamics, references and enumeration follow from them.
 
     Attributes (S states, A actions, K outcomes, padded with probability 0):
       probability: float64[S, A, K].
@@ -48,37 +39,46 @@ class Tabular(Task):
       terminal_table: bool[S, A, K].
       initial_distribution: float64[S].
       legal: bool[S, A].
+      has_mask: whether `state_info` tells what is legal.
     """
 
-    def __init__(self, id: str = "FrozenLake-v1", horizon: int | None = None, **options):
-        """Build from the Gymnasium id.
+    contextual = False
+    threshold: float | None = None
+
+    def __init__(
+        self,
+        probability: np.ndarray,
+        next_state: np.ndarray,
+        reward: np.ndarray,
+        terminal: np.ndarray,
+        *,
+        horizon: int,
+        initial_distribution: np.ndarray,
+        legal: np.ndarray | None = None,
+    ):
+        """From tables `[S, A, K]`.
 
         Args:
-          id: a Gymnasium environment with a table `P`.
-          horizon: most steps; None takes Gymnasium's own limit.
-          **options: passed to `gymnasium.make`, such as `success_rate`.
+          probability: of each outcome.
+          next_state: where it leads.
+          reward: what it pays.
+          terminal: whether it ends the episode.
+          horizon: most steps.
+          initial_distribution: of start states, `[S]`.
+          legal: `[S, A]`, or None where every action is legal and nothing needs to be told.
         """
         super().__init__()
-        origin = gymnasium.make(id, **options)
-        base: Any = origin.unwrapped
-        spec = origin.spec
-        require(hasattr(base, "P"), "id", id, "a task with a table P, such as FrozenLake-v1")
-        fickle = getattr(base, "fickle_passenger", False)
-        require(not fickle, "fickle_passenger", fickle, "the table P does not contain it")
-        self.horizon = horizon or (spec.max_episode_steps if spec else None) or 0
-        self.threshold = spec.reward_threshold if spec else None
-        require(self.horizon >= 1, "horizon", horizon, f"a whole number from 1; {id} has no limit")
-        tables = _tables(base.P)
-        self.probability, self.next_state, self.reward_table, self.terminal_table = tables
+        self.probability = np.asarray(probability, np.float64)
+        self.next_state = np.asarray(next_state, np.int32)
+        self.reward_table = np.asarray(reward, np.float64)
+        self.terminal_table = np.asarray(terminal, bool)
+        self.initial_distribution = np.asarray(initial_distribution, np.float64)
+        self.horizon = horizon
         states, actions, _ = self.probability.shape
-        self.initial_distribution = np.asarray(base.initial_state_distrib, np.float64)
-        self.has_mask = hasattr(base, "action_mask")
-        masks = [base.action_mask(s) for s in range(states)] if self.has_mask else None
-        self.legal = np.ones((states, actions), bool) if masks is None else np.array(masks, bool)
+        self.has_mask = legal is not None
+        self.legal = np.ones((states, actions), bool) if legal is None else legal
         self.action_space = Discrete(actions)
         self.observation_space = Box(0.0, 1.0, (states,), np.float32)
-        self._board = _board(base)
-        origin.close()
 
     @functools.cached_property
     def reference(self) -> Reference:
@@ -122,8 +122,7 @@ class Tabular(Task):
     def observation(self, state, rng, params=None):
         """The state as one-hot: float32[S]."""
         del rng, params
-        places = jnp.arange(len(self.probability), dtype=jnp.int32)
-        return (places == state.place).astype(jnp.float32)
+        return one_hot(state.place, self.places)
 
     def reward(self, state, action, next_state, rng, params=None):
         """What the transition paid: float32[]."""
@@ -136,11 +135,9 @@ class Tabular(Task):
         return state.ended
 
     def state_info(self, state, params=None):
-        """`{"action_mask": bool[A]}` where Gymnasium has one."""
+        """`{"action_mask": bool[A]}` where not every action is legal."""
         del params
         return {"action_mask": jnp.asarray(self.legal)[state.place]} if self.has_mask else {}
-
-    contextual = False
 
     @property
     def places(self) -> int:
@@ -172,14 +169,62 @@ class Tabular(Task):
             jnp.asarray(self.terminal_table, float),
         )
 
-    def draw(self, state) -> np.ndarray:
-        """The board with its agent."""
-        return self._board(int(state.place))
-
     def _lookahead(self, value: np.ndarray) -> np.ndarray:
         """Expected return of each action given values afterwards: float64[S, A]."""
         after = np.where(self.terminal_table, 0.0, value[self.next_state])
         return (self.probability * (self.reward_table + after)).sum(-1)
+
+
+class Tabular(Tables):
+    """FrozenLake, CliffWalking or Taxi, as Gymnasium defines them.
+
+    Isolates learning with a known truth: values, advantages and gradients follow from the tables by dynamic
+    programming.
+
+    *Action.* As in the original; where Gymnasium has a legality mask (Taxi), `state_info` tells it.
+    *Observation.* float32[S], the state as one-hot. *Reward, end.* From the table; truncated at `horizon`,
+    which the task does not know.
+    *Optimum.* `reference`, by finite-horizon dynamic programming; FrozenLake 0.744190 (4x4, 100 steps) and
+    0.913220 (8x8, 200 steps). *Source.* `gymnasium.make(id).unwrapped.P`, Gymnasium 1.4.
+    """
+
+    def __init__(self, id: str = "FrozenLake-v1", horizon: int | None = None, **options):
+        """Build from the Gymnasium id.
+
+        Args:
+          id: a Gymnasium environment with a table `P`.
+          horizon: most steps; None takes Gymnasium's own limit.
+          **options: passed to `gymnasium.make`, such as `success_rate`.
+        """
+        origin = gymnasium.make(id, **options)
+        base: Any = origin.unwrapped
+        spec = origin.spec
+        require(hasattr(base, "P"), "id", id, "a task with a table P, such as FrozenLake-v1")
+        fickle = getattr(base, "fickle_passenger", False)
+        require(not fickle, "fickle_passenger", fickle, "the table P does not contain it")
+        steps = horizon or (spec.max_episode_steps if spec else None) or 0
+        require(steps >= 1, "horizon", horizon, f"a whole number from 1; {id} has no limit")
+        masks = None
+        if hasattr(base, "action_mask"):
+            masks = np.array([base.action_mask(s) for s in range(len(base.P))], bool)
+        super().__init__(
+            *_tables(base.P),
+            horizon=steps,
+            initial_distribution=base.initial_state_distrib,
+            legal=masks,
+        )
+        self.threshold = spec.reward_threshold if spec else None
+        self._board = _board(base)
+        origin.close()
+
+    def draw(self, state) -> np.ndarray:
+        """The board with its agent."""
+        return self._board(int(state.place))
+
+
+def one_hot(index: jax.Array, number: int) -> jax.Array:
+    """Zeros, and a one at the index: float32[number]."""
+    return (jnp.arange(number, dtype=jnp.int32) == index).astype(jnp.float32)
 
 
 def _tables(table: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

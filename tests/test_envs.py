@@ -19,6 +19,7 @@ import vfcompare.envs
 from vfcompare.envs.base import random_action, random_return
 from vfcompare.envs.cartpole import CartPole
 from vfcompare.envs.delayed import Delayed
+from vfcompare.envs.garnet import Garnet
 from vfcompare.envs.lock import Lock
 from vfcompare.envs.maze import Maze
 from vfcompare.envs.mountain_car import MountainCar
@@ -285,6 +286,15 @@ def test_a_seeded_gymnasium_episode_repeats():
         (lambda: Lock(actions=1), "actions=1"),
         (lambda: Delayed(length=0), "length=0"),
         (lambda: Delayed(distractors=-1), "distractors=-1"),
+        (lambda: Garnet(states=1), "states=1"),
+        (lambda: Garnet(actions=1), "actions=1"),
+        (lambda: Garnet(branching=0), "branching=0"),
+        (lambda: Garnet(states=4, branching=5), "branching=5"),
+        (lambda: Garnet(horizon=0), "horizon=0"),
+        (lambda: Garnet(sparsity=1.1), "sparsity=1.1"),
+        (lambda: Garnet(noise=-0.1), "noise=-0.1"),
+        (lambda: Garnet(distractors=-1), "distractors=-1"),
+        (lambda: Garnet(instance=-1), "instance=-1"),
         (lambda: Tabular("Blackjack-v1"), "id='Blackjack-v1'"),
         (lambda: Tabular("CliffWalking-v1"), "horizon=None"),
         (lambda: Tabular("Taxi-v4", fickle_passenger=True), "fickle_passenger=True"),
@@ -343,6 +353,42 @@ def test_distractors_do_not_tell_the_need_when_both_get_the_same_key():
     need, obs = jax.vmap(lambda k: (env.initial(k).need, env.observation(env.initial(k), k)))(keys)
     agreement = np.abs((np.asarray(obs[:, 3:]) == np.asarray(need)[:, None]).mean(0) - 0.5)
     assert (agreement < 4 * 0.5 / np.sqrt(2000)).all()  # four standard errors
+
+
+def test_turning_one_knob_of_a_garnet_leaves_the_rest_of_the_instance():
+    one = Garnet().env
+    quiet, dense, long = (
+        Garnet(**knob).env for knob in ({"noise": 0.0}, {"sparsity": 0.5}, {"horizon": 40})
+    )
+    np.testing.assert_array_equal(quiet.next_state[..., 0], one.next_state[..., 0])
+    np.testing.assert_array_equal(dense.next_state, one.next_state)
+    np.testing.assert_array_equal(dense.probability, one.probability)
+    paying = one.prize > 0
+    np.testing.assert_array_equal(dense.prize[paying], one.prize[paying])
+    assert (paying.sum(), (dense.prize > 0).sum()) == (2, 10)
+    np.testing.assert_array_equal(long.probability, one.probability)
+    assert not np.array_equal(Garnet(instance=1).env.next_state, one.next_state)
+
+
+def test_noise_of_a_garnet_is_the_weight_of_chance_against_one_outcome():
+    quiet, half, full = (Garnet(noise=noise, branching=4).env for noise in (0.0, 0.5, 1.0))
+    assert quiet.probability.shape == (20, 4, 1)
+    np.testing.assert_allclose(half.probability, 0.5 * np.eye(4)[0] + 0.5 * full.probability)
+    np.testing.assert_allclose(full.probability.sum(-1), 1.0)
+    assert all(len(set(row)) == 4 for row in full.next_state.reshape(-1, 4))
+    # Spacings of three uniform cuts have mean 1/4 and standard deviation 0.194; four standard errors.
+    assert abs(full.probability.mean((0, 1)) - 0.25).max() < 4 * 0.194 / np.sqrt(80)
+
+
+def test_a_distractor_changes_what_a_garnet_shows_and_nothing_it_is_worth():
+    plain, busy = Garnet(), Garnet(distractors=3)
+    assert busy.observation_space.shape == (20 + 3 + 1,)
+    assert (busy.places, busy.spread) == (3 * plain.places, 3 * plain.spread)
+    assert busy.reference[:2] == pytest.approx(plain.reference[:2], rel=1e-12)
+    keys = jax.random.split(jax.random.key(0), 3000)
+    new = jax.jit(jax.vmap(lambda key: busy.transition(busy.initial(key), jnp.int32(1), key)))(keys)
+    share = np.bincount(np.asarray(new.inner.place) // 20, minlength=3) / 3000
+    assert np.abs(share - 1 / 3).max() < 4 * np.sqrt(2 / 9 / 3000)  # four standard errors
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def loss_and_gradient(vector, aggregate, surrogate):
     old = jnp.asarray(inputs["old_log_prob"])[None]
 
     def loss(log_prob):
-        return (aggregate(mask) * surrogate(log_prob, old, advantage)).sum()
+        return (aggregate(mask) * surrogate(log_prob, old, advantage, mask)).sum()
 
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(inputs["log_prob"])[None])
     return value, gradient[0]
@@ -266,29 +266,85 @@ def test_clipping_is_rlax_clipping():
     inputs = vector["inputs"]
     log_prob = jnp.log(jnp.asarray(inputs["ratios"]))
     loss = surrogates.clipped(
-        log_prob, jnp.zeros(4), jnp.asarray(inputs["adv"]), epsilon=inputs["eps"], epsilon_high=None
+        log_prob,
+        jnp.zeros(4),
+        jnp.asarray(inputs["adv"]),
+        jnp.ones(4),
+        epsilon=inputs["eps"],
+        epsilon_high=None,
     )
     check(vector, loss.mean(), vector["outputs"]["loss"])
 
 
-@pytest.mark.parametrize(
-    ("name", "aggregate"),
-    [
-        ("policy_loss_trl_grpo", surrogates.sequence),
-        ("policy_loss_trl_dr_grpo", surrogates.constant),
-    ],
-)
-def test_loss_and_gradient_are_those_of_trl(name, aggregate):
+def ppo(**options):
+    options = {"epsilon": 0.2, "epsilon_high": 0.28, **options}
+    return lambda *args: surrogates.clipped(*args, **options)
+
+
+def whole(**options):
+    options = {"epsilon": 0.2, "epsilon_high": 0.28, **options}
+    return lambda *args: surrogates.sequence_clipped(*args, **options)
+
+
+LOSSES = {
+    "policy_loss_trl_grpo": (surrogates.sequence, ppo()),
+    "policy_loss_trl_dr_grpo": (surrogates.constant, ppo()),
+    "policy_loss_trl_grpo_delta1.5": (surrogates.sequence, ppo(ceiling=1.5)),
+    "policy_loss_trl_grpo_levelsequence": (surrogates.sequence, whole(normalise=True)),
+    "policy_loss_trl_rloo": (surrogates.sequence, whole(normalise=False)),
+    "policy_loss_trl_sapo": (
+        surrogates.sequence,
+        lambda *args: surrogates.gated(*args, tau=1.0, tau_negative=1.05),
+    ),
+    "policy_loss_ppo_clip_higher_dualclip_verl": (surrogates.token, ppo(dual=3.0)),
+    "policy_loss_gmpo_geo_mean_verl": (
+        surrogates.sequence,
+        lambda *args: surrogates.geometric_mean(*args, epsilon=0.2, epsilon_high=0.28),
+    ),
+    "policy_loss_gpg_loss_verl": (surrogates.token, surrogates.policy_gradient),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_gradients_are_those_of_their_libraries(name):
     vector = VECTORS[name]
-    inputs = vector["inputs"]
-
-    def surrogate(log_prob, old, advantage):
-        low, high = inputs["eps_low"], inputs["eps_high"]
-        return surrogates.clipped(log_prob, old, advantage, epsilon=low, epsilon_high=high)
-
+    aggregate, surrogate = LOSSES[name]
+    high = vector["inputs"].get("eps_high")
+    assert high in (None, 0.2, 0.28), high
     loss, gradient = loss_and_gradient(vector, aggregate, surrogate)
     check(vector, loss, vector["outputs"]["loss"])
-    check(vector, gradient, vector["outputs"]["grad_wrt_log_prob"])
+    check(vector, gradient, vector["outputs"]["grad_wrt_log_prob"], vector["inputs"]["mask"])
+
+
+@pytest.mark.parametrize("name", ["kl_penalties_verl", "openrlhf_kl_k1k2k3"])
+def test_penalties_are_those_of_verl_and_openrlhf(name):
+    vector = VECTORS[name]
+    log_prob, reference = (jnp.asarray(vector["inputs"][k]) for k in ("logp", "ref_logp"))
+    for penalty in (surrogates.k1, surrogates.k2, surrogates.k3):
+        check(vector, penalty(log_prob, reference), vector["outputs"][penalty.__name__])
+
+
+def test_penalties_as_losses_have_the_gradients_they_are_said_to_have():
+    probability = jnp.array([0.2, 0.5, 0.3])
+    reference = jnp.log(jnp.array([0.4, 0.35, 0.25]))
+
+    def mean(penalty, logits):
+        now = jax.nn.log_softmax(logits)
+        return (jax.lax.stop_gradient(jnp.exp(now)) * penalty(now, reference)).sum()
+
+    def divergence(logits):
+        now = jax.nn.log_softmax(logits)
+        return (jnp.exp(now) * (now - reference)).sum()
+
+    logits = jnp.log(probability)
+    right = jax.grad(divergence)(logits)
+    gradient = {
+        p.__name__: jax.grad(lambda x, p=p: mean(p, x))(logits)
+        for p in (surrogates.k1, surrogates.k2, surrogates.k3)
+    }
+    np.testing.assert_allclose(gradient["k1"], 0.0, atol=1e-6)
+    np.testing.assert_allclose(gradient["k2"], right, atol=1e-6)
+    assert abs(gradient["k3"] - right).max() > 0.01
 
 
 @pytest.mark.parametrize("name", [n for n in VECTORS if n.startswith("explained_variance")])

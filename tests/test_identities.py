@@ -189,7 +189,9 @@ class TestUnbiasedness:
 
             def loss(logits):
                 now = jax.vmap(partial(self.log_probs, logits))(paths)[None]
-                step = surrogates.clipped(now, log_prob, advantage, epsilon=0.2, epsilon_high=None)
+                step = surrogates.clipped(
+                    now, log_prob, advantage, jnp.ones_like(now), epsilon=0.2, epsilon_high=None
+                )
                 return step.sum() / group
 
             return -jnp.exp(log_prob.sum()) * jax.grad(loss)(self.logits)

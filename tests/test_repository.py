@@ -26,7 +26,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FLOORS: dict[int, set[str]] = {
     0: {"types", "errors"},
     1: {"streams", "returns", "advantages", "surrogates", "exact", "lesions", "theory"},
-    2: {"estimators", "collect", "batching", "diagnostics"},
+    2: {"estimators", "collect", "batching", "diagnostics", "maps"},
     3: {"agents", "envs"},
     4: {
         *("train", "store", "certificate", "statistics", "report", "tensorboard", "launchers"),

@@ -62,16 +62,16 @@ def steps(rollout: Rollout) -> Steps:
     )
 
 
-def rows(rollout: Rollout, extra: Rows, *, recurrent: bool) -> Rows:
-    """A rollout as rows: every step by itself, or whole episodes where the policy has a memory.
+def rows(rollout: Rollout, extra: Rows, *, whole: bool) -> Rows:
+    """A rollout as rows: every step by itself, or whole episodes.
 
     Args:
       rollout: `[B, G, T]`.
       extra: trees of per-step arrays `[B, G, T]` that go along.
-      recurrent: whether rows are episodes, `[B G, T]`, rather than steps, `[B G T]`.
+      whole: whether rows are episodes, `[B G, T]`, rather than steps, `[B G T]`.
     """
     taken = steps(rollout)
-    if recurrent:
+    if whole:
         return flat({"steps": taken, "valid": rollout.mask.max(-1), **extra}, 2)
     return flat({"steps": taken.replace(carry=()), "valid": rollout.mask, **extra}, 3)
 

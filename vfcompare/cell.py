@@ -1,5 +1,6 @@
 """One cell from its configuration to its files: an agent on an environment, with all its seeds."""
 
+import io
 import os
 import sys
 import traceback
@@ -178,6 +179,7 @@ def _train(cell: Cell, learner: Any, folder: store.RunFolder, watch: store.Stopw
             progress.show(int(steps.sum()), seconds)
         log.evaluation(trainer, index)
         log.save(trainer, index)
+    log.maps(trainer, config["evaluations"])
     finite = trainer.standing("finite")
     updates = trainer.standing("updates")
     status: dict[int, dict[str, Any]] = {
@@ -287,6 +289,14 @@ class Log:
         self._evaluation.append(table)
         self._view.add("evaluation", {k: v for k, v in table.items() if k != "point"})
         self.write()
+
+    def maps(self, trainer: Any, point: int) -> None:
+        """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
+        arrays = trainer.maps(point)
+        if arrays:
+            content = io.BytesIO()
+            np.savez_compressed(content, **arrays)
+            store.write_bytes(self._folder.path / "oracle.npz", content.getvalue())
 
     def write(self) -> None:
         """Write both tables whole."""

@@ -62,12 +62,15 @@ class Truth(NamedTuple):
     """What is known of the policy; tables have a leading axis of contexts, one unless places depend on it.
 
     Attributes:
-      tables: `[contexts, ...]`, values and advantages by time and place.
+      tables: `[contexts, ...]`, values and advantages by time and place; visits are means over the start
+        states of a context.
       gradient: `[P]`, the mean over start states.
+      between: `E|∇J(s_0) - ∇J|²`, how much start states differ in their gradients.
     """
 
     tables: exact.Exact
     gradient: Array
+    between: Array
 
 
 def examine(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> Metrics:
@@ -95,15 +98,16 @@ def examine(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     sums, _ = jax.lax.scan(batch, zeros, read_keys)
     metrics = judge_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
+    metrics["gradient_between"] = truth.between
     metrics |= judge_advantage(sums["advantage"])
     metrics |= judge_score(sums["score"])
     metrics["signal_share"] = sums["signal"] / lab.batches
     if "value" in sums:
         metrics |= judge_value(sums["value"])
-    if subject.estimator.critic is not None:
-        metrics["rank_accuracy"] = rank_accuracy(
-            subject, subject.estimator.critic, params["critic"], pool, truth
-        )
+    critic = subject.estimator.critic
+    # What a critic with a memory says of a place depends on how the episode came there.
+    if critic is not None and not critic.recurrent:
+        metrics["rank_accuracy"] = rank_accuracy(subject, critic, params["critic"], pool, truth)
     return metrics
 
 
@@ -122,8 +126,13 @@ def know(subject: Subject, params: Params, pool: Any) -> Truth:
         found = exact.policy_gradient(env, log_probs, params, start, gamma=gamma, fade=1.0)
         return ravel_pytree(found)[0]
 
-    contexts = pool if env.contextual else jax.tree.map(lambda x: x[:1], pool)
-    return Truth(jax.lax.map(solve, contexts), jax.lax.map(gradient, pool).mean(0))
+    tables, each = jax.lax.map(solve, pool), jax.lax.map(gradient, pool)
+    if not env.contextual:
+        # Start states differ in where one begins, not in what anything is worth.
+        visits = tables.visits.mean(0, keepdims=True)
+        tables = jax.tree.map(lambda x: x[:1], tables)._replace(visits=visits)
+    mean = each.mean(0)
+    return Truth(tables, mean, jnp.square(each - mean).sum(1).mean())
 
 
 def measure(
@@ -272,14 +281,17 @@ def judge_score(sums: dict[str, Array]) -> Metrics:
 
 
 def value_sums(value: Array, true: Array, mask: Array) -> dict[str, Any]:
-    """Of values against the truth, over all steps and by time-to-go."""
+    """Of the values' errors against the truth, over all steps and by time-to-go.
+
+    Errors and not values: what differs little from large numbers would drown in their rounding.
+    """
     horizon = mask.shape[-1]
     part = (horizon - 1 - jnp.arange(horizon)) * BINS // horizon
     inside = (part[:, None] == jnp.arange(BINS)) * mask[..., None]
-    error = jnp.square(value - true)[..., None]
+    error = value - true
     return {
-        "all": moments(value, true, mask),
-        "error": (error * inside).sum((0, 1, 2)),
+        "all": moments(error, true, mask),
+        "error": (jnp.square(error)[..., None] * inside).sum((0, 1, 2)),
         "count": inside.sum((0, 1, 2)),
     }
 
@@ -290,13 +302,12 @@ def judge_value(sums: dict[str, Any]) -> Metrics:
     `value_slope` is that of the regression of the truth on the values: below 1 they exaggerate.
     """
     found = sums["all"]
-    var_value, var_true, covariance = centred(found)
-    residual = var_value + var_true - 2 * covariance
-    square = (found["xx"] - 2 * found["xy"] + found["yy"]) / found["n"]
+    var_error, var_true, shared = centred(found)
+    covariance, var_value = var_true + shared, var_error + var_true + 2 * shared
     metrics = {
-        "value_rmse": jnp.sqrt(jnp.maximum(square, 0.0)),
-        "value_bias": (found["x"] - found["y"]) / found["n"],
-        "value_explained": 1.0 - ratio(residual, var_true),
+        "value_rmse": jnp.sqrt(found["xx"] / found["n"]),
+        "value_bias": found["x"] / found["n"],
+        "value_explained": 1.0 - ratio(var_error, var_true),
         "value_slope": ratio(covariance, var_value),
     }
     for part in range(BINS):

@@ -126,10 +126,17 @@ def require_listed(log_probs: Listed | None) -> Listed:
 
 
 def sharpened(log_probs: LogProbs, sharpness: float) -> LogProbs:
-    """The policy with its logits times `sharpness`: 1 leaves it as it is, 0 makes it uniform."""
+    """The policy with its logits times `sharpness`: 1 leaves it as it is, 0 is uniform over what is legal."""
     if sharpness == 1.0:
         return log_probs
-    return lambda obs, legal: jax.nn.log_softmax(sharpness * log_probs(obs, legal))
+
+    def rescaled(obs: Array, legal: Array | None) -> Array:
+        log_prob = log_probs(obs, legal)
+        # What is illegal stays so: a small enough factor would bring it back.
+        scaled = sharpness * log_prob
+        return jax.nn.log_softmax(scaled if legal is None else jnp.where(legal, scaled, log_prob))
+
+    return rescaled
 
 
 def look(env: Any, start: Any, time: Array) -> tuple[Array, Array | None]:
@@ -236,12 +243,12 @@ def policy_gradient(
     )
 
     def surrogate(params: Params) -> Array:
-        def step(total: Array, x: tuple[Array, Array]) -> tuple[Array, None]:
+        def step(x: tuple[Array, Array]) -> Array:
             time, weight = x
             probability = jnp.exp(log_probs(params)(*look(env, start, time)))
-            return total + (probability * weight).sum(), None
+            return (probability * weight).sum()
 
-        return jax.lax.scan(step, jnp.float32(0.0), (times, weight))[0]
+        return jax.lax.map(step, (times, weight)).sum()
 
     return jax.grad(surrogate)(params)
 

@@ -9,6 +9,15 @@ import jax.numpy as jnp
 from vfcompare.types import Array, Key, Rollout
 
 
+def acting(rollout: Rollout) -> Array:
+    """`[B, G, T + 1]`, one where a step is taken: beyond the last one nothing is left to be wrong about.
+
+    Exact values are zero there, also where the clock ended the episode. An error would not only be part of a
+    baseline then, but a reward for lasting until the clock.
+    """
+    return jnp.concatenate([rollout.mask, jnp.zeros_like(rollout.mask[..., :1])], -1)
+
+
 def none(value: Array, rollout: Rollout, key: Key) -> Array:
     """Nothing."""
     del rollout, key
@@ -17,14 +26,13 @@ def none(value: Array, rollout: Rollout, key: Key) -> Array:
 
 def bias(value: Array, rollout: Rollout, key: Key, *, by: float) -> Array:
     """A constant error: `V + β`. Harmless at λ = 1, where a value is only a baseline."""
-    del rollout, key
-    return value + by
+    del key
+    return value + by * acting(rollout)
 
 
 def noise(value: Array, rollout: Rollout, key: Key, *, std: float) -> Array:
     """Independent errors: `V + τ ε`, `ε` normal, drawn anew for every visit."""
-    del rollout
-    return value + std * jax.random.normal(key, value.shape)
+    return value + std * jax.random.normal(key, value.shape) * acting(rollout)
 
 
 def shuffle(value: Array, rollout: Rollout, key: Key) -> Array:

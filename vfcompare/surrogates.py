@@ -1,26 +1,34 @@
 """Surrogate losses per step, and how steps are averaged: two separate, named choices.
 
-A surrogate returns one value per step; an aggregation returns one weight per step. The loss is
-`Σ weight · value`, a plain sum, so that any cut of the batch into minibatches or micro-batches adds up to it.
+A surrogate is `(log_prob, behaviour_log_prob, advantage, mask) -> loss`, one value per step; an aggregation
+returns one weight per step. The loss is `Σ weight · value`, a plain sum, so that any cut of the batch into
+minibatches or micro-batches adds up to it. `ρ_t = π(a_t|s_t) / μ(a_t|s_t)`, `μ` the policy that collected.
+
+Surrogates of whole episodes look along the last axis and need minibatches of episodes (`rows_of=episodes`).
+Their value is the same at every step: weights that sum to `1/N` over an episode (`sequence`) average them.
 """
 
+import jax
 import jax.numpy as jnp
 
 from vfcompare.types import Array
 
 
-def policy_gradient(log_prob: Array, behaviour_log_prob: Array, advantage: Array) -> Array:
+def policy_gradient(
+    log_prob: Array, behaviour_log_prob: Array, advantage: Array, mask: Array
+) -> Array:
     """`-A log π(a|s)`, whose gradient is the policy gradient (Williams, 1992).
 
     Args:
       log_prob: `[...]` under the policy that is learned.
       behaviour_log_prob: `[...]`, not used.
       advantage: `[...]`, taken as constant.
+      mask: `[...]`, not used.
 
     Returns:
       `[...]`.
     """
-    del behaviour_log_prob
+    del behaviour_log_prob, mask
     return -log_prob * advantage
 
 
@@ -28,9 +36,12 @@ def clipped(
     log_prob: Array,
     behaviour_log_prob: Array,
     advantage: Array,
+    mask: Array,
     *,
     epsilon: float,
     epsilon_high: float | None,
+    dual: float | None = None,
+    ceiling: float | None = None,
 ) -> Array:
     """`-min(ρA, clip(ρ, 1 - ε, 1 + ε_high) A)` with `ρ = π/μ` (Schulman et al., 2017, arXiv:1707.06347).
 
@@ -38,16 +49,167 @@ def clipped(
       log_prob: `[...]` under the policy that is learned.
       behaviour_log_prob: `[...]` under the policy that collected.
       advantage: `[...]`, taken as constant.
+      mask: `[...]`, not used.
       epsilon: clip range.
       epsilon_high: upper clip range where it differs (DAPO, arXiv:2503.14476), else None.
+      dual: the loss of an action with negative advantage is at most `-dual A` (Ye et al., 2020,
+        arXiv:1912.09729; verl always has 3), or None.
+      ceiling: the unclipped ratio is at most this (TRL's `delta`), or None.
 
     Returns:
       `[...]`.
     """
+    del mask
     ratio = jnp.exp(log_prob - behaviour_log_prob)
     above = epsilon if epsilon_high is None else epsilon_high
     limited = jnp.clip(ratio, 1.0 - epsilon, 1.0 + above)
-    return -jnp.minimum(ratio * advantage, limited * advantage)
+    if ceiling is not None:
+        ratio = jnp.minimum(ratio, ceiling)
+    loss = -jnp.minimum(ratio * advantage, limited * advantage)
+    if dual is not None:
+        loss = jnp.where(advantage < 0, jnp.minimum(loss, -dual * advantage), loss)
+    return loss
+
+
+def sequence_clipped(
+    log_prob: Array,
+    behaviour_log_prob: Array,
+    advantage: Array,
+    mask: Array,
+    *,
+    epsilon: float,
+    epsilon_high: float | None,
+    normalise: bool,
+) -> Array:
+    """`clipped`, with one ratio for the whole episode.
+
+    `normalise` takes its geometric mean, `s = exp(Σ log ρ_t / |o|)` (GSPO, arXiv:2507.18071); without, it is
+    the ratio of the episodes' probabilities, `exp(Σ log ρ_t)`, as in TRL's RLOO trainer.
+
+    Args:
+      log_prob: `[..., T]` under the policy that is learned.
+      behaviour_log_prob: `[..., T]` under the policy that collected.
+      advantage: `[..., T]`, taken as constant.
+      mask: `[..., T]`.
+      epsilon: clip range.
+      epsilon_high: upper clip range where it differs, else None.
+      normalise: whether the ratio is per step.
+
+    Returns:
+      `[..., T]`, the episode's loss at each of its steps.
+    """
+    total = ((log_prob - behaviour_log_prob) * mask).sum(-1, keepdims=True)
+    if normalise:
+        total = total / jnp.maximum(mask.sum(-1, keepdims=True), 1.0)
+    whole = jnp.broadcast_to(total, log_prob.shape)
+    return clipped(
+        whole, jnp.zeros_like(whole), advantage, mask, epsilon=epsilon, epsilon_high=epsilon_high
+    )
+
+
+def geometric_mean(
+    log_prob: Array,
+    behaviour_log_prob: Array,
+    advantage: Array,
+    mask: Array,
+    *,
+    epsilon: float,
+    epsilon_high: float | None,
+) -> Array:
+    """`-A (Π_t ρ_t')^(1/|o|)`, each `log ρ_t` clipped on the side that `A` pushes it to.
+
+    GMPO (arXiv:2507.20673).
+
+    Args:
+      log_prob: `[..., T]` under the policy that is learned.
+      behaviour_log_prob: `[..., T]` under the policy that collected.
+      advantage: `[..., T]`, taken as constant; its mean over the episode counts.
+      mask: `[..., T]`.
+      epsilon: clip range of the log-ratio.
+      epsilon_high: upper clip range where it differs, else None.
+
+    Returns:
+      `[..., T]`, the episode's loss at each of its steps.
+    """
+    above = epsilon if epsilon_high is None else epsilon_high
+    log_ratio, sign = log_prob - behaviour_log_prob, jnp.sign(advantage)
+    kept = sign * jnp.minimum(sign * log_ratio, sign * jnp.clip(log_ratio, -epsilon, above))
+    length = jnp.maximum(mask.sum(-1, keepdims=True), 1.0)
+    ratio = jnp.exp((kept * mask).sum(-1, keepdims=True) / length)
+    mean = (advantage * mask).sum(-1, keepdims=True) / length
+    return jnp.broadcast_to(-mean * ratio, log_prob.shape)
+
+
+def weighted(
+    log_prob: Array,
+    behaviour_log_prob: Array,
+    advantage: Array,
+    mask: Array,
+    *,
+    epsilon: float | None,
+    epsilon_high: float,
+) -> Array:
+    """`-sg[clip(ρ, 1 - ε, 1 + ε_high)] A log π`: no step is ever without gradient (CISPO, arXiv:2506.13585).
+
+    Args:
+      log_prob: `[...]` under the policy that is learned.
+      behaviour_log_prob: `[...]` under the policy that collected.
+      advantage: `[...]`, taken as constant.
+      mask: `[...]`, not used.
+      epsilon: lower clip range; None leaves small ratios alone, as TRL does.
+      epsilon_high: upper clip range.
+    """
+    del mask
+    below = 0.0 if epsilon is None else 1.0 - epsilon
+    ratio = jnp.clip(jnp.exp(log_prob - behaviour_log_prob), below, 1.0 + epsilon_high)
+    return -jax.lax.stop_gradient(ratio) * advantage * log_prob
+
+
+def gated(
+    log_prob: Array,
+    behaviour_log_prob: Array,
+    advantage: Array,
+    mask: Array,
+    *,
+    tau: float,
+    tau_negative: float,
+) -> Array:
+    """`-A · σ(τ (ρ - 1)) · 4/τ`: a soft clip (SAPO, arXiv:2511.20347).
+
+    Args:
+      log_prob: `[...]` under the policy that is learned.
+      behaviour_log_prob: `[...]` under the policy that collected.
+      advantage: `[...]`, taken as constant.
+      mask: `[...]`, not used.
+      tau: steepness where the advantage is positive.
+      tau_negative: steepness elsewhere.
+    """
+    del mask
+    ratio = jnp.exp(log_prob - behaviour_log_prob)
+    steep = jnp.where(advantage > 0, tau, tau_negative)
+    return -advantage * jax.nn.sigmoid(steep * (ratio - 1.0)) * 4.0 / steep
+
+
+def k1(log_prob: Array, reference_log_prob: Array) -> Array:
+    """`d = log π - log π_ref`, unbiased for KL(π, π_ref) on samples of π (Schulman, 2020).
+
+    As a reward its effect is right. As a loss its gradient is the score, zero in the mean: no information.
+    """
+    return log_prob - reference_log_prob
+
+
+def k2(log_prob: Array, reference_log_prob: Array) -> Array:
+    """`d² / 2`: a biased value, but as a loss its gradient `d · score` is that of the KL, on-policy."""
+    return 0.5 * jnp.square(log_prob - reference_log_prob)
+
+
+def k3(log_prob: Array, reference_log_prob: Array) -> Array:
+    """`exp(-d) - 1 + d`: unbiased and never negative; as a loss its gradient `(1 - exp(-d)) score` is biased.
+
+    GRPO's choice (arXiv:2402.03300).
+    """
+    difference = log_prob - reference_log_prob
+    return jnp.expm1(-difference) + difference
 
 
 def token(mask: Array) -> Array:

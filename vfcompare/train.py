@@ -233,6 +233,16 @@ class Trainer:
             metrics |= self._call("examine", self._examine, *args)
         return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
 
+    def maps(self, point: int) -> dict[str, np.ndarray]:
+        """The maps of the first seed's present networks; nothing where there is nothing to draw."""
+        finite = bool(self.standing("finite")[0])
+        if self.learner.maps is None or not finite:
+            return {}
+        seed, params = jax.device_get((self._seeds[0], jax.tree.map(lambda x: x[0], self.run.learner.params)))
+        key = jax.random.fold_in(stream(root_key(seed), "lab"), point)
+        found = self._call("maps", jax.jit(self.learner.maps), params, key)
+        return {name: np.asarray(x) for name, x in found.items()}
+
     def chunks(self, target: int) -> Iterator[Chunk]:
         """Train every seed up to `target` environment steps, a bounded time at once."""
         while bool(np.any(self._unfinished(target))):

@@ -278,6 +278,8 @@ class Learner(NamedTuple):
       privileged: whether the agent asks for exact values.
       examine: `(params, key) -> metrics`, the estimates held against the truth, or None; see
         `vfcompare.diagnostics`.
+      maps: `(params, key) -> arrays`, truth and values over the squares of a maze, or None; see
+        `vfcompare.maps`.
     """
 
     init: Callable[[Key], Any]
@@ -287,3 +289,4 @@ class Learner(NamedTuple):
     dense: bool
     privileged: bool = False
     examine: Callable[[dict[str, Params], Key], Metrics] | None = None
+    maps: Callable[[dict[str, Params], Key], dict[str, Array]] | None = None

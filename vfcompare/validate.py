@@ -52,7 +52,7 @@ SWITCH = Rule("true or false", lambda value: isinstance(value, bool), ("true", "
 RULES: dict[str, Rule] = {
     "learning_rate": POSITIVE,
     "eps": POSITIVE,
-    "epsilon": POSITIVE,
+    "epsilon": _or_null(POSITIVE),
     "epsilon_high": _or_null(POSITIVE),
     "max_grad_norm": _or_null(POSITIVE),
     "clip": _or_null(POSITIVE),
@@ -92,6 +92,12 @@ RULES: dict[str, Rule] = {
     "env_steps": COUNT,
     "evaluations": COUNT,
     "lanes": _or_null(COUNT),
+    "rows_of": _word("steps", "episodes"),
+    "dual": _or_null(POSITIVE),
+    "ceiling": _or_null(POSITIVE),
+    "normalise": SWITCH,
+    "tau": POSITIVE,
+    "tau_negative": POSITIVE,
     "start": _word("shared", "independent"),
     "time_limit": _word("truncates", "terminates"),
     "head": _word("auto", "categorical", "gaussian"),
@@ -99,6 +105,10 @@ RULES: dict[str, Rule] = {
 
 GROUPED = ("leave_one_out", "group_mean", "group_std")
 """Baselines and scales that need at least two rollouts in a group."""
+
+
+WHOLE = ("sequence_clipped", "geometric_mean")
+"""Surrogates that look at whole episodes."""
 
 
 def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -150,6 +160,12 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
     collector, estimator = agent.get("collector"), agent.get("estimator")
     if not isinstance(collector, Mapping) or not isinstance(estimator, Mapping):
         return
+    kind = str((agent.get("surrogate") or {}).get("_target_", "")).rsplit(".", 1)[-1]
+    if kind in WHOLE and agent["rows_of"] != "episodes":
+        yield (
+            f"agent.rows_of={agent['rows_of']} is not allowed: the surrogate {kind} looks at whole "
+            "episodes; allowed: episodes"
+        )
     if _ends(collector, "fragments"):
         yield from _fragments(agent, collector, estimator, config["env_steps"])
     else:

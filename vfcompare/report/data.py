@@ -8,7 +8,8 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ TABLE_ROWS = 20_000_000
 NAME_LENGTH = 60
 STEP_COLUMNS = ("seed", "update", "env_steps", "episodes", "gradient_steps")
 DIAGNOSTICS = 8
+LAB = (
+    *("gradient_bias", "gradient_variance", "gradient_snr", "gradient_cosine"),
+    *("episodes_to_cosine", "gradient_norm", "gradient_scale"),
+    *("advantage_bias", "advantage_variance", "advantage_mse", "signal_share"),
+    *("score_square", "score_return_correlation", "lab_return", "return_variance"),
+    *("value_rmse", "value_bias", "value_explained", "value_slope", "rank_accuracy"),
+    *(f"value_rmse_to_go_{part}_of_4" for part in range(1, 5)),
+)
+"""Columns of the evaluation that the lab writes, see `vfcompare.diagnostics`."""
+ARRAYS = 64
+PROBLEM = ("env.", "agent.policy.success")
+"""Settings that say which problem is posed: what a tabular policy can do at the start is part of it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,9 @@ class Cell:
       budget: environment steps that every seed was to take, or None where it is not recorded.
       diagnostics: mean of each training metric over the last tenth of training.
       problems: what was wrong with its files.
+      config: config.yaml, as data.
+      lab: what the lab measured at the last evaluation of each completed seed.
+      maps: what the lab laid over the squares of a maze, see `vfcompare.maps`.
     """
 
     id: str
@@ -101,6 +117,9 @@ class Cell:
     problems: tuple[str, ...]
     arm: str = ""
     task: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    lab: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    maps: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -215,6 +234,22 @@ def read_table(path: Path, columns: Iterable[str] | None = None) -> dict[str, Ar
         raise ValueError(f"damaged ({type(error).__name__})") from error
 
 
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Numeric arrays of an npz file of bounded size, never pickled; ValueError or OSError otherwise."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = [item.file_size for item in archive.infolist()]
+        if len(sizes) > ARRAYS or sum(sizes) > TABLE_BYTES:
+            raise ValueError("larger than the limit")
+        with np.load(path, allow_pickle=False) as file:
+            return {clean(n): np.asarray(file[n], dtype=np.float64) for n in file.files}
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        # a damaged archive fails in zipfile, zlib or numpy, each with kinds of its own
+        raise ValueError(f"damaged ({type(error).__name__})") from error
+
+
 def _floats(column: Any) -> Array:
     values = column.to_numpy()
     if values.dtype.kind not in "iufb":
@@ -295,6 +330,8 @@ def _cell(root: Path, entry: Mapping[str, Any], *, planned: bool) -> Cell:
     config = _read(folder, "config.yaml", read_yaml, problems) if info is not None else None
     certificate = _read(folder, "certificate.json", read_json, problems) if present else None
     runs, trouble = _runs(folder if present else None, entry, info)
+    drawn = folder is not None and (folder / "oracle.npz").exists()
+    maps = (_read(folder, "oracle.npz", read_arrays, problems) or {}) if drawn else {}
     return Cell(
         id=clean(name),
         agent=clean(agent),
@@ -309,6 +346,9 @@ def _cell(root: Path, entry: Mapping[str, Any], *, planned: bool) -> Cell:
         budget=_budget(info),
         diagnostics=_diagnostics(folder, problems) if present else {},
         problems=tuple(problems + trouble),
+        config=config or {},
+        lab=_lab(folder, runs) if present else {},
+        maps=maps,
     )
 
 
@@ -398,6 +438,21 @@ def _evaluation(folder: Path) -> tuple[dict[str, Array], str]:
     good = np.isfinite(table["seed"]) & np.isfinite(table["env_steps"])
     good &= np.abs(table["seed"]) < 2**53
     return {name: column[good] for name, column in table.items()}, ""
+
+
+def _lab(folder: Path | None, runs: Sequence[Run]) -> dict[int, dict[str, float]]:
+    """What was measured against the truth at the last evaluation of each completed seed."""
+    wanted = ("seed", "env_steps", *LAB)
+    # what is wrong with this file has been said where its returns were read
+    table = _read(folder, "evaluation.parquet", lambda path: read_table(path, wanted), [])
+    if not table or not {"seed", "env_steps", "gradient_variance"} <= table.keys():
+        return {}
+    found = {}
+    for run in runs:
+        curve = _curve(run.seed, table) if run.status == "completed" else None
+        if curve is not None:
+            found[run.seed] = {name: float(curve[name][-1]) for name in LAB if name in curve}
+    return found
 
 
 def _run(
@@ -492,7 +547,7 @@ def _only_finite(values: Array) -> Array:
 
 
 def _label(cells: list[Cell]) -> list[Cell]:
-    """Names arms and tasks by what varies: `env.*` settings are the task's, others the arm's."""
+    """Names arms and tasks by what varies: settings of the `PROBLEM` are the task's, others the arm's."""
     varying = {
         key
         for cell in cells
@@ -503,8 +558,8 @@ def _label(cells: list[Cell]) -> list[Cell]:
     taken: set[tuple[str, str]] = set()
     for cell in cells:
         chosen = {k: v for k, v in cell.settings.items() if k in varying}
-        task = _name(cell.env, {k: v for k, v in chosen.items() if k.startswith("env.")})
-        arm = _name(cell.agent, {k: v for k, v in chosen.items() if not k.startswith("env.")})
+        task = _name(cell.env, {k: v for k, v in chosen.items() if k.startswith(PROBLEM)})
+        arm = _name(cell.agent, {k: v for k, v in chosen.items() if not k.startswith(PROBLEM)})
         if cell.planned and (arm, task) in taken:
             arm = clean(f"{arm} ({cell.id})", limit=90)
         taken.add((arm, task))
@@ -513,5 +568,8 @@ def _label(cells: list[Cell]) -> list[Cell]:
 
 
 def _name(base: str, settings: Mapping[str, str]) -> str:
-    shown = ", ".join(f"{key.removeprefix('env.')}={value}" for key, value in settings.items())
+    shown = ", ".join(
+        f"{key.removeprefix('env.').removeprefix('agent.policy.')}={value}"
+        for key, value in settings.items()
+    )
     return clean(f"{base} {shown}" if shown else base, limit=90)

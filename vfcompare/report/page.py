@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from vfcompare.report import figures, sentences, tables
+from vfcompare.report import figures, maps, oracle, sentences, tables
 from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.data import load
 from vfcompare.report.figures import Picture
@@ -24,6 +24,7 @@ from vfcompare.report.tables import Table
 SECTIONS = (
     ("runs", "Runs", (), ("attrition", "reasons")),
     ("matching", "Matching", (), ("matching-",)),
+    ("oracle", "Against the truth", ("oracle-", "maps-"), ("oracle-",)),
     ("effect", "With and without a critic", ("families",), ("families",)),
     ("learning", "Learning curves", ("overview", "learning-"), ()),
     ("scores", "Scores", ("scores", "aggregate", "profile"), ("scores", "aggregates")),
@@ -35,7 +36,18 @@ SECTIONS = (
 )
 """Order of the page: id, heading, figures and tables; a name that ends in a dash is a prefix."""
 
-FOLDED = frozenset({"pairs", "improvement", "families", "diagnostics", "provenance"})
+FOLDED = frozenset({"pairs", "improvement", "families", "diagnostics", "provenance"}) | {
+    "oracle-gradient",
+    "oracle-advantage",
+    "oracle-values",
+}
+
+
+PERFORMANCE = frozenset(
+    {title for title, _, _ in sentences.CLAIMS.values()} | {"Where", "Agents", ""}
+)
+STILL = frozenset({"runs", "matching", "oracle", "provenance"})
+"""Sections of a study in which no policy learned: the returns of its agents are not compared."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +70,24 @@ def write(study_dir: Path, out: Path | None = None) -> Path:
     """
     results = analyse(load(Path(study_dir)))
     folder = Path(study_dir) / "report" if out is None else Path(out)
-    built = tables.build(results)
+    findings = oracle.find(results.study)
+    built = tables.build(results) | oracle.tables(findings)
+    still = bool(findings.subjects) and findings.still
     with figures.style():
-        pictures = figures.build(results)
+        pictures = [] if still else figures.build(results)
+        pictures += [*oracle.pictures(findings), *maps.pictures(results.study)]
         files = _figure_files(pictures)
     files |= {f"tables/{slug(name)}.csv": tables.as_csv(t).encode() for name, t in built.items()}
-    sections = _sections(results, pictures, built)
-    verdicts = sentences.verdicts(results)
-    files["report.json"] = _json(results, verdicts, sections)
+    sections = _sections(results, pictures, built, oracle.notes(findings))
+    verdicts = [*oracle.verdicts(findings), *sentences.verdicts(results)]
+    if still:
+        sections = [section for section in sections if section.id in STILL]
+        verdicts = [item for item in verdicts if item.title not in PERFORMANCE]
+    terms = [*method(results), *oracle.method(findings)]
+    files["report.json"] = _json(results, verdicts, sections, terms)
     listing = sorted([*files, "report.md", "index.html"])
-    files["report.md"] = _markdown(results, verdicts, sections).encode()
-    files["index.html"] = _html(results, verdicts, sections, files, listing).encode()
+    files["report.md"] = _markdown(results, verdicts, sections, terms).encode()
+    files["index.html"] = _html(results, verdicts, sections, terms, files, listing).encode()
     for name, content in files.items():
         _replace(folder / name, content)
     return folder / "index.html"
@@ -110,10 +129,14 @@ def _picked(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _sections(
-    results: Results, pictures: Sequence[Picture], built: Mapping[str, Table]
+    results: Results,
+    pictures: Sequence[Picture],
+    built: Mapping[str, Table],
+    truths: Sequence[Sentence],
 ) -> list[Section]:
     by_id = {picture.id: picture for picture in pictures}
     notes: dict[str, tuple[Sentence, ...]] = {
+        "oracle": tuple(truths),
         "matching": tuple(sentences.matching(results)),
         "runs": tuple(Sentence(text, "warning") for text in results.study.problems),
     }
@@ -130,7 +153,12 @@ def _sections(
     return [section for section in found if section.notes or section.pictures or section.tables]
 
 
-def _json(results: Results, verdicts: Sequence[Sentence], sections: Sequence[Section]) -> bytes:
+def _json(
+    results: Results,
+    verdicts: Sequence[Sentence],
+    sections: Sequence[Section],
+    terms: Sequence[tuple[str, str]],
+) -> bytes:
     content: dict[str, Any] = {
         "schema": 1,
         "study": results.study.name,
@@ -149,7 +177,7 @@ def _json(results: Results, verdicts: Sequence[Sentence], sections: Sequence[Sec
             for section in sections
             for picture in section.pictures
         },
-        "method": dict(method(results)),
+        "method": dict(terms),
     }
     text = json.dumps(tables.as_json(content), ensure_ascii=False, indent=1, allow_nan=False)
     return (text + "\n").encode()
@@ -168,7 +196,12 @@ def _table_json(table: Table) -> dict[str, Any]:
     }
 
 
-def _markdown(results: Results, verdicts: Sequence[Sentence], sections: Sequence[Section]) -> str:
+def _markdown(
+    results: Results,
+    verdicts: Sequence[Sentence],
+    sections: Sequence[Section],
+    terms: Sequence[tuple[str, str]],
+) -> str:
     escape = tables.escape_markdown
     lines = [f"# {escape(results.study.name)}", ""]
     if results.study.question:
@@ -184,7 +217,7 @@ def _markdown(results: Results, verdicts: Sequence[Sentence], sections: Sequence
             lines += ["", f"**{escape(table.title)}.** {escape(table.note)}", ""]
             lines += [tables.as_markdown(table), ""]
     lines += ["## Method", ""]
-    lines += [f"- **{escape(name)}.** {escape(text)}" for name, text in method(results)]
+    lines += [f"- **{escape(name)}.** {escape(text)}" for name, text in terms]
     return "\n".join(lines) + "\n"
 
 
@@ -196,6 +229,7 @@ def _html(
     results: Results,
     verdicts: Sequence[Sentence],
     sections: Sequence[Section],
+    terms: Sequence[tuple[str, str]],
     files: Mapping[str, bytes],
     listing: Sequence[str],
 ) -> str:
@@ -219,6 +253,6 @@ def _html(
         sections=sections,
         drawings=drawings,
         folded=FOLDED,
-        method=method(results),
+        method=terms,
         listing=listing,
     )

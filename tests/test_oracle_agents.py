@@ -1,0 +1,544 @@
+"""Agents that are told exact values, whole, mixed or damaged, and the judges of those that learn them."""
+
+import functools
+from functools import partial
+from itertools import product
+from math import sqrt
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from gymnasium.spaces import Box
+from jax.flatten_util import ravel_pytree
+
+from tests.test_theory import Chain, act_out, generalised, regroup, spread
+from vfcompare import diagnostics, estimators, exact, lesions, returns
+from vfcompare.agents.policies import policy as standard_policy
+from vfcompare.agents.policies import table
+from vfcompare.batching import steps
+from vfcompare.envs.lock import Lock
+from vfcompare.envs.tabular import Tabular
+from vfcompare.errors import InputError
+from vfcompare.types import Access, Critic, Spec
+
+KEY = jax.random.key(7)
+SMALL = (
+    "env=frozen_lake",
+    "env.horizon=20",
+    "agent.collector.prompts=2",
+    "agent.collector.group=4",
+    "agent.network.hidden=[8]",
+    "+lab@agent.lab=standard",
+)
+
+
+@pytest.fixture(scope="module")
+def observed(build):
+    """`(overrides) -> (subject, params, rollout, estimate)`: what an agent says of its own episodes."""
+
+    @functools.cache
+    def observe(*overrides):
+        _, learner = build(*SMALL, *overrides)
+        _, subject = learner.examine.args
+        state = learner.init(jax.random.key(1))
+
+        @jax.jit
+        def read(params, collector):
+            rollout = learner.rollout(params["policy"], collector, jax.random.key(2))
+            access = subject.access(params["policy"])
+            return rollout, subject.estimator.estimate(params.get("critic"), rollout, access, KEY)
+
+        return subject, state.params, *read(state.params, state.collector)
+
+    return observe
+
+
+def unread(**options) -> Any:
+    """In place of a network that nobody runs."""
+
+
+class TestMixed:
+    """The two ends of `V = (1 - η) V_learned + η V_exact`, and what lies between."""
+
+    @pytest.mark.parametrize(("agent", "lambda_"), [("oracle_v", 1.0), ("oracle_td", 0.0)])
+    def test_all_truth_is_the_oracle_agent_to_the_bit(self, observed, agent, lambda_):
+        mix = ("agent.estimator.eta=1.0", f"agent.estimator.advantage.lambda_={lambda_}")
+        *_, rollout, got = observed("agent=mixed", *mix)
+        *_, same, want = observed(f"agent={agent}")
+        np.testing.assert_array_equal(rollout.action, same.action)
+        np.testing.assert_array_equal(got.value, want.value)
+        np.testing.assert_array_equal(got.advantage, want.advantage)
+        assert float(abs(want.value).max()) > 0
+
+    def test_no_truth_is_the_learned_critic_to_the_bit(self, observed):
+        *_, got = observed("agent=mixed", "agent.estimator.eta=0.0")
+        *_, want = observed("agent=ppo")
+        np.testing.assert_array_equal(got.value, want.value)
+        np.testing.assert_array_equal(got.advantage, want.advantage)
+        np.testing.assert_array_equal(got.lesson["target"], want.lesson["target"])
+
+    def test_half_the_truth_is_half_way_and_the_critic_learns_from_its_own_values(self, observed):
+        share = "agent.estimator.eta={}"
+        none, half, whole = (
+            observed("agent=mixed", share.format(eta))[-1] for eta in (0.0, 0.5, 1.0)
+        )
+        between = 0.5 * (none.advantage + whole.advantage)
+        np.testing.assert_allclose(half.advantage, between, atol=1e-6)
+        for other in (half, whole):
+            np.testing.assert_array_equal(other.lesson["target"], none.lesson["target"])
+
+
+class TestRefusals:
+    """Where there is no exact value, an agent that needs one is not built."""
+
+    @pytest.mark.parametrize("agent", ["oracle_v", "oracle_td", "oracle_v0", "mixed"])
+    @pytest.mark.parametrize(
+        ("setting", "reason"),
+        [
+            (
+                ("env=lock", "collector@agent.collector=fragments"),
+                "exact values need collector=episodes, not fragments",
+            ),
+            (("env=cartpole",), "CartPole cannot be enumerated"),
+            (("env=pendulum",), "Pendulum cannot be enumerated"),
+            (
+                ("env=lock", "network@agent.network=gru"),
+                "exact values need discrete actions and a policy without a memory",
+            ),
+        ],
+    )
+    def test_an_oracle_agent_is_refused_with_the_reason(self, build, agent, setting, reason):
+        with pytest.raises(InputError, match=reason):
+            build(f"agent={agent}", *setting)
+
+    def test_probabilities_of_continuous_actions_are_not_listed(self):
+        spec = Spec(Box(0.0, 1.0, (3,)), Box(-1.0, 1.0, (2,)), (1, 1, 4), dense=False)
+        gaussian = standard_policy(spec=spec, network=unread, head="auto", gain=0.01)
+        with pytest.raises(ValueError, match="discrete actions"):
+            exact.require_listed(gaussian.log_probs)
+
+
+def test_the_oracle_at_lambda_0_is_the_reward_and_the_gain_of_exact_value(observed):
+    subject, params, rollout, estimate = observed("agent=oracle_td")
+    start = jax.tree.map(lambda x: x[0, 0, 0], rollout.state)
+    listed = exact.require_listed(subject.policy.log_probs)
+    truth = exact.evaluate(
+        subject.env, lambda *seen: listed(params["policy"], *seen), start, gamma=subject.gamma
+    )
+    value, place = np.asarray(truth.value, float), np.asarray(rollout.state.place)
+    rows, ends = np.asarray(rollout.mask), np.asarray(rollout.terminated)
+    seen = {"terminated": 0, "truncated": 0, "between": 0}
+    for b, g, t in np.argwhere(rows > 0):
+        # At the horizon the table is zero: nothing is bootstrapped where the clock ends.
+        after = 0.0 if ends[b, g, t] else value[t + 1, place[b, g, t + 1]]
+        error = rollout.reward[b, g, t] + subject.gamma * after - value[t, place[b, g, t]]
+        assert float(estimate.advantage[b, g, t]) == pytest.approx(float(error), abs=1e-6)
+        cut = rollout.truncated[b, g, t] > 0
+        seen["terminated" if ends[b, g, t] else "truncated" if cut else "between"] += 1
+    assert (np.asarray(estimate.advantage)[rows == 0] == 0).all()
+    assert seen["terminated"] > 0
+    assert seen["between"] > 0
+
+
+class Lake:
+    """Every episode of six steps on a lake without slipping, that ends in holes, at the goal or by the clock.
+
+    The policy is a table of random logits, so that nothing is symmetric; γ is 0.9.
+    """
+
+    gamma = 0.9
+    horizon = 6
+
+    def __init__(self):
+        self.env = Tabular("FrozenLake-v1", horizon=self.horizon, is_slippery=False)
+        shape = (1, 1, self.horizon)
+        self.spec = Spec(self.env.observation_space, self.env.action_space, shape, dense=False)
+        self.policy = table(spec=self.spec, network=unread, columns=None, success=None)
+        self.start = self.env.initial(KEY)
+        params = self.policy.init(KEY, self.env.observation(self.start, KEY))
+        flat, unravel = ravel_pytree(params)
+        self.params = unravel(jax.random.normal(KEY, flat.shape))
+        actions = jnp.array(list(product(range(4), repeat=self.horizon)))
+        self.rollout = act_out(self.env, self.start, actions)
+        # Actions after the end are weighed too, so that endings that many sequences share count once.
+        self.probability = jnp.exp(self.log_prob(self.params).sum((1, 2)))
+        chances = self.log_probs(self.params)
+        self.truth = exact.evaluate(self.env, chances, self.start, gamma=self.gamma)
+        along = jax.jit(lambda x: exact.along(self.env, chances, x, gamma=self.gamma))
+        self.value = along(self.rollout.state)
+
+        @jax.jit
+        def expected(advantage):
+            weight = self.probability[:, None, None] * advantage * self.rollout.mask
+            found = jax.grad(lambda p: (self.log_prob(p) * weight).sum())(self.params)
+            return ravel_pytree(found)[0]
+
+        self.expected = expected
+
+    def log_prob(self, params):
+        return self.policy.evaluate(params, steps(self.rollout))[0]
+
+    def log_probs(self, params):
+        listed = exact.require_listed(self.policy.log_probs)
+        return lambda obs, legal: listed(params, obs, legal)
+
+    @functools.cached_property
+    def true_gradient(self):
+        arguments = (self.env, self.log_probs, self.params, self.start)
+        found = exact.policy_gradient(*arguments, gamma=self.gamma, fade=1.0)
+        return ravel_pytree(found)[0]
+
+    def gradient(self, lesion, lambda_, key=KEY):
+        """The expected gradient of an oracle agent."""
+        estimator = estimators.exact(
+            spec=self.spec,
+            advantage=lambda rollout, value: returns.gae(
+                rollout, value, gamma=self.gamma, lambda_=lambda_
+            ),
+            lesion=lesion,
+            sharpness=1.0,
+        )
+        access = Access(lambda *args: self.rollout, lambda rollout, sharpness: self.value)
+        return self.expected(estimator.estimate(None, self.rollout, access, key).advantage)
+
+    def effect(self, by):
+        """`E[∇log π γ β]` over steps after which another is taken, from the exact visits."""
+
+        def surrogate(params):
+            total = 0.0
+            for time in range(self.horizon - 1):
+                outcomes = self.env.outcomes(self.start, time)
+                going = (outcomes.probability * (1.0 - outcomes.terminal)).sum(-1)
+                seen = exact.look(self.env, self.start, jnp.int32(time))
+                chosen = jnp.exp(self.log_probs(params)(*seen)) * self.gamma * by * going
+                total += (self.truth.visits[time][:, None] * chosen).sum()
+            return total
+
+        return ravel_pytree(jax.jit(jax.grad(surrogate))(self.params))[0]
+
+
+@pytest.fixture(scope="module")
+def lake():
+    return Lake()
+
+
+def biased(by):
+    return lambda value, rollout, key: lesions.bias(value, rollout, key, by=by)
+
+
+class TestBias:
+    """A constant error of exact values, by all episodes of a task that may end early, or by the clock."""
+
+    def test_the_episodes_are_all_there_are_and_end_in_each_way(self, lake):
+        assert float(lake.probability.sum()) == pytest.approx(1.0, abs=1e-5)
+        paid = (lake.probability[:, None, None] * lake.rollout.reward).sum()
+        assert float(paid) > 1e-5
+        for end in (lake.rollout.terminated, lake.rollout.truncated):
+            assert 0.05 < float((lake.probability[:, None, None] * end).sum()) < 0.95
+
+    @pytest.mark.parametrize("lambda_", [0.0, 0.7, 1.0])
+    def test_without_error_the_gradient_is_the_true_one(self, lake, lambda_):
+        np.testing.assert_allclose(
+            lake.gradient(lesions.none, lambda_), lake.true_gradient, atol=1e-6
+        )
+
+    @pytest.mark.parametrize("by", [0.5, -2.0])
+    def test_it_is_harmless_at_lambda_1_also_where_the_clock_cuts(self, lake, by):
+        got = lake.gradient(biased(by), 1.0)
+        np.testing.assert_allclose(got, lake.true_gradient, atol=2e-6)
+
+    @pytest.mark.parametrize("by", [0.5, -2.0])
+    def test_at_lambda_0_it_enters_as_a_reward_for_going_on(self, lake, by):
+        effect = lake.effect(by)
+        assert float(abs(effect).max()) > 0.01
+        got = lake.gradient(biased(by), 0.0) - lake.true_gradient
+        np.testing.assert_allclose(got, effect, atol=2e-6)
+
+    def test_noise_leaves_every_gradient_as_it_is_on_average(self, lake):
+        # The same noise with both signs has the mean zero exactly, and the gradient is linear in it.
+        for lambda_ in (0.0, 1.0):
+            both = [
+                lake.gradient(
+                    lambda value, rollout, key, std=std: lesions.noise(
+                        value, rollout, key, std=std
+                    ),
+                    lambda_,
+                )
+                for std in (1.0, -1.0)
+            ]
+            np.testing.assert_allclose(sum(both) / 2, lake.true_gradient, atol=2e-6)
+
+    def test_an_error_after_the_last_step_is_not_made(self, lake):
+        value = jnp.zeros((*lake.rollout.mask.shape[:2], lake.horizon + 1))
+        for lesion in (lesions.bias(value, lake.rollout, KEY, by=1.0),
+                       lesions.noise(value, lake.rollout, KEY, std=1.0)):  # fmt: skip
+            assert ((lesion[..., :-1] != 0) == (lake.rollout.mask > 0)).all()
+            assert (lesion[..., -1] == 0).all()
+
+
+class TestShuffle:
+    """Values of another episode of the batch, by all pairs and triples of episodes of a short lock."""
+
+    q = 0.7
+
+    def gradients(self, length, lanes, lambda_, seeds):
+        """The expected gradient of all batches of `lanes` episodes; the batch is what is shuffled."""
+        chain = Chain("lock", length, self.q)
+        estimator = estimators.exact(
+            spec=chain.spec(),
+            advantage=generalised(lambda_),
+            lesion=lesions.shuffle,
+            sharpness=1.0,
+        )
+        index = np.array(list(product(range(2**length), repeat=lanes)))
+        probability = chain.probability[index].prod(1)
+
+        @jax.jit
+        @partial(jax.vmap, in_axes=(0, None))
+        def advantage(rollout, key):
+            whole = jax.tree.map(lambda x: x[None], rollout)
+            return estimator.estimate(None, whole, chain.access(), key).advantage[0]
+
+        for seed in seeds:
+            found = advantage(regroup(chain.rollout, index), jax.random.key(seed))
+            yield spread((chain.score[index] * np.asarray(found, float)).mean(1), probability)[0]
+
+    @pytest.mark.parametrize(("length", "lanes", "seeds"), [(4, 2, 1), (2, 3, 4)])
+    def test_at_lambda_1_the_gradient_stays_unbiased(self, length, lanes, seeds):
+        true = np.full(length, (1 - self.q) * self.q**length)
+        # Two episodes swap their values; of three each may get those of either other.
+        for mean in self.gradients(length, lanes, 1.0, range(seeds)):
+            np.testing.assert_allclose(mean, true, atol=1e-6)
+
+    def test_at_lambda_0_only_the_step_that_pays_learns(self):
+        # E[s_t (V' - V)] is zero where V and V' are another episode's: what remains is E[s_t r_t].
+        (mean,) = self.gradients(3, 2, 0.0, [0])
+        np.testing.assert_allclose(mean, [0, 0, (1 - self.q) * self.q**3], atol=1e-6)
+
+    @pytest.mark.parametrize("lanes", [2, 5])
+    def test_each_step_gets_the_value_of_another_episode_at_the_same_time(self, lanes):
+        value = jnp.arange(lanes)[:, None, None] * 100.0 + jnp.arange(4)
+        rollout = Chain("lock", 3, self.q).rollout
+        for seed in range(6):
+            got = lesions.shuffle(value, rollout, jax.random.key(seed))
+            np.testing.assert_array_equal(got % 100, value % 100)
+            assert (got // 100 != value // 100).all()
+            np.testing.assert_array_equal(np.sort(got, 0), value)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("agent", ["oracle_v", "oracle_td"])
+def test_noise_of_values_adds_its_variance_times_the_squared_score(build, agent):
+    length, q, std = 4, 0.7, 0.5
+    settings = (
+        f"agent={agent}",
+        "+study=horizon",
+        f"env.length={length}",
+        f"agent.policy.success={q**length}",
+        "agent.lab.batches=400",
+    )
+    seeds = range(6)
+
+    def variances(*lesion):
+        _, learner = build(*settings, *lesion)
+        params = learner.init(jax.random.key(0)).params
+        run = jax.jit(learner.examine)
+        return np.array(
+            [float(run(params, jax.random.key(seed))["gradient_variance"]) for seed in seeds]
+        )
+
+    noisy = variances("lesion@agent.estimator.lesion=noise", f"agent.estimator.lesion.std={std}")
+    # The same keys, and so the same episodes: what they have in common drops out.
+    added = noisy - variances()
+    # Two logits in each step. At λ = 0 the noise of the next value enters too, except after the last step.
+    errors = length if agent == "oracle_v" else 2 * length - 1
+    predicted = std**2 * 2 * q * (1 - q) * errors
+    error = added.std(ddof=1) / sqrt(len(added))
+    assert abs(added.mean() - predicted) < 4 * error
+    assert error < 0.05 * predicted
+
+
+class TestJudges:
+    """Measures against cases whose answer is known."""
+
+    true = jnp.array([[[4.0, 1.0, 3.0, 0.0, 2.0, 5.0, 6.0, 9.0]]])
+    whole = jnp.ones_like(true)
+
+    def value(self, value, mask=None):
+        mask = self.whole if mask is None else mask
+        found = diagnostics.judge_value(diagnostics.value_sums(value, self.true, mask))
+        return {name: float(x) for name, x in found.items()}
+
+    def test_values_that_exaggerate_have_a_slope_below_one(self):
+        found = self.value(2 * self.true + 1)
+        # The error is V + 1, of which the variance is that of V itself.
+        error = np.asarray(self.true) + 1
+        assert found["value_slope"] == pytest.approx(0.5, rel=1e-5)
+        assert found["value_bias"] == pytest.approx(error.mean(), rel=1e-5)
+        assert found["value_rmse"] == pytest.approx(sqrt(np.square(error).mean()), rel=1e-5)
+        assert found["value_explained"] == pytest.approx(0.0, abs=1e-5)
+
+    def test_a_constant_error_is_bias_and_explains_everything(self):
+        found = self.value(self.true - 3)
+        assert found["value_bias"] == pytest.approx(-3, rel=1e-5)
+        assert found["value_rmse"] == pytest.approx(3, rel=1e-5)
+        assert found["value_explained"] == pytest.approx(1, abs=1e-5)
+        assert found["value_slope"] == pytest.approx(1, rel=1e-5)
+
+    def test_a_constant_value_explains_nothing(self):
+        found = self.value(jnp.full_like(self.true, 3.75))
+        assert found["value_bias"] == pytest.approx(0.0, abs=1e-5)
+        assert found["value_explained"] == pytest.approx(0.0, abs=1e-5)
+        assert found["value_slope"] == pytest.approx(0.0, abs=1e-5)
+
+    def test_errors_are_told_by_time_to_go_and_padding_does_not_count(self):
+        error = jnp.array([[[1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 99.0, 4.0]]])
+        found = self.value(self.true + error, self.whole.at[..., 6].set(0.0))
+        parts = [found[f"value_rmse_to_go_{n}_of_4"] for n in (1, 2, 3, 4)]
+        np.testing.assert_allclose(parts, [4, 3, 2, 1], rtol=1e-5)
+        assert found["value_rmse"] == pytest.approx(sqrt((2 + 8 + 18 + 16) / 7), rel=1e-5)
+
+    def test_a_small_error_of_large_values_is_not_lost_in_rounding(self):
+        true = self.true - 1000.0
+        found = diagnostics.judge_value(diagnostics.value_sums(true + 0.25, true, self.whole))
+        assert float(found["value_rmse"]) == pytest.approx(0.25, rel=1e-5)
+        assert float(found["value_explained"]) == pytest.approx(1.0, abs=1e-4)
+
+    def sums(self, gradients, true):
+        each = jax.vmap(lambda g: diagnostics.gradient_sums(g, true))(gradients)
+        return jax.tree.map(lambda x: x.sum(0), each)
+
+    def test_four_gradients_by_hand(self):
+        # True (3, 4), mean (6, 8) + (0, 5), deviations ±(2, 0) and ±(0, 1).
+        true, mean = jnp.array([3.0, 4.0]), jnp.array([6.0, 13.0])
+        off = jnp.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        found = diagnostics.judge_gradient(self.sums(mean + off, true), true, 4, (2, 3))
+        variance = (4 + 4 + 1 + 1) / 3
+        along = (6 * 3 + 13 * 4) / 5
+        square = 36 + 169 - variance / 4
+        want = {
+            "gradient_norm": 5,
+            "gradient_bias": sqrt(9 + 81 - variance / 4) / 5,
+            "gradient_scale": along / 5,
+            "gradient_variance": 6 * variance,
+            "gradient_snr": 25 / (6 * variance),
+            "gradient_cosine": np.mean([(g @ true) / (5 * jnp.linalg.norm(g)) for g in mean + off]),
+            "episodes_to_cosine": 6 * variance / ((along / 0.9) ** 2 - square),
+        }
+        for name, number in want.items():
+            assert float(found[name]) == pytest.approx(float(number), rel=1e-5), name
+
+    def test_a_mean_too_far_from_the_truth_never_agrees_with_it(self):
+        true = jnp.array([1.0, 0.0])
+        stream = jnp.array([[1.0, 1.1], [1.0, 0.9]])
+        found = diagnostics.judge_gradient(self.sums(stream, true), true, 2, (1, 1))
+        assert float(found["episodes_to_cosine"]) == np.inf
+        against = diagnostics.judge_gradient(self.sums(-stream, true), true, 2, (1, 1))
+        assert float(against["episodes_to_cosine"]) == np.inf
+
+    @pytest.mark.statistical
+    def test_a_stream_of_known_covariance_has_no_bias_and_its_own_variance(self):
+        size, batches, episodes = 200, 4000, 8
+        std = jnp.linspace(0.5, 1.5, size)
+        true = jnp.sin(jnp.arange(size))
+        draws = true + std * jax.random.normal(KEY, (batches, size))
+        found = diagnostics.judge_gradient(self.sums(draws, true), true, batches, (2, 4))
+        variance, norm = float(jnp.square(std).sum()), float(jnp.linalg.norm(true))
+        # Var(|g|²) is 2 Σ σ^4: a standard error of 0.2 % here.
+        assert float(found["gradient_variance"]) == pytest.approx(episodes * variance, rel=0.01)
+        # The squared bias has a standard error of √(2 Σ σ^4) / batches.
+        limit = 4 * sqrt(2 * float((std**4).sum())) / batches / norm**2
+        assert float(jnp.square(found["gradient_bias"])) < limit
+        assert float(found["gradient_scale"]) == pytest.approx(1.0, abs=0.01)
+        # A mean over so many episodes agrees with the truth as promised; E cos is not cos E: 0.01.
+        number = float(found["episodes_to_cosine"])
+        assert number == pytest.approx(episodes * variance / (norm**2 * (0.9**-2 - 1)), rel=0.02)
+        noise = jax.random.normal(jax.random.key(8), (2000, size)) * std
+        mean = true + noise * sqrt(episodes / number)
+        cosine = (mean @ true) / (jnp.linalg.norm(mean, axis=1) * norm)
+        assert float(cosine.mean()) == pytest.approx(0.9, abs=0.01)
+
+    def advantage(self, errors, places, mask=None):
+        errors, places = (jnp.asarray(x)[None, None] for x in (errors, places))
+        mask = jnp.ones(errors.shape) if mask is None else jnp.asarray(mask, float)[None, None]
+        cell = (jnp.zeros_like(places), jnp.zeros_like(places), places, jnp.zeros_like(places))
+        sums = diagnostics.cell_sums((1, 1, 3, 1), cell, errors, mask)
+        return {name: float(x) for name, x in diagnostics.judge_advantage(sums).items()}
+
+    def test_an_error_that_each_cell_makes_always_is_bias(self):
+        found = self.advantage([2.0, 2.0, -2.0, -2.0], [0, 0, 1, 1])
+        want = {"advantage_bias": 2.0, "advantage_variance": 0.0, "advantage_mse": 4.0}
+        assert found == pytest.approx(want)
+
+    def test_an_error_that_a_cell_makes_both_ways_is_variance(self):
+        # Sample variances 8/3 and 2 of four and two visits; the mean is what chance makes of them: below 0.
+        found = self.advantage([2.0, -2.0, 0.0, 0.0, 1.0, -1.0], [0, 0, 0, 0, 1, 1])
+        square = -(4 * (8 / 3) / 4 + 2 * 2 / 2) / 6
+        assert found["advantage_variance"] == pytest.approx((4 * 8 / 3 + 2 * 2) / 6)
+        assert found["advantage_bias"] == pytest.approx(-sqrt(-square))
+        assert found["advantage_mse"] == pytest.approx(10 / 6)
+
+    def test_cells_seen_once_and_padding_say_nothing_of_variance(self):
+        found = self.advantage([3.0, 3.0, 5.0, 77.0], [0, 0, 1, 0], mask=[1, 1, 1, 0])
+        assert found["advantage_bias"] == pytest.approx(3.0)
+        assert found["advantage_variance"] == 0.0
+        assert found["advantage_mse"] == pytest.approx((9 + 9 + 25) / 3)
+
+    def test_scores_and_returns_that_grow_together_are_correlated(self):
+        x = jnp.array([1.0, 2.0, 3.0])
+        found = diagnostics.judge_score(diagnostics.moments(x, 4 - x, jnp.float32(1.0)))
+        assert float(found["score_square"]) == pytest.approx(2.0)
+        assert float(found["score_return_correlation"]) == pytest.approx(-1.0, abs=1e-5)
+        assert float(found["return_variance"]) == pytest.approx(2 / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("critic", "accuracy"),
+    [
+        # The order of the last step follows from the reward alone, whatever the critic says.
+        (lambda right, left, q: right * q**left, 1.0),
+        (lambda right, left, q: -right, 0.0),
+        (lambda right, left, q: 0.0 * right, 0.5),
+    ],
+)
+def test_a_critic_orders_actions_by_where_they_lead(build, critic, accuracy):
+    length, q = 4, 0.7
+    _, learner = build(
+        "agent=oracle_v", "+study=horizon", f"env.length={length}", f"agent.policy.success={q**length}"
+    )  # fmt: skip
+    _, subject = learner.examine.args
+    assert isinstance(subject.env, Lock)
+    params = learner.init(KEY).params
+    start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
+    truth = diagnostics.know(subject, params["policy"], start)
+
+    def value(params, rollout):
+        del params
+        time = rollout.obs[..., :-1] @ jnp.arange(length)
+        return critic(rollout.obs[..., -1], length - time, q)
+
+    def loss(params, rows):
+        raise AssertionError("a critic that is only judged does not learn")
+
+    judged = Critic(lambda key, obs: (), value, loss, optax.sgd(0.0), False)
+    got = float(diagnostics.rank_accuracy(subject, judged, (), start, truth))
+    # Only where all was right do actions differ: there the lock is at time t with probability q^t.
+    alive = q ** np.arange(length)
+    want = (accuracy * alive[:-1].sum() + alive[-1]) / alive.sum()
+    assert got == pytest.approx(want, abs=1e-6)
+
+
+def test_a_critic_with_a_memory_is_judged_but_not_asked_to_rank(build):
+    short = ("env.length=4", "env=lock", "+lab@agent.lab=standard", "agent.lab.batches=4")
+    gru = ("+network@agent.estimator.critic.network=gru", "agent.estimator.critic.network.hidden=8")
+    found = {}
+    for name, settings in (("plain", ()), ("memory", gru)):
+        _, learner = build("agent=ppo", *short, *settings)
+        found[name] = set(
+            jax.eval_shape(lambda key, it=learner: it.examine(it.init(key).params, key), KEY)
+        )
+    assert found["plain"] - found["memory"] == {"rank_accuracy"}
+    assert "value_rmse" in found["memory"]

@@ -1,0 +1,325 @@
+"""The report's section against the truth: what is read, what is predicted, what is drawn."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vfcompare import report, theory
+from vfcompare.report import analysis, data, figures, maps, oracle
+from vfcompare.report.figures import style
+
+LENGTH, GROUP = 8, 8
+METRICS = ("gradient_bias", "gradient_variance", "gradient_cosine", "advantage_bias")
+ESTIMATORS: dict[str, dict[str, Any]] = {
+    "reinforce": {
+        "_target_": "vfcompare.estimators.value_free",
+        "advantage": {
+            "_target_": "vfcompare.advantages.relative",
+            "baseline": {"_target_": "vfcompare.advantages.none"},
+            "scale": {"_target_": "vfcompare.advantages.unscaled"},
+        },
+    },
+    "rloo": {
+        "_target_": "vfcompare.estimators.value_free",
+        "advantage": {
+            "_target_": "vfcompare.advantages.relative",
+            "baseline": {"_target_": "vfcompare.advantages.leave_one_out"},
+            "scale": {"_target_": "vfcompare.advantages.unscaled"},
+        },
+    },
+    "oracle_v0": {"advantage": {"_target_": "vfcompare.advantages.above_start"}},
+    "oracle_v": {"advantage": {"_target_": "vfcompare.returns.gae", "lambda_": 1.0}},
+    "oracle_td": {"advantage": {"_target_": "vfcompare.returns.gae", "lambda_": 0.0}},
+}
+KINDS = {"reinforce": "none", "oracle_v0": "start", "oracle_v": "state", "oracle_td": "td"}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "REPS", 200)
+    monkeypatch.setattr(analysis, "PAIR_REPS", 200)
+    monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})
+
+
+def configuration(agent: str, success: float) -> dict[str, Any]:
+    """What a run of the horizon study has as its resolved configuration."""
+    exact = {
+        "_target_": "vfcompare.estimators.exact",
+        "sharpness": 1.0,
+        "lesion": {"_target_": "vfcompare.lesions.none"},
+    }
+    lock = {"length": LENGTH, "actions": 2, "combination": None, "decisive": None}
+    return {
+        "env": {"_target_": "vfcompare.envs.lock.Lock", "reward": "all", "where": "early", **lock},
+        "agent": {
+            "_target_": "vfcompare.agents.policy_gradient.make",
+            "gamma": 1.0,
+            "freeze_policy": True,
+            "policy": {
+                "_target_": "vfcompare.agents.policies.table",
+                "columns": LENGTH,
+                "success": success,
+            },
+            "collector": {"group": GROUP},
+            "estimator": (exact if agent.startswith("oracle") else {}) | ESTIMATORS[agent],
+        },
+    }
+
+
+def write_study(root: Path, *, seeds: int = 6, wrong: str = "") -> Path:
+    """A study whose measurements are what theory says, but for noise; those of `wrong` are twice that."""
+    rng, study, cells = np.random.default_rng(0), root / "horizon", []
+    for success in (0.1, 0.5):
+        predicted = theory.lock_variance(success ** (1 / LENGTH), LENGTH)
+        for agent in ESTIMATORS:
+            settings = {"agent.policy.success": str(success)}
+            cell: dict[str, Any] = {
+                "id": f"{agent}-{success}",
+                "agent": agent,
+                "env": "lock",
+                "settings": settings,
+            }
+            cells.append({**cell, "seeds": list(range(seeds))})
+            variance = predicted[KINDS.get(agent, "start")] * (2 if agent == wrong else 1)
+            write_cell(study / cell["id"], cells[-1], configuration(agent, success), rng, variance)
+    (study / "plan.json").write_text(json.dumps({"study": "horizon", "cells": cells}))
+    return study
+
+
+def write_cell(
+    folder: Path, cell: dict[str, Any], config: dict[str, Any], rng: Any, variance: float
+) -> None:
+    folder.mkdir(parents=True)
+    seeds = cell["seeds"]
+    success = float(cell["settings"]["agent.policy.success"])
+    rows: dict[str, Any] = {"seed": seeds, "update": seeds, "env_steps": [8] * len(seeds)}
+    rows |= {name: np.zeros(len(seeds)) for name in ("return_sampled", "return_greedy")}
+    rows |= {name: rng.normal(0.1, 0.01, len(seeds)) for name in METRICS}
+    rows["gradient_variance"] = variance * (1 + 0.02 * rng.normal(size=len(seeds)))
+    rows["gradient_snr"] = 0.1 / rows["gradient_variance"]
+    rows["episodes_to_cosine"] = np.full(len(seeds), np.inf if cell["agent"] == "rloo" else 30.0)
+    share = theory.signal_share(success, GROUP)
+    rows["signal_share"] = share + 0.001 * np.linspace(-1, 1, len(seeds))
+    if cell["agent"].startswith("oracle"):
+        rows["value_rmse"] = np.zeros(len(seeds))
+    pq.write_table(pa.table(rows), folder / "evaluation.parquet")
+    (folder / "config.yaml").write_text(json.dumps(config))
+    (folder / "certificate.json").write_text("{}")
+    info = {"status": "completed", "seeds": {str(s): {"status": "completed"} for s in seeds}}
+    (folder / "run.json").write_text(json.dumps(info | {k: cell[k] for k in ("agent", "env")}))
+
+
+def findings(study: Path) -> oracle.Findings:
+    return oracle.find(report.load(study))
+
+
+def test_baselines_are_recognised_by_the_configuration(tmp_path: Path) -> None:
+    found = {item.agent: oracle.kind(item) for item in findings(write_study(tmp_path)).subjects}
+    assert found == {**KINDS, "rloo": None}
+
+
+def test_predictions_are_those_of_theory_and_agree_where_they_hold(tmp_path: Path) -> None:
+    rows = findings(write_study(tmp_path, seeds=10)).comparisons
+    assert {name: len(found) for name, found in rows.items()} == {"P1": 2, "P3": 6}
+    for row in rows["P3"]:
+        success = float(row.subject.settings["success"])
+        table = theory.lock_variance(success ** (1 / LENGTH), LENGTH)
+        assert row.predicted == table[KINDS[row.subject.agent]] / table["start"]
+        assert abs(row.deviation) < 0.05
+    assert {row.verdict for row in rows["P1"]} == {"agrees"}
+
+
+def test_a_wrong_measurement_disagrees_and_says_by_how_much(tmp_path: Path) -> None:
+    rows = findings(write_study(tmp_path, wrong="oracle_td")).comparisons["P3"]
+    wrong = [row for row in rows if row.subject.agent == "oracle_td"]
+    assert [row.verdict for row in wrong] == ["disagrees"] * 2
+    assert all(0.9 < row.deviation < 1.1 for row in wrong)
+
+
+def test_few_seeds_decide_nothing(tmp_path: Path) -> None:
+    rows = findings(write_study(tmp_path, seeds=2)).comparisons["P3"]
+    assert {row.verdict for row in rows} == {"insufficient"}
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("env", "combination", 0),
+        ("env", "actions", 3),
+        ("env", "_target_", "vfcompare.envs.maze.Maze"),
+        ("agent", "gamma", 0.9),
+        ("agent", "freeze_policy", False),
+        ("agent", "policy", {"_target_": "x.policies.policy"}),
+        ("env", "length", 10**12),
+        ("agent", "policy", "nonsense"),
+    ],
+)
+def test_a_prediction_does_not_apply_to_another_model(part: str, key: str, value: Any) -> None:
+    config = configuration("rloo", 0.5)
+    config[part][key] = value
+    item = oracle.Subject("rloo", "lock", {}, (), config, {})
+    assert oracle.chain(item) is None
+
+
+def test_a_damaged_critic_is_not_an_exact_one() -> None:
+    config = configuration("oracle_v", 0.5)
+    for size, expected in ((0.0, "state"), (0.1, None)):
+        config["agent"]["estimator"]["lesion"] = {"_target_": "vfcompare.lesions.bias", "by": size}
+        assert oracle.kind(oracle.Subject("oracle_v", "lock", {}, (), config, {})) == expected
+
+
+def test_settings_of_the_estimator_do_not_part_an_agent_from_its_reference(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    plan = json.loads((study / "plan.json").read_text())
+    plan["cells"] = [cell for cell in plan["cells"] if cell["id"].endswith("0.5")]
+    for cell in plan["cells"]:
+        own = "0.0" if cell["agent"] == "oracle_v0" else "0.3"
+        cell["settings"]["agent.estimator.lesion.std"] = own
+    (study / "plan.json").write_text(json.dumps(plan))
+    found = findings(study)
+    relative = {item.agent: found.relative(item) for item in found.subjects}
+    assert all(relative.values())
+
+
+def test_the_page_has_the_section_and_its_tables_as_files(tmp_path: Path) -> None:
+    page = report.write(write_study(tmp_path))
+    content = json.loads((page.parent / "report.json").read_text())
+    assert content["verdicts"][0]["title"] == "Against the truth"
+    assert {item["title"] for item in content["notes"]["oracle"]} == {"P1", "P3"}
+    assert {"oracle-variance", "oracle-cosine", "oracle-tradeoff"} <= set(content["figures"])
+    assert "Hollow symbols: predicted" in content["figures"]["oracle-variance"]["caption"]
+    assert "Never" in content["figures"]["oracle-cosine"]["caption"]
+    with (page.parent / "tables" / "oracle-predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["verdict"] for row in rows} <= {"agrees", "disagrees"}
+    assert all(float(row["measured low"]) <= float(row["measured"]) for row in rows)
+    assert 'id="oracle"' in page.read_text()
+
+
+def test_returns_are_not_compared_where_no_policy_learned(tmp_path: Path) -> None:
+    page = report.write(write_study(tmp_path))
+    content = json.loads((page.parent / "report.json").read_text())
+    assert "Sample efficiency" not in {item["title"] for item in content["verdicts"]}
+    assert "scores" not in content["figures"]
+    assert 'id="learning"' not in page.read_text()
+
+
+def test_the_prior_of_a_table_is_part_of_the_problem(tmp_path: Path) -> None:
+    cells = report.load(write_study(tmp_path)).cells
+    assert {cell.arm for cell in cells} == set(ESTIMATORS)
+    assert {cell.task for cell in cells} == {"lock success=0.1", "lock success=0.5"}
+
+
+def test_without_a_lab_there_is_no_section(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    for path in study.glob("*/evaluation.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.select(["seed", "update", "env_steps", "return_sampled"]), path)
+    assert 'id="oracle"' not in report.write(study).read_text()
+
+
+def write_maps(folder: Path, *, critic: bool = True, **changes: Any) -> None:
+    """Two mazes of 5 x 5 squares in the folder of a run."""
+    rng, squares = np.random.default_rng(0), (2, 25)
+    walls = np.ones((2, 5, 5))
+    walls[:, 1:4, 1:4] = 0
+    arrays: dict[str, Any] = {
+        "walls": walls.reshape(squares),
+        "start": np.array([6, 6]),
+        "goal": np.array([18, 18]),
+        "value": rng.uniform(size=squares),
+        "visits": rng.uniform(size=squares),
+        "policy": np.full((*squares, 4), 0.25),
+    }
+    if critic:
+        arrays |= {"learned": rng.uniform(size=squares), "wrong": rng.uniform(size=squares)}
+        arrays |= {"wrong_visited": np.full(2, 0.2), "rmse_visited": np.full(2, 0.1)}
+    np.savez(folder / "oracle.npz", **(arrays | changes))
+    config = {"env": {"_target_": "vfcompare.envs.maze.Maze", "size": 5}, "agent": {}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+
+
+def test_mazes_are_drawn_for_each_agent_and_side_by_side(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    write_maps(study / "rloo-0.5", critic=False)
+    write_maps(study / "oracle_v-0.5")
+    found = maps.pictures(report.load(study))
+    assert [picture.id for picture in found] == ["maps-agents-1", "maps-1"]
+    assert "0.200 of the actions the wrong sign" in found[1].caption
+    with style():
+        assert all(figures.render(picture.draw())["svg"] for picture in found)
+    goal = [row for row in found[1].data.rows if (row[1], row[2]) == (3, 3)]
+    assert not goal
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"value": np.zeros((2, 24))},
+        {"walls": np.zeros(25)},
+        {"policy": np.zeros((2, 25, 5))},
+        {"goal": np.zeros(3)},
+    ],
+)
+def test_maps_of_another_shape_are_not_drawn(tmp_path: Path, changes: dict[str, Any]) -> None:
+    study = write_study(tmp_path)
+    write_maps(study / "oracle_v-0.5", **changes)
+    assert maps.pictures(report.load(study)) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY"])
+def test_damaged_maps_are_reported_not_raised(tmp_path: Path, content: bytes) -> None:
+    study = write_study(tmp_path)
+    (study / "rloo-0.5" / "oracle.npz").write_bytes(content)
+    cell = next(cell for cell in report.load(study).cells if cell.id == "rloo-0.5")
+    assert not cell.maps
+    assert any(text.startswith("oracle.npz") for text in cell.problems)
+
+
+def test_arrays_that_would_be_unpickled_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "oracle.npz"
+    np.savez(path, walls=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="pickle"):
+        data.read_arrays(path)
+
+
+@pytest.fixture(scope="module")
+def laid() -> dict[str, np.ndarray]:
+    """Maps of an untrained critic agent in the smallest maze."""
+    import jax
+
+    from tests.conftest import compose
+    from vfcompare import cell
+
+    overrides = ("agent=ppo", "env=maze_small", "+lab@agent.lab=standard", "agent.gamma=1")
+    _, learner = cell.build(compose(*overrides))
+    params = learner.init(jax.random.key(0)).params
+    return jax.device_get(jax.jit(learner.maps)(params, jax.random.key(1)))
+
+
+def test_maps_hold_what_dynamic_programming_says(laid: dict[str, np.ndarray]) -> None:
+    starts, squares = laid["walls"].shape
+    assert starts == 3
+    assert laid["policy"].sum(-1) == pytest.approx(np.ones((starts, squares)), abs=1e-5)
+    rows = np.arange(starts)
+    assert laid["visits"][rows, laid["start"]].min() >= 1.0
+    assert laid["visits"][rows, laid["goal"]].max() == 0.0
+    assert np.all((laid["value"] >= 0) & (laid["value"] <= 1 + 1e-6))
+    wrong = laid["wrong"][~np.isnan(laid["wrong"])]
+    assert np.all((wrong >= 0) & (wrong <= 1))
+    assert np.all((laid["wrong_visited"] >= 0) & (laid["wrong_visited"] <= 1))
+
+
+def test_an_environment_without_walls_has_no_maps() -> None:
+    from tests.conftest import compose
+    from vfcompare import cell
+
+    _, learner = cell.build(compose("agent=rloo", "env=lock", "+lab@agent.lab=standard"))
+    assert learner.examine is not None
+    assert learner.maps is None

@@ -1,0 +1,109 @@
+"""A policy and its critic laid out over the squares of a maze: the lab's measurements as pictures.
+
+Values, chances and signs are those of the first step, with all the time left, on every square; visits are
+those of whole episodes.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vfcompare import exact
+from vfcompare.diagnostics import Lab, Subject
+from vfcompare.streams import stream
+from vfcompare.types import Array, Critic, Key, Params, Rollout
+
+STARTS = 3
+"""Start states that are drawn, the first ones of the lab's pool."""
+
+SLACK = 1e-6
+"""Advantages within this of zero have no sign."""
+
+
+def drawable(env: Any) -> bool:
+    """Whether the states of an environment have walls, squares and a goal."""
+    state = jax.eval_shape(env.initial, jax.random.key(0))
+    return all(hasattr(state, name) for name in ("walls", "row", "column", "goal_row"))
+
+
+def draw(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> dict[str, Array]:
+    """Lay the truth, and what a critic says of it, over the first start states.
+
+    Args:
+      lab: how large the pool is.
+      subject: what is examined, a maze with `S` squares and `A` actions.
+      params: of the policy, and of the critic where there is one.
+      key: that of `vfcompare.diagnostics.examine`, so that the pool is the same.
+
+    Returns:
+      `walls [n, S]`, `start [n]`, `goal [n]`, `value [n, S]`, `policy [n, S, A]` and `visits [n, S]`,
+      the expected number of steps; with a critic `learned [n, S]`, `wrong [n, S]`, the share of actions whose
+      advantage has the wrong sign, and of steps the policy takes `wrong_visited [n]` and `rmse_visited [n]`.
+    """
+    env, critic = subject.env, subject.estimator.critic
+    pool = jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
+    listed = exact.require_listed(subject.policy.log_probs)
+
+    def lay(start: Any) -> dict[str, Array]:
+        truth = exact.evaluate(
+            env,
+            lambda obs, legal: listed(params["policy"], obs, legal),
+            start,
+            gamma=subject.gamma,
+        )
+        found = {
+            "walls": start.walls.reshape(-1),
+            "start": env.place(start),
+            "goal": env.place(start._replace(row=start.goal_row, column=start.goal_column)),
+            "value": truth.value[0],
+            "policy": jnp.exp(truth.log_prob[0]),
+            "visits": truth.visits.sum(0),
+        }
+        if critic is not None:
+            found |= compare(env, critic, params["critic"], start, truth, subject.gamma)
+        return found
+
+    return jax.lax.map(lay, jax.tree.map(lambda x: x[:STARTS], pool))
+
+
+def compare(
+    env: Any, critic: Critic, params: Params, start: Any, truth: exact.Exact, gamma: float
+) -> dict[str, Array]:
+    """What a critic says from one start state, by the names of `draw`.
+
+    Its advantage is that of the lookahead, `Q(s, a) = E[r + γ V(s')]` less `Σ_a π Q`.
+    """
+    chances = jnp.exp(truth.log_prob)
+
+    def at(time: Array) -> tuple[Array, Array, Array]:
+        now = read(env, critic, params, start, time)
+        after = read(env, critic, params, start, jnp.minimum(time + 1, env.horizon - 1))
+        after = jnp.where(time + 1 < env.horizon, after, 0.0)
+        guess = exact.backup(env.outcomes(start, time), after, gamma)
+        guess -= (chances[time] * guess).sum(-1, keepdims=True)
+        known = truth.advantage[time]
+        matters = abs(known) > SLACK
+        wrong = matters & (jnp.sign(guess) != jnp.sign(known))
+        share = wrong.sum(-1) / jnp.maximum(matters.sum(-1), 1)
+        # A square where no action matters has no sign to get wrong.
+        share = jnp.where(matters.any(-1), share, jnp.nan)
+        return now, share, jnp.square(now - truth.value[time])
+
+    learned, wrong, square = jax.lax.map(at, jnp.arange(env.horizon))
+    weight = jnp.where(jnp.isnan(wrong), 0.0, truth.visits)
+    return {
+        "learned": learned[0],
+        "wrong": wrong[0],
+        "wrong_visited": (weight * jnp.nan_to_num(wrong)).sum() / jnp.maximum(weight.sum(), SLACK),
+        "rmse_visited": jnp.sqrt((truth.visits * square).sum() / truth.visits.sum()),
+    }
+
+
+def read(env: Any, critic: Critic, params: Params, start: Any, time: Array) -> Array:
+    """The critic's value of every place at a time, `[S]`: places stand where a rollout has steps."""
+    obs = exact.look(env, start, time)[0]
+    ones = jnp.ones((1, 1, obs.shape[0] - 1))
+    blank = jnp.zeros_like(ones)
+    rollout = Rollout(obs[None, None], blank, blank, blank, blank, blank, ones, blank)
+    return critic.value(params, rollout)[0, 0]
