@@ -6,6 +6,7 @@ a batch shares counts as noise, as it does for the learner.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -66,11 +67,31 @@ class Truth(NamedTuple):
         states of a context.
       gradient: `[P]`, the mean over start states.
       between: `E|∇J(s_0) - ∇J|²`, how much start states differ in their gradients.
+      survival: length of `E Σ_t ∇log π(a_t|s_t) 1[the episode goes on after t]`, what a constant error of one
+        adds to the gradient at λ = 0, per γ.
     """
 
     tables: exact.Exact
     gradient: Array
     between: Array
+    survival: Array
+
+
+class Survival:
+    """An enumerable environment that pays one for every step after which the episode goes on."""
+
+    def __init__(self, env: Any) -> None:
+        """Everything but the reward stays."""
+        self._env = env
+
+    def __getattr__(self, name: str) -> Any:
+        """The inner environment's."""
+        return getattr(self._env, name)
+
+    def outcomes(self, start: Any, time: Array) -> exact.Outcomes:
+        """The inner ones, paid for going on."""
+        found = self._env.outcomes(start, time)
+        return found._replace(reward=1.0 - found.terminal)
 
 
 def examine(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> Metrics:
@@ -98,7 +119,7 @@ def examine(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     sums, _ = jax.lax.scan(batch, zeros, read_keys)
     metrics = judge_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
-    metrics["gradient_between"] = truth.between
+    metrics |= {"gradient_between": truth.between, "survival_gradient": truth.survival}
     metrics |= judge_advantage(sums["advantage"])
     metrics |= judge_score(sums["score"])
     metrics["signal_share"] = sums["signal"] / lab.batches
@@ -122,17 +143,22 @@ def know(subject: Subject, params: Params, pool: Any) -> Truth:
     def solve(start: Any) -> exact.Exact:
         return exact.evaluate(env, log_probs(params), start, gamma=gamma)
 
-    def gradient(start: Any) -> Array:
+    def gradient(env: Any, gamma: float, start: Any) -> Array:
         found = exact.policy_gradient(env, log_probs, params, start, gamma=gamma, fade=1.0)
         return ravel_pytree(found)[0]
 
-    tables, each = jax.lax.map(solve, pool), jax.lax.map(gradient, pool)
+    def over_pool(f: Callable[[Any], Any]) -> Any:
+        return jax.lax.map(f, pool)
+
+    tables, each = over_pool(solve), over_pool(partial(gradient, env, gamma))
+    # With γ = 0, because a TD error sees one step ahead.
+    survival = jnp.linalg.norm(over_pool(partial(gradient, Survival(env), 0.0)).mean(0))
     if not env.contextual:
         # Start states differ in where one begins, not in what anything is worth.
         visits = tables.visits.mean(0, keepdims=True)
         tables = jax.tree.map(lambda x: x[:1], tables)._replace(visits=visits)
     mean = each.mean(0)
-    return Truth(tables, mean, jnp.square(each - mean).sum(1).mean())
+    return Truth(tables, mean, jnp.square(each - mean).sum(1).mean(), survival)
 
 
 def measure(

@@ -91,3 +91,45 @@ def needed_explained_variance(within: float, total: float, group: int) -> float:
     `1 - E[Var(R | s_0)] / Var(R) · G / (G - 1)`: it must explain more than what lies between start states.
     """
     return 1.0 - within / total * group / (group - 1)
+
+
+def group_variance(group: int, between: float, known: dict[int, float]) -> float:
+    """P4: variance of a leave-one-out gradient times its episodes, `G c + a + b / (G - 1)`.
+
+    The baseline makes it a U-statistic of order two; what lies between start states, `c = E|∇J(s_0) - ∇J|²`,
+    is averaged over `N / G` of them only (arXiv:2603.01162).
+
+    Args:
+      group: `G`.
+      between: `c`.
+      known: the variance at two other group sizes, which settle `a` and `b`.
+    """
+    (first, low), (second, high) = ((g, v - g * between) for g, v in sorted(known.items())[:2])
+    slope = (low - high) / (1.0 / (first - 1) - 1.0 / (second - 1))
+    return group * between + low + slope * (1.0 / (group - 1) - 1.0 / (first - 1))
+
+
+def residual_variance(success: float, noise: float) -> float:
+    """P5: variance under the baseline `V(s_0) + τ ε`, relative to `V(s_0)`: 1 - explained variance.
+
+    `1 + τ² / Var(R)`, if score and return are uncorrelated. A group of `G` has `G / (G - 1)` by this rule.
+    """
+    return 1.0 + noise**2 / (success * (1.0 - success))
+
+
+def noisy_variance(kind: str, q: float, length: int, noise: float) -> float:
+    """P6: variance on the all-or-nothing chain under `V + τ ε`, relative to that under V.
+
+    Independent errors add `τ² E|∇ log π(episode)|²` to a baseline. At λ = 0 each value is read twice, but for
+    that of the end, which is known: `2 - 1/T` times as much.
+
+    Args:
+      kind: `start`, `state` or `td`.
+      q: probability that a step is right.
+      length: `T`.
+      noise: `τ`.
+    """
+    reads = 2.0 - 1.0 / length if kind == "td" else 1.0
+    added = noise**2 * reads * length * q * (1.0 - q)
+    clean = lock_variance(q, length)[kind]
+    return 1.0 + added / clean if clean > 0 else np.inf

@@ -238,7 +238,9 @@ class Trainer:
         finite = bool(self.standing("finite")[0])
         if self.learner.maps is None or not finite:
             return {}
-        seed, params = jax.device_get((self._seeds[0], jax.tree.map(lambda x: x[0], self.run.learner.params)))
+        seed, params = jax.device_get(
+            (self._seeds[0], jax.tree.map(lambda x: x[0], self.run.learner.params))
+        )
         key = jax.random.fold_in(stream(root_key(seed), "lab"), point)
         found = self._call("maps", jax.jit(self.learner.maps), params, key)
         return {name: np.asarray(x) for name, x in found.items()}

@@ -43,6 +43,7 @@ DIAGNOSTICS = 8
 LAB = (
     *("gradient_bias", "gradient_variance", "gradient_snr", "gradient_cosine"),
     *("episodes_to_cosine", "gradient_norm", "gradient_scale"),
+    *("gradient_between", "survival_gradient"),
     *("advantage_bias", "advantage_variance", "advantage_mse", "signal_share"),
     *("score_square", "score_return_correlation", "lab_return", "return_variance"),
     *("value_rmse", "value_bias", "value_explained", "value_slope", "rank_accuracy"),

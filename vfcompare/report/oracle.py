@@ -279,6 +279,20 @@ def kind(item: Subject) -> str | None:
     return {1.0: "state", 0.0: "td"}.get(item.at(f"{advantage}.lambda_"))
 
 
+def plain_kind(item: Subject) -> str | None:
+    """`kind`, whatever was done to the values."""
+    estimator = {**(item.at("agent.estimator") or {}), "lesion": {"_target_": "none"}}
+    agent = {**(item.at("agent") or {}), "estimator": estimator}
+    return kind(replace(item, config={**item.config, "agent": agent}))
+
+
+def _error(item: Subject, lesion: str, size: str) -> float | None:
+    """Size of an error of this kind, None where it is of another."""
+    if item.part("agent.estimator.lesion") != lesion:
+        return None
+    return number(item.at(f"agent.estimator.lesion.{size}"))
+
+
 def _damaged(item: Subject) -> bool:
     size = {"none": None, "bias": "by", "noise": "std"}.get(item.part("agent.estimator.lesion"), "")
     return size is not None and item.at(f"agent.estimator.lesion.{size}") != 0
@@ -368,6 +382,80 @@ def _spread_out(model: Chain) -> bool:
     return model.each or model.decisive < model.length
 
 
+def group_size(findings: Findings) -> Iterator[Comparison]:
+    """P4: the two smallest groups settle what theory leaves open, the others are predicted."""
+    sizes: dict[tuple[Any, ...], dict[int, Subject]] = {}
+    for item in findings.subjects:
+        baseline = item.part("agent.estimator.advantage.baseline")
+        prompts, group = (number(item.at(f"agent.collector.{k}")) for k in ("prompts", "group"))
+        if (
+            baseline != "leave_one_out"
+            or not prompts
+            or not group
+            or not item.values("gradient_between")
+        ):
+            continue
+        sizes.setdefault((item.agent, item.env, prompts * group), {})[int(group)] = item
+    for family in sizes.values():
+        measured = {g: measure(item, "gradient_variance") for g, item in sorted(family.items())}
+        between = [v for item in family.values() for v in item.values("gradient_between").values()]
+        if len(family) < 3 or None in measured.values():
+            continue
+        found = {g: interval for g, interval in measured.items() if interval is not None}
+        known = {g: found[g].estimate for g in list(found)[:2]}
+        for group in list(found)[2:]:
+            predicted = theory.group_variance(group, float(np.mean(between)), known)
+            yield Comparison(family[group], predicted, found[group])
+
+
+def noise(
+    findings: Findings, predict: Callable[[str, Chain, float], float | None]
+) -> Iterator[Comparison]:
+    """P5 and P6: exact values with independent errors, relative to the same without."""
+    clean = {
+        (plain_kind(item), item.shared): item
+        for item in findings.subjects
+        if _error(item, "noise", "std") == 0
+    }
+    for item in findings.subjects:
+        model, size, baseline = chain(item), _error(item, "noise", "std"), plain_kind(item)
+        other = clean.get((baseline, item.shared))
+        if model is None or model.each or not size or baseline is None or other is None:
+            continue
+        predicted, measured = (
+            predict(baseline, model, size),
+            ratio(item, other, "gradient_variance"),
+        )
+        if predicted is not None and measured is not None:
+            yield Comparison(item, predicted, measured)
+
+
+def residual(baseline: str, model: Chain, size: float) -> float | None:
+    """P5, of the value of the start."""
+    if baseline != "start":
+        return None
+    return theory.residual_variance(model.q**model.decisive, size)
+
+
+def independent(baseline: str, model: Chain, size: float) -> float | None:
+    """P6, on chains of which every step decides."""
+    if _spread_out(model):
+        return None
+    return theory.noisy_variance(baseline, model.q, model.length, size)
+
+
+def bias(findings: Findings) -> Iterator[Comparison]:
+    """P6: a constant error of exact values enters at λ = 0, where it pays for going on."""
+    for item in findings.subjects:
+        size, baseline = _error(item, "bias", "by"), plain_kind(item)
+        measured, gamma = measure(item, "gradient_bias"), number(item.at("agent.gamma"))
+        if not size or measured is None or baseline not in {"state", "td"} or gamma != 1:
+            continue
+        survival, norm = (item.values(k) for k in ("survival_gradient", "gradient_norm"))
+        share = float(np.mean([survival[seed] / norm[seed] for seed in survival]))
+        yield Comparison(item, size * share if baseline == "td" else 0.0, measured)
+
+
 CHANCE = (
     "Of true predictions one in twenty misses such an interval by chance, at five seeds one in six: read "
     "the deviation as well."
@@ -398,6 +486,39 @@ PREDICTIONS: tuple[Prediction, ...] = (
         "single steps are likely to be right, and no baseline at all has less.",
         "theory.lock_variance",
         lambda findings: variance(findings, lambda model: not _spread_out(model)),
+    ),
+    Prediction(
+        "P4",
+        "variance",
+        "With the number of episodes fixed, larger groups have better baselines and fewer prompts: the "
+        "variance is G c + a + b/(G - 1), with c what lies between start states, exactly, and a and b from "
+        "the two smallest groups.",
+        "theory.group_variance",
+        group_size,
+    ),
+    Prediction(
+        "P5",
+        "variance ratio",
+        "What a baseline leaves is one minus its explained variance, if score and return are "
+        "uncorrelated; a group of G leaves G/(G - 1), so a critic beats it from there on.",
+        "theory.residual_variance",
+        lambda findings: noise(findings, residual),
+    ),
+    Prediction(
+        "P6 noise",
+        "variance ratio",
+        "Independent errors of a critic add their variance times the squared score, at λ = 0 nearly "
+        "twice.",
+        "theory.noisy_variance",
+        lambda findings: noise(findings, independent),
+    ),
+    Prediction(
+        "P6 bias",
+        "gradient bias",
+        "A constant error of a critic is harmless at λ = 1; at λ = 0 it is a reward for going on, seen "
+        "one step ahead.",
+        "the lab's survival_gradient",
+        bias,
     ),
 )
 """To add one: a function `findings -> comparisons` that picks the runs it applies to, and an entry here."""
