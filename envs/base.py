@@ -35,12 +35,14 @@ class Task(FuncEnv):
       time_aware: whether the task itself shows the time left and terminates at the horizon. Where it is
         False the horizon is an ordinary time limit, which the environment does not know: whoever collects
         truncates there.
+      shortest: fewest steps after which an episode may end by itself.
     """
 
     observation_space: Space
     action_space: Space
     horizon: int
     time_aware: bool = False
+    shortest: int = 1
 
     @property
     def reference(self) -> Reference:

@@ -36,6 +36,7 @@ class CartPole(Task):
     """
 
     horizon = 500
+    shortest = 8
     action_space = Discrete(2)
     observation_space = Box(
         -np.array([4.8, np.inf, 24 * np.pi / 180, np.inf], np.float32),

@@ -33,7 +33,7 @@ class Wrapper(Task):
         super().__init__()
         require(isinstance(env, Task), "env", env, "a task of vfcompare.envs")
         self.env: Any = env
-        self.horizon = env.horizon
+        self.horizon, self.shortest = env.horizon, env.shortest
         self.observation_space, self.action_space = env.observation_space, env.action_space
 
     @property

@@ -1,5 +1,6 @@
 """Our classic control against Gymnasium's own, step for step."""
 
+import itertools
 from typing import Any
 
 import gymnasium
@@ -10,7 +11,7 @@ import pytest
 from gymnasium.envs.phys2d.cartpole import CartPoleParams
 
 from vfcompare.envs.acrobot import Acrobot
-from vfcompare.envs.cartpole import CartPole
+from vfcompare.envs.cartpole import CartPole, State
 from vfcompare.envs.mountain_car import MountainCar
 from vfcompare.envs.pendulum import Pendulum
 
@@ -134,3 +135,19 @@ def test_a_hand_made_controller_balances_the_pole_for_the_whole_horizon():
 
     ended = jax.jit(jax.vmap(episode))(jax.random.split(jax.random.key(0), 32))
     assert not np.asarray(ended).any()
+
+
+def test_no_cartpole_falls_before_its_shortest_episode():
+    env = CartPole()
+    corners = jnp.array(list(itertools.product((-0.05, 0.05), repeat=4)), jnp.float32)
+    plans = jnp.array(list(itertools.product((0, 1), repeat=env.shortest - 1)), jnp.int32)
+
+    def falls(corner, plan):
+        def step(state, action):
+            state = env.transition(state, action, None)
+            return state, env.terminal(state, None)
+
+        return jax.lax.scan(step, State(*corner), plan)[1].any()
+
+    found = jax.vmap(jax.vmap(falls, (None, 0)), (0, None))(corners, plans)
+    assert not bool(found.any())

@@ -371,8 +371,11 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             )
             return lane, (step, return_, time.astype(jnp.float32))
 
-        keys = jax.random.split(stream(key, "start"), (length, number))
+        # One start state a lane for as many rows as no two episodes can begin in.
+        gap = min(getattr(env, "shortest", 1), env.horizon, length)
+        keys = jax.random.split(stream(key, "start"), (-(-length // gap), number))
         fresh = jax.vmap(jax.vmap(env.initial))(keys)
+        fresh = jax.tree.map(lambda x: jnp.repeat(x, gap, 0)[:length], fresh)
         draws = (*randomness(key, length, number, policy.noise_shape), fresh)
         after, (steps, returns, lengths) = jax.lax.scan(body, lane, draws, unroll=4)
         last_keys = jax.random.split(stream(key, "last"), number)

@@ -7,6 +7,7 @@
   certificate.json                    what makes two runs comparable
   metrics.parquet                     a row per seed and update
   evaluation.parquet                  a row per seed and evaluation
+  oracle.npz                          maps of mazes, where the lab is on
   checkpoint/                         where training stands
   tb/                                 a view for TensorBoard, made from the tables
 """
