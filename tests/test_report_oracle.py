@@ -125,7 +125,7 @@ def test_baselines_are_recognised_by_the_configuration(tmp_path: Path) -> None:
 
 
 def test_predictions_are_those_of_theory_and_agree_where_they_hold(tmp_path: Path) -> None:
-    rows = findings(write_study(tmp_path, seeds=10)).comparisons
+    rows = oracle.compare(findings(write_study(tmp_path, seeds=10)))
     assert {name: len(found) for name, found in rows.items()} == {"P1": 2, "P3": 6}
     for row in rows["P3"]:
         success = float(row.subject.settings["success"])
@@ -136,14 +136,14 @@ def test_predictions_are_those_of_theory_and_agree_where_they_hold(tmp_path: Pat
 
 
 def test_a_wrong_measurement_disagrees_and_says_by_how_much(tmp_path: Path) -> None:
-    rows = findings(write_study(tmp_path, wrong="oracle_td")).comparisons["P3"]
+    rows = oracle.compare(findings(write_study(tmp_path, wrong="oracle_td")))["P3"]
     wrong = [row for row in rows if row.subject.agent == "oracle_td"]
     assert [row.verdict for row in wrong] == ["disagrees"] * 2
     assert all(0.9 < row.deviation < 1.1 for row in wrong)
 
 
 def test_few_seeds_decide_nothing(tmp_path: Path) -> None:
-    rows = findings(write_study(tmp_path, seeds=2)).comparisons["P3"]
+    rows = oracle.compare(findings(write_study(tmp_path, seeds=2)))["P3"]
     assert {row.verdict for row in rows} == {"insufficient"}
 
 

@@ -71,15 +71,17 @@ def write(study_dir: Path, out: Path | None = None) -> Path:
     results = analyse(load(Path(study_dir)))
     folder = Path(study_dir) / "report" if out is None else Path(out)
     findings = oracle.find(results.study)
-    built = tables.build(results) | oracle.tables(findings)
+    compared = oracle.compare(findings)
+    built = tables.build(results) | oracle.tables(findings, compared)
+    against = oracle.pictures(findings, compared)
     still = bool(findings.subjects) and findings.still
     with figures.style():
         pictures = [] if still else figures.build(results)
-        pictures += [*oracle.pictures(findings), *maps.pictures(results.study)]
+        pictures += [*against, *maps.pictures(results.study)]
         files = _figure_files(pictures)
     files |= {f"tables/{slug(name)}.csv": tables.as_csv(t).encode() for name, t in built.items()}
-    sections = _sections(results, pictures, built, oracle.notes(findings))
-    verdicts = [*oracle.verdicts(findings), *sentences.verdicts(results)]
+    sections = _sections(results, pictures, built, oracle.notes(compared))
+    verdicts = [*oracle.verdicts(compared, against), *sentences.verdicts(results)]
     if still:
         sections = [section for section in sections if section.id in STILL]
         verdicts = [item for item in verdicts if item.title not in PERFORMANCE]

@@ -1,0 +1,211 @@
+"""What the lab measured of each agent in each setting, and which baseline of the theory an agent has.
+
+A *setting* is an environment, a policy and a batch; agents that share one are compared by seed. Everything
+is read from the files of the runs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from vfcompare import statistics
+from vfcompare.report import analysis
+from vfcompare.report.analysis import Arm, generator, partners
+from vfcompare.report.data import Cell, Study, number
+from vfcompare.statistics import Interval
+
+MEDIANS = frozenset({"episodes_to_cosine"})
+"""Metrics that are infinite for some seeds: their median and its interval may be, a mean may not."""
+
+RELATIVE = "relative_variance"
+"""Of one episode's gradient, relative to the squared true gradient: the inverse of signal to noise."""
+
+OWN = ("agent.estimator.", "agent.critic", "agent.optimizer", "agent.batching", "agent.surrogate")
+"""Settings of how an agent estimates and learns; all others make the setting that agents share."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One agent in one setting.
+
+    Attributes:
+      agent: its name.
+      env: the environment's name.
+      settings: what varies in the study beside agent and environment, `short name: value`.
+      shared: those of them that are not the agent's own, as a key.
+      config: resolved, as data.
+      lab: what was measured, by seed.
+    """
+
+    agent: str
+    env: str
+    settings: Mapping[str, str]
+    shared: tuple[Any, ...]
+    config: Mapping[str, Any]
+    lab: Mapping[int, Mapping[str, float]]
+
+    @property
+    def setting(self) -> str:
+        """Environment and settings, in words."""
+        shown = ", ".join(f"{key}={value}" for key, value in self.settings.items())
+        return f"{self.env} {shown}" if shown else self.env
+
+    @property
+    def name(self) -> str:
+        """Agent and setting, in words."""
+        return f"{self.agent} on {self.setting}"
+
+    def values(self, metric: str) -> dict[int, float]:
+        """By seed, without seeds for which it is not defined."""
+        found = {seed: row[metric] for seed, row in self.lab.items() if metric in row}
+        return {seed: value for seed, value in found.items() if not np.isnan(value)}
+
+    def at(self, path: str) -> Any:
+        """An entry of the configuration, `agent.policy.success`; None where there is none."""
+        found: Any = self.config
+        for key in path.split("."):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+    def part(self, path: str) -> str:
+        """Name of the function or class that stands there, without its package."""
+        return str(self.at(f"{path}._target_") or "").rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the lab measured in a study.
+
+    Attributes:
+      subjects: in the order of the plan.
+    """
+
+    subjects: tuple[Subject, ...]
+
+    @cached_property
+    def references(self) -> dict[tuple[Any, ...], Subject]:
+        """The agent with the exact value of the start as its baseline, by what subjects share."""
+        found = [item for item in self.subjects if kind(item) == "start"]
+        return {item.shared: item for item in reversed(found)}
+
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """The agents; those that read values, learned or exact, are drawn as critics."""
+        readers = {item.agent for item in self.subjects if item.values("value_rmse")}
+        names = dict.fromkeys(item.agent for item in self.subjects)
+        return tuple(Arm(name, name, name in readers) for name in names)
+
+    @property
+    def still(self) -> bool:
+        """Whether no policy learned, so that the returns of the agents say nothing about them."""
+        return all(item.at("agent.freeze_policy") is True for item in self.subjects)
+
+    def relative(self, item: Subject) -> Interval | None:
+        """Variance of the gradient relative to that of the reference, seeds paired."""
+        reference = self.references.get(item.shared)
+        return None if reference is None else ratio(item, reference, "gradient_variance")
+
+
+def find(study: Study) -> Findings:
+    """What the planned runs of a study have of the lab; nothing where it was not switched on."""
+    cells = [cell for cell in study.cells if cell.planned and cell.lab]
+    varying = [
+        key
+        for key in dict.fromkeys(key for cell in cells for key in cell.settings)
+        if len({cell.settings.get(key) for cell in cells}) > 1
+    ]
+    found = [_subject(cell, varying) for cell in cells]
+    order = list(dict.fromkeys(item.setting for item in found))
+    return Findings(tuple(sorted(found, key=lambda item: order.index(item.setting))))
+
+
+def _subject(cell: Cell, varying: Sequence[str]) -> Subject:
+    brief = {key: key.rpartition(".")[2].partition("@")[0] for key in varying}
+    if len(set(brief.values())) < len(brief):
+        brief = {key: key for key in varying}
+    found = {key: cell.settings[key].strip("{}") for key in varying if key in cell.settings}
+    shared = tuple((key, v) for key, v in sorted(found.items()) if not key.startswith(OWN))
+    settings = {brief[key]: _brief(value) for key, value in found.items()}
+    lab = {
+        seed: {**row, RELATIVE: 1.0 / row["gradient_snr"]} if row.get("gradient_snr") else row
+        for seed, row in cell.lab.items()
+    }
+    return Subject(cell.agent, cell.env, settings, (cell.env, *shared), cell.config, lab)
+
+
+def _brief(value: str) -> str:
+    """A number of many digits, by the first three."""
+    if len(value) <= 6:
+        return value
+    try:
+        return f"{float(value):.3g}"
+    except ValueError:
+        return value
+
+
+def measure(item: Subject, metric: str) -> Interval | None:
+    """Mean over seeds, or median of `MEDIANS`, with a 95% bootstrap interval."""
+    values = np.array(list(item.values(metric).values()))
+    middle = np.median if metric in MEDIANS else np.mean
+    if not values.size or (metric not in MEDIANS and not np.isfinite(values).all()):
+        return None
+    return _resampled(f"{metric}/{item.name}", len(values), lambda i: middle(values[i], axis=-1))
+
+
+def ratio(item: Subject, other: Subject, metric: str) -> Interval | None:
+    """`mean x / mean y` over the seeds of both, pairs kept when they are resampled."""
+    x, y = item.values(metric), other.values(metric)
+    pairs = [(x[mine], y[theirs]) for mine, theirs in partners(x, y)]
+    top, bottom = np.array(pairs).reshape(-1, 2).T
+    if not len(pairs) or not np.isfinite(pairs).all() or bottom.min() <= 0:
+        return None
+    name = f"{metric}/{item.name}/{other.agent}"
+    return _resampled(name, len(pairs), lambda i: top[i].mean(-1) / bottom[i].mean(-1))
+
+
+def _resampled(name: str, n: int, statistic: Callable[[Any], Any]) -> Interval:
+    """Bootstrap of a statistic of the rows that are drawn: rows stay whole, and may be infinite."""
+    return statistics.bootstrap(
+        generator(f"lab/{name}"),
+        [np.arange(n, dtype=np.float64)],
+        lambda rows: np.asarray(statistic(rows[0].astype(int))),
+        reps=analysis.REPS,
+    )
+
+
+def kind(item: Subject) -> str | None:
+    """Which baseline of `vfcompare.theory` the estimator has, or None if it is another one.
+
+    `none`, `start` (exact V of the start), `state` (exact V of the state, λ = 1) or `td` (λ = 0).
+    """
+    estimator, advantage = item.part("agent.estimator"), "agent.estimator.advantage"
+    if estimator == "value_free" and item.part(advantage) == "relative":
+        plain = item.part(f"{advantage}.scale") == "unscaled"
+        return "none" if plain and item.part(f"{advantage}.baseline") == "none" else None
+    if estimator != "exact" or item.at("agent.estimator.sharpness") != 1 or _damaged(item):
+        return None
+    if item.part(advantage) == "above_start":
+        return "start"
+    return {1.0: "state", 0.0: "td"}.get(item.at(f"{advantage}.lambda_"))
+
+
+def plain_kind(item: Subject) -> str | None:
+    """`kind`, whatever was done to the values."""
+    estimator = {**(item.at("agent.estimator") or {}), "lesion": {"_target_": "none"}}
+    agent = {**(item.at("agent") or {}), "estimator": estimator}
+    return kind(replace(item, config={**item.config, "agent": agent}))
+
+
+def error(item: Subject, lesion: str, size: str) -> float | None:
+    """Size of an error of this kind, None where it is of another."""
+    if item.part("agent.estimator.lesion") != lesion:
+        return None
+    return number(item.at(f"agent.estimator.lesion.{size}"))
+
+
+def _damaged(item: Subject) -> bool:
+    size = {"none": None, "bias": "by", "noise": "std"}.get(item.part("agent.estimator.lesion"), "")
+    return size is not None and item.at(f"agent.estimator.lesion.{size}") != 0

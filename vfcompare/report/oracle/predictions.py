@@ -1,0 +1,311 @@
+"""What theory says about numbers the lab measures, and how they compare.
+
+Which prediction applies to a run is read from its resolved configuration.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vfcompare import theory
+from vfcompare.report.data import number
+from vfcompare.report.oracle.findings import (
+    Findings,
+    Subject,
+    error,
+    kind,
+    measure,
+    plain_kind,
+    ratio,
+)
+from vfcompare.report.tables import MINUS
+from vfcompare.statistics import Interval
+
+ROUNDING = 1e-6
+MAX_LENGTH = 100_000
+
+CHANCE = (
+    "Of true predictions one in twenty misses such an interval by chance, at five seeds one in six: read "
+    "the deviation as well."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One predicted number and the measured one.
+
+    Attributes:
+      subject: of whom.
+      predicted: by the formula.
+      measured: mean over seeds, or ratio of means.
+    """
+
+    subject: Subject
+    predicted: float
+    measured: Interval
+
+    @property
+    def verdict(self) -> str:
+        """Whether the prediction lies in the interval, in words."""
+        if not self.measured.sufficient:
+            return "insufficient"
+        if abs(self.measured.estimate - self.predicted) < ROUNDING:
+            return "agrees"
+        return "disagrees" if self.measured.excludes(self.predicted) else "agrees"
+
+    @property
+    def deviation(self) -> float:
+        """`measured / predicted - 1`."""
+        return self.measured.estimate / self.predicted - 1.0 if self.predicted else np.nan
+
+
+Compared = Mapping[str, tuple[Comparison, ...]]
+"""Predicted and measured numbers, by the prediction's name."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Something that theory says about numbers the lab measures.
+
+    Attributes:
+      name: `P1` and so on.
+      quantity: what is predicted, in few words.
+      sentence: what is claimed.
+      source: of the formula.
+      rows: which runs it applies to, and what it says of each.
+    """
+
+    name: str
+    quantity: str
+    sentence: str
+    source: str
+    rows: Callable[[Findings], Iterable[Comparison]]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The model of P1 to P3, as a run's configuration sets it up; see `vfcompare.theory`.
+
+    Attributes:
+      q: probability that a step is right.
+      length: decisions.
+      decisive: how many of them must be right.
+      where: `early` or `late`.
+      each: whether every right decision pays at once.
+      group: rollouts from one start.
+    """
+
+    q: float
+    length: int
+    decisive: int
+    where: str
+    each: bool
+    group: int
+
+    @property
+    def variance(self) -> dict[str, float]:
+        """Of the gradient of one episode, by `kind`."""
+        if self.each:
+            return theory.additive_variance(self.q, self.length)
+        if self.decisive < self.length:
+            return theory.decisive_variance(self.q, self.length, self.decisive, self.where)
+        return theory.lock_variance(self.q, self.length)
+
+
+def chain(item: Subject) -> Chain | None:
+    """The chain that a run was measured on; None if it is anything else, or the policy learned."""
+    model = (
+        item.at("env._target_") == "vfcompare.envs.lock.Lock"
+        and item.at("env.combination") is None
+        and item.at("env.actions") == 2
+        and item.at("agent._target_") == "vfcompare.agents.policy_gradient.make"
+        and item.at("agent.freeze_policy") is True
+        and item.at("agent.gamma") == 1
+        and item.part("agent.policy") == "table"
+        and item.at("agent.policy.columns") == item.at("env.length")
+    )
+    success, length = number(item.at("agent.policy.success")), number(item.at("env.length"))
+    group = number(item.at("agent.collector.group")) or 1
+    if not model or success is None or length is None:
+        return None
+    if not (0 < success < 1 and 1 <= length <= MAX_LENGTH):
+        return None
+    decisive = number(item.at("env.decisive")) or length
+    return Chain(
+        q=success ** (1.0 / length),
+        length=int(length),
+        decisive=int(decisive),
+        where=str(item.at("env.where")),
+        each=item.at("env.reward") == "each",
+        group=int(group),
+    )
+
+
+def signal(findings: Findings) -> Iterator[Comparison]:
+    """P1, for agents that subtract a mean of the group."""
+    for item in findings.subjects:
+        model, measured = chain(item), measure(item, "signal_share")
+        centred = item.part("agent.estimator.advantage.baseline") in {"group_mean", "leave_one_out"}
+        if model is None or measured is None or model.each or not centred:
+            continue
+        share = theory.signal_share(model.q**model.decisive, model.group)
+        yield Comparison(item, share, measured)
+
+
+def variance(findings: Findings, applies: Callable[[Chain], bool]) -> Iterator[Comparison]:
+    """P2 and P3: relative to the exact value of the start, on the chains that are meant."""
+    for item in findings.subjects:
+        model, baseline, measured = chain(item), kind(item), findings.relative(item)
+        if model is None or measured is None or baseline in {None, "start"} or not applies(model):
+            continue
+        predicted = model.variance
+        yield Comparison(item, predicted[str(baseline)] / predicted["start"], measured)
+
+
+def _spread_out(model: Chain) -> bool:
+    return model.each or model.decisive < model.length
+
+
+def group_size(findings: Findings) -> Iterator[Comparison]:
+    """P4: the two smallest groups settle what theory leaves open, the others are predicted."""
+    sizes: dict[tuple[Any, ...], dict[int, Subject]] = {}
+    for item in findings.subjects:
+        baseline = item.part("agent.estimator.advantage.baseline")
+        prompts, group = (number(item.at(f"agent.collector.{k}")) for k in ("prompts", "group"))
+        if (
+            baseline != "leave_one_out"
+            or not prompts
+            or not group
+            or not item.values("gradient_between")
+        ):
+            continue
+        sizes.setdefault((item.agent, item.env, prompts * group), {})[int(group)] = item
+    for family in sizes.values():
+        measured = {g: measure(item, "gradient_variance") for g, item in sorted(family.items())}
+        between = [v for item in family.values() for v in item.values("gradient_between").values()]
+        if len(family) < 3 or None in measured.values():
+            continue
+        found = {g: interval for g, interval in measured.items() if interval is not None}
+        known = {g: found[g].estimate for g in list(found)[:2]}
+        for group in list(found)[2:]:
+            predicted = theory.group_variance(group, float(np.mean(between)), known)
+            yield Comparison(family[group], predicted, found[group])
+
+
+def noise(
+    findings: Findings, predict: Callable[[str, Chain, float], float | None]
+) -> Iterator[Comparison]:
+    """P5 and P6: exact values with independent errors, relative to the same without."""
+    clean = {
+        (plain_kind(item), item.shared): item
+        for item in findings.subjects
+        if error(item, "noise", "std") == 0
+    }
+    for item in findings.subjects:
+        model, size, baseline = chain(item), error(item, "noise", "std"), plain_kind(item)
+        other = clean.get((baseline, item.shared))
+        if model is None or model.each or not size or baseline is None or other is None:
+            continue
+        predicted, measured = (
+            predict(baseline, model, size),
+            ratio(item, other, "gradient_variance"),
+        )
+        if predicted is not None and measured is not None:
+            yield Comparison(item, predicted, measured)
+
+
+def residual(baseline: str, model: Chain, size: float) -> float | None:
+    """P5, of the value of the start."""
+    if baseline != "start":
+        return None
+    return theory.residual_variance(model.q**model.decisive, size)
+
+
+def independent(baseline: str, model: Chain, size: float) -> float | None:
+    """P6, on chains of which every step decides."""
+    if _spread_out(model):
+        return None
+    return theory.noisy_variance(baseline, model.q, model.length, size)
+
+
+def bias(findings: Findings) -> Iterator[Comparison]:
+    """P6: a constant error of exact values enters at λ = 0, where it pays for going on."""
+    for item in findings.subjects:
+        size, baseline = error(item, "bias", "by"), plain_kind(item)
+        measured, gamma = measure(item, "gradient_bias"), number(item.at("agent.gamma"))
+        if not size or measured is None or baseline not in {"state", "td"} or gamma != 1:
+            continue
+        survival, norm = (item.values(k) for k in ("survival_gradient", "gradient_norm"))
+        share = float(np.mean([survival[seed] / norm[seed] for seed in survival]))
+        yield Comparison(item, size * share if baseline == "td" else 0.0, measured)
+
+
+PREDICTIONS: tuple[Prediction, ...] = (
+    Prediction(
+        "P1",
+        "groups with signal",
+        "A group of G rollouts tells something only if they differ, with probability "
+        f"1 {MINUS} (1 {MINUS} p)^G {MINUS} p^G.",
+        "theory.signal_share",
+        signal,
+    ),
+    Prediction(
+        "P2",
+        "variance ratio",
+        "Where information is released evenly, a state value at most halves the variance of the "
+        "gradient; where the decisive steps come early it gains more, where they come late only "
+        "bootstrapping does.",
+        "theory.additive_variance and theory.decisive_variance",
+        lambda findings: variance(findings, _spread_out),
+    ),
+    Prediction(
+        "P3",
+        "variance ratio",
+        "On all-or-nothing chains a perfect critic raises the variance of the gradient as soon as "
+        "single steps are likely to be right, and no baseline at all has less.",
+        "theory.lock_variance",
+        lambda findings: variance(findings, lambda model: not _spread_out(model)),
+    ),
+    Prediction(
+        "P4",
+        "variance",
+        "With the number of episodes fixed, larger groups have better baselines and fewer prompts: the "
+        "variance is G c + a + b/(G - 1), with c what lies between start states, exactly, and a and b from "
+        "the two smallest groups.",
+        "theory.group_variance",
+        group_size,
+    ),
+    Prediction(
+        "P5",
+        "variance ratio",
+        "What a baseline leaves is one minus its explained variance, if score and return are "
+        "uncorrelated; a group of G leaves G/(G - 1), so a critic beats it from there on.",
+        "theory.residual_variance",
+        lambda findings: noise(findings, residual),
+    ),
+    Prediction(
+        "P6 noise",
+        "variance ratio",
+        "Independent errors of a critic add their variance times the squared score, at λ = 0 nearly "
+        "twice.",
+        "theory.noisy_variance",
+        lambda findings: noise(findings, independent),
+    ),
+    Prediction(
+        "P6 bias",
+        "gradient bias",
+        "A constant error of a critic is harmless at λ = 1; at λ = 0 it is a reward for going on, seen "
+        "one step ahead.",
+        "the lab's survival_gradient",
+        bias,
+    ),
+)
+"""To add one: a function `findings -> comparisons` that picks the runs it applies to, and an entry here."""
+
+
+def compare(findings: Findings) -> Compared:
+    """Every prediction that applies to a run, against what was measured there."""
+    found = {prediction.name: tuple(prediction.rows(findings)) for prediction in PREDICTIONS}
+    return {name: rows for name, rows in found.items() if rows}

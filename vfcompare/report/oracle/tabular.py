@@ -1,0 +1,121 @@
+"""Tables: predicted against measured, and what was measured."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vfcompare.report.oracle.findings import Findings, kind, measure
+from vfcompare.report.oracle.predictions import CHANCE, PREDICTIONS, Compared
+from vfcompare.report.tables import MINUS, Table, Value, show
+
+GRADIENT = {
+    "gradient_bias": "bias",
+    "gradient_variance": "variance",
+    "gradient_snr": "signal to noise",
+    "gradient_cosine": "cosine",
+    "episodes_to_cosine": "episodes to cosine 0.9",
+}
+ADVANTAGE = {
+    "advantage_bias": "bias",
+    "advantage_variance": "variance",
+    "signal_share": "groups with signal",
+    "score_return_correlation": "corr(score², R)",
+    "lab_return": "return",
+}
+VALUES = {
+    "value_rmse": "RMSE",
+    "value_explained": "explained",
+    "value_bias": "bias",
+    "value_slope": "slope",
+    "rank_accuracy": "rank accuracy",
+}
+
+
+def tables(findings: Findings, compared: Compared) -> dict[str, Table]:
+    """Predicted against measured, and the three tables of what was measured."""
+    middle = "Means over seeds with 95% bootstrap intervals. "
+    built = [
+        _predicted(compared),
+        _measured(
+            findings,
+            "oracle-gradient",
+            "The gradient",
+            GRADIENT,
+            middle
+            + "Bias: |mean gradient - true gradient| relative to the true one, less what chance "
+            "explains (negative: less than that). Variance: of one episode, summed over parameters. "
+            "Signal to noise: squared true gradient over variance. Cosine: of one update's gradient with "
+            "the true one. Episodes to cosine 0.9: median over seeds; never, where bias forbids it.",
+        ),
+        _measured(
+            findings,
+            "oracle-advantage",
+            "The advantages",
+            ADVANTAGE,
+            middle
+            + "Bias and variance given time, place and action, weighed by visits, in units of the "
+            "return. Correlation: of an episode's squared score |∇ log π|² with its return.",
+        ),
+        _measured(
+            findings,
+            "oracle-values",
+            "The values",
+            VALUES,
+            middle
+            + "Explained: share of the variance of the exact values. Slope: of the truth on the "
+            "values, below 1 they exaggerate. Rank accuracy: share of pairs of actions that the "
+            "critic's lookahead orders as the truth does; a half is chance. Agents with exact values are "
+            "left out.",
+        ),
+    ]
+    return {table.id: table for table in built if table.rows}
+
+
+def _measured(
+    findings: Findings, name: str, title: str, metrics: Mapping[str, str], note: str
+) -> Table:
+    rows = []
+    for item in findings.subjects:
+        if metrics is VALUES and kind(item) in {"start", "state", "td"}:
+            # exact values have no error to show
+            continue
+        found = [measure(item, metric) for metric in metrics]
+        if any(interval is not None for interval in found):
+            n = max(interval.n for interval in found if interval is not None)
+            rows.append((item.setting, item.agent, n, *found))
+    heads = ("setting", "agent", "n", *metrics.values())
+    return Table(name, title, heads, tuple(rows), note)
+
+
+def _predicted(compared: Compared) -> Table:
+    rows: list[tuple[Value, ...]] = []
+    marks: dict[int, str] = {}
+    for prediction in PREDICTIONS:
+        for item in compared.get(prediction.name, ()):
+            marks[len(rows)] = "bad" if item.verdict == "disagrees" else ""
+            rows.append(
+                (
+                    prediction.name,
+                    prediction.quantity,
+                    item.subject.setting,
+                    item.subject.agent,
+                    item.predicted,
+                    item.measured,
+                    item.measured.n,
+                    percent(item.deviation),
+                    item.verdict,
+                )
+            )
+    heads = ("", "quantity", "setting", "agent", "predicted", "measured", "n", "off by", "verdict")
+    note = (
+        f"Agrees: the prediction lies within the 95% interval over seeds. {CHANCE} "
+        "Variance ratio: to the exact value of the start as baseline, seeds paired."
+    )
+    return Table(
+        "oracle-predictions", "Predicted against measured", heads, tuple(rows), note, marks
+    )
+
+
+def percent(value: float) -> str:
+    """A deviation, with its sign."""
+    return show(None) if np.isnan(value) else f"{value:+.1%}".replace("-", MINUS)
