@@ -3,66 +3,126 @@
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 
 from vfcompare.batching import over_time
-from vfcompare.types import Array, Critic, Key, Params, Rollout, Rows, Spec
+from vfcompare.types import (
+    Array,
+    Critic,
+    Key,
+    Lesion,
+    Networks,
+    Params,
+    Rollout,
+    Rows,
+    Scaling,
+    Spec,
+)
 
-from .networks import Gru, Head, apply
+from .networks import Gru, Head, apply, dense
+from .value_heads import ValueHead
 
 
-def scalar(
+def learned(
     *,
     spec: Spec,
     network: Callable[..., nn.Module],
+    trunk: str,
+    head: ValueHead,
     optimizer: optax.GradientTransformationExtraArgs,
     gain: float,
     coef: float,
-    clip: float | None,
+    scaling: Scaling,
+    lesion: Lesion,
 ) -> Critic:
-    """A network with one output, fitted by squared error: `½ c (V(s_t) - target_t)²`.
-
-    With `clip` the error is the larger one of the value and of the value kept within `±clip` of the value
-    before the fit (PPO's implementations; Huang et al., 2022). It depends on the scale of the return.
+    """A network whose outputs a head reads; the loss is `c` times the head's.
 
     Args:
       spec: the facts of the task.
-      network: `(obs_ndim) -> body`.
-      optimizer: the critic's own.
+      network: `(obs_ndim) -> body`, where the trunk is its own.
+      trunk: `own`, a body beside the policy's; `shared`, the policy's body, which learns from both losses; `stopped`,
+        the policy's body, which does not learn from the critic: a linear probe.
+      head: what the outputs mean.
+      optimizer: of the critic's own parameters; a shared trunk is the policy's and learns by its optimiser.
       gain: of the output layer's orthogonal initialisation.
-      coef: `c`, weight of the loss. Adam does not see it, unless gradients are clipped by their joint norm.
-      clip: range of a value's change in one fit, or None.
+      coef: `c`, weight of the loss. Adam does not see it, unless gradients are clipped by their joint norm or the trunk
+        is shared.
+      scaling: the unit the critic learns in.
+      lesion: damage to what it says.
+
+    Raises:
+      ValueError: where a trunk is to be shared with a policy that has none, or that has a memory.
     """
     body = network(obs_ndim=len(spec.observation_space.shape or ()))
-    module = Head(body, 1, gain)
-    remembers = isinstance(body, Gru)
+    remembers = isinstance(body, Gru) and trunk == "own"
+    module = Head(body, head.outputs, gain) if trunk == "own" else dense(head.outputs, gain)
+    if trunk != "own" and spec.features is None:
+        raise ValueError(
+            f"critic.trunk={trunk} reads the policy's last hidden layer, and this policy has none that depends on "
+            "the observation alone; allowed: own"
+        )
 
-    def init(key: Key, obs: Array) -> Params:
+    def features(networks: Networks, obs: Array) -> Array:
+        assert spec.features is not None
+        found = spec.features(networks["policy"], obs)
+        return jax.lax.stop_gradient(found) if trunk == "stopped" else found
+
+    def init(key: Key, networks: Networks, obs: Array) -> Params:
+        if trunk != "own":
+            return module.init(key, features(networks, obs))
         args = (obs[None], jnp.ones(1), body.initial()) if remembers else (obs,)
         return module.init(key, *args)
 
-    def read(params: Params, obs: Array, first: Array) -> Array:
+    def read(networks: Networks, obs: Array, first: Array) -> Array:
+        if trunk != "own":
+            return apply(module, networks["critic"], features(networks, obs))
         if not remembers:
-            return apply(module, params, obs)[..., 0]
+            return apply(module, networks["critic"], obs)
         # A fragment may begin in mid-episode, where a critic's memory is not known: it starts afresh.
         blank = jnp.zeros((*first.shape[:-1], *body.initial().shape))
-        return apply(module, params, obs, first, blank)[..., 0]
+        return apply(module, networks["critic"], obs, first, blank)
 
-    def value(params: Params, rollout: Rollout) -> Array:
+    def value(networks: Networks, rollout: Rollout) -> Array:
         last = jnp.zeros_like(rollout.first[..., :1])
         first = jnp.concatenate([rollout.first, last], -1)
         if remembers or spec.dense:
-            return read(params, rollout.obs, first)
-        return over_time(lambda obs: read(params, obs, first), rollout.obs, rollout.mask)
+            return head.decode(read(networks, rollout.obs, first))
+        return over_time(
+            lambda obs: head.decode(read(networks, obs, first)), rollout.obs, rollout.mask
+        )
 
-    def loss(params: Params, rows: Rows) -> Array:
-        predicted = read(params, rows["steps"].obs, rows["steps"].first)
-        target, old = rows["critic"]["target"], rows["critic"]["old"]
-        error = optax.squared_error(predicted, target)
-        if clip is not None:
-            limited = old + jnp.clip(predicted - old, -clip, clip)
-            error = jnp.maximum(error, optax.squared_error(limited, target))
-        return 0.5 * coef * error
+    def loss(networks: Networks, rows: Rows) -> Array:
+        outputs = read(networks, rows["steps"].obs, rows["steps"].first)
+        return coef * head.loss(outputs, rows["critic"]["target"], rows["critic"]["old"])
 
-    return Critic(init, value, loss, optimizer, remembers)
+    return Critic(init, value, loss, optimizer, remembers, scaling, lesion)
+
+
+def halves(*, spec: Spec, part: Callable[..., Critic]) -> Critic:
+    """Two critics that learn from disjoint halves of each prompt's rollouts; their mean is the value.
+
+    The mini-critics of AsyPPO (arXiv:2510.01656). The masks that it makes of their disagreement are not part of this.
+
+    Args:
+      spec: the facts of the task.
+      part: `(spec) -> Critic`, of each; it may not share the policy's trunk.
+    """
+    one = part(spec=spec)
+
+    def init(key: Key, networks: Networks, obs: Array) -> Params:
+        return [one.init(each, networks, obs) for each in jax.random.split(key)]
+
+    def each(networks: Networks) -> list[Networks]:
+        return [networks | {"critic": params} for params in networks["critic"]]
+
+    def value(networks: Networks, rollout: Rollout) -> Array:
+        first, second = (one.value(networks, rollout) for networks in each(networks))
+        return (first + second) / 2
+
+    def loss(networks: Networks, rows: Rows) -> Array:
+        first, second = (one.loss(networks, rows) for networks in each(networks))
+        return jnp.where(rows["critic"]["lane"] % 2 == 0, first, second)
+
+    return one._replace(init=init, value=value, loss=loss)

@@ -88,6 +88,29 @@ class Cnn(nn.Module):
         return activation(self.activation)(dense(self.hidden, self.gain)(x))
 
 
+class Pair(nn.Module):
+    """`[..., *obs] -> [..., 2 F]`: two networks of the same kind side by side.
+
+    What a critic-free agent is given so that it has as many parameters, and does as much work, as a policy and a
+    critic.
+
+    Attributes:
+      obs_ndim: number of axes of one observation.
+      part: `(obs_ndim) -> body`.
+    """
+
+    obs_ndim: int
+    part: Callable[..., nn.Module]
+
+    def setup(self) -> None:
+        """Two bodies."""
+        self.first, self.second = self.part(obs_ndim=self.obs_ndim), self.part(obs_ndim=self.obs_ndim)
+
+    def __call__(self, x: Array) -> Array:
+        """Features of observations."""
+        return jnp.concatenate([self.first(x), self.second(x)], -1)
+
+
 class Gru(nn.Module):
     """`[..., T, *obs] -> [..., T, hidden]`, forgetting where an episode begins.
 
@@ -180,6 +203,10 @@ class Head(nn.Module):
         """Outputs, `[..., out]`."""
         return self.last(self.body(*args))
 
+    def features(self, obs: Array) -> Array:
+        """What the body makes of observations, `[..., F]`."""
+        return self.body(obs)
+
     def step(self, carry: Carry, obs: Array) -> tuple[Carry, Array]:
         """One step of a body with a memory."""
         carry, features = self.body.step(carry, obs)
@@ -205,6 +232,10 @@ class Scale(nn.Module):
     def __call__(self, *args: Array) -> Array:
         """`[..., 2 out]`: means, then log standard deviations."""
         return self._both(self.head(*args))
+
+    def features(self, obs: Array) -> Array:
+        """What the head's body makes of observations, `[..., F]`."""
+        return self.head.features(obs)
 
     def step(self, carry: Carry, obs: Array) -> tuple[Carry, Array]:
         """One step of a body with a memory."""

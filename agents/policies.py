@@ -126,7 +126,10 @@ def policy(
     module = Scale(head_module) if continuous else head_module
     if isinstance(body, Gru):
         return assemble(family, recurrent(module, body), listed=False)
-    return assemble(family, feed_forward(module), listed=not continuous)
+    made = assemble(family, feed_forward(module), listed=not continuous)
+    return made._replace(
+        features=lambda params, obs: apply(module, params, obs, method="features")
+    )
 
 
 def table(

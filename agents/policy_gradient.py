@@ -11,10 +11,10 @@ import optax
 from flax import struct
 
 from vfcompare import collect, exact, maps
-from vfcompare.batching import Batching, Rows, descend, rows, summarise
+from vfcompare.batching import Batching, Rows, descend, rows, steps, summarise
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
-from vfcompare.surrogates import token
+from vfcompare.surrogates import Penalty, token
 from vfcompare.types import (
     Access,
     Array,
@@ -25,6 +25,7 @@ from vfcompare.types import (
     Key,
     Learner,
     Metrics,
+    Networks,
     Params,
     Policy,
     Rollout,
@@ -42,11 +43,19 @@ class State(struct.PyTreeNode):
       params: of each network: `policy`, and `critic` where there is one.
       opt_state: of each network's optimiser.
       collector: where the collector stands.
+      memory: what the estimator remembers.
+      moved: how far the last update moved the policy, see `vfcompare.types.Access`.
+      behaviour: the policy that collects and its age in updates, where it may be an older one, else None.
+      reference: the policy that a penalty holds on to, or None.
     """
 
-    params: dict[str, Params]
+    params: Networks
     opt_state: dict[str, Any]
     collector: Any
+    memory: Any
+    moved: Array
+    behaviour: tuple[Params, Array] | None
+    reference: Params | None
 
 
 def make(
@@ -59,12 +68,14 @@ def make(
     estimator: Callable[..., Estimator],
     surrogate: Surrogate,
     aggregate: Aggregate,
+    penalty: Penalty | None,
     optimizer: optax.GradientTransformationExtraArgs,
     rows_of: str,
     batching: Callable[..., Batching],
     entropy_coef: float,
     evaluation_episodes: int,
-    freeze_policy: bool,
+    warmup: float,
+    refresh: int,
     lab: Lab | None,
 ) -> Learner:
     """Assemble a learner from its parts.
@@ -78,19 +89,21 @@ def make(
       estimator: `(spec) -> Estimator`.
       surrogate: `(log_prob, behaviour_log_prob, advantage, mask) -> loss`, per step.
       aggregate: `mask [B, G, T] -> weights [B, G, T]`.
+      penalty: for leaving the initial policy, or None.
       optimizer: of the policy.
       rows_of: what minibatches are made of, `steps` or whole `episodes`; networks with a memory and
         surrogates of whole episodes need episodes.
       batching: `(dense) -> Batching`.
       entropy_coef: weight of the entropy bonus.
       evaluation_episodes: episodes of one evaluation, sampled and greedy each.
-      freeze_policy: whether the policy stays as it was initialised, so that only a critic learns.
+      warmup: share of the budget in which the policy stays as it was initialised and only a critic learns.
+      refresh: updates after which the policy that collects is brought up to date; 1 is on-policy.
       lab: how much to measure against the truth at each evaluation, or None.
     """
     gatherer = collector(env)
     spec = Spec(env.observation_space, env.action_space, gatherer.shape, gatherer.dense)
     actor = policy(spec=spec, network=network)
-    advisor = estimator(spec=spec)
+    advisor = estimator(spec=spec._replace(features=actor.features))
     critic = advisor.critic
     remembers = actor.recurrent or (critic is not None and critic.recurrent)
     whole = remembers or rows_of == "episodes"
@@ -103,13 +116,17 @@ def make(
     def init(key: Key) -> State:
         start_key = stream(key, "example")
         obs = env.observation(env.initial(start_key), start_key)
-        params = {"policy": actor.init(stream(key, "policy"), obs)}
+        params: Networks = {"policy": actor.init(stream(key, "policy"), obs)}
         if critic is not None:
-            params["critic"] = critic.init(stream(key, "critic"), obs)
+            params["critic"] = critic.init(stream(key, "critic"), params, obs)
         return State(
             params=params,
             opt_state={name: optimizers[name].init(params[name]) for name in params},
             collector=gatherer.init(stream(key, "collector"), actor),
+            memory=advisor.init(params),
+            moved=jnp.float32(0.0),
+            behaviour=None if refresh == 1 else (params["policy"], jnp.int32(0)),
+            reference=None if penalty is None else params["policy"],
         )
 
     def gather(
@@ -117,24 +134,39 @@ def make(
     ) -> tuple[Any, Rollout, Metrics]:
         return gatherer.collect(state, actor, params, stream(key, "collect"), keep_state=keep_state)
 
-    def access(params: Params) -> Access:
-        def simulate(states: Any, time: Array, alive: Array, key: Key) -> Rollout:
-            return gatherer.simulate(states, time, alive, actor, params, key)
+    def access(params: Params, progress: Array, moved: Array) -> Access:
+        def simulate(
+            states: Any, time: Array, alive: Array, key: Key, *, greedy: bool = False
+        ) -> Rollout:
+            who = collect.greedy(actor) if greedy else actor
+            return gatherer.simulate(states, time, alive, who, params, key)
 
         def value(rollout: Rollout, sharpness: float) -> Array:
             listed = exact.require_listed(actor.log_probs)
             chances = exact.sharpened(partial(listed, params), sharpness)
             return exact.along(env, chances, rollout.state, gamma=gamma)
 
-        return Access(simulate, value)
+        def log_prob(rollout: Rollout) -> Array:
+            return actor.evaluate(params, steps(rollout))[0]
 
-    def values(params: dict[str, Params], row: Rows) -> dict[str, Array]:
+        def score(rollout: Rollout) -> Array:
+            listed = exact.require_listed(actor.log_probs)
+            taken = steps(rollout)
+            chances = jnp.exp(listed(params, taken.obs, taken.legal))
+            own = jnp.take_along_axis(chances, taken.action[..., None], -1)[..., 0]
+            return 1.0 - 2.0 * own + jnp.square(chances).sum(-1)
+
+        return Access(simulate, value, log_prob, score, progress, moved)
+
+    def values(params: Networks, row: Rows) -> dict[str, Array]:
         log_prob, entropy = actor.evaluate(params["policy"], row["steps"])
         loss = surrogate(log_prob, row["log_prob"], row["advantage"], row["mask"])
         loss -= entropy_coef * entropy
+        if penalty is not None and not penalty.on_reward:
+            loss += penalty.coef * penalty.divergence(log_prob, row["reference"])
         if critic is None:
             return {"policy": loss}
-        return {"policy": loss, "critic": critic.loss(params["critic"], row)}
+        return {"policy": loss, "critic": critic.loss(params, row)}
 
     def step_sizes(params: Params, row: Rows) -> Metrics:
         log_prob, entropy = actor.evaluate(params, row["steps"])
@@ -143,13 +175,19 @@ def make(
         return {
             "entropy": entropy,
             "kl": excess - log_ratio,
+            "moved": abs(log_ratio),
             "ratio_deviation": abs(excess),
             "probability_before": jnp.exp(row["log_prob"]),
             "probability": jnp.exp(log_prob),
         }
 
     def improve(
-        state: State, rollout: Rollout, estimate: Estimate, key: Key, progress: Array
+        state: State,
+        rollout: Rollout,
+        reference: Array | None,
+        estimate: Estimate,
+        key: Key,
+        progress: Array,
     ) -> tuple[State, Metrics]:
         weight = {"policy": aggregate(rollout.mask), "critic": token(rollout.mask)}
         extra = {
@@ -159,30 +197,68 @@ def make(
             "critic": estimate.lesson,
             "weight": {name: weight[name] for name in state.params},
         }
+        if reference is not None:
+            extra["reference"] = reference
         batch = rows(rollout, jax.lax.stop_gradient(extra), whole=whole)
         params, opt_state, learned = descend(
             values, state.params, state.opt_state, optimizers, batch, key, cut, progress
         )
-        if freeze_policy:
-            params["policy"] = state.params["policy"]
+        if warmup > 0:
+            before = (state.params["policy"], state.opt_state["policy"])
+            after = (params["policy"], opt_state["policy"])
+            kept = jax.tree.map(lambda x, y: jnp.where(progress < warmup, x, y), before, after)
+            params["policy"], opt_state["policy"] = kept
         metrics = {
             f"{name}_{what}": number
             for name, numbers in learned.items()
             for what, number in numbers.items()
         }
         metrics |= summarise(partial(step_sizes, params["policy"]), batch, "policy", cut)
-        return state.replace(params=params, opt_state=opt_state), metrics
+        state = state.replace(
+            params=params,
+            opt_state=opt_state,
+            memory=estimate.memory,
+            moved=metrics.pop("moved"),
+            behaviour=renewed(state.behaviour, params["policy"]),
+        )
+        return state, metrics
+
+    def renewed(
+        behaviour: tuple[Params, Array] | None, params: Params
+    ) -> tuple[Params, Array] | None:
+        if behaviour is None:
+            return None
+        age = behaviour[1] + 1
+        due = age >= refresh
+        held = jax.tree.map(lambda x, y: jnp.where(due, x, y), params, behaviour[0])
+        return held, jnp.where(due, 0, age)
 
     def update(state: State, key: Key, progress: Array) -> tuple[State, Metrics]:
         params = state.params["policy"]
-        collected, rollout, metrics = gather(params, state.collector, key)
+        acting = params if state.behaviour is None else state.behaviour[0]
+        collected, rollout, metrics = gather(acting, state.collector, key)
+        reference, paid = None, rollout
+        if penalty is not None:
+            reference = actor.evaluate(state.reference, steps(rollout))[0]
+            divergence = penalty.divergence(rollout.log_prob, reference) * rollout.mask
+            metrics["penalty"] = divergence.sum() / rollout.mask.sum()
+            if penalty.on_reward:
+                paid = rollout.replace(reward=rollout.reward - penalty.coef * divergence)
 
         estimate = advisor.estimate(
-            state.params.get("critic"), rollout, access(params), stream(key, "advantage")
+            state.memory,
+            state.params,
+            paid,
+            access(params, progress, state.moved),
+            stream(key, "advantage"),
         )
-        state, improved = improve(state, rollout, estimate, stream(key, "minibatch"), progress)
-        steps = rollout.mask.sum() + estimate.metrics.pop("simulated_steps", 0.0)
-        metrics |= {"env_steps": steps, **estimate.metrics, **improved}
+        if estimate.critic is not None:
+            state = state.replace(params=state.params | {"critic": estimate.critic})
+        state, improved = improve(
+            state, rollout, reference, estimate, stream(key, "minibatch"), progress
+        )
+        drawn = metrics.pop("discarded_steps", 0.0) + estimate.metrics.pop("simulated_steps", 0.0)
+        metrics |= {"env_steps": rollout.mask.sum() + drawn, **estimate.metrics, **improved}
         metrics |= describe(estimate.advantage, rollout.mask)
         return state.replace(collector=collected), metrics
 
@@ -191,7 +267,10 @@ def make(
         time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
         return gatherer.simulate(starts, time, alive, actor, params, key, keep_state=True)
 
-    subject = Subject(env, actor, advisor, gatherer.shape[:2], rollouts, access, gamma)
+    def still(params: Params) -> Access:
+        return access(params, jnp.float32(1.0), jnp.float32(0.0))
+
+    subject = Subject(env, actor, advisor, gatherer.shape[:2], rollouts, still, gamma)
     return Learner(
         init=init,
         update=update,

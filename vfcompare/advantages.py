@@ -3,27 +3,55 @@
 Three orthogonal choices make every outcome-only method (`relative`):
 
 * *credit*: what a step is credited with, `vfcompare.returns.outcome` or `reward_to_go`;
-* *baseline*: what is subtracted (`none`, `batch_mean`, `group_mean`, `leave_one_out`);
-* *scale*: what it is divided by (`unscaled`, `group_std`, `batch_std`).
+* *baseline*: what is subtracted, `(sample) -> [B, G, T]` or broadcastable;
+* *scale*: what is done with the difference, `(advantage, sample) -> [B, G, T]`.
 
-Baselines and scales look at the credit of an episode's first step, which is its return: one number per
-rollout, `[B, G]`, so that long episodes do not count more than short ones.
+Most baselines and scales look at the credit of an episode's first step, which is its return: one number per
+rollout, so that long episodes do not count more than short ones. A rollout whose return is not a number could
+not be scored: it is left out of all of them and has no advantage (TRL's convention).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from vfcompare.returns import gae, outcome
-from vfcompare.types import Array, Rollout
+from vfcompare.types import Access, Array, Rollout
+
+
+class Sample(NamedTuple):
+    """What baselines and scales look at.
+
+    Attributes:
+      credit: `[B, G, T]`, zero where the return is not a number.
+      return_: `[B, G, 1]`, credit of the first step.
+      scored: `[B, G, 1]`, one where the return is a number.
+      rollout: the episodes.
+      access: to what is not in the rollout, or None.
+    """
+
+    credit: Array
+    return_: Array
+    scored: Array
+    rollout: Rollout
+    access: Access | None
+
 
 Credit = Callable[..., Array]
-Baseline = Callable[[Array], Array]
-Scale = Callable[[Array], Array]
+Baseline = Callable[[Sample], Array]
+Scale = Callable[[Array, Sample], Array]
 
 
 def relative(
-    rollout: Rollout, *, gamma: float, credit: Credit, baseline: Baseline, scale: Scale
+    rollout: Rollout,
+    access: Access | None = None,
+    *,
+    gamma: float,
+    credit: Credit,
+    baseline: Baseline,
+    scale: Scale,
 ) -> Array:
     """`A_t = (credit_t - baseline) / scale`.
 
@@ -32,18 +60,23 @@ def relative(
 
     Args:
       rollout: `[B, G, T]`, whole episodes.
+      access: see `Sample`.
       gamma: the agent's discount.
       credit: `(rollout, gamma) -> [B, G, T]`.
-      baseline: `returns [B, G] -> [B, G]` or broadcastable.
-      scale: `returns [B, G] -> [B, G]` or broadcastable.
+      baseline: `(sample) -> [B, G, T]` or broadcastable.
+      scale: `(advantage [B, G, T], sample) -> [B, G, T]`.
 
     Returns:
       `[B, G, T]`, zero where the mask is zero.
     """
     credited = credit(rollout, gamma=gamma)
-    return_ = credited[..., 0]
-    advantage = (credited - baseline(return_)[..., None]) * scale(return_)[..., None]
-    return advantage * rollout.mask
+    scored = jnp.isfinite(credited[..., :1])
+    credited = jnp.where(scored, credited, 0.0)
+    sample = Sample(
+        credited, credited[..., :1], scored.astype(credited.dtype), rollout, access
+    )
+    mask = rollout.mask * sample.scored
+    return scale((credited - baseline(sample)) * mask, sample) * mask
 
 
 def above_start(rollout: Rollout, value: Array, *, gamma: float) -> Array:
@@ -57,69 +90,200 @@ def above_start(rollout: Rollout, value: Array, *, gamma: float) -> Array:
     return (outcome(rollout, gamma=gamma) - value[..., :1]) * rollout.mask
 
 
-def none(return_: Array) -> Array:
+def none(sample: Sample) -> Array:
     """No baseline: `b = 0`."""
-    return jnp.zeros_like(return_)
+    return jnp.zeros_like(sample.return_)
 
 
-def batch_mean(return_: Array) -> Array:
+def batch_mean(sample: Sample) -> Array:
     """Mean return of the batch, the sample itself included: `b = mean_{b,g} R`."""
-    return jnp.broadcast_to(return_.mean(), return_.shape)
+    return sample.return_.sum() / sample.scored.sum()
 
 
-def group_mean(return_: Array) -> Array:
+def group_mean(sample: Sample) -> Array:
     """Mean return of the group, the sample itself included: `b = mean_g R`.
 
     Shao et al., 2024 (arXiv:2402.03300). The expected gradient is `(G - 1) / G` times the true one.
     """
     # Around the first return, so that equal returns have exactly themselves as mean: a rounding error
     # here would be blown up by a division by their deviation.
-    first = return_[..., :1]
-    return jnp.broadcast_to(first + (return_ - first).mean(-1, keepdims=True), return_.shape)
+    first = sample.return_[:, :1]
+    total = ((sample.return_ - first) * sample.scored).sum(1, keepdims=True)
+    return first + total / jnp.maximum(sample.scored.sum(1, keepdims=True), 1.0)
 
 
-def leave_one_out(return_: Array) -> Array:
+def leave_one_out(sample: Sample) -> Array:
     """Mean return of the *other* rollouts of the group: `b_i = (Σ_g R - R_i) / (G - 1)`.
 
     Kool et al., 2019, "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al., 2024
     (arXiv:2402.14740). Unbiased. A group of one has no others: its baseline is then its own return, so
     that its advantage is zero (TRL's convention; verl's loop keeps the raw return).
     """
-    others = return_.shape[-1] - 1
-    if others == 0:
-        return return_
-    first = return_[..., :1]
-    centred = return_ - first
-    return first + (centred.sum(-1, keepdims=True) - centred) / others
+    first = sample.return_[:, :1]
+    centred = (sample.return_ - first) * sample.scored
+    others = sample.scored.sum(1, keepdims=True) - sample.scored
+    mean = (centred.sum(1, keepdims=True) - centred) / jnp.maximum(others, 1.0)
+    return jnp.where(others > 0, first + mean, sample.return_)
 
 
-def unscaled(return_: Array) -> Array:
-    """Divide by nothing: the factor is one."""
-    return jnp.ones_like(return_)
+def length_weighted(sample: Sample) -> Array:
+    """Mean return of the group, weighed by length: `b = Σ_g l R / Σ_g l`.
+
+    OPO (Hao et al., 2025, arXiv:2505.23585): the variance-optimal constant `E[s² R] / E[s²]`, if the squared score
+    `s²` grows with the length `l`. The sample itself is included, so the gradient is biased as in `group_mean`.
+    """
+    length = sample.rollout.mask.sum(-1, keepdims=True) * sample.scored
+    return (length * sample.return_).sum(1, keepdims=True) / length.sum(1, keepdims=True)
 
 
-def group_std(return_: Array, *, ddof: int, eps: float) -> Array:
-    """Divide by the group's standard deviation: the factor `1 / (std_g R + eps)`.
+def optimal_token(sample: Sample, *, eps: float) -> Array:
+    """A baseline for each time step: `b_t = Σ_g W_t C_t / (Σ_g W_t + eps)`, `W_t = Σ_{k≤t} s_k²`.
+
+    The optimal token baseline (verl's `optimal_token_baseline`): credits `C_t` weighed by the squared score that has
+    accumulated, `s² = 1 - 2 π(a) + Σ π²` of a softmax. The sample itself is included.
+    """
+    assert sample.access is not None
+    mask = sample.rollout.mask * sample.scored
+    weight = jnp.cumsum(sample.access.score(sample.rollout) * mask, -1) * mask
+    total = (sample.credit * weight).sum(1, keepdims=True)
+    return total / (weight.sum(1, keepdims=True) + eps)
+
+
+def step_mean(sample: Sample) -> Array:
+    """Mean credit at the same time step of the *other* rollouts of the group that still act.
+
+    Token-level REINFORCE with a baseline of the group at each step; with `reward_to_go` a value function of time
+    alone. Where nobody else acts any more, the baseline is zero, the credit of those that have ended.
+    """
+    acting = sample.rollout.mask * sample.scored
+    credit = sample.credit * acting
+    others = acting.sum(1, keepdims=True) - acting
+    return (credit.sum(1, keepdims=True) - credit) / jnp.maximum(others, 1.0)
+
+
+def bin_mean(sample: Sample, *, width: int, resolution: float, slots: int) -> Array:
+    """Mean credit of steps of *other* episodes that saw nearly the same, at nearly the same time.
+
+    Groups within groups (compare GiGPO, Feng et al., 2025, arXiv:2505.10978): a value function by counting. Bins that
+    no other episode of the batch has visited fall back on `leave_one_out`.
+
+    Args:
+      sample: of the batch.
+      width: time steps of a bin.
+      resolution: bins of a unit of observation.
+      slots: bins are told apart by a hash with so many values.
+    """
+    rollout, mask = sample.rollout, sample.rollout.mask * sample.scored
+    seen = rollout.obs[:, :, :-1].reshape(*mask.shape, -1)
+    time = jnp.arange(mask.shape[-1], dtype=jnp.uint32) // width
+    index = (fingerprint(jnp.round(seen * resolution)) ^ (time * jnp.uint32(2654435761))) % slots
+    prompt = jnp.arange(mask.shape[0])[:, None, None]
+    episode = jnp.arange(mask.shape[1])[:, None]
+    cell = (prompt, episode, index)
+    empty = jnp.zeros((*mask.shape[:2], slots))
+    count, total = empty.at[cell].add(mask), empty.at[cell].add(sample.credit * mask)
+
+    def others(x: Array) -> Array:
+        return (x.sum((0, 1)) - x)[cell]
+
+    fallback = jnp.broadcast_to(leave_one_out(sample), mask.shape)
+    found = others(count)
+    return jnp.where(found > 0, others(total) / jnp.maximum(found, 1.0), fallback)
+
+
+def fingerprint(x: Array) -> Array:
+    """A 32-bit hash of the last axis: `[..., n] -> [...]`, equal for equal numbers."""
+    # -0.0 and 0.0 are equal numbers of different bits.
+    bits = jax.lax.bitcast_convert_type(jnp.float32(x) + 0.0, jnp.uint32)
+    odd = 2 * jax.random.bits(jax.random.key(0), (x.shape[-1],), jnp.uint32) + 1
+    mixed = (bits ^ (bits >> 16)) * odd
+    return (mixed ^ (mixed >> 15)).sum(-1, dtype=jnp.uint32)
+
+
+def second_best(sample: Sample) -> Array:
+    """Its own return, but for the best of the group: for this one it is the second best return.
+
+    pass@k training (arXiv:2503.19595): of all rollouts only the best has an advantage, `R_max - R_2nd`. Among equals
+    the first one counts as the best, and has none.
+    """
+    return_ = jnp.where(sample.scored > 0, sample.return_, -jnp.inf)
+    ranked = jnp.sort(return_, 1)
+    second = ranked[:, -2:-1] if return_.shape[1] > 1 else ranked
+    best = jnp.arange(return_.shape[1])[:, None] == return_.argmax(1, keepdims=True)
+    return jnp.where(best & jnp.isfinite(second), second, sample.return_)
+
+
+def unscaled(advantage: Array, sample: Sample) -> Array:
+    """Divide by nothing."""
+    del sample
+    return advantage
+
+
+def group_std(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Array:
+    """Divide by the group's standard deviation: `A / (std_g R + eps)`.
 
     Shao et al., 2024 (arXiv:2402.03300). Frameworks differ in both numbers: verl `ddof=1, eps=1e-6`, TRL
-    `ddof=1, eps=1e-4`. A group of one has no deviation: its factor is `1 / (1 + eps)` (verl).
+    `ddof=1, eps=1e-4`. A group of one has no deviation: it is divided by `1 + eps` (verl).
     """
-    if return_.shape[-1] <= ddof:
-        return jnp.full_like(return_, 1.0 / (1.0 + eps))
-    std = return_.std(-1, ddof=ddof, keepdims=True)
-    return jnp.broadcast_to(1.0 / (std + eps), return_.shape)
+    count = sample.scored.sum(1, keepdims=True)
+    square = jnp.square(sample.return_ - group_mean(sample)) * sample.scored
+    variance = square.sum(1, keepdims=True) / jnp.maximum(count - ddof, 1.0)
+    return advantage / (jnp.where(count > ddof, jnp.sqrt(variance), 1.0) + eps)
 
 
-def batch_std(return_: Array, *, ddof: int, eps: float) -> Array:
-    """Divide by the batch's standard deviation: the factor `1 / (std_{b,g} R + eps)`.
+def batch_std(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Array:
+    """Divide by the standard deviation of all returns of the batch: `A / (std_{b,g} R + eps)`.
 
     Liu et al., 2025 (Lite PPO, arXiv:2508.08221), with `group_mean`.
     """
-    return jnp.full_like(return_, 1.0) / (return_.std(ddof=ddof) + eps)
+    square = jnp.square(sample.return_ - batch_mean(sample)) * sample.scored
+    return advantage / (jnp.sqrt(square.sum() / (sample.scored.sum() - ddof)) + eps)
 
 
-def whitened(advantage: Array, mask: Array, *, ddof: int, eps: float) -> Array:
-    """Centre and scale over all taken steps: `(A - mean) / (std + eps)`, zero where the mask is zero.
+def group_share(advantage: Array, sample: Sample) -> Array:
+    """Divide by the group's mean return, nothing where it is zero: `A / mean_g R`.
+
+    MaxRL, with `group_mean`: for returns of 0 and 1 the expected gradient follows `log p`, as far as a group can see
+    it, `E[(1 - m) 1{m > 0}]` instead of `p (1 - p)` for a single logit. Hard prompts count more.
+    """
+    mean = group_mean(sample)
+    return jnp.where(mean > 0, advantage / jnp.where(mean > 0, mean, 1.0), 0.0)
+
+
+def informative_share(advantage: Array, sample: Sample) -> Array:
+    """Multiply by `N / #{R ≠ 0}`, the share of rollouts that were paid anything: GPG.
+
+    Chu et al., 2025 (arXiv:2504.02546), as verl has it.
+    """
+    paid = ((sample.return_ != 0) * sample.scored).sum()
+    return advantage * sample.scored.sum() / jnp.maximum(paid, 1.0)
+
+
+def step_whitened(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Array:
+    """Centre and scale over all steps of the batch: `(A - mean) / sqrt(var + eps)`.
+
+    REINFORCE++ (Hu, 2025, arXiv:2501.03262), as verl has it: `ddof=1, eps=1e-8`. Long episodes count more.
+    """
+    return whitened(advantage, sample.rollout.mask * sample.scored, ddof=ddof, eps_of_variance=eps)
+
+
+def episode_whitened(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Array:
+    """Centre and scale over the episodes of the batch: `(A - mean) / (std + eps)`.
+
+    By the advantage of their first steps. TRL's RLOO with `normalize_advantages` (`ddof=1, eps=1e-4`); SPO
+    (`eps=1e-8`).
+    """
+    start = advantage[..., :1]
+    count = sample.scored.sum()
+    mean = (start * sample.scored).sum() / count
+    variance = (jnp.square(start - mean) * sample.scored).sum() / (count - ddof)
+    return (advantage - mean) / (jnp.sqrt(variance) + eps)
+
+
+def whitened(
+    advantage: Array, mask: Array, *, ddof: int, eps: float = 0.0, eps_of_variance: float = 0.0
+) -> Array:
+    """Centre and scale over all taken steps: `(A - mean) / (sqrt(var + e_v) + e)`, zero where the mask is zero.
 
     The normalisation of PPO's implementations (Huang et al., 2022). Computed once per batch, never per
     minibatch, so that it does not depend on how the batch is cut.
@@ -127,7 +291,7 @@ def whitened(advantage: Array, mask: Array, *, ddof: int, eps: float) -> Array:
     count = mask.sum()
     mean = (advantage * mask).sum() / count
     variance = (jnp.square(advantage - mean) * mask).sum() / (count - ddof)
-    return (advantage - mean) / (jnp.sqrt(variance) + eps) * mask
+    return (advantage - mean) / (jnp.sqrt(variance + eps_of_variance) + eps) * mask
 
 
 def whitened_gae(
@@ -136,3 +300,37 @@ def whitened_gae(
     """GAE, `whitened` over the batch."""
     advantage = gae(rollout, value, gamma=gamma, lambda_=lambda_)
     return whitened(advantage, rollout.mask, ddof=ddof, eps=eps)
+
+
+def above_others(rollout: Rollout, value: Array, *, gamma: float) -> Array:
+    """`R_i - mean_{j≠i} v_j`, `v_j` the mean value along rollout `j` of the same prompt.
+
+    POISE (arXiv:2605.07579): what is read off one rollout is the baseline of the others only, so that a value that
+    knows the rollout's actions keeps the gradient unbiased.
+
+    Args:
+      rollout: `[B, G, T]`, whole episodes.
+      value: `[B, G, T + 1]`.
+      gamma: the agent's discount.
+    """
+    length = jnp.maximum(rollout.mask.sum(-1, keepdims=True), 1.0)
+    along = (value[..., :-1] * rollout.mask).sum(-1, keepdims=True) / length
+    return (outcome(rollout, gamma=gamma) - mean_of_others(along)) * rollout.mask
+
+
+def others_mean(rollout: Rollout, value: Array, *, gamma: float) -> Array:
+    """`mean_{j≠i} R_j` at each step of rollout `i`: a critic's target that knows nothing of the rollout itself.
+
+    Args:
+      rollout: `[B, G, T]`, whole episodes.
+      value: not used.
+      gamma: the agent's discount.
+    """
+    del value
+    return_ = outcome(rollout, gamma=gamma)[..., :1]
+    return mean_of_others(return_) * rollout.mask
+
+
+def mean_of_others(x: Array) -> Array:
+    """Mean over the other rollouts of the group; `x` is `[B, G, 1]`."""
+    return (x.sum(1, keepdims=True) - x) / max(x.shape[1] - 1, 1)

@@ -5,6 +5,7 @@ own functional vector environment is not used, because it keeps the old state of
 step where any one resets.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -272,6 +273,18 @@ def finished(return_: Array, length: Array, weight: Array) -> Metrics:
     return {"return": mean(return_), "length": mean(length), "episodes": count}
 
 
+def greedy(policy: Policy) -> Policy:
+    """The same policy by its most probable actions; their log-probability is not asked for."""
+
+    def act(
+        params: Params, carry: Carry, obs: Array, legal: Array | None, noise: Array
+    ) -> tuple[Carry, Array, Array]:
+        del noise
+        return *policy.mode(params, carry, obs, legal), jnp.float32(0.0)
+
+    return policy._replace(act=act)
+
+
 def evaluate(
     env: Env, policy: Policy, params: Params, key: Key, *, number: int, chunk: int = 16
 ) -> Metrics:
@@ -390,3 +403,59 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
     # Fresh episodes from given states are whole episodes, whatever the updates are made of.
     simulate = episodes(env, prompts=1, group=1, start="shared").simulate
     return Collector(init, collect, simulate, (number, 1, length), dense=True)
+
+
+def informative(env: Env, *, inner: Callable[..., Collector], attempts: int) -> Collector:
+    """Draw again the groups whose returns are all equal, from new start states.
+
+    DAPO's dynamic sampling (Yu et al., 2025, arXiv:2503.14476): such groups have no advantage under any group-relative
+    baseline. What was drawn in vain is charged to the budget (`discarded_steps`). After the last attempt the batch keeps
+    what it has.
+
+    Args:
+      env: the environment.
+      inner: `(env) -> Collector` of whole episodes in groups.
+      attempts: most batches that are drawn for one update.
+    """
+    drawn = inner(env)
+    if drawn.dense:
+        raise ValueError("collector: groups are drawn again with collector=episodes, not fragments")
+
+    def collect(
+        state: Any, policy: Policy, params: Params, key: Key, *, keep_state: bool
+    ) -> tuple[Any, Rollout, Metrics]:
+        def draw(state: Any, key: Key) -> tuple[Any, Rollout, Metrics]:
+            return drawn.collect(state, policy, params, key, keep_state=keep_state)
+
+        def signal(rollout: Rollout) -> Array:
+            return_ = rollout.reward.sum(-1)
+            return return_.max(1) > return_.min(1)
+
+        def again(loop: Any) -> Any:
+            attempt, state, kept, good, steps = loop
+            state, new, _ = draw(state, jax.random.fold_in(key, attempt))
+            fresh = signal(new)
+            # The k-th new group with signal takes the place of the k-th old one without.
+            source, place = jnp.argsort(~fresh), jnp.argsort(good)
+            taken = jnp.arange(len(good)) < jnp.minimum(fresh.sum(), (~good).sum())
+            chosen = jnp.zeros_like(good).at[place].set(taken)
+            origin = jnp.zeros_like(place).at[place].set(source)
+            kept = select(chosen, jax.tree.map(lambda x: x[origin], new), kept)
+            return attempt + 1, state, kept, good | chosen, steps + new.mask.sum()
+
+        def unfinished(loop: Any) -> Array:
+            attempt, _, _, good, _ = loop
+            return (attempt < attempts) & ~good.all()
+
+        state, first, metrics = draw(state, key)
+        start = (jnp.int32(1), state, first, signal(first), first.mask.sum())
+        attempt, state, rollout, _, steps = jax.lax.while_loop(unfinished, again, start)
+        length = rollout.mask.sum(-1)
+        drawings = {
+            "discarded_steps": steps - length.sum(),
+            "attempts": attempt.astype(jnp.float32),
+            "episodes": attempt * metrics["episodes"],
+        }
+        return state, rollout, metrics | drawings
+
+    return drawn._replace(collect=collect)

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from vfcompare import exact
 from vfcompare.batching import steps
 from vfcompare.streams import stream
-from vfcompare.types import Access, Array, Critic, Estimator, Key, Metrics, Params, Policy, Rollout
+from vfcompare.types import Access, Array, Estimator, Key, Metrics, Params, Policy, Rollout
 
 COSINE = 0.9
 """The agreement with the true gradient at which a batch is called large enough."""
@@ -94,28 +94,28 @@ class Survival:
         return found._replace(reward=1.0 - found.terminal)
 
 
-def examine(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> Metrics:
+def examine(lab: Lab, subject: Subject, state: Any, key: Key) -> Metrics:
     """Compare estimates with the truth.
 
     Args:
       lab: how much.
       subject: of what.
-      params: of the policy, and of the critic where there is one.
+      state: the learner's, of which `params` and the estimator's `memory` are read.
       key: one key for all.
 
     Returns:
       Scalars, each described in `docs/oracle.md`.
     """
-    env = subject.env
+    env, params = subject.env, state.params
     pool = jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
     truth = know(subject, params["policy"], pool)
     read_keys = jax.random.split(stream(key, "batches"), lab.batches)
 
     def batch(sums: Any, key: Key) -> tuple[Any, None]:
-        found = measure(subject, params, pool, truth, key)
+        found = measure(subject, state, pool, truth, key)
         return jax.tree.map(jnp.add, sums, found), None
 
-    shapes = jax.eval_shape(lambda key: measure(subject, params, pool, truth, key), key)
+    shapes = jax.eval_shape(lambda key: measure(subject, state, pool, truth, key), key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     sums, _ = jax.lax.scan(batch, zeros, read_keys)
     metrics = judge_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
@@ -125,10 +125,9 @@ def examine(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> 
     metrics["signal_share"] = sums["signal"] / lab.batches
     if "value" in sums:
         metrics |= judge_value(sums["value"])
-    critic = subject.estimator.critic
-    # What a critic with a memory says of a place depends on how the episode came there.
-    if critic is not None and not critic.recurrent:
-        metrics["rank_accuracy"] = rank_accuracy(subject, critic, params["critic"], pool, truth)
+    read = reader(subject, state)
+    if read is not None:
+        metrics["rank_accuracy"] = rank_accuracy(subject, read, pool, truth)
     return metrics
 
 
@@ -162,17 +161,21 @@ def know(subject: Subject, params: Params, pool: Any) -> Truth:
 
 
 def measure(
-    subject: Subject, params: dict[str, Params], pool: Any, truth: Truth, key: Key
+    subject: Subject, state: Any, pool: Any, truth: Truth, key: Key
 ) -> dict[str, Any]:
     """Draw one batch, and add up what it says."""
-    env, (prompts, group) = subject.env, subject.shape
+    env, params, (prompts, group) = subject.env, state.params, subject.shape
     number = len(jax.tree.leaves(pool)[0])
     chosen = jax.random.randint(stream(key, "prompts"), (prompts,), 0, number)
     starts = jax.tree.map(lambda x: jnp.repeat(x[chosen], group, 0), pool)
     flat = subject.rollouts(params["policy"], starts, stream(key, "rollouts"))
     rollout = jax.tree.map(lambda x: x.reshape(prompts, group, *x.shape[2:]), flat)
     estimate = subject.estimator.estimate(
-        params.get("critic"), rollout, subject.access(params["policy"]), stream(key, "advantage")
+        state.memory,
+        params,
+        rollout,
+        subject.access(params["policy"]),
+        stream(key, "advantage"),
     )
 
     def objective(params: Params, rollout: Rollout, weight: Array) -> Array:
@@ -342,22 +345,37 @@ def judge_value(sums: dict[str, Any]) -> Metrics:
     return metrics
 
 
-def rank_accuracy(
-    subject: Subject, critic: Critic, params: Params, pool: Any, truth: Truth
-) -> Array:
+Reader = Callable[[Any, Array], Array]
+"""`(start, time) -> [S]`, what a critic says of every place at a time."""
+
+
+def reader(subject: Subject, state: Any) -> Reader | None:
+    """The critic's values of places, None without one.
+
+    What a critic with a memory says of a place depends on how the episode came there: it has none either.
+    """
+    critic, value = subject.estimator.critic, subject.estimator.value
+    if critic is None or value is None or critic.recurrent:
+        return None
+
+    def read(start: Any, time: Array) -> Array:
+        # Places stand where a rollout has steps.
+        obs = exact.look(subject.env, start, time)[0]
+        ones = jnp.ones((1, 1, obs.shape[0] - 1))
+        blank = jnp.zeros_like(ones)
+        rollout = Rollout(obs[None, None], blank, blank, blank, blank, blank, ones, blank)
+        return value(state.memory, state.params, rollout)[0, 0]
+
+    return read
+
+
+def rank_accuracy(subject: Subject, read: Reader, pool: Any, truth: Truth) -> Array:
     """Share of action pairs, weighed by visits, that the critic's lookahead orders as the truth does.
 
     Pairs of equal worth do not count; a tie of the critic is half right.
     """
     env, gamma = subject.env, subject.gamma
     times = jnp.arange(env.horizon)
-
-    def read(start: Any, time: Array) -> Array:
-        obs = exact.look(env, start, time)[0]
-        ones = jnp.ones((1, 1, obs.shape[0] - 1))
-        blank = jnp.zeros_like(ones)
-        rollout = Rollout(obs[None, None], blank, blank, blank, blank, blank, ones, blank)
-        return critic.value(params, rollout)[0, 0]
 
     def agreement(start: Any, table: exact.Exact) -> tuple[Array, Array]:
         def at(time: Array) -> tuple[Array, Array]:

@@ -1,11 +1,13 @@
 """Turn a function of a rollout into an `Estimator`: without critic, with one, by simulation, by the truth."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vfcompare.returns import over_episodes
+from vfcompare.advantages import Credit, Scale, fingerprint, relative
+from vfcompare.returns import outcome, over_episodes
 from vfcompare.types import (
     Access,
     Array,
@@ -13,27 +15,142 @@ from vfcompare.types import (
     Estimate,
     Estimator,
     Key,
+    Lesion,
     Metrics,
+    Networks,
     Params,
     Rollout,
     Spec,
 )
 
-Advantage = Callable[[Rollout], Array]
+Advantage = Callable[[Rollout, Access], Array]
 ValueAdvantage = Callable[[Rollout, Array], Array]
-Lesion = Callable[[Array, Rollout, Key], Array]
-Lesson = dict[str, Array]
 
 
 def value_free(*, spec: Spec, advantage: Advantage) -> Estimator:
-    """An estimator that learns nothing: `advantage(rollout) -> [B, G, T]`."""
+    """An estimator that learns and remembers nothing: `advantage(rollout, access) -> [B, G, T]`."""
     del spec
 
-    def estimate(params: None, rollout: Rollout, access: Access, key: Key) -> Estimate:
-        del params, access, key
-        return Estimate(advantage(rollout), {}, {})
+    def estimate(
+        memory: tuple[()], networks: Networks, rollout: Rollout, access: Access, key: Key
+    ) -> Estimate:
+        del memory, networks, key
+        return Estimate(advantage(rollout, access), {}, {})
 
     return Estimator(estimate)
+
+
+def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimator:
+    """`A = R - R(greedy)`: the baseline is one more episode from the same start by the most probable actions.
+
+    ReMax (Li et al., 2023, arXiv:2310.10505). The baseline knows nothing of the sample, so it is unbiased; the episode
+    is charged to the budget.
+
+    Args:
+      spec: the facts of the task.
+      gamma: the agent's discount.
+      credit: see `vfcompare.advantages.relative`.
+      scale: see `vfcompare.advantages.relative`.
+    """
+    require_whole_episodes(spec)
+
+    def estimate(
+        memory: tuple[()], networks: Networks, rollout: Rollout, access: Access, key: Key
+    ) -> Estimate:
+        del networks
+        lanes = rollout.mask.shape[:2]
+        starts = jax.tree.map(
+            lambda x: x[:, :, 0].reshape(-1, *x.shape[3:]), rollout.state
+        )
+        number = lanes[0] * lanes[1]
+        time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
+        best = access.simulate(starts, time, alive, key, greedy=True)
+        baseline = discounted_return(best, gamma=gamma).reshape(*lanes, 1)
+        advantage = relative(
+            rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
+        )
+        return Estimate(advantage, {}, {"simulated_steps": best.mask.sum()}, memory=memory)
+
+    return Estimator(estimate, needs_state=True)
+
+
+class Tracker(NamedTuple):
+    """Sums that are remembered of each prompt; fields are `[slots]`.
+
+    Attributes:
+      total: of the returns.
+      count: of the rollouts.
+      moved: how far the policy went since the prompt was last met, see `Access`.
+    """
+
+    total: Array
+    count: Array
+    moved: Array
+
+
+def tracked(
+    *,
+    spec: Spec,
+    gamma: float,
+    credit: Credit,
+    scale: Scale,
+    slots: int,
+    prior_mean: float,
+    prior_count: float,
+    half: float,
+    keep_low: float,
+    keep_high: float,
+) -> Estimator:
+    """`A = R - b(prompt)`, `b` a mean of earlier returns of the same prompt that forgets as the policy moves.
+
+    `b = S / N`, read before the update `S ← ρ S + Σ R`, `N ← ρ N + n` with `ρ = clip(2^(-D / half), low, high)` and `D`
+    how far the policy went since. SPO (arXiv:2509.13232): with returns of 0 and 1 it is the mean of its Beta
+    distribution. With one slot and `low = high` it is the running mean of REINFORCE (Williams, 1992). `D` is added up
+    over the batches in between, a bound of SPO's, which asks the prompt's own last response again.
+
+    Args:
+      spec: the facts of the task.
+      gamma: the agent's discount.
+      credit: see `vfcompare.advantages.relative`.
+      scale: see `vfcompare.advantages.relative`.
+      slots: prompts are told apart by a hash of their first observation with so many values; prompts of one slot share
+        their mean, so tasks with ever new prompts have a running mean.
+      prior_mean: mean before any return.
+      prior_count: how many returns that is worth.
+      half: distance after which half is forgotten.
+      keep_low: least share that is kept at a visit.
+      keep_high: largest share that is kept at a visit.
+    """
+    require_whole_episodes(spec)
+
+    def init(networks: Networks) -> Tracker:
+        del networks
+        count = jnp.full(slots, prior_count)
+        return Tracker(prior_mean * count, count, jnp.zeros(slots))
+
+    def estimate(
+        memory: Tracker, networks: Networks, rollout: Rollout, access: Access, key: Key
+    ) -> Estimate:
+        del networks, key
+        first = rollout.obs[:, :, 0].reshape(*rollout.mask.shape[:2], -1)
+        slot = fingerprint(first) % slots
+        met = jnp.zeros(slots).at[slot].add(1.0)
+        moved = memory.moved + access.moved
+        known = jnp.maximum(memory.count, 1e-8)
+        baseline = jnp.where(memory.count > 0, memory.total / known, 0.0)[slot][..., None]
+        advantage = relative(
+            rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
+        )
+        return_ = outcome(rollout, gamma=gamma)[..., 0]
+        keep = jnp.where(met > 0, jnp.clip(2.0 ** (-moved / half), keep_low, keep_high), 1.0)
+        memory = Tracker(
+            total=(keep * memory.total).at[slot].add(return_),
+            count=keep * memory.count + met,
+            moved=jnp.where(met > 0, 0.0, moved),
+        )
+        return Estimate(advantage, {}, {}, memory=memory)
+
+    return Estimator(estimate, init)
 
 
 def value_based(
@@ -52,21 +169,173 @@ def value_based(
         advantage, because the two may use different λ (VC-PPO, arXiv:2503.01491).
       critic: `(spec) -> Critic`, the learned value function.
     """
-    learned = critic(spec=spec)
 
-    def estimate(params: Params, rollout: Rollout, access: Access, key: Key) -> Estimate:
-        del access, key
-        value = learned.value(params, rollout)
-        return Estimate(advantage(rollout, value), *lesson(rollout, value, target), value)
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+        del access
+        return Advice(advantage(rollout, value), target(rollout, own), value)
 
-    return Estimator(estimate, learned)
+    return learning(critic(spec=spec), advise)
 
 
-def lesson(rollout: Rollout, value: Array, target: ValueAdvantage) -> tuple[Lesson, Metrics]:
-    """What a critic is to learn from a rollout, and how much of it it knew."""
-    goal, old = target(rollout, value), value[..., :-1]
-    explained = explained_variance(old, goal, rollout.mask)
-    return {"target": goal, "old": old}, {"explained_variance": explained}
+class Advice(NamedTuple):
+    """What is made of values.
+
+    Attributes:
+      advantage: `[B, G, T]`.
+      target: `[B, G, T]`, what the critic is to learn.
+      value: `[B, G, T + 1]`, the values that the advantage was made of.
+      metrics: what to log.
+    """
+
+    advantage: Array
+    target: Array
+    value: Array
+    metrics: Metrics = {}  # noqa: RUF012 - never written to
+
+
+def learning(
+    critic: Critic,
+    advise: Callable[[Rollout, Array, Array, Access], Advice],
+    *,
+    privileged: bool = False,
+) -> Estimator:
+    """What all estimators with a learned critic have in common: its unit, its lesion, its lesson.
+
+    Args:
+      critic: the learned value function.
+      advise: `(rollout, value, own, access) -> Advice`; `value` is what is to be read, `own` what the critic says
+        without its lesion.
+      privileged: whether exact values are asked for, beside what the lesion asks.
+    """
+
+    def init(networks: Networks) -> tuple[Any, Any]:
+        return critic.scaling.init, critic.lesion.init(networks["critic"])
+
+    def value(memory: tuple[Any, Any], networks: Networks, rollout: Rollout) -> Array:
+        return critic.scaling.unit(memory[0]).up(critic.value(networks, rollout))
+
+    def estimate(
+        memory: tuple[Any, Any], networks: Networks, rollout: Rollout, access: Access, key: Key
+    ) -> Estimate:
+        scale, harm = memory
+        unit = critic.scaling.unit(scale)
+
+        present = networks["critic"]
+        own = unit.up(critic.value(networks, rollout))
+
+        def read(params: Params) -> Array:
+            # Most lesions read the present critic, whose values are there already.
+            if params is present:
+                return own
+            return unit.up(critic.value(networks | {"critic": params}, rollout))
+
+        hurt = critic.lesion.apply(harm, present, read, rollout, access, key)
+        if hurt.critic is not None:
+            own = read(hurt.critic)
+        advantage, target, used, metrics = advise(rollout, hurt.value, own, access)
+        explained = explained_variance(own[..., :-1], target, rollout.mask)
+        scale = critic.scaling.update(scale, rollout)
+        unit = critic.scaling.unit(scale)
+        lesson = {
+            "target": unit.down(target),
+            "old": unit.down(own[..., :-1]),
+            "lane": lanes(target),
+        }
+        metrics = {"explained_variance": explained, **metrics}
+        return Estimate(advantage, lesson, metrics, used, (scale, hurt.memory), hurt.critic)
+
+    asks = privileged or critic.lesion.privileged
+    return Estimator(estimate, init, critic, value, needs_state=asks, privileged=asks)
+
+
+def lanes(x: Array) -> Array:
+    """`[B, G, T]`, the number of each step's episode in the batch."""
+    number = jnp.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], 1)
+    return jnp.broadcast_to(number, x.shape)
+
+
+def gated(
+    *,
+    spec: Spec,
+    advantage: ValueAdvantage,
+    otherwise: Advantage,
+    target: ValueAdvantage,
+    critic: Callable[..., Critic],
+) -> Estimator:
+    """The critic's advantage while the critic explains anything, else one without a critic.
+
+    EVPO (arXiv:2604.19485): per batch `EV = 1 - Var(G - V) / Var(G)`; `EV > 0` takes the critic, else the batch mean.
+
+    Args:
+      spec: the facts of the task.
+      advantage: `(rollout, value) -> [B, G, T]`, with the critic.
+      otherwise: `(rollout, access) -> [B, G, T]`, without.
+      target: `(rollout, value) -> [B, G, T]`, `G`: what the critic is fitted to and the gate holds it against.
+      critic: `(spec) -> Critic`.
+    """
+
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+        goal = target(rollout, own)
+        known = explained_variance(value[..., :-1], goal, rollout.mask) > 0
+        choice = jnp.where(known, advantage(rollout, value), otherwise(rollout, access))
+        return Advice(choice, goal, value, {"gate": known.astype(jnp.float32)})
+
+    return learning(critic(spec=spec), advise)
+
+
+def auxiliary(
+    *,
+    spec: Spec,
+    advantage: Advantage,
+    target: ValueAdvantage,
+    critic: Callable[..., Critic],
+) -> Estimator:
+    """A critic that learns and is never read: a control for its work, and for what a shared trunk learns of it.
+
+    Args:
+      spec: the facts of the task.
+      advantage: `(rollout, access) -> [B, G, T]`, without the critic.
+      target: `(rollout, value) -> [B, G, T]`: a value, or something that is none, such as `elapsed`.
+      critic: `(spec) -> Critic`.
+    """
+
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+        return Advice(advantage(rollout, access), target(rollout, own), value)
+
+    return learning(critic(spec=spec), advise)
+
+
+def elapsed(rollout: Rollout, value: Array) -> Array:
+    """Share of the horizon that is used up: a target as regular as a value, which knows nothing of reward."""
+    del value
+    horizon = rollout.mask.shape[-1]
+    return jnp.arange(horizon) / horizon * rollout.mask
+
+
+def off_policy(
+    *, spec: Spec, advantage: Callable[..., tuple[Array, Array]], critic: Callable[..., Critic]
+) -> Estimator:
+    """Advantage and target corrected for experience of an older policy, see `vfcompare.returns.vtrace`.
+
+    Experience is old where `agent.refresh` is above 1, as that of IMPALA's actors.
+
+    Args:
+      spec: the facts of the task.
+      advantage: `(rollout, value, ratio) -> (advantage, target)`.
+      critic: `(spec) -> Critic`.
+    """
+
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+        ratio = jnp.exp((access.log_prob(rollout) - rollout.log_prob) * rollout.mask)
+        made, goal = advantage(rollout, value, ratio)[0], advantage(rollout, own, ratio)[1]
+        return Advice(made, goal, value, {"off_policy_ratio": masked_mean(ratio, rollout.mask)})
+
+    return learning(critic(spec=spec), advise)
+
+
+def masked_mean(x: Array, mask: Array) -> Array:
+    """Mean over taken steps."""
+    return (x * mask).sum() / mask.sum()
 
 
 def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: float) -> Estimator:
@@ -75,18 +344,25 @@ def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: f
     Args:
       spec: the facts of the task.
       advantage: `(rollout, value [B, G, T + 1]) -> [B, G, T]`.
-      lesion: `(value, rollout, key) -> value`, what is done to the truth, see `vfcompare.lesions`.
+      lesion: what is done to the truth, see `vfcompare.lesions`.
       sharpness: of the policy whose values are taken: 1 is the present one, less is a stale one whose logits
         were smaller, 0 the uniform one.
     """
     require_whole_episodes(spec)
 
-    def estimate(params: None, rollout: Rollout, access: Access, key: Key) -> Estimate:
-        del params
-        value = lesion(access.value(rollout, sharpness), rollout, key)
-        return Estimate(advantage(rollout, value), {}, {}, value)
+    def estimate(
+        memory: Any, networks: Networks, rollout: Rollout, access: Access, key: Key
+    ) -> Estimate:
+        del networks
+        found = lesion.apply(
+            memory, (), lambda _: access.value(rollout, sharpness), rollout, access, key
+        )
+        advised = advantage(rollout, found.value)
+        return Estimate(advised, {}, {}, found.value, found.memory)
 
-    return Estimator(estimate, needs_state=True, privileged=True)
+    return Estimator(
+        estimate, lambda networks: lesion.init(()), needs_state=True, privileged=True
+    )
 
 
 def mixed(
@@ -104,25 +380,22 @@ def mixed(
       advantage: `(rollout, value [B, G, T + 1]) -> [B, G, T]`.
       target: `(rollout, value [B, G, T + 1]) -> [B, G, T]`, what the critic is fitted to; it reads
         the learned values alone.
-      critic: `(spec) -> Critic`.
+      critic: `(spec) -> Critic`, the learned value function.
       eta: share of the truth, from 0 to 1.
     """
     require_whole_episodes(spec)
-    learned = critic(spec=spec)
 
-    def estimate(params: Params, rollout: Rollout, access: Access, key: Key) -> Estimate:
-        del key
-        own = learned.value(params, rollout)
-        value = (1.0 - eta) * own + eta * access.value(rollout, 1.0)
-        return Estimate(advantage(rollout, value), *lesson(rollout, own, target), value)
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+        value = (1.0 - eta) * value + eta * access.value(rollout, 1.0)
+        return Advice(advantage(rollout, value), target(rollout, own), value)
 
-    return Estimator(estimate, learned, needs_state=True, privileged=True)
+    return learning(critic(spec=spec), advise, privileged=True)
 
 
 def require_whole_episodes(spec: Spec) -> None:
-    """Exact values count time from an episode's start, which a fragment does not know."""
+    """Exact values and start states count from an episode's start, which a fragment does not know."""
     if spec.dense:
-        raise ValueError("estimator: exact values need collector=episodes, not fragments")
+        raise ValueError("estimator: this one needs collector=episodes, not fragments")
 
 
 def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: float) -> Estimator:
@@ -138,8 +411,10 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
     """
     del spec
 
-    def estimate(params: None, rollout: Rollout, access: Access, key: Key) -> Estimate:
-        del params
+    def estimate(
+        memory: tuple[()], networks: Networks, rollout: Rollout, access: Access, key: Key
+    ) -> Estimate:
+        del memory, networks
         rows = rollout.mask.shape[-1] + 1
         live = jnp.concatenate([rollout.mask[..., :1], rollout.mask * rollout.discount], -1)
         time = jnp.broadcast_to(jnp.arange(rows), live.shape)

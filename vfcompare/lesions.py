@@ -1,13 +1,17 @@
-"""Damage done to values, to learn which of their errors hurt.
+"""Damage done to values, to learn which of their errors hurt, from a time of choice on.
 
-Each is `(value [B, G, T + 1], rollout, key) -> value`.
+Some lesions change the values that are read (`zero`, `constant`, `bias`, `noise`, `noise_to`, `shuffle`,
+`another`), and leave the critic to learn as before; others change the critic itself (`freeze`, `reset`, `delay`).
+`after` is the share of the budget after which the damage is done.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vfcompare.types import Array, Key, Rollout
-
+from vfcompare.types import Access, Array, Hurt, Key, Lesion, Params, Read, Rollout
 
 def acting(rollout: Rollout) -> Array:
     """`[B, G, T + 1]`, one where a step is taken: beyond the last one nothing is left to be wrong about.
@@ -18,29 +22,143 @@ def acting(rollout: Rollout) -> Array:
     return jnp.concatenate([rollout.mask, jnp.zeros_like(rollout.mask[..., :1])], -1)
 
 
-def none(value: Array, rollout: Rollout, key: Key) -> Array:
+def of_values(
+    damage: Callable[[Array, Rollout, Access, Key], Array], after: float, privileged: bool = False
+) -> Lesion:
+    """A lesion that changes the values that are read."""
+
+    def apply(
+        memory: Any, params: Params, read: Read, rollout: Rollout, access: Access, key: Key
+    ) -> Hurt:
+        value = read(params)
+        hurt = damage(value, rollout, access, key)
+        if after > 0:
+            hurt = jnp.where(access.progress >= after, hurt, value)
+        return Hurt(hurt, memory)
+
+    return Lesion(apply, privileged=privileged)
+
+
+def none() -> Lesion:
     """Nothing."""
-    del rollout, key
-    return value
+    return of_values(lambda value, rollout, access, key: value, 0.0)
 
 
-def bias(value: Array, rollout: Rollout, key: Key, *, by: float) -> Array:
+def zero(*, after: float = 0.0) -> Lesion:
+    """No value at all: `V = 0`. At λ = 1 the agent is REINFORCE."""
+    return of_values(
+        lambda value, rollout, access, key: jnp.where(acting(rollout) > 0, 0.0, value), after
+    )
+
+
+def constant(*, after: float = 0.0) -> Lesion:
+    """Every state is worth the batch's mean value."""
+
+    def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
+        taken = acting(rollout)
+        return jnp.where(taken > 0, (value * taken).sum() / taken.sum(), value)
+
+    return of_values(damage, after)
+
+
+def bias(*, by: float, after: float = 0.0) -> Lesion:
     """A constant error: `V + β`. Harmless at λ = 1, where a value is only a baseline."""
-    del key
-    return value + by * acting(rollout)
+    return of_values(lambda value, rollout, access, key: value + by * acting(rollout), after)
 
 
-def noise(value: Array, rollout: Rollout, key: Key, *, std: float) -> Array:
+def noise(*, std: float, after: float = 0.0) -> Lesion:
     """Independent errors: `V + τ ε`, `ε` normal, drawn anew for every visit."""
-    return value + std * jax.random.normal(key, value.shape) * acting(rollout)
+
+    def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
+        return value + std * jax.random.normal(key, value.shape) * acting(rollout)
+
+    return of_values(damage, after)
 
 
-def shuffle(value: Array, rollout: Rollout, key: Key) -> Array:
+def noise_to(*, explained: float, after: float = 0.0) -> Lesion:
+    """Independent errors of such a size that the values explain a given share of the variance of the true ones.
+
+    `V + τ ε` with `τ² = (1 - e) Var(V)`, the variance over the steps of the batch: `e = 1 - Var(error) / Var(V)`.
+    Below 0 the errors are larger than what there is to know.
+    """
+
+    def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
+        taken = acting(rollout)
+        mean = (value * taken).sum() / taken.sum()
+        variance = (jnp.square(value - mean) * taken).sum() / taken.sum()
+        std = jnp.sqrt((1.0 - explained) * variance)
+        return value + std * jax.random.normal(key, value.shape) * taken
+
+    return of_values(damage, after)
+
+
+def shuffle(*, after: float = 0.0) -> Lesion:
     """Each step gets the value of another step of the same time, of another episode of the batch.
 
     At λ = 1 the advantage stays unbiased, because the other episode does not know of the action.
     """
-    del rollout
-    lanes = value.shape[0] * value.shape[1]
-    shift = jax.random.randint(key, (), 1, max(lanes, 2))
-    return jnp.roll(value.reshape(lanes, -1), shift, 0).reshape(value.shape)
+
+    def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
+        lanes = value.shape[0] * value.shape[1]
+        shift = jax.random.randint(key, (), 1, max(lanes, 2))
+        return jnp.roll(value.reshape(lanes, -1), shift, 0).reshape(value.shape)
+
+    return of_values(damage, after)
+
+
+def another(*, sharpness: float, after: float = 0.0) -> Lesion:
+    """The exact value of another policy: the present one with its logits times `sharpness`, 0 the uniform one."""
+
+    def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
+        return access.value(rollout, sharpness)
+
+    return of_values(damage, after, privileged=True)
+
+
+def freeze(*, after: float = 0.0) -> Lesion:
+    """The critic stays as it was at that time: what it knows goes stale."""
+
+    def apply(
+        memory: Params, params: Params, read: Read, rollout: Rollout, access: Access, key: Key
+    ) -> Hurt:
+        held = choose(access.progress >= after, memory, params)
+        return Hurt(read(held), held, held)
+
+    return Lesion(apply, lambda params: params)
+
+
+def reset(*, after: float) -> Lesion:
+    """The critic starts again from its first parameters, once."""
+
+    def apply(
+        memory: tuple[Params, Array], params: Params, read: Read, rollout: Rollout,
+        access: Access, key: Key,
+    ) -> Hurt:  # fmt: skip
+        first, done = memory
+        due = (access.progress >= after) & ~done
+        params = choose(due, first, params)
+        return Hurt(read(params), (first, done | due), params)
+
+    return Lesion(apply, lambda params: (params, jnp.bool_(False)))
+
+
+def delay(*, updates: int, after: float = 0.0) -> Lesion:
+    """Values are read from the critic as it was some updates ago, while it learns on."""
+
+    def apply(
+        memory: Params, params: Params, read: Read, rollout: Rollout, access: Access, key: Key
+    ) -> Hurt:
+        oldest = jax.tree.map(lambda x: x[0], memory)
+        value = read(choose(access.progress >= after, oldest, params))
+        memory = jax.tree.map(lambda x, new: jnp.concatenate([x[1:], new[None]]), memory, params)
+        return Hurt(value, memory)
+
+    def init(params: Params) -> Params:
+        return jax.tree.map(lambda x: jnp.repeat(x[None], updates, 0), params)
+
+    return Lesion(apply, init)
+
+
+def choose(condition: Array, x: Params, y: Params) -> Params:
+    """`x` where the condition holds, else `y`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)

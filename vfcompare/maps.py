@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare import exact
-from vfcompare.diagnostics import Lab, Subject
+from vfcompare.diagnostics import Lab, Reader, Subject, reader
 from vfcompare.streams import stream
-from vfcompare.types import Array, Critic, Key, Params, Rollout
+from vfcompare.types import Array, Key
 
 STARTS = 3
 """Start states that are drawn, the first ones of the lab's pool."""
@@ -27,13 +27,13 @@ def drawable(env: Any) -> bool:
     return all(hasattr(state, name) for name in ("walls", "row", "column", "goal_row"))
 
 
-def draw(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> dict[str, Array]:
+def draw(lab: Lab, subject: Subject, state: Any, key: Key) -> dict[str, Array]:
     """Lay the truth, and what a critic says of it, over the first start states.
 
     Args:
       lab: how large the pool is.
       subject: what is examined, a maze with `S` squares and `A` actions.
-      params: of the policy, and of the critic where there is one.
+      state: the learner's, of which `params` and the estimator's `memory` are read.
       key: that of `vfcompare.diagnostics.examine`, so that the pool is the same.
 
     Returns:
@@ -41,14 +41,14 @@ def draw(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> dic
       the expected number of steps; with a critic `learned [n, S]`, `wrong [n, S]`, the share of actions whose
       advantage has the wrong sign, and of steps the policy takes `wrong_visited [n]` and `rmse_visited [n]`.
     """
-    env, critic = subject.env, subject.estimator.critic
+    env, read = subject.env, reader(subject, state)
     pool = jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
     listed = exact.require_listed(subject.policy.log_probs)
 
     def lay(start: Any) -> dict[str, Array]:
         truth = exact.evaluate(
             env,
-            lambda obs, legal: listed(params["policy"], obs, legal),
+            lambda obs, legal: listed(state.params["policy"], obs, legal),
             start,
             gamma=subject.gamma,
         )
@@ -60,15 +60,15 @@ def draw(lab: Lab, subject: Subject, params: dict[str, Params], key: Key) -> dic
             "policy": jnp.exp(truth.log_prob[0]),
             "visits": truth.visits.sum(0),
         }
-        if critic is not None:
-            found |= compare(env, critic, params["critic"], start, truth, subject.gamma)
+        if read is not None:
+            found |= compare(env, read, start, truth, subject.gamma)
         return found
 
     return jax.lax.map(lay, jax.tree.map(lambda x: x[:STARTS], pool))
 
 
 def compare(
-    env: Any, critic: Critic, params: Params, start: Any, truth: exact.Exact, gamma: float
+    env: Any, read: Reader, start: Any, truth: exact.Exact, gamma: float
 ) -> dict[str, Array]:
     """What a critic says from one start state, by the names of `draw`.
 
@@ -77,8 +77,8 @@ def compare(
     chances = jnp.exp(truth.log_prob)
 
     def at(time: Array) -> tuple[Array, Array, Array]:
-        now = read(env, critic, params, start, time)
-        after = read(env, critic, params, start, jnp.minimum(time + 1, env.horizon - 1))
+        now = read(start, time)
+        after = read(start, jnp.minimum(time + 1, env.horizon - 1))
         after = jnp.where(time + 1 < env.horizon, after, 0.0)
         guess = exact.backup(env.outcomes(start, time), after, gamma)
         guess -= (chances[time] * guess).sum(-1, keepdims=True)
@@ -98,12 +98,3 @@ def compare(
         "wrong_visited": (weight * jnp.nan_to_num(wrong)).sum() / jnp.maximum(weight.sum(), SLACK),
         "rmse_visited": jnp.sqrt((truth.visits * square).sum() / truth.visits.sum()),
     }
-
-
-def read(env: Any, critic: Critic, params: Params, start: Any, time: Array) -> Array:
-    """The critic's value of every place at a time, `[S]`: places stand where a rollout has steps."""
-    obs = exact.look(env, start, time)[0]
-    ones = jnp.ones((1, 1, obs.shape[0] - 1))
-    blank = jnp.zeros_like(ones)
-    rollout = Rollout(obs[None, None], blank, blank, blank, blank, blank, ones, blank)
-    return critic.value(params, rollout)[0, 0]

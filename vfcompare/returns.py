@@ -65,7 +65,7 @@ def lambda_return(rollout: Rollout, value: Array, *, gamma: float, lambda_: floa
     return (gae(rollout, value, gamma=gamma, lambda_=lambda_) + value[..., :-1]) * rollout.mask
 
 
-def gae(rollout: Rollout, value: Array, *, gamma: float, lambda_: float) -> Array:
+def gae(rollout: Rollout, value: Array, *, gamma: float, lambda_: float | Array) -> Array:
     """Generalised advantage estimate: `A_t = δ_t + γ_t λ A_{t+1}`, `δ_t = r_t + γ_t V_{t+1} - V_t`.
 
     Schulman et al., 2016 (arXiv:1506.02438). `lambda_=1` is the return minus the value, `lambda_=0` the TD
@@ -76,7 +76,7 @@ def gae(rollout: Rollout, value: Array, *, gamma: float, lambda_: float) -> Arra
       rollout: `[B, G, T]`.
       value: `[B, G, T + 1]`.
       gamma: the agent's discount.
-      lambda_: mixing parameter in [0, 1].
+      lambda_: mixing parameter in [0, 1], one or `[B, G, 1]`.
 
     Returns:
       `[B, G, T]`, zero where the mask is zero.
@@ -85,6 +85,67 @@ def gae(rollout: Rollout, value: Array, *, gamma: float, lambda_: float) -> Arra
         rollout.reward, gamma * rollout.discount, lambda_ * rollout.trace, value
     )
     return advantage * rollout.mask
+
+
+def length_adaptive_gae(rollout: Rollout, value: Array, *, gamma: float, alpha: float) -> Array:
+    """GAE with `λ = 1 - 1 / (α l)`, `l` the length of the episode, kept within [0, 1].
+
+    VAPO (arXiv:2504.05118, eq. 5; `α = 0.05`): the reward at the end reaches back about `α l` steps whatever the
+    length. Below 20 steps that α gives less than zero, here zero; α = 1.5 suits short tasks.
+
+    Args:
+      rollout: `[B, G, T]`, whole episodes.
+      value: `[B, G, T + 1]`.
+      gamma: the agent's discount.
+      alpha: `α`.
+    """
+    length = rollout.mask.sum(-1, keepdims=True)
+    lambda_ = jnp.clip(1.0 - 1.0 / (alpha * jnp.maximum(length, 1.0)), 0.0, 1.0)
+    return gae(rollout, value, gamma=gamma, lambda_=lambda_)
+
+
+def vtrace(
+    rollout: Rollout,
+    value: Array,
+    ratio: Array,
+    *,
+    gamma: float,
+    lambda_: float,
+    clip: float,
+    clip_advantage: float,
+) -> tuple[Array, Array]:
+    """V-trace: targets and advantages for experience of another policy.
+
+    `v_t = V_t + Σ_k γ^k (Π c) ρ δ`, `ρ = min(clip, π/μ)`, `c = λ min(1, π/μ)`, and
+    `A_t = min(clip_advantage, π/μ) (r_t + γ [λ v_{t+1} + (1 - λ) V_{t+1}] - V_t)`; Espeholt et al., 2018
+    (arXiv:1802.01561), by rlax. With `π = μ` the advantage is `gae` and the target the λ-return. The advantage is not
+    rlax's, which bootstraps a truncated step from the state after the reset.
+
+    Args:
+      rollout: `[B, G, T]`.
+      value: `[B, G, T + 1]`.
+      ratio: `[B, G, T]`, `π/μ`.
+      gamma: the agent's discount.
+      lambda_: mixing parameter in [0, 1].
+      clip: largest ratio of a TD error.
+      clip_advantage: largest ratio of an advantage.
+
+    Returns:
+      Advantage and target, `[B, G, T]`, zero where the mask is zero.
+    """
+
+    def one(value: Array, reward: Array, discount: Array, ratio: Array, trace: Array) -> Array:
+        return rlax.vtrace(value[:-1], value[1:], reward, discount, ratio, trace, clip)
+
+    discount, trace = gamma * rollout.discount, lambda_ * rollout.trace
+    errors = over_episodes(one)(value, rollout.reward, discount, ratio, trace)
+    target = errors + value[..., :-1]
+    following = jnp.concatenate([target[..., 1:], value[..., -1:]], -1)
+    ahead = trace * following + (1.0 - trace) * value[..., 1:]
+    advantage = jnp.minimum(ratio, clip_advantage) * (
+        rollout.reward + discount * ahead - value[..., :-1]
+    )
+    return advantage * rollout.mask, target * rollout.mask
 
 
 def n_step(rollout: Rollout, value: Array, *, gamma: float, n: int) -> Array:

@@ -8,6 +8,9 @@ Surrogates of whole episodes look along the last axis and need minibatches of ep
 Their value is the same at every step: weights that sum to `1/N` over an episode (`sequence`) average them.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -188,6 +191,21 @@ def gated(
     ratio = jnp.exp(log_prob - behaviour_log_prob)
     steep = jnp.where(advantage > 0, tau, tau_negative)
     return -advantage * jax.nn.sigmoid(steep * (ratio - 1.0)) * 4.0 / steep
+
+
+class Penalty(NamedTuple):
+    """What leaving a reference policy costs.
+
+    Attributes:
+      divergence: `(log_prob, reference_log_prob) -> [...]` of the actions that were taken, `k1`, `k2` or `k3`.
+      coef: its weight.
+      on_reward: whether it is subtracted from the reward of each step, before advantages are estimated, or added to
+        the loss.
+    """
+
+    divergence: Callable[[Array, Array], Array]
+    coef: float
+    on_reward: bool
 
 
 def k1(log_prob: Array, reference_log_prob: Array) -> Array:

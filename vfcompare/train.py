@@ -190,10 +190,10 @@ class Trainer:
         key = jax.random.fold_in(stream(root_key(seed), "evaluation"), point)
         return self.learner.evaluate(params, key)
 
-    def _examine_one(self, seed: Array, params: Any, point: Array) -> Metrics:
+    def _examine_one(self, seed: Array, state: Any, point: Array) -> Metrics:
         assert self.learner.examine is not None
         key = jax.random.fold_in(stream(root_key(seed), "lab"), point)
-        return self.learner.examine(params, key)
+        return self.learner.examine(state, key)
 
     def _call(self, name: str, function: Any, *args: Any) -> Any:
         """Run a program, compiling it the first time, with compile time kept apart."""
@@ -229,7 +229,7 @@ class Trainer:
         policy = self.run.learner.params["policy"]
         metrics = self._call("evaluate", self._evaluate, self._seeds, policy, self._each(point))
         if self.learner.examine is not None:
-            args = (self._seeds, self.run.learner.params, self._each(point))
+            args = (self._seeds, self.run.learner, self._each(point))
             metrics |= self._call("examine", self._examine, *args)
         return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
 
@@ -238,11 +238,11 @@ class Trainer:
         finite = bool(self.standing("finite")[0])
         if self.learner.maps is None or not finite:
             return {}
-        seed, params = jax.device_get(
-            (self._seeds[0], jax.tree.map(lambda x: x[0], self.run.learner.params))
+        seed, state = jax.device_get(
+            (self._seeds[0], jax.tree.map(lambda x: x[0], self.run.learner))
         )
         key = jax.random.fold_in(stream(root_key(seed), "lab"), point)
-        found = self._call("maps", jax.jit(self.learner.maps), params, key)
+        found = self._call("maps", jax.jit(self.learner.maps), state, key)
         return {name: np.asarray(x) for name, x in found.items()}
 
     def chunks(self, target: int) -> Iterator[Chunk]:

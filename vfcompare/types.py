@@ -129,12 +129,15 @@ class Spec(NamedTuple):
       action_space: of one action.
       shape: `(B, G, T)` of a rollout.
       dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
+      features: `(policy params, obs [..., obs]) -> [..., F]`, the policy's last hidden layer, or None where there
+        is none that depends on the observation alone.
     """
 
     observation_space: gymnasium.Space
     action_space: gymnasium.Space
     shape: tuple[int, int, int]
     dense: bool
+    features: Callable[[Params, Array], Array] | None = None
 
 
 class Policy(NamedTuple):
@@ -152,6 +155,7 @@ class Policy(NamedTuple):
       log_probs: `(params, obs [..., obs], legal) -> [..., A]`, of all actions, where these can be listed and
         the policy has no memory; else None.
       evaluate: `(params, steps) -> (log_prob, entropy)`, both of the steps' leading shape.
+      features: see `Spec`.
     """
 
     init: Callable[[Key, Array], Params]
@@ -161,6 +165,7 @@ class Policy(NamedTuple):
     mode: Callable[..., tuple[Carry, Array]]
     evaluate: Callable[[Params, Steps], tuple[Array, Array]]
     log_probs: Callable[[Params, Array, Array | None], Array] | None = None
+    features: Callable[[Params, Array], Array] | None = None
 
     @property
     def recurrent(self) -> bool:
@@ -168,11 +173,11 @@ class Policy(NamedTuple):
         return len(jax.tree.leaves(self.carry)) > 0
 
 
-Simulate = Callable[[Any, Array, Array, Key], Rollout]
+Simulate = Callable[..., Rollout]
 """One more episode of the present policy from each of `N` states: `(states, time, alive, key) -> Rollout`.
 
 `time [N]` is how many steps of the horizon are used up, `alive [N]` whether there is an episode to simulate
-at all; the rollout is `[N, 1, T]`.
+at all; the rollout is `[N, 1, T]`. With `greedy=True` the policy takes its most probable actions.
 """
 
 
@@ -198,23 +203,8 @@ Rows = dict[str, Any]
 """Arrays `[n, ...]` that belong to steps (or `[n, T, ...]`, to the steps of episodes)."""
 
 
-class Critic(NamedTuple):
-    """A learned value function.
-
-    Attributes:
-      init: `(key, obs) -> params`.
-      value: `(params, rollout) -> [B, G, T + 1]`.
-      loss: `(params, rows) -> [n]`; rows hold `steps`, and `critic` with `target` and `old`, the value before
-        the fit.
-      optimizer: its own.
-      recurrent: whether values depend on more than the present observation.
-    """
-
-    init: Callable[[Key, Array], Params]
-    value: Callable[[Params, Rollout], Array]
-    loss: Callable[[Params, Rows], Array]
-    optimizer: optax.GradientTransformationExtraArgs
-    recurrent: bool
+Networks = dict[str, Params]
+"""Parameters by network: `policy`, and `critic` where there is one."""
 
 
 class Access(NamedTuple):
@@ -224,10 +214,102 @@ class Access(NamedTuple):
       simulate: more episodes, charged to the budget, see `Simulate`.
       value: `(rollout, sharpness) -> [B, G, T + 1]`, the exact value of each visited state under the present
         policy with its logits times `sharpness`, see `vfcompare.exact`. A privilege that costs nothing.
+      log_prob: `(rollout) -> [B, G, T]`, of its actions under the present policy.
+      score: `(rollout) -> [B, G, T]`, squared length of the gradient of `log π(a|s)` by the logits.
+      progress: share of the budget that is used up.
+      moved: mean `|log π_after - log π_before|` that the last update made on the steps it learned from.
     """
 
     simulate: Simulate
     value: Callable[[Rollout, float], Array]
+    log_prob: Callable[[Rollout], Array]
+    score: Callable[[Rollout], Array]
+    progress: Array
+    moved: Array
+
+
+class Unit(NamedTuple):
+    """`value = shift + size · output`."""
+
+    shift: Array | float
+    size: Array | float
+
+    def up(self, output: Array) -> Array:
+        """From the critic's unit to that of returns."""
+        return self.shift + self.size * output
+
+    def down(self, value: Array) -> Array:
+        """From the unit of returns to the critic's."""
+        return (value - self.shift) / self.size
+
+
+class Scaling(NamedTuple):
+    """How the unit is found.
+
+    Attributes:
+      init: memory at the start.
+      unit: `(memory) -> Unit`.
+      update: `(memory, rollout) -> memory`.
+    """
+
+    init: Any
+    unit: Callable[[Any], Unit]
+    update: Callable[[Any, Rollout], Any]
+
+
+Read = Callable[[Params], Array]
+"""`(critic params) -> value [B, G, T + 1]`."""
+
+
+class Hurt(NamedTuple):
+    """What a lesion leaves.
+
+    Attributes:
+      value: `[B, G, T + 1]`, what the policy's advantages are made of.
+      memory: of the lesion.
+      critic: parameters that the critic is to go on from, None for its own.
+    """
+
+    value: Array
+    memory: Any
+    critic: Params = None
+
+
+class Lesion(NamedTuple):
+    """Damage to a critic, learned or exact (which has no parameters).
+
+    Attributes:
+      apply: `(memory, critic params, read, rollout, access, key) -> Hurt`.
+      init: `(critic params) -> memory`.
+      privileged: whether it asks for exact values.
+    """
+
+    apply: Callable[[Any, Params, Read, Rollout, Access, Key], Hurt]
+    init: Callable[[Params], Any] = lambda params: ()
+    privileged: bool = False
+
+
+class Critic(NamedTuple):
+    """A learned value function. It is given the parameters of all networks, as it may share the policy's.
+
+    Attributes:
+      init: `(key, networks, obs) -> params`, the networks being those without a critic.
+      value: `(networks, rollout) -> [B, G, T + 1]`.
+      loss: `(networks, rows) -> [n]`; rows hold `steps`, and `critic` with `target`, `old`, the value before the
+        fit, and `lane`, the number of the row's episode.
+      optimizer: its own.
+      recurrent: whether values depend on more than the present observation.
+      scaling: the unit it learns in.
+      lesion: damage to what it says.
+    """
+
+    init: Callable[[Key, Networks, Array], Params]
+    value: Callable[[Networks, Rollout], Array]
+    loss: Callable[[Networks, Rows], Array]
+    optimizer: optax.GradientTransformationExtraArgs
+    recurrent: bool
+    scaling: Scaling
+    lesion: Lesion
 
 
 class Estimate(NamedTuple):
@@ -238,26 +320,35 @@ class Estimate(NamedTuple):
       lesson: `[B, G, T]` arrays that the critic's loss reads, empty without a critic.
       value: `[B, G, T + 1]`, the values that were read, or None where there are none.
       metrics: what to log; `simulated_steps`, where present, is charged to the budget of environment steps.
+      memory: what the estimator remembers until the next update.
+      critic: parameters that the critic is to go on from, where they are not its own, else None.
     """
 
     advantage: Array
     lesson: dict[str, Array]
     metrics: Metrics
     value: Array | None = None
+    memory: Any = ()
+    critic: Params = None
 
 
 class Estimator(NamedTuple):
     """Where advantages come from.
 
     Attributes:
-      estimate: `(critic params, rollout, access, key) -> Estimate`.
+      estimate: `(memory, networks, rollout, access, key) -> Estimate`.
+      init: `(networks) -> memory`, what is remembered from update to update.
       critic: what is learned beside the policy, or None.
+      value: `(memory, networks, rollout) -> [B, G, T + 1]`, what the critic says in the unit of returns, without its
+        lesion, or None.
       needs_state: whether the rollout must keep environment states.
       privileged: whether it asks for exact values, which no agent in earnest has.
     """
 
-    estimate: Callable[[Params, Rollout, Access, Key], Estimate]
+    estimate: Callable[[Any, Networks, Rollout, Access, Key], Estimate]
+    init: Callable[[Networks], Any] = lambda networks: ()
     critic: Critic | None = None
+    value: Callable[[Any, Networks, Rollout], Array] | None = None
     needs_state: bool = False
     privileged: bool = False
 
@@ -276,9 +367,9 @@ class Learner(NamedTuple):
       evaluate: `(policy params, key) -> metrics`, on a stream of its own; its steps are not charged.
       dense: whether every update costs the same, so that seeds may go side by side without waiting.
       privileged: whether the agent asks for exact values.
-      examine: `(params, key) -> metrics`, the estimates held against the truth, or None; see
+      examine: `(state, key) -> metrics`, the estimates held against the truth, or None; see
         `vfcompare.diagnostics`.
-      maps: `(params, key) -> arrays`, truth and values over the squares of a maze, or None; see
+      maps: `(state, key) -> arrays`, truth and values over the squares of a maze, or None; see
         `vfcompare.maps`.
     """
 
@@ -288,5 +379,5 @@ class Learner(NamedTuple):
     evaluate: Callable[[Params, Key], Metrics]
     dense: bool
     privileged: bool = False
-    examine: Callable[[dict[str, Params], Key], Metrics] | None = None
-    maps: Callable[[dict[str, Params], Key], dict[str, Array]] | None = None
+    examine: Callable[[Any, Key], Metrics] | None = None
+    maps: Callable[[Any, Key], dict[str, Array]] | None = None
