@@ -42,13 +42,13 @@ def learned(
     Args:
       spec: the facts of the task.
       network: `(obs_ndim) -> body`, where the trunk is its own.
-      trunk: `own`, a body beside the policy's; `shared`, the policy's body, which learns from both losses; `stopped`,
-        the policy's body, which does not learn from the critic: a linear probe.
+      trunk: `own`, a body beside the policy's; `shared`, the policy's body, which learns from both losses;
+        `stopped`, the policy's body, which does not learn from the critic: a linear probe.
       head: what the outputs mean.
       optimizer: of the critic's own parameters; a shared trunk is the policy's and learns by its optimiser.
       gain: of the output layer's orthogonal initialisation.
-      coef: `c`, weight of the loss. Adam does not see it, unless gradients are clipped by their joint norm or the trunk
-        is shared.
+      coef: `c`, weight of the loss. Adam does not see it, unless gradients are clipped by their joint norm or
+        the trunk is shared.
       scaling: the unit the critic learns in.
       lesion: damage to what it says.
 
@@ -60,8 +60,8 @@ def learned(
     module = Head(body, head.outputs, gain) if trunk == "own" else dense(head.outputs, gain)
     if trunk != "own" and spec.features is None:
         raise ValueError(
-            f"critic.trunk={trunk} reads the policy's last hidden layer, and this policy has none that depends on "
-            "the observation alone; allowed: own"
+            f"critic.trunk={trunk} reads the policy's last hidden layer, and this policy has none that "
+            "depends on the observation alone; allowed: own"
         )
 
     def features(networks: Networks, obs: Array) -> Array:
@@ -103,7 +103,8 @@ def learned(
 def halves(*, spec: Spec, part: Callable[..., Critic]) -> Critic:
     """Two critics that learn from disjoint halves of each prompt's rollouts; their mean is the value.
 
-    The mini-critics of AsyPPO (arXiv:2510.01656). The masks that it makes of their disagreement are not part of this.
+    The mini-critics of AsyPPO (arXiv:2510.01656). The masks that it makes of their disagreement are not part
+    of this.
 
     Args:
       spec: the facts of the task.

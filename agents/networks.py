@@ -91,8 +91,8 @@ class Cnn(nn.Module):
 class Pair(nn.Module):
     """`[..., *obs] -> [..., 2 F]`: two networks of the same kind side by side.
 
-    What a critic-free agent is given so that it has as many parameters, and does as much work, as a policy and a
-    critic.
+    What a critic-free agent is given so that it has as many parameters, and does as much work, as a policy
+    and a critic.
 
     Attributes:
       obs_ndim: number of axes of one observation.
@@ -104,7 +104,10 @@ class Pair(nn.Module):
 
     def setup(self) -> None:
         """Two bodies."""
-        self.first, self.second = self.part(obs_ndim=self.obs_ndim), self.part(obs_ndim=self.obs_ndim)
+        self.first, self.second = (
+            self.part(obs_ndim=self.obs_ndim),
+            self.part(obs_ndim=self.obs_ndim),
+        )
 
     def __call__(self, x: Array) -> Array:
         """Features of observations."""

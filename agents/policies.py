@@ -127,9 +127,7 @@ def policy(
     if isinstance(body, Gru):
         return assemble(family, recurrent(module, body), listed=False)
     made = assemble(family, feed_forward(module), listed=not continuous)
-    return made._replace(
-        features=lambda params, obs: apply(module, params, obs, method="features")
-    )
+    return made._replace(features=lambda params, obs: apply(module, params, obs, method="features"))
 
 
 def table(

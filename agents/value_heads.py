@@ -1,6 +1,7 @@
 """What a critic's outputs mean: a number, or a distribution whose mean is the number.
 
-All heads but `scalar` expect values within [0, 1] or near it: use them with a `vfcompare.scaling` that sees to it.
+All heads but `scalar` expect values within [0, 1] or near it: use them with a `vfcompare.scaling` that sees
+to it.
 """
 
 from collections.abc import Callable
@@ -72,8 +73,8 @@ def bounded(*, low: float, high: float) -> ValueHead:
 def hl_gauss(*, bins: int, low: float, high: float, sigma: float) -> ValueHead:
     """A histogram fitted by cross-entropy to a normal distribution around the target.
 
-    Farebrother et al., 2024 (arXiv:2403.03950). The support should reach some `3 σ` beyond the values: near its ends
-    the mean of the cut normal distribution is not the target.
+    Farebrother et al., 2024 (arXiv:2403.03950). The support should reach some `3 σ` beyond the values: near
+    its ends the mean of the cut normal distribution is not the target.
 
     Args:
       bins: number of bins.

@@ -22,10 +22,16 @@ import pytest  # noqa: E402
 from vfcompare.compose import plain  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-MATCHED = sorted(
-    path.stem for path in (CONF / "agent").iterdir() if "recipe@_here_: matched" in path.read_text()
-)
-"""Agents that share the matched recipe."""
+AGENTS = sorted(path.stem for path in (CONF / "agent").glob("*.yaml"))
+"""Every preset."""
+MATCHED = [
+    name
+    for name in AGENTS
+    if (CONF / "agent" / f"{name}.yaml")
+    .read_text()
+    .startswith("defaults:\n  - /recipe@_here_: matched\n  - /estimator@estimator: ")
+]
+"""Agents that are the matched recipe and an estimator, and nothing else."""
 PRIVILEGED = ("oracle_v", "oracle_td", "oracle_v0", "mixed")
 """Agents that ask for exact values, and so need an enumerable environment."""
 

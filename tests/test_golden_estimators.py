@@ -1,6 +1,7 @@
 """Returns, advantages, surrogates and averages against vectors made by other libraries' own code."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -77,7 +78,7 @@ def grouped(vector, baseline, scale):
 
 def std(vector):
     inputs = vector["inputs"]
-    return lambda return_: advantages.group_std(return_, ddof=inputs["ddof"], eps=inputs["eps"])
+    return partial(advantages.group_std, ddof=inputs["ddof"], eps=inputs["eps"])
 
 
 @pytest.mark.parametrize(

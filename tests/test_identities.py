@@ -115,9 +115,10 @@ def test_n_step_with_one_reward_is_the_td_error_and_with_all_the_return():
 
 def test_equal_rewards_give_exactly_no_advantage():
     # 0.1 has no exact binary form: a mean taken naively differs from it, and a small eps blows that up.
-    return_ = jnp.full((2, 7), 0.1)
+    rollout, _ = batch(KEY)
+    rollout = rollout.replace(reward=jnp.zeros_like(rollout.reward).at[..., 0].set(0.1))
     for baseline in (advantages.group_mean, advantages.leave_one_out):
-        assert (return_ - baseline(return_) == 0).all()
+        assert (relative(rollout, baseline=baseline) == 0).all()
 
 
 @pytest.mark.parametrize("name", ["mean", "outcome", "value"])

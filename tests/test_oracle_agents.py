@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from gymnasium.spaces import Box
 from jax.flatten_util import ravel_pytree
 
+from tests.helpers import access, ask
 from tests.test_theory import Chain, act_out, generalised, regroup, spread
 from vfcompare import diagnostics, estimators, exact, lesions, returns
 from vfcompare.agents.policies import policy as standard_policy
@@ -22,7 +22,7 @@ from vfcompare.batching import steps
 from vfcompare.envs.lock import Lock
 from vfcompare.envs.tabular import Tabular
 from vfcompare.errors import InputError
-from vfcompare.types import Access, Critic, Spec
+from vfcompare.types import Spec
 
 KEY = jax.random.key(7)
 SMALL = (
@@ -46,12 +46,13 @@ def observed(build):
         state = learner.init(jax.random.key(1))
 
         @jax.jit
-        def read(params, collector):
-            rollout = learner.rollout(params["policy"], collector, jax.random.key(2))
-            access = subject.access(params["policy"])
-            return rollout, subject.estimator.estimate(params.get("critic"), rollout, access, KEY)
+        def read(state):
+            policy = state.params["policy"]
+            rollout = learner.rollout(policy, state.collector, jax.random.key(2))
+            known = subject.access(policy)
+            return rollout, ask(subject.estimator, rollout, known, state.params)
 
-        return subject, state.params, *read(state.params, state.collector)
+        return subject, state.params, *read(state)
 
     return observe
 
@@ -201,8 +202,8 @@ class Lake:
             lesion=lesion,
             sharpness=1.0,
         )
-        access = Access(lambda *args: self.rollout, lambda rollout, sharpness: self.value)
-        return self.expected(estimator.estimate(None, self.rollout, access, key).advantage)
+        known = access(value=lambda rollout, sharpness: self.value)
+        return self.expected(ask(estimator, self.rollout, known, key=key).advantage)
 
     def effect(self, by):
         """`E[∇log π γ β]` over steps after which another is taken, from the exact visits."""
@@ -225,8 +226,9 @@ def lake():
     return Lake()
 
 
-def biased(by):
-    return lambda value, rollout, key: lesions.bias(value, rollout, key, by=by)
+def hurt(lesion, value, rollout, key=KEY):
+    """What a lesion makes of values."""
+    return lesion.apply(lesion.init(()), (), lambda params: value, rollout, access(), key).value
 
 
 class TestBias:
@@ -242,41 +244,33 @@ class TestBias:
     @pytest.mark.parametrize("lambda_", [0.0, 0.7, 1.0])
     def test_without_error_the_gradient_is_the_true_one(self, lake, lambda_):
         np.testing.assert_allclose(
-            lake.gradient(lesions.none, lambda_), lake.true_gradient, atol=1e-6
+            lake.gradient(lesions.none(), lambda_), lake.true_gradient, atol=1e-6
         )
 
     @pytest.mark.parametrize("by", [0.5, -2.0])
     def test_it_is_harmless_at_lambda_1_also_where_the_clock_cuts(self, lake, by):
-        got = lake.gradient(biased(by), 1.0)
+        got = lake.gradient(lesions.bias(by=by), 1.0)
         np.testing.assert_allclose(got, lake.true_gradient, atol=2e-6)
 
     @pytest.mark.parametrize("by", [0.5, -2.0])
     def test_at_lambda_0_it_enters_as_a_reward_for_going_on(self, lake, by):
         effect = lake.effect(by)
         assert float(abs(effect).max()) > 0.01
-        got = lake.gradient(biased(by), 0.0) - lake.true_gradient
+        got = lake.gradient(lesions.bias(by=by), 0.0) - lake.true_gradient
         np.testing.assert_allclose(got, effect, atol=2e-6)
 
     def test_noise_leaves_every_gradient_as_it_is_on_average(self, lake):
         # The same noise with both signs has the mean zero exactly, and the gradient is linear in it.
         for lambda_ in (0.0, 1.0):
-            both = [
-                lake.gradient(
-                    lambda value, rollout, key, std=std: lesions.noise(
-                        value, rollout, key, std=std
-                    ),
-                    lambda_,
-                )
-                for std in (1.0, -1.0)
-            ]
+            both = [lake.gradient(lesions.noise(std=std), lambda_) for std in (1.0, -1.0)]
             np.testing.assert_allclose(sum(both) / 2, lake.true_gradient, atol=2e-6)
 
     def test_an_error_after_the_last_step_is_not_made(self, lake):
         value = jnp.zeros((*lake.rollout.mask.shape[:2], lake.horizon + 1))
-        for lesion in (lesions.bias(value, lake.rollout, KEY, by=1.0),
-                       lesions.noise(value, lake.rollout, KEY, std=1.0)):  # fmt: skip
-            assert ((lesion[..., :-1] != 0) == (lake.rollout.mask > 0)).all()
-            assert (lesion[..., -1] == 0).all()
+        for lesion in (lesions.bias(by=1.0), lesions.noise(std=1.0)):
+            error = hurt(lesion, value, lake.rollout)
+            assert ((error[..., :-1] != 0) == (lake.rollout.mask > 0)).all()
+            assert (error[..., -1] == 0).all()
 
 
 class TestShuffle:
@@ -290,7 +284,7 @@ class TestShuffle:
         estimator = estimators.exact(
             spec=chain.spec(),
             advantage=generalised(lambda_),
-            lesion=lesions.shuffle,
+            lesion=lesions.shuffle(),
             sharpness=1.0,
         )
         index = np.array(list(product(range(2**length), repeat=lanes)))
@@ -300,7 +294,7 @@ class TestShuffle:
         @partial(jax.vmap, in_axes=(0, None))
         def advantage(rollout, key):
             whole = jax.tree.map(lambda x: x[None], rollout)
-            return estimator.estimate(None, whole, chain.access(), key).advantage[0]
+            return ask(estimator, whole, chain.access(), key=key).advantage[0]
 
         for seed in seeds:
             found = advantage(regroup(chain.rollout, index), jax.random.key(seed))
@@ -323,7 +317,7 @@ class TestShuffle:
         value = jnp.arange(lanes)[:, None, None] * 100.0 + jnp.arange(4)
         rollout = Chain("lock", 3, self.q).rollout
         for seed in range(6):
-            got = lesions.shuffle(value, rollout, jax.random.key(seed))
+            got = hurt(lesions.shuffle(), value, rollout, jax.random.key(seed))
             np.testing.assert_array_equal(got % 100, value % 100)
             assert (got // 100 != value // 100).all()
             np.testing.assert_array_equal(np.sort(got, 0), value)
@@ -515,16 +509,11 @@ def test_a_critic_orders_actions_by_where_they_lead(build, critic, accuracy):
     start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
     truth = diagnostics.know(subject, params["policy"], start)
 
-    def value(params, rollout):
-        del params
-        time = rollout.obs[..., :-1] @ jnp.arange(length)
-        return critic(rollout.obs[..., -1], length - time, q)
+    def read(start, time):
+        obs = exact.look(subject.env, start, time)[0]
+        return critic(obs[..., -1], length - obs[..., :-1] @ jnp.arange(length), q)
 
-    def loss(params, rows):
-        raise AssertionError("a critic that is only judged does not learn")
-
-    judged = Critic(lambda key, obs: (), value, loss, optax.sgd(0.0), False)
-    got = float(diagnostics.rank_accuracy(subject, judged, (), start, truth))
+    got = float(diagnostics.rank_accuracy(subject, read, start, truth))
     # Only where all was right do actions differ: there the lock is at time t with probability q^t.
     alive = q ** np.arange(length)
     want = (accuracy * alive[:-1].sum() + alive[-1]) / alive.sum()
@@ -538,7 +527,7 @@ def test_a_critic_with_a_memory_is_judged_but_not_asked_to_rank(build):
     for name, settings in (("plain", ()), ("memory", gru)):
         _, learner = build("agent=ppo", *short, *settings)
         found[name] = set(
-            jax.eval_shape(lambda key, it=learner: it.examine(it.init(key).params, key), KEY)
+            jax.eval_shape(lambda key, it=learner: it.examine(it.init(key), key), KEY)
         )
     assert found["plain"] - found["memory"] == {"rank_accuracy"}
     assert "value_rmse" in found["memory"]

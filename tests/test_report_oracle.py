@@ -60,7 +60,7 @@ def configuration(agent: str, success: float) -> dict[str, Any]:
         "agent": {
             "_target_": "vfcompare.agents.policy_gradient.make",
             "gamma": 1.0,
-            "freeze_policy": True,
+            "warmup": 1.0,
             "policy": {
                 "_target_": "vfcompare.agents.policies.table",
                 "columns": LENGTH,
@@ -154,7 +154,7 @@ def test_few_seeds_decide_nothing(tmp_path: Path) -> None:
         ("env", "actions", 3),
         ("env", "_target_", "vfcompare.envs.maze.Maze"),
         ("agent", "gamma", 0.9),
-        ("agent", "freeze_policy", False),
+        ("agent", "warmup", 0.0),
         ("agent", "policy", {"_target_": "x.policies.policy"}),
         ("env", "length", 10**12),
         ("agent", "policy", "nonsense"),

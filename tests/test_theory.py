@@ -1,6 +1,7 @@
 """What theory predicts of variances, held against the suite's own estimators by enumeration, and its lab."""
 
 import json
+from functools import partial
 from itertools import product
 from math import comb, sqrt
 from pathlib import Path
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.helpers import access, ask
 from vfcompare import advantages, estimators, exact, lesions, returns, theory
 from vfcompare.agents.policy_gradient import describe
 from vfcompare.envs.lock import Lock
-from vfcompare.types import Access, Rollout, Spec
+from vfcompare.types import Rollout, Spec
 
 GOLDEN = {
     vector["name"]: vector
@@ -89,22 +91,19 @@ class Chain:
             chances = exact.sharpened(self.log_probs, sharpness)
             return exact.along(self.env, chances, rollout.state, gamma=1.0)
 
-        return Access(self.simulate, value)
-
-    def simulate(self, *args):
-        raise AssertionError("no estimator here asks for more episodes")
+        return access(value=value)
 
     def alone(self, estimator):
         """Mean and summed variance of the gradient of one episode."""
-        access = Access(self.simulate, lambda rollout, sharpness: self.value)
-        estimate = estimator.estimate(None, self.rollout, access, KEY)
+        known = access(value=lambda rollout, sharpness: self.value)
+        estimate = ask(estimator, self.rollout, known)
         gradient = self.score * np.asarray(estimate.advantage, float)[:, 0]
         return spread(gradient, self.probability)
 
     def grouped(self, index):
         """The leave-one-out gradients `[B, P]` of groups, an index `[B, G]` of episodes."""
         rollout = regroup(self.rollout, index)
-        estimate = self.free(advantages.leave_one_out).estimate(None, rollout, self.access(), KEY)
+        estimate = ask(self.free(advantages.leave_one_out), rollout, self.access())
         return (self.score[index] * np.asarray(estimate.advantage, float)).mean(1)
 
     def groups(self, size):
@@ -118,7 +117,7 @@ class Chain:
 
     def oracle(self, advantage):
         return estimators.exact(
-            spec=self.spec(), advantage=advantage, lesion=lesions.none, sharpness=1.0
+            spec=self.spec(), advantage=advantage, lesion=lesions.none(), sharpness=1.0
         )
 
     def free(self, baseline):
@@ -126,7 +125,7 @@ class Chain:
 
 
 def outcome_above(baseline):
-    return lambda rollout: advantages.relative(
+    return lambda rollout, access: advantages.relative(
         rollout,
         gamma=1.0,
         credit=returns.outcome,
@@ -373,7 +372,7 @@ class Bandit:
 
 def over_std(ddof):
     # So small that only a deviation of zero notices.
-    return lambda return_: advantages.group_std(return_, ddof=ddof, eps=1e-20)
+    return partial(advantages.group_std, ddof=ddof, eps=1e-20)
 
 
 # Advantages are single precision: a few units of 2^-24, relative to the number.
@@ -439,10 +438,10 @@ def lab(build):
     found = {}
     for agent in AGENTS:
         _, learner = build(f"agent={agent}", *settings, f"agent.lab.batches={BATCHES}")
-        params = learner.init(jax.random.key(0)).params
+        state = learner.init(jax.random.key(0))
         # Agents see the same episodes under the same key, so that ratios are between paired numbers.
         run = jax.jit(learner.examine)
-        runs = [run(params, jax.random.key(seed)) for seed in SEEDS]
+        runs = [run(state, jax.random.key(seed)) for seed in SEEDS]
         found[agent] = {name: np.array([float(x[name]) for x in runs]) for name in runs[0]}
     return found
 

@@ -72,9 +72,7 @@ def relative(
     credited = credit(rollout, gamma=gamma)
     scored = jnp.isfinite(credited[..., :1])
     credited = jnp.where(scored, credited, 0.0)
-    sample = Sample(
-        credited, credited[..., :1], scored.astype(credited.dtype), rollout, access
-    )
+    sample = Sample(credited, credited[..., :1], scored.astype(credited.dtype), rollout, access)
     mask = rollout.mask * sample.scored
     return scale((credited - baseline(sample)) * mask, sample) * mask
 
@@ -129,8 +127,9 @@ def leave_one_out(sample: Sample) -> Array:
 def length_weighted(sample: Sample) -> Array:
     """Mean return of the group, weighed by length: `b = Σ_g l R / Σ_g l`.
 
-    OPO (Hao et al., 2025, arXiv:2505.23585): the variance-optimal constant `E[s² R] / E[s²]`, if the squared score
-    `s²` grows with the length `l`. The sample itself is included, so the gradient is biased as in `group_mean`.
+    OPO (Hao et al., 2025, arXiv:2505.23585): the variance-optimal constant `E[s² R] / E[s²]`, if the squared
+    score `s²` grows with the length `l`. The sample itself is included, so the gradient is biased as in
+    `group_mean`.
     """
     length = sample.rollout.mask.sum(-1, keepdims=True) * sample.scored
     return (length * sample.return_).sum(1, keepdims=True) / length.sum(1, keepdims=True)
@@ -139,8 +138,8 @@ def length_weighted(sample: Sample) -> Array:
 def optimal_token(sample: Sample, *, eps: float) -> Array:
     """A baseline for each time step: `b_t = Σ_g W_t C_t / (Σ_g W_t + eps)`, `W_t = Σ_{k≤t} s_k²`.
 
-    The optimal token baseline (verl's `optimal_token_baseline`): credits `C_t` weighed by the squared score that has
-    accumulated, `s² = 1 - 2 π(a) + Σ π²` of a softmax. The sample itself is included.
+    The optimal token baseline (verl's `optimal_token_baseline`): credits `C_t` weighed by the squared score
+    that has accumulated, `s² = 1 - 2 π(a) + Σ π²` of a softmax. The sample itself is included.
     """
     assert sample.access is not None
     mask = sample.rollout.mask * sample.scored
@@ -152,8 +151,8 @@ def optimal_token(sample: Sample, *, eps: float) -> Array:
 def step_mean(sample: Sample) -> Array:
     """Mean credit at the same time step of the *other* rollouts of the group that still act.
 
-    Token-level REINFORCE with a baseline of the group at each step; with `reward_to_go` a value function of time
-    alone. Where nobody else acts any more, the baseline is zero, the credit of those that have ended.
+    Token-level REINFORCE with a baseline of the group at each step; with `reward_to_go` a value function of
+    time alone. Where nobody else acts any more, the baseline is zero, the credit of those that have ended.
     """
     acting = sample.rollout.mask * sample.scored
     credit = sample.credit * acting
@@ -164,8 +163,8 @@ def step_mean(sample: Sample) -> Array:
 def bin_mean(sample: Sample, *, width: int, resolution: float, slots: int) -> Array:
     """Mean credit of steps of *other* episodes that saw nearly the same, at nearly the same time.
 
-    Groups within groups (compare GiGPO, Feng et al., 2025, arXiv:2505.10978): a value function by counting. Bins that
-    no other episode of the batch has visited fall back on `leave_one_out`.
+    Groups within groups (compare GiGPO, Feng et al., 2025, arXiv:2505.10978): a value function by counting.
+    Bins that no other episode of the batch has visited fall back on `leave_one_out`.
 
     Args:
       sample: of the batch.
@@ -203,8 +202,8 @@ def fingerprint(x: Array) -> Array:
 def second_best(sample: Sample) -> Array:
     """Its own return, but for the best of the group: for this one it is the second best return.
 
-    pass@k training (arXiv:2503.19595): of all rollouts only the best has an advantage, `R_max - R_2nd`. Among equals
-    the first one counts as the best, and has none.
+    pass@k training (arXiv:2503.19595): of all rollouts only the best has an advantage, `R_max - R_2nd`. Among
+    equals the first one counts as the best, and has none.
     """
     return_ = jnp.where(sample.scored > 0, sample.return_, -jnp.inf)
     ranked = jnp.sort(return_, 1)
@@ -243,8 +242,8 @@ def batch_std(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Arr
 def group_share(advantage: Array, sample: Sample) -> Array:
     """Divide by the group's mean return, nothing where it is zero: `A / mean_g R`.
 
-    MaxRL, with `group_mean`: for returns of 0 and 1 the expected gradient follows `log p`, as far as a group can see
-    it, `E[(1 - m) 1{m > 0}]` instead of `p (1 - p)` for a single logit. Hard prompts count more.
+    MaxRL, with `group_mean`: for returns of 0 and 1 the expected gradient follows `log p`, as far as a group
+    can see it, `E[(1 - m) 1{m > 0}]` instead of `p (1 - p)` for a single logit. Hard prompts count more.
     """
     mean = group_mean(sample)
     return jnp.where(mean > 0, advantage / jnp.where(mean > 0, mean, 1.0), 0.0)
@@ -283,7 +282,7 @@ def episode_whitened(advantage: Array, sample: Sample, *, ddof: int, eps: float)
 def whitened(
     advantage: Array, mask: Array, *, ddof: int, eps: float = 0.0, eps_of_variance: float = 0.0
 ) -> Array:
-    """Centre and scale over all taken steps: `(A - mean) / (sqrt(var + e_v) + e)`, zero where the mask is zero.
+    """Centre and scale over all taken steps: `(A - mean) / (sqrt(var + e_v) + e)`, zero off the mask.
 
     The normalisation of PPO's implementations (Huang et al., 2022). Computed once per batch, never per
     minibatch, so that it does not depend on how the batch is cut.
@@ -305,8 +304,8 @@ def whitened_gae(
 def above_others(rollout: Rollout, value: Array, *, gamma: float) -> Array:
     """`R_i - mean_{j≠i} v_j`, `v_j` the mean value along rollout `j` of the same prompt.
 
-    POISE (arXiv:2605.07579): what is read off one rollout is the baseline of the others only, so that a value that
-    knows the rollout's actions keeps the gradient unbiased.
+    POISE (arXiv:2605.07579): what is read off one rollout is the baseline of the others only, so that a value
+    that knows the rollout's actions keeps the gradient unbiased.
 
     Args:
       rollout: `[B, G, T]`, whole episodes.
@@ -319,7 +318,7 @@ def above_others(rollout: Rollout, value: Array, *, gamma: float) -> Array:
 
 
 def others_mean(rollout: Rollout, value: Array, *, gamma: float) -> Array:
-    """`mean_{j≠i} R_j` at each step of rollout `i`: a critic's target that knows nothing of the rollout itself.
+    """`mean_{j≠i} R_j` at each step of rollout `i`: a target that knows nothing of the rollout itself.
 
     Args:
       rollout: `[B, G, T]`, whole episodes.

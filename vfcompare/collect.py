@@ -408,9 +408,9 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
 def informative(env: Env, *, inner: Callable[..., Collector], attempts: int) -> Collector:
     """Draw again the groups whose returns are all equal, from new start states.
 
-    DAPO's dynamic sampling (Yu et al., 2025, arXiv:2503.14476): such groups have no advantage under any group-relative
-    baseline. What was drawn in vain is charged to the budget (`discarded_steps`). After the last attempt the batch keeps
-    what it has.
+    DAPO's dynamic sampling (Yu et al., 2025, arXiv:2503.14476): such groups have no advantage under any
+    group-relative baseline. What was drawn in vain is charged to the budget (`discarded_steps`). After the
+    last attempt the batch keeps what it has.
 
     Args:
       env: the environment.

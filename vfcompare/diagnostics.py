@@ -160,9 +160,7 @@ def know(subject: Subject, params: Params, pool: Any) -> Truth:
     return Truth(tables, mean, jnp.square(each - mean).sum(1).mean(), survival)
 
 
-def measure(
-    subject: Subject, state: Any, pool: Any, truth: Truth, key: Key
-) -> dict[str, Any]:
+def measure(subject: Subject, state: Any, pool: Any, truth: Truth, key: Key) -> dict[str, Any]:
     """Draw one batch, and add up what it says."""
     env, params, (prompts, group) = subject.env, state.params, subject.shape
     number = len(jax.tree.leaves(pool)[0])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vfcompare.advantages import Credit, Scale, fingerprint, relative
 from vfcompare.returns import outcome, over_episodes
+from vfcompare.streams import stream
 from vfcompare.types import (
     Access,
     Array,
@@ -43,8 +44,8 @@ def value_free(*, spec: Spec, advantage: Advantage) -> Estimator:
 def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimator:
     """`A = R - R(greedy)`: the baseline is one more episode from the same start by the most probable actions.
 
-    ReMax (Li et al., 2023, arXiv:2310.10505). The baseline knows nothing of the sample, so it is unbiased; the episode
-    is charged to the budget.
+    ReMax (Li et al., 2023, arXiv:2310.10505). The baseline knows nothing of the sample, so it is unbiased;
+    the episode is charged to the budget.
 
     Args:
       spec: the facts of the task.
@@ -59,9 +60,7 @@ def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimat
     ) -> Estimate:
         del networks
         lanes = rollout.mask.shape[:2]
-        starts = jax.tree.map(
-            lambda x: x[:, :, 0].reshape(-1, *x.shape[3:]), rollout.state
-        )
+        starts = jax.tree.map(lambda x: x[:, :, 0].reshape(-1, *x.shape[3:]), rollout.state)
         number = lanes[0] * lanes[1]
         time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
         best = access.simulate(starts, time, alive, key, greedy=True)
@@ -79,12 +78,12 @@ class Tracker(NamedTuple):
 
     Attributes:
       total: of the returns.
-      count: of the rollouts.
+      number: of the rollouts.
       moved: how far the policy went since the prompt was last met, see `Access`.
     """
 
     total: Array
-    count: Array
+    number: Array
     moved: Array
 
 
@@ -103,18 +102,19 @@ def tracked(
 ) -> Estimator:
     """`A = R - b(prompt)`, `b` a mean of earlier returns of the same prompt that forgets as the policy moves.
 
-    `b = S / N`, read before the update `S ← ρ S + Σ R`, `N ← ρ N + n` with `ρ = clip(2^(-D / half), low, high)` and `D`
-    how far the policy went since. SPO (arXiv:2509.13232): with returns of 0 and 1 it is the mean of its Beta
-    distribution. With one slot and `low = high` it is the running mean of REINFORCE (Williams, 1992). `D` is added up
-    over the batches in between, a bound of SPO's, which asks the prompt's own last response again.
+    `b = S / N`, read before the update `S ← ρ S + Σ R`, `N ← ρ N + n` with `ρ = clip(2^(-D / half), low,
+    high)` and `D` how far the policy went since. SPO (arXiv:2509.13232): with returns of 0 and 1 it is the
+    mean of its Beta distribution. With one slot and `low = high` it is the running mean of REINFORCE
+    (Williams, 1992). `D` is added up over the batches in between, a bound of SPO's, which asks the prompt's
+    own last response again.
 
     Args:
       spec: the facts of the task.
       gamma: the agent's discount.
       credit: see `vfcompare.advantages.relative`.
       scale: see `vfcompare.advantages.relative`.
-      slots: prompts are told apart by a hash of their first observation with so many values; prompts of one slot share
-        their mean, so tasks with ever new prompts have a running mean.
+      slots: prompts are told apart by a hash of their first observation with so many values; prompts of one
+        slot share their mean, so tasks with ever new prompts have a running mean.
       prior_mean: mean before any return.
       prior_count: how many returns that is worth.
       half: distance after which half is forgotten.
@@ -136,8 +136,8 @@ def tracked(
         slot = fingerprint(first) % slots
         met = jnp.zeros(slots).at[slot].add(1.0)
         moved = memory.moved + access.moved
-        known = jnp.maximum(memory.count, 1e-8)
-        baseline = jnp.where(memory.count > 0, memory.total / known, 0.0)[slot][..., None]
+        known = jnp.maximum(memory.number, 1e-8)
+        baseline = jnp.where(memory.number > 0, memory.total / known, 0.0)[slot][..., None]
         advantage = relative(
             rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
         )
@@ -145,7 +145,7 @@ def tracked(
         keep = jnp.where(met > 0, jnp.clip(2.0 ** (-moved / half), keep_low, keep_high), 1.0)
         memory = Tracker(
             total=(keep * memory.total).at[slot].add(return_),
-            count=keep * memory.count + met,
+            number=keep * memory.number + met,
             moved=jnp.where(met > 0, 0.0, moved),
         )
         return Estimate(advantage, {}, {}, memory=memory)
@@ -170,8 +170,8 @@ def value_based(
       critic: `(spec) -> Critic`, the learned value function.
     """
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
-        del access
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
+        del access, key
         return Advice(advantage(rollout, value), target(rollout, own), value)
 
     return learning(critic(spec=spec), advise)
@@ -195,7 +195,7 @@ class Advice(NamedTuple):
 
 def learning(
     critic: Critic,
-    advise: Callable[[Rollout, Array, Array, Access], Advice],
+    advise: Callable[[Rollout, Array, Array, Access, Key], Advice],
     *,
     privileged: bool = False,
 ) -> Estimator:
@@ -203,8 +203,8 @@ def learning(
 
     Args:
       critic: the learned value function.
-      advise: `(rollout, value, own, access) -> Advice`; `value` is what is to be read, `own` what the critic says
-        without its lesion.
+      advise: `(rollout, value, own, access, key) -> Advice`; `value` is what is to be read, `own` what the
+        critic says without its lesion.
       privileged: whether exact values are asked for, beside what the lesion asks.
     """
 
@@ -232,7 +232,9 @@ def learning(
         hurt = critic.lesion.apply(harm, present, read, rollout, access, key)
         if hurt.critic is not None:
             own = read(hurt.critic)
-        advantage, target, used, metrics = advise(rollout, hurt.value, own, access)
+        advantage, target, used, metrics = advise(
+            rollout, hurt.value, own, access, stream(key, "advice")
+        )
         explained = explained_variance(own[..., :-1], target, rollout.mask)
         scale = critic.scaling.update(scale, rollout)
         unit = critic.scaling.unit(scale)
@@ -258,26 +260,31 @@ def gated(
     *,
     spec: Spec,
     advantage: ValueAdvantage,
-    otherwise: Advantage,
+    otherwise: Callable[..., Estimator],
     target: ValueAdvantage,
     critic: Callable[..., Critic],
 ) -> Estimator:
     """The critic's advantage while the critic explains anything, else one without a critic.
 
-    EVPO (arXiv:2604.19485): per batch `EV = 1 - Var(G - V) / Var(G)`; `EV > 0` takes the critic, else the batch mean.
+    EVPO (arXiv:2604.19485): per batch `EV = 1 - Var(G - V) / Var(G)`; `EV > 0` takes the critic, else the
+    batch mean.
 
     Args:
       spec: the facts of the task.
       advantage: `(rollout, value) -> [B, G, T]`, with the critic.
-      otherwise: `(rollout, access) -> [B, G, T]`, without.
-      target: `(rollout, value) -> [B, G, T]`, `G`: what the critic is fitted to and the gate holds it against.
+      otherwise: `(spec) -> Estimator`, without; one that remembers nothing.
+      target: `(rollout, value) -> [B, G, T]`, `G`: what the critic is fitted to and the gate holds it
+        against.
       critic: `(spec) -> Critic`.
     """
+    other = otherwise(spec=spec)
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
         goal = target(rollout, own)
         known = explained_variance(value[..., :-1], goal, rollout.mask) > 0
-        choice = jnp.where(known, advantage(rollout, value), otherwise(rollout, access))
+        choice = jnp.where(
+            known, advantage(rollout, value), other.estimate((), {}, rollout, access, key).advantage
+        )
         return Advice(choice, goal, value, {"gate": known.astype(jnp.float32)})
 
     return learning(critic(spec=spec), advise)
@@ -290,7 +297,7 @@ def auxiliary(
     target: ValueAdvantage,
     critic: Callable[..., Critic],
 ) -> Estimator:
-    """A critic that learns and is never read: a control for its work, and for what a shared trunk learns of it.
+    """A critic that learns and is never read: a control for its work, and for what a shared trunk learns.
 
     Args:
       spec: the facts of the task.
@@ -299,7 +306,8 @@ def auxiliary(
       critic: `(spec) -> Critic`.
     """
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
+        del key
         return Advice(advantage(rollout, access), target(rollout, own), value)
 
     return learning(critic(spec=spec), advise)
@@ -325,7 +333,8 @@ def off_policy(
       critic: `(spec) -> Critic`.
     """
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
+        del key
         ratio = jnp.exp((access.log_prob(rollout) - rollout.log_prob) * rollout.mask)
         made, goal = advantage(rollout, value, ratio)[0], advantage(rollout, own, ratio)[1]
         return Advice(made, goal, value, {"off_policy_ratio": masked_mean(ratio, rollout.mask)})
@@ -360,9 +369,7 @@ def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: f
         advised = advantage(rollout, found.value)
         return Estimate(advised, {}, {}, found.value, found.memory)
 
-    return Estimator(
-        estimate, lambda networks: lesion.init(()), needs_state=True, privileged=True
-    )
+    return Estimator(estimate, lambda networks: lesion.init(()), needs_state=True, privileged=True)
 
 
 def mixed(
@@ -385,7 +392,8 @@ def mixed(
     """
     require_whole_episodes(spec)
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access) -> Advice:
+    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
+        del key
         value = (1.0 - eta) * value + eta * access.value(rollout, 1.0)
         return Advice(advantage(rollout, value), target(rollout, own), value)
 

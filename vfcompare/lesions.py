@@ -1,8 +1,8 @@
 """Damage done to values, to learn which of their errors hurt, from a time of choice on.
 
 Some lesions change the values that are read (`zero`, `constant`, `bias`, `noise`, `noise_to`, `shuffle`,
-`another`), and leave the critic to learn as before; others change the critic itself (`freeze`, `reset`, `delay`).
-`after` is the share of the budget after which the damage is done.
+`another`), and leave the critic to learn as before; others change the critic itself (`freeze`, `reset`,
+`delay`). `after` is the share of the budget after which the damage is done.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare.types import Access, Array, Hurt, Key, Lesion, Params, Read, Rollout
+
 
 def acting(rollout: Rollout) -> Array:
     """`[B, G, T + 1]`, one where a step is taken: beyond the last one nothing is left to be wrong about.
@@ -76,10 +77,10 @@ def noise(*, std: float, after: float = 0.0) -> Lesion:
 
 
 def noise_to(*, explained: float, after: float = 0.0) -> Lesion:
-    """Independent errors of such a size that the values explain a given share of the variance of the true ones.
+    """Independent errors of such a size that the values explain a given share of the true variance.
 
-    `V + τ ε` with `τ² = (1 - e) Var(V)`, the variance over the steps of the batch: `e = 1 - Var(error) / Var(V)`.
-    Below 0 the errors are larger than what there is to know.
+    `V + τ ε` with `τ² = (1 - e) Var(V)`, the variance over the steps of the batch: `e = 1 - Var(error) /
+    Var(V)`. Below 0 the errors are larger than what there is to know.
     """
 
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
@@ -107,7 +108,12 @@ def shuffle(*, after: float = 0.0) -> Lesion:
 
 
 def another(*, sharpness: float, after: float = 0.0) -> Lesion:
-    """The exact value of another policy: the present one with its logits times `sharpness`, 0 the uniform one."""
+    """The exact value of another policy: the present one with its logits times `sharpness`.
+
+    Args:
+      sharpness: 0 is the uniform policy.
+      after: when it begins.
+    """
 
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
         return access.value(rollout, sharpness)

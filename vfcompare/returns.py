@@ -90,8 +90,8 @@ def gae(rollout: Rollout, value: Array, *, gamma: float, lambda_: float | Array)
 def length_adaptive_gae(rollout: Rollout, value: Array, *, gamma: float, alpha: float) -> Array:
     """GAE with `λ = 1 - 1 / (α l)`, `l` the length of the episode, kept within [0, 1].
 
-    VAPO (arXiv:2504.05118, eq. 5; `α = 0.05`): the reward at the end reaches back about `α l` steps whatever the
-    length. Below 20 steps that α gives less than zero, here zero; α = 1.5 suits short tasks.
+    VAPO (arXiv:2504.05118, eq. 5; `α = 0.05`): the reward at the end reaches back about `α l` steps whatever
+    the length. Below 20 steps that α gives less than zero, here zero; α = 1.5 suits short tasks.
 
     Args:
       rollout: `[B, G, T]`, whole episodes.
@@ -116,10 +116,10 @@ def vtrace(
 ) -> tuple[Array, Array]:
     """V-trace: targets and advantages for experience of another policy.
 
-    `v_t = V_t + Σ_k γ^k (Π c) ρ δ`, `ρ = min(clip, π/μ)`, `c = λ min(1, π/μ)`, and
-    `A_t = min(clip_advantage, π/μ) (r_t + γ [λ v_{t+1} + (1 - λ) V_{t+1}] - V_t)`; Espeholt et al., 2018
-    (arXiv:1802.01561), by rlax. With `π = μ` the advantage is `gae` and the target the λ-return. The advantage is not
-    rlax's, which bootstraps a truncated step from the state after the reset.
+    `v_t = V_t + Σ_k γ^k (Π c) ρ δ`, `ρ = min(clip, π/μ)`, `c = λ min(1, π/μ)`, and `A_t = min(clip_advantage,
+    π/μ) (r_t + γ [λ v_{t+1} + (1 - λ) V_{t+1}] - V_t)`; Espeholt et al., 2018 (arXiv:1802.01561), by rlax.
+    With `π = μ` the advantage is `gae` and the target the λ-return. The advantage is not rlax's, which
+    bootstraps a truncated step from the state after the reset.
 
     Args:
       rollout: `[B, G, T]`.

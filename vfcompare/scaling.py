@@ -1,7 +1,7 @@
 """The unit in which a critic learns: `V = shift + size · output`, from the returns seen so far.
 
-Targets are handed to the critic in this unit and its outputs are read in it, so that one learning rate, and one
-support of a histogram, fit tasks that pay 1 and tasks that pay 500.
+Targets are handed to the critic in this unit and its outputs are read in it, so that one learning rate, and
+one support of a histogram, fit tasks that pay 1 and tasks that pay 500.
 """
 
 import jax.numpy as jnp
@@ -18,8 +18,8 @@ def unscaled() -> Scaling:
 def running_deviation(*, gamma: float, decay: float) -> Scaling:
     """Mean and standard deviation of the rewards-to-go, as exponential means over updates.
 
-    `m ← d m + (1 - d) mean G`, likewise for `G²`, corrected for their start at zero (as PopArt without the correction
-    of the output layer; van Hasselt et al., 2016, arXiv:1602.07714).
+    `m ← d m + (1 - d) mean G`, likewise for `G²`, corrected for their start at zero (as PopArt without the
+    correction of the output layer; van Hasselt et al., 2016, arXiv:1602.07714).
 
     Args:
       gamma: the agent's discount.
@@ -44,8 +44,8 @@ def running_deviation(*, gamma: float, decay: float) -> Scaling:
 def running_range(*, gamma: float) -> Scaling:
     """The smallest and largest reward-to-go seen so far become 0 and 1.
 
-    For heads with a bounded support: whatever was ever returned lies within it, and a task that pays 0 or 1 at the end
-    keeps its own unit.
+    For heads with a bounded support: whatever was ever returned lies within it, and a task that pays 0 or 1
+    at the end keeps its own unit.
 
     Args:
       gamma: the agent's discount.

@@ -197,10 +197,11 @@ class Penalty(NamedTuple):
     """What leaving a reference policy costs.
 
     Attributes:
-      divergence: `(log_prob, reference_log_prob) -> [...]` of the actions that were taken, `k1`, `k2` or `k3`.
+      divergence: `(log_prob, reference_log_prob) -> [...]` of the actions that were taken, `k1`, `k2` or
+        `k3`.
       coef: its weight.
-      on_reward: whether it is subtracted from the reward of each step, before advantages are estimated, or added to
-        the loss.
+      on_reward: whether it is subtracted from the reward of each step, before advantages are estimated, or
+        added to the loss.
     """
 
     divergence: Callable[[Array, Array], Array]

@@ -129,8 +129,8 @@ class Spec(NamedTuple):
       action_space: of one action.
       shape: `(B, G, T)` of a rollout.
       dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
-      features: `(policy params, obs [..., obs]) -> [..., F]`, the policy's last hidden layer, or None where there
-        is none that depends on the observation alone.
+      features: `(policy params, obs [..., obs]) -> [..., F]`, the policy's last hidden layer, or None where
+        there is none that depends on the observation alone.
     """
 
     observation_space: gymnasium.Space
@@ -295,8 +295,8 @@ class Critic(NamedTuple):
     Attributes:
       init: `(key, networks, obs) -> params`, the networks being those without a critic.
       value: `(networks, rollout) -> [B, G, T + 1]`.
-      loss: `(networks, rows) -> [n]`; rows hold `steps`, and `critic` with `target`, `old`, the value before the
-        fit, and `lane`, the number of the row's episode.
+      loss: `(networks, rows) -> [n]`; rows hold `steps`, and `critic` with `target`, `old`, the value before
+        the fit, and `lane`, the number of the row's episode.
       optimizer: its own.
       recurrent: whether values depend on more than the present observation.
       scaling: the unit it learns in.
@@ -339,8 +339,8 @@ class Estimator(NamedTuple):
       estimate: `(memory, networks, rollout, access, key) -> Estimate`.
       init: `(networks) -> memory`, what is remembered from update to update.
       critic: what is learned beside the policy, or None.
-      value: `(memory, networks, rollout) -> [B, G, T + 1]`, what the critic says in the unit of returns, without its
-        lesion, or None.
+      value: `(memory, networks, rollout) -> [B, G, T + 1]`, what the critic says in the unit of returns,
+        without its lesion, or None.
       needs_state: whether the rollout must keep environment states.
       privileged: whether it asks for exact values, which no agent in earnest has.
     """

@@ -180,6 +180,7 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
     collector, estimator = agent.get("collector"), agent.get("estimator")
     if not isinstance(collector, Mapping) or not isinstance(estimator, Mapping):
         return
+    collector = collector.get("inner", collector)
     kind = str((agent.get("surrogate") or {}).get("_target_", "")).rsplit(".", 1)[-1]
     if kind in WHOLE and agent["rows_of"] != "episodes":
         yield (

@@ -101,7 +101,7 @@ class Findings:
     @property
     def still(self) -> bool:
         """Whether no policy learned, so that the returns of the agents say nothing about them."""
-        return all(item.at("agent.freeze_policy") is True for item in self.subjects)
+        return all(item.at("agent.warmup") == 1 for item in self.subjects)
 
     def relative(self, item: Subject) -> Interval | None:
         """Variance of the gradient relative to that of the reference, seeds paired."""

@@ -121,7 +121,7 @@ def chain(item: Subject) -> Chain | None:
         and item.at("env.combination") is None
         and item.at("env.actions") == 2
         and item.at("agent._target_") == "vfcompare.agents.policy_gradient.make"
-        and item.at("agent.freeze_policy") is True
+        and item.at("agent.warmup") == 1
         and item.at("agent.gamma") == 1
         and item.part("agent.policy") == "table"
         and item.at("agent.policy.columns") == item.at("env.length")
