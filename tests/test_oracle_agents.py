@@ -338,10 +338,10 @@ def test_noise_of_values_adds_its_variance_times_the_squared_score(build, agent)
 
     def variances(*lesion):
         _, learner = build(*settings, *lesion)
-        params = learner.init(jax.random.key(0)).params
+        state = learner.init(jax.random.key(0))
         run = jax.jit(learner.examine)
         return np.array(
-            [float(run(params, jax.random.key(seed))["gradient_variance"]) for seed in seeds]
+            [float(run(state, jax.random.key(seed))["gradient_variance"]) for seed in seeds]
         )
 
     noisy = variances("lesion@agent.estimator.lesion=noise", f"agent.estimator.lesion.std={std}")

@@ -299,8 +299,8 @@ def laid() -> dict[str, np.ndarray]:
 
     overrides = ("agent=ppo", "env=maze_small", "+lab@agent.lab=standard", "agent.gamma=1")
     _, learner = cell.build(compose(*overrides))
-    params = learner.init(jax.random.key(0)).params
-    return jax.device_get(jax.jit(learner.maps)(params, jax.random.key(1)))
+    state = learner.init(jax.random.key(0))
+    return jax.device_get(jax.jit(learner.maps)(state, jax.random.key(1)))
 
 
 def test_maps_hold_what_dynamic_programming_says(laid: dict[str, np.ndarray]) -> None:

@@ -257,7 +257,7 @@ def test_the_constant_of_the_closed_form_is_the_best_one(q, chain):
     chain = chain("lock", 4, q)
 
     def variance(constant):
-        return chain.alone(chain.free(lambda return_: jnp.full_like(return_, constant)))[1]
+        return chain.alone(chain.free(lambda sample: jnp.full_like(sample.return_, constant)))[1]
 
     best = q**4 * (1 - q) / q
     assert variance(best) == pytest.approx(theory.lock_variance(q, 4)["constant"], abs=1e-6)

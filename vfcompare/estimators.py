@@ -53,7 +53,7 @@ def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimat
       credit: see `vfcompare.advantages.relative`.
       scale: see `vfcompare.advantages.relative`.
     """
-    require_whole_episodes(spec)
+    require_whole_episodes(spec, "greedy episodes from the same start")
 
     def estimate(
         memory: tuple[()], networks: Networks, rollout: Rollout, access: Access, key: Key
@@ -121,7 +121,7 @@ def tracked(
       keep_low: least share that is kept at a visit.
       keep_high: largest share that is kept at a visit.
     """
-    require_whole_episodes(spec)
+    require_whole_episodes(spec, "returns of a prompt")
 
     def init(networks: Networks) -> Tracker:
         del networks
@@ -357,7 +357,7 @@ def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: f
       sharpness: of the policy whose values are taken: 1 is the present one, less is a stale one whose logits
         were smaller, 0 the uniform one.
     """
-    require_whole_episodes(spec)
+    require_whole_episodes(spec, "exact values")
 
     def estimate(
         memory: Any, networks: Networks, rollout: Rollout, access: Access, key: Key
@@ -390,7 +390,7 @@ def mixed(
       critic: `(spec) -> Critic`, the learned value function.
       eta: share of the truth, from 0 to 1.
     """
-    require_whole_episodes(spec)
+    require_whole_episodes(spec, "exact values")
 
     def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
         del key
@@ -400,10 +400,10 @@ def mixed(
     return learning(critic(spec=spec), advise, privileged=True)
 
 
-def require_whole_episodes(spec: Spec) -> None:
-    """Exact values and start states count from an episode's start, which a fragment does not know."""
+def require_whole_episodes(spec: Spec, what: str) -> None:
+    """Whatever counts from an episode's start, which a fragment does not know."""
     if spec.dense:
-        raise ValueError("estimator: this one needs collector=episodes, not fragments")
+        raise ValueError(f"estimator: {what} need collector=episodes, not fragments")
 
 
 def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: float) -> Estimator:
