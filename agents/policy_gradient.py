@@ -258,6 +258,8 @@ def make(
             state, rollout, reference, estimate, stream(key, "minibatch"), progress
         )
         drawn = metrics.pop("discarded_steps", 0.0) + estimate.metrics.pop("simulated_steps", 0.0)
+        count = (rollout.mask.max(-1) if whole else rollout.mask).sum().astype(jnp.int32)
+        improved["gradient_steps"] = (cut.epochs * cut.pieces(count)).astype(jnp.float32)
         metrics |= {"env_steps": rollout.mask.sum() + drawn, **estimate.metrics, **improved}
         metrics |= describe(estimate.advantage, rollout.mask)
         return state.replace(collector=collected), metrics

@@ -152,3 +152,29 @@ def test_a_clip_looks_at_its_own_network_or_at_all(norm):
     for name in params:
         factor = 0.1 / (norms[name] if norm == "own" else joint)
         np.testing.assert_allclose(length[name], norms[name] * factor, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("valid", "steps"), [(1, 1), (10, 1), (11, 2), (37, 4)])
+def test_a_size_of_minibatches_makes_gradient_steps_follow_the_steps_taken(valid, steps):
+    rows = {
+        "x": jnp.arange(40.0),
+        "valid": (jnp.arange(40) < valid).astype(jnp.float32),
+        "weight": {"policy": jnp.where(jnp.arange(40) < valid, 1.0 / valid, 0.0)},
+    }
+    cut = Batching(epochs=1, minibatches=4, dense=False, block=8, size=10)
+    assert int(cut.pieces(jnp.int32(valid))) == steps
+    # The loss is linear, so that every gradient step of plain descent of rate 1 takes `pieces` times
+    # its rows' share of the mean, and all of them together as many means as there are minibatches.
+    moved, _, metrics = batching.descend(
+        lambda params, rows: {"policy": params["policy"] * rows["x"]},
+        {"policy": jnp.float32(0.0)},
+        {"policy": optax.sgd(1.0).init(jnp.float32(0.0))},
+        {"policy": optax.with_extra_args_support(optax.sgd(1.0))},
+        rows,
+        jax.random.key(0),
+        cut,
+        jnp.float32(0.0),
+    )
+    want = -steps * np.arange(valid).mean()
+    np.testing.assert_allclose(moved["policy"], want, rtol=1e-5)
+    assert float(metrics["policy"]["grad_norm"]) == pytest.approx(-want / steps, rel=1e-5)

@@ -1,9 +1,9 @@
 """Descend a loss over the steps of a rollout: epochs, minibatches, and no work on padding.
 
 A batch is a tree of *rows* (steps for feed-forward networks, whole episodes for recurrent ones). Every
-network has a value for each row, and weights that sum to one. The loss of a minibatch is
-`minibatches · Σ weight · value` over its rows, so that the minibatches of an epoch add up to the loss of the
-batch, however it is cut. All networks learn from the same minibatches, each by its own optimiser.
+network has a value for each row, and weights that sum to one. The loss of a minibatch is `pieces · Σ weight ·
+value` over its rows, `pieces` being their number, so that the minibatches of an epoch add up to the loss of
+the batch, however it is cut. All networks learn from the same minibatches, each by its own optimiser.
 """
 
 from collections.abc import Callable
@@ -35,6 +35,8 @@ class Batching(NamedTuple):
     Attributes:
       epochs: passes over the batch.
       minibatches: gradient steps of one pass.
+      size: rows of a minibatch, where their number is not given but follows from it: gradient steps are then
+        proportional to the steps that were taken, whatever the length of episodes; else None.
       dense: whether nearly every row is valid. Of sparse batches the valid rows are gathered first, and
         blocks without a valid row are never computed.
       block: rows that are computed at once. What a block needs should fit into a core's own cache.
@@ -44,6 +46,13 @@ class Batching(NamedTuple):
     minibatches: int
     dense: bool
     block: int = 64
+    size: int | None = None
+
+    def pieces(self, count: Array) -> Array:
+        """Gradient steps of one pass over `count` valid rows."""
+        if self.size is None:
+            return jnp.int32(self.minibatches)
+        return jnp.maximum(-(-count // self.size), 1).astype(jnp.int32)
 
 
 def flat(x: Any, axes: int) -> Any:
@@ -117,12 +126,13 @@ def descend(
       Parameters, optimiser states, and of each network `loss` and `grad_norm` as means over the last epoch.
     """
     number = batch["valid"].shape[0]
+    count = batch["valid"].sum().astype(jnp.int32)
+    pieces = batching.minibatches if batching.size is None else batching.pieces(count)
 
     def loss(params: dict[str, Params], rows: Rows) -> tuple[Array, dict[str, Array]]:
         found = values(params, rows)
         parts = {
-            name: batching.minibatches * (rows["weight"][name] * value).sum()
-            for name, value in found.items()
+            name: pieces * (rows["weight"][name] * value).sum() for name, value in found.items()
         }
         return sum(parts.values(), start=jnp.float32(0.0)), parts
 
@@ -151,26 +161,42 @@ def descend(
             return step(state, *add_up(partial(gradient, state[0]), rows, batching.block))
 
         def sparse(state: State, index: Array) -> Any:
-            start = index * count // batching.minibatches
-            stop = (index + 1) * count // batching.minibatches
+            start, stop = index * count // pieces, (index + 1) * count // pieces
             sum_of = partial(gradient, state[0])
             return step(state, *gather_up(sum_of, batch, indices, start, stop, batching.block))
 
-        if batching.dense and batching.minibatches == 1:
-            state, metrics = dense(state, batch)
-            return state, jax.tree.map(lambda x: x[None], metrics)
+        if batching.size is None and batching.dense and batching.minibatches == 1:
+            return dense(state, batch)
         indices = order(key, batch["valid"])
+        if batching.size is not None:
+            return repeat(sparse, state, pieces)
         if batching.dense:
             # One gather an epoch is cheaper than one a minibatch.
             cut = (batching.minibatches, number // batching.minibatches)
             shuffled = jax.tree.map(lambda x: x[indices].reshape(*cut, *x.shape[1:]), batch)
-            return jax.lax.scan(dense, state, shuffled)
-        count = batch["valid"].sum().astype(jnp.int32)
-        return jax.lax.scan(sparse, state, jnp.arange(batching.minibatches))
+            state, metrics = jax.lax.scan(dense, state, shuffled)
+        else:
+            state, metrics = jax.lax.scan(sparse, state, jnp.arange(batching.minibatches))
+        return state, jax.tree.map(lambda x: x.mean(0), metrics)
 
     keys = jax.random.split(key, batching.epochs)
     (params, opt_state), metrics = jax.lax.scan(epoch, (params, opt_state), keys)
-    return params, opt_state, jax.tree.map(lambda x: x[-1].mean(), metrics)
+    return params, opt_state, jax.tree.map(lambda x: x[-1], metrics)
+
+
+def repeat(
+    step: Callable[[Any, Array], tuple[Any, Sums]], state: Any, times: int | Array
+) -> tuple[Any, Sums]:
+    """`step(state, index)` a number of times that is not known beforehand, and the mean of what it says."""
+    said = jax.eval_shape(step, state, times)[1]
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), said)
+
+    def body(index: Array, loop: tuple[Any, Sums]) -> tuple[Any, Sums]:
+        state, more = step(loop[0], index)
+        return state, jax.tree.map(jnp.add, loop[1], more)
+
+    state, total = jax.lax.fori_loop(0, times, body, (state, nothing))
+    return state, jax.tree.map(lambda x: x / times, total)
 
 
 def summarise(

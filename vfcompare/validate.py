@@ -97,6 +97,7 @@ RULES: dict[str, Rule] = {
     "anneal": SWITCH,
     "epochs": COUNT,
     "minibatches": COUNT,
+    "size": _or_null(COUNT),
     "block": COUNT,
     "prompts": COUNT,
     "group": COUNT,
@@ -230,7 +231,7 @@ def _episodes(
 
 def _divisible(unit: str, path: str, batch: int, agent: Mapping[str, Any]) -> Iterator[str]:
     cut = agent["batching"]["minibatches"]
-    if batch % cut:
+    if agent["batching"].get("size") is None and batch % cut:
         valid = [n for n in range(1, batch + 1) if batch % n == 0]
         closest = min(valid, key=lambda n: abs(n - cut))
         yield (
