@@ -150,7 +150,12 @@ def make(
             return actor.evaluate(params, steps(rollout))[0]
 
         def score(rollout: Rollout) -> Array:
-            listed = exact.require_listed(actor.log_probs)
+            listed = actor.log_probs
+            if listed is None:
+                raise ValueError(
+                    "estimator: this baseline needs the score of each action, which is known for "
+                    "discrete actions of policies without a memory"
+                )
             taken = steps(rollout)
             chances = jnp.exp(listed(params, taken.obs, taken.legal))
             own = jnp.take_along_axis(chances, taken.action[..., None], -1)[..., 0]

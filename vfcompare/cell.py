@@ -97,13 +97,17 @@ def build(config: Mapping[str, Any]) -> tuple[Any, Any]:
       InputError: where a part refuses its parameters.
     """
     import jax
+    import jax.numpy as jnp
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     try:
         env = instantiate(config["env"])
         learner = instantiate(config["agent"], env=env)
-        jax.eval_shape(learner.init, jax.random.key(0))
+        # Traced, not run: what parts refuse of each other shows before anything is written.
+        key = jax.random.key(0)
+        state = jax.eval_shape(learner.init, key)
+        jax.eval_shape(learner.update, state, key, jnp.float32(0.0))
     except InstantiationException as error:
         raise InputError(str(error.__cause__ or error)) from error
     except ValueError as error:

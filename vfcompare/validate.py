@@ -124,9 +124,17 @@ RULES: dict[str, Rule] = {
     "head": _word("auto", "categorical", "gaussian"),
 }
 
-GROUPED = ("leave_one_out", "group_mean", "group_std")
-"""Baselines and scales that need at least two rollouts in a group."""
+GROUPED = (
+    *("leave_one_out", "group_mean", "group_std", "group_share", "length_weighted"),
+    *("optimal_token", "step_mean", "second_best", "above_others", "others_mean"),
+)
+"""Parts that compare the rollouts of a group, so that it must have at least two."""
 
+FRAGMENTARY = ("value_based", "off_policy")
+"""Estimators that can do with pieces of episodes."""
+
+EPISODIC = ("above_start", "above_others", "others_mean", "length_adaptive_gae")
+"""Advantages and targets that look at whole episodes."""
 
 WHOLE = ("sequence_clipped", "geometric_mean")
 """Surrogates that look at whole episodes."""
@@ -207,7 +215,9 @@ def _fragments(
             f"env_steps={budget} is less than one update of {batch} steps "
             f"(agent.collector.number x length); allowed: {batch} or more"
         )
-    if not _ends(estimator, "value_based"):
+    parts = [estimator.get(name) or {} for name in ("advantage", "target")]
+    pieces = any(_ends(estimator, name) for name in FRAGMENTARY)
+    if not pieces or any(_ends(part, name) for part in parts for name in EPISODIC):
         yield (
             "agent.collector=fragments does not give the whole episodes that this estimator "
             "credits; allowed: collector@agent.collector=episodes"
@@ -220,9 +230,11 @@ def _episodes(
     batch = collector["prompts"] * collector["group"]
     yield from _divisible("episodes", "agent.collector.group", batch, agent)
     advantage = estimator.get("advantage") or {}
-    for part in ("baseline", "scale"):
+    parts = {"baseline": advantage.get("baseline"), "scale": advantage.get("scale")}
+    parts |= {"advantage": advantage, "target": estimator.get("target")}
+    for part, told in parts.items():
         for name in GROUPED:
-            if collector["group"] < 2 and _ends(advantage.get(part), name):
+            if collector["group"] < 2 and _ends(told, name):
                 yield (
                     f"agent.collector.group={collector['group']} is not allowed: the {part} "
                     f"{name} compares the rollouts of a group; allowed: 2 or more"
