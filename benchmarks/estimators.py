@@ -1,0 +1,177 @@
+"""Bias and variance of every estimator against the exact policy gradient, as one page: `docs/estimators.md`.
+
+vfcompare -m +study=estimators hydra/launcher=joblib hydra.launcher.n_jobs=2
+python -m benchmarks.estimators
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vfcompare.report.data import load
+from vfcompare.report.oracle.findings import Findings, Subject, find, measure
+from vfcompare.statistics import Interval
+from vfcompare.store import write_bytes
+
+PAGE = Path(__file__).parents[1] / "docs" / "estimators.md"
+
+NORMAL = 3.0
+"""Standard errors that a measured number may be from a claimed one: one in 370 is, by chance."""
+
+UNBIASED, CENTRED, WHOLE_BATCH = "unbiased", "(G-1)/G", "(N-1)/N"
+RESCALES, NOT_ITSELF, BOOTSTRAPS = "rescales", "biased", "biased by the critic"
+
+CLAIMS = {
+    "reinforce": UNBIASED,
+    "reinforce_mean": WHOLE_BATCH,
+    "reinforce_running": UNBIASED,
+    "rloo": UNBIASED,
+    "grpo": RESCALES,
+    "dr_grpo": CENTRED,
+    "reinforce_pp": RESCALES,
+    "reinforce_pp_baseline": RESCALES,
+    "remax": UNBIASED,
+    "opo": NOT_ITSELF,
+    "otb": NOT_ITSELF,
+    "token_reinforce": UNBIASED,
+    "reinforce_bins": UNBIASED,
+    "spo": RESCALES,
+    "lite_ppo": RESCALES,
+    "gpg": RESCALES,
+    "maxrl": RESCALES,
+    "passk": RESCALES,
+    "vine": UNBIASED,
+    "reinforce_v": UNBIASED,
+    "a2c": BOOTSTRAPS,
+    "ppo": BOOTSTRAPS,
+    "vc_ppo": BOOTSTRAPS,
+    "vapo": BOOTSTRAPS,
+    "bpco": BOOTSTRAPS,
+    "evpo": UNBIASED,
+    "asyppo": BOOTSTRAPS,
+    "poise": UNBIASED,
+    "ppo_hl_gauss": BOOTSTRAPS,
+    "ppo_quantile": BOOTSTRAPS,
+    "vtrace": BOOTSTRAPS,
+    "oracle_v0": UNBIASED,
+    "oracle_v": UNBIASED,
+    "oracle_td": UNBIASED,
+}
+"""What is claimed of the expected gradient of each agent of the study."""
+
+
+def scale(claim: str, item: Subject) -> float | None:
+    """The multiple of the true gradient that a claim says is expected, None where it says nothing."""
+    collector = item.at("agent.collector")
+    group, batch = collector["group"], collector["group"] * collector["prompts"]
+    return {
+        UNBIASED: 1.0,
+        CENTRED: (group - 1) / group,
+        WHOLE_BATCH: (batch - 1) / batch,
+    }.get(claim)
+
+
+def mean(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error."""
+    found = np.asarray(values, float)
+    return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
+
+
+def verdict(item: Subject) -> str:
+    """Whether the measured bias is the claimed one.
+
+    The squared bias of a gradient that is `c` times the true one is `(1 - c)²`; what was measured has had the part by
+    chance subtracted, so that it is centred there.
+    """
+    claimed = scale(CLAIMS[item.agent], item)
+    if claimed is None:
+        return ""
+    bias = np.array(list(item.values("gradient_bias").values()))
+    square, error = mean(np.sign(bias) * np.square(bias))
+    along, off = mean(list(item.values("gradient_scale").values()))
+    right = (
+        abs(square - (1 - claimed) ** 2) <= NORMAL * error and abs(along - claimed) <= NORMAL * off
+    )
+    return "as claimed" if right else "NOT as claimed"
+
+
+def show(interval: Interval | None, digits: int = 2) -> str:
+    """A number with its interval."""
+    if interval is None or not np.isfinite(interval.value):
+        return "never" if interval is not None else ""
+    return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def whole(interval: Interval | None) -> str:
+    """A number of episodes, to two digits."""
+    if interval is None:
+        return ""
+    if not np.isfinite(interval.value):
+        return "never"
+    return f"{float(f'{interval.value:.2g}'):,.0f}"
+
+
+def table(findings: Findings, env: str) -> list[str]:
+    """The rows of one environment."""
+    rows = [
+        "| agent | claim | scale along the true gradient | bias | variance | episodes to cosine 0.9 | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for item in findings.subjects:
+        if item.env == env:
+            found = (
+                f"`{item.agent}`",
+                CLAIMS[item.agent],
+                show(measure(item, "gradient_scale")),
+                show(measure(item, "gradient_bias")),
+                show(findings.relative(item)),
+                whole(measure(item, "episodes_to_cosine")),
+                verdict(item),
+            )
+            rows.append(f"| {' | '.join(found)} |")
+    return rows
+
+
+def page(findings: Findings, command: str) -> str:
+    """The page, as Markdown."""
+    environments = list(dict.fromkeys(item.env for item in findings.subjects))
+    checked = [word for item in findings.subjects if (word := verdict(item))]
+    seeds = max(len(item.lab) for item in findings.subjects)
+    lines = [
+        "# Bias and variance of every estimator",
+        "",
+        f"Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same",
+        "episodes of the same initial policies; critics first learn these policies' values from 20,000 steps.",
+        "",
+        "* **scale**: how long the expected gradient is along the exact one; 1 is unbiased.",
+        "* **bias**: length of expected minus exact gradient, relative to the exact one, less what chance explains;",
+        "  a negative number is less than chance.",
+        "* **variance** of one episode's gradient, relative to the baseline V(s_0), exact (`oracle_v0`), seeds paired.",
+        "  An estimator that rescales its gradient rescales this number too: compare episodes.",
+        "* **episodes** until a batch's gradient has cosine 0.9 with the exact one, median over seeds; *never* where bias",
+        "  forbids it.",
+        "",
+        f"Of {len(checked)} claims that a gradient is unbiased, or short by a known factor, "
+        f"{checked.count('as claimed')} came out within {NORMAL:.0f} standard errors. Claims: *rescales* means that the",
+        "direction is kept for one prompt but prompts are weighed by their returns; *biased* that the sample is part of",
+        "its own baseline; *biased by the critic* that a wrong value of the next state enters.",
+    ]
+    for env in environments:
+        lines += ["", f"## {env}", "", *table(findings, env)]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Read the study, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path, nargs="?", default=Path("runs/estimators"))
+    study = parser.parse_args().study
+    command = "vfcompare -m +study=estimators"
+    write_bytes(PAGE, page(find(load(study)), command).encode())
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
