@@ -62,6 +62,25 @@ CLAIMS = {
 """What is claimed of the expected gradient of each agent of the study."""
 
 
+INTRODUCTION = """\
+# Bias and variance of every estimator
+
+Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same
+episodes of the same initial policies; critics first learn these policies' values from 20,000 steps.
+
+* **scale**: how long the expected gradient is along the exact one; 1 is unbiased. * **bias**: length of the
+expected less the exact gradient, relative to the exact one, less what chance explains (a negative number is
+less than chance). * **variance** of one episode's gradient, relative to that with the exact V(s_0) as
+baseline (`oracle_v0`), seeds paired. Who rescales the gradient rescales this number too: compare episodes. *
+**episodes** until a batch's gradient has cosine 0.9 with the exact one, median over seeds; *never* where bias
+forbids it.
+
+Of {claims} claims that a gradient is unbiased, or short by a known factor, {held} came out within {errors}
+standard errors. Claims: *rescales*, directions are kept for one prompt, but prompts are weighed by their
+returns; *biased*, the sample is part of its own baseline; *biased by the critic*, a wrong value of the next
+state enters."""
+
+
 def scale(claim: str, item: Subject) -> float | None:
     """The multiple of the true gradient that a claim says is expected, None where it says nothing."""
     collector = item.at("agent.collector")
@@ -82,8 +101,8 @@ def mean(values: Sequence[float]) -> tuple[float, float]:
 def verdict(item: Subject) -> str:
     """Whether the measured bias is the claimed one.
 
-    The squared bias of a gradient that is `c` times the true one is `(1 - c)²`; what was measured has had the part by
-    chance subtracted, so that it is centred there.
+    The squared bias of a gradient that is `c` times the true one is `(1 - c)²`; what was measured has had the
+    part by chance subtracted, so that it is centred there.
     """
     claimed = scale(CLAIMS[item.agent], item)
     if claimed is None:
@@ -99,18 +118,21 @@ def verdict(item: Subject) -> str:
 
 def show(interval: Interval | None, digits: int = 2) -> str:
     """A number with its interval."""
-    if interval is None or not np.isfinite(interval.value):
+    if interval is None or not np.isfinite(interval.estimate):
         return "never" if interval is not None else ""
-    return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    middle = f"{interval.estimate:.{digits}f}"
+    if interval.low is None or interval.high is None:
+        return middle
+    return f"{middle} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
 def whole(interval: Interval | None) -> str:
     """A number of episodes, to two digits."""
     if interval is None:
         return ""
-    if not np.isfinite(interval.value):
+    if not np.isfinite(interval.estimate):
         return "never"
-    return f"{float(f'{interval.value:.2g}'):,.0f}"
+    return f"{float(f'{interval.estimate:.2g}'):,.0f}"
 
 
 def table(findings: Findings, env: str) -> list[str]:
@@ -140,23 +162,13 @@ def page(findings: Findings, command: str) -> str:
     checked = [word for item in findings.subjects if (word := verdict(item))]
     seeds = max(len(item.lab) for item in findings.subjects)
     lines = [
-        "# Bias and variance of every estimator",
-        "",
-        f"Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same",
-        "episodes of the same initial policies; critics first learn these policies' values from 20,000 steps.",
-        "",
-        "* **scale**: how long the expected gradient is along the exact one; 1 is unbiased.",
-        "* **bias**: length of expected minus exact gradient, relative to the exact one, less what chance explains;",
-        "  a negative number is less than chance.",
-        "* **variance** of one episode's gradient, relative to the baseline V(s_0), exact (`oracle_v0`), seeds paired.",
-        "  An estimator that rescales its gradient rescales this number too: compare episodes.",
-        "* **episodes** until a batch's gradient has cosine 0.9 with the exact one, median over seeds; *never* where bias",
-        "  forbids it.",
-        "",
-        f"Of {len(checked)} claims that a gradient is unbiased, or short by a known factor, "
-        f"{checked.count('as claimed')} came out within {NORMAL:.0f} standard errors. Claims: *rescales* means that the",
-        "direction is kept for one prompt but prompts are weighed by their returns; *biased* that the sample is part of",
-        "its own baseline; *biased by the critic* that a wrong value of the next state enters.",
+        INTRODUCTION.format(
+            command=command,
+            seeds=seeds,
+            claims=len(checked),
+            held=checked.count("as claimed"),
+            errors=f"{NORMAL:.0f}",
+        )
     ]
     for env in environments:
         lines += ["", f"## {env}", "", *table(findings, env)]
