@@ -68,12 +68,13 @@ INTRODUCTION = """\
 Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same
 episodes of the same initial policies; critics first learn these policies' values from 20,000 steps.
 
-* **scale**: how long the expected gradient is along the exact one; 1 is unbiased. * **bias**: length of the
-expected less the exact gradient, relative to the exact one, less what chance explains (a negative number is
-less than chance). * **variance** of one episode's gradient, relative to that with the exact V(s_0) as
-baseline (`oracle_v0`), seeds paired. Who rescales the gradient rescales this number too: compare episodes. *
-**episodes** until a batch's gradient has cosine 0.9 with the exact one, median over seeds; *never* where bias
-forbids it.
+* **scale**: how long the expected gradient is along the exact one; 1 is unbiased.
+* **bias**: length of the expected less the exact gradient, relative to the exact one, less what chance
+  explains (a negative number is less than chance).
+* **variance** of one episode's gradient, relative to that with the exact V(s_0) as baseline (`oracle_v0`),
+  seeds paired. Who rescales the gradient rescales this number too: compare episodes.
+* **episodes** until a batch's gradient has cosine 0.9 with the exact one, median over seeds; *never* where
+  bias forbids it.
 
 Of {claims} claims that a gradient is unbiased, or short by a known factor, {held} came out within {errors}
 standard errors. Claims: *rescales*, directions are kept for one prompt, but prompts are weighed by their
