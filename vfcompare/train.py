@@ -126,19 +126,30 @@ def advance(
         )
         return run, metrics | {"env_steps": run.env_steps, "episodes": run.episodes}
 
-    def body(loop: tuple[Run, Array, Metrics]) -> tuple[Run, Array, Metrics]:
-        run, row, table = loop
-        run, metrics = update(run)
-        table = {name: table[name].at[row].set(metrics[name]) for name in table}
-        return run, row + 1, table
+    # One array of each type: what a small update costs is the number of arrays it touches.
+    shapes = jax.eval_shape(update, run)[1]
+    types = dict.fromkeys(x.dtype for x in shapes.values())
+    columns = {t: [name for name, x in shapes.items() if x.dtype == t] for t in types}
 
-    def going(loop: tuple[Run, Array, Metrics]) -> Array:
+    def body(loop: tuple[Run, Array, list[Array]]) -> tuple[Run, Array, list[Array]]:
+        run, row, tables = loop
+        run, metrics = update(run)
+        rows = [jnp.stack([metrics[name] for name in names]) for names in columns.values()]
+        tables = [table.at[row].set(new) for table, new in zip(tables, rows, strict=True)]
+        return run, row + 1, tables
+
+    def going(loop: tuple[Run, Array, list[Array]]) -> Array:
         run, row, _ = loop
         return (row < limit) & (run.env_steps < target) & run.finite
 
-    shapes = jax.eval_shape(update, run)[1]
-    table = {name: jnp.zeros(ROWS, x.dtype) for name, x in shapes.items()}
-    return jax.lax.while_loop(going, body, (run, jnp.int32(0), table))
+    empty = [jnp.zeros((ROWS, len(names)), t) for t, names in columns.items()]
+    run, row, tables = jax.lax.while_loop(going, body, (run, jnp.int32(0), empty))
+    found = {
+        name: table[:, column]
+        for table, names in zip(tables, columns.values(), strict=True)
+        for column, name in enumerate(names)
+    }
+    return run, row, found
 
 
 class Trainer:
