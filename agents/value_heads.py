@@ -87,6 +87,8 @@ def hl_gauss(*, bins: int, low: float, high: float, sigma: float) -> ValueHead:
     width = (high - low) / bins
 
     def project(target: Array) -> Array:
+        # Far beyond the support nothing of the normal distribution is left to divide by.
+        target = jnp.clip(target, low, high)
         below = jax.scipy.special.erf((edges - target[..., None]) / (2**0.5 * sigma * width))
         return (below[..., 1:] - below[..., :-1]) / (below[..., -1:] - below[..., :1])
 

@@ -105,7 +105,7 @@ def group_mean(sample: Sample) -> Array:
     """
     # Around the first return, so that equal returns have exactly themselves as mean: a rounding error
     # here would be blown up by a division by their deviation.
-    first = sample.return_[:, :1]
+    first = first_scored(sample)
     total = ((sample.return_ - first) * sample.scored).sum(1, keepdims=True)
     return first + total / jnp.maximum(sample.scored.sum(1, keepdims=True), 1.0)
 
@@ -117,11 +117,16 @@ def leave_one_out(sample: Sample) -> Array:
     (arXiv:2402.14740). Unbiased. A group of one has no others: its baseline is then its own return, so
     that its advantage is zero (TRL's convention; verl's loop keeps the raw return).
     """
-    first = sample.return_[:, :1]
+    first = first_scored(sample)
     centred = (sample.return_ - first) * sample.scored
     others = sample.scored.sum(1, keepdims=True) - sample.scored
     mean = (centred.sum(1, keepdims=True) - centred) / jnp.maximum(others, 1.0)
     return jnp.where(others > 0, first + mean, sample.return_)
+
+
+def first_scored(sample: Sample) -> Array:
+    """`[B, 1, 1]`, the return of the first rollout of each group that could be scored."""
+    return jnp.take_along_axis(sample.return_, sample.scored.argmax(1, keepdims=True), 1)
 
 
 def length_weighted(sample: Sample) -> Array:
@@ -132,7 +137,8 @@ def length_weighted(sample: Sample) -> Array:
     `group_mean`.
     """
     length = sample.rollout.mask.sum(-1, keepdims=True) * sample.scored
-    return (length * sample.return_).sum(1, keepdims=True) / length.sum(1, keepdims=True)
+    total = jnp.maximum(length.sum(1, keepdims=True), 1.0)
+    return (length * sample.return_).sum(1, keepdims=True) / total
 
 
 def optimal_token(sample: Sample, *, eps: float) -> Array:

@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from vfcompare import certificate, store
+from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.validate import leaves
 
@@ -87,8 +88,12 @@ def prepare_devices() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def build(config: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Instantiate the environment and the learner of a configuration.
+def build(config: Mapping[str, Any], numbers: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
+    """Make the environment and the learner of a configuration.
+
+    Args:
+      config: resolved and plain.
+      numbers: what stands in place of numbers of the configuration, by path, such as what JAX traces.
 
     Returns:
       `(env, learner)`.
@@ -96,117 +101,189 @@ def build(config: Mapping[str, Any]) -> tuple[Any, Any]:
     Raises:
       InputError: where a part refuses its parameters.
     """
+    chosen = {name: config[name] for name in ("env", "agent")}
+    for path, value in (numbers or {}).items():
+        chosen = replaced(chosen, path.split("."), value)
+    try:
+        env = assemble(chosen["env"])
+        return env, assemble(chosen["agent"], env=env)
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        raise InputError(str(error)) from error
+
+
+def replaced(node: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """The same tree with one leaf replaced."""
+    key, rest = path[0], path[1:]
+    return {**node, key: replaced(node[key], rest, value) if rest else value}
+
+
+def rehearse(config: Mapping[str, Any]) -> None:
+    """Trace one update without running it: what parts refuse of each other shows before anything is written.
+
+    Raises:
+      InputError: for what they refuse.
+    """
     import jax
     import jax.numpy as jnp
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
 
+    _, learner = build(config)
+    key = jax.random.key(0)
     try:
-        env = instantiate(config["env"])
-        learner = instantiate(config["agent"], env=env)
-        # Traced, not run: what parts refuse of each other shows before anything is written.
-        key = jax.random.key(0)
-        state = jax.eval_shape(learner.init, key)
-        jax.eval_shape(learner.update, state, key, jnp.float32(0.0))
-    except InstantiationException as error:
-        raise InputError(str(error.__cause__ or error)) from error
+        jax.eval_shape(learner.update, jax.eval_shape(learner.init, key), key, jnp.float32(0.0))
     except ValueError as error:
         raise InputError(str(error)) from error
-    return env, learner
 
 
-def execute(cell: Cell, command: str) -> str:
-    """Train a cell unless it is done, and leave all its files.
+def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> dict[str, str]:
+    """Train cells unless they are done, all in one program, and leave their files.
+
+    Args:
+      cells: that differ in `traced` alone.
+      command: that asked for them.
+      traced: paths of numbers.
 
     Returns:
-      `completed`, `skipped` (it was done before) or `diverged` (some seed did).
+      `completed`, `skipped` (it was done before) or `diverged` (some seed did), by the name of the cell.
     """
-    folder = store.RunFolder(cell.study / cell.id)
-    if folder.completed:
-        print(f"{cell.id}: done before, kept as it is")
-        return "skipped"
-    prepare_devices()
-    env, learner = build(cell.config)
+    folders = {cell.id: store.RunFolder(cell.study / cell.id) for cell in cells}
+    outcomes = {cell.id: "skipped" for cell in cells}
+    for cell in cells:
+        if folders[cell.id].completed:
+            print(f"{cell.id}: done before, kept as it is")
+    open_cells = [cell for cell in cells if not folders[cell.id].completed]
+    if open_cells:
+        prepare_devices()
+        # Cells that were cut off at different points cannot go on together.
+        points = {cell.id: folders[cell.id].point for cell in open_cells}
+        for point in dict.fromkeys(points.values()):
+            members = [cell for cell in open_cells if points[cell.id] == point]
+            outcomes |= _attempt(members, folders, command, traced)
+    return outcomes
+
+
+def _attempt(
+    cells: list[Cell],
+    folders: Mapping[str, store.RunFolder],
+    command: str,
+    traced: Sequence[str],
+) -> dict[str, str]:
+    """Begin, train, and write down how it ended."""
+    from vfcompare.train import Trainer, Varied
+
+    env, learner = build(cells[0].config)
     watch = store.Stopwatch()
-    folder.begin(
-        id=cell.id,
-        study=cell.config["study"]["name"],
-        agent=cell.agent,
-        env=cell.env,
-        settings=cell.settings,
-        command=command,
-        config_hash=store.digest(cell.identity),
-        versions=store.versions(),
-        git=store.git_state(),
-        reference=env.reference._asdict(),
-        budget={"env_steps": cell.config["env_steps"]},
-        seeds={str(seed): {"status": "running"} for seed in cell.seeds},
-    )
-    store.write_bytes(
-        folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode()
-    )
+    for cell in cells:
+        folders[cell.id].begin(
+            id=cell.id,
+            study=cell.config["study"]["name"],
+            agent=cell.agent,
+            env=cell.env,
+            settings=cell.settings,
+            command=command,
+            config_hash=store.digest(cell.identity),
+            traced=list(traced),
+            versions=store.versions(),
+            git=store.git_state(),
+            reference=env.reference._asdict(),
+            budget={"env_steps": cell.config["env_steps"]},
+            seeds={str(seed): {"status": "running"} for seed in cell.seeds},
+        )
+        text = OmegaConf.to_yaml(OmegaConf.create(cell.config))
+        store.write_bytes(folders[cell.id].path / "config.yaml", text.encode())
     try:
-        return _train(cell, learner, folder, watch)
+        config = cells[0].config
+        varied = None
+        if traced:
+            each = {
+                path: [at(cell.config, path) for cell in cells for _ in cell.seeds]
+                for path in traced
+            }
+            numbers = {path: np.array(values, np.float32) for path, values in each.items()}
+            varied = Varied(lambda numbers: build(config, numbers)[1], numbers)
+        seeds = [seed for cell in cells for seed in cell.seeds]
+        trainer = Trainer(learner, seeds, config["env_steps"], config["lanes"], varied=varied)
+        return _train(cells, trainer, folders, watch)
     except KeyboardInterrupt:
-        folder.update(status="interrupted", ended=store.now())
+        for cell in cells:
+            folders[cell.id].update(status="interrupted", ended=store.now())
         raise
     except Exception as error:
-        folder.update(
-            status="crashed", ended=store.now(), message=f"{type(error).__name__}: {error}"
-        )
-        (folder.path / "traceback.txt").write_text(traceback.format_exc())
+        for cell in cells:
+            folder = folders[cell.id]
+            message = f"{type(error).__name__}: {error}"
+            folder.update(status="crashed", ended=store.now(), message=message)
+            store.write_bytes(folder.path / "traceback.txt", traceback.format_exc().encode())
         raise
 
 
-def _train(cell: Cell, learner: Any, folder: store.RunFolder, watch: store.Stopwatch) -> str:
+def at(config: Mapping[str, Any], path: str) -> Any:
+    """A leaf of a configuration."""
+    found: Any = config
+    for key in path.split("."):
+        found = found[key]
+    return found
+
+
+def _train(
+    cells: list[Cell],
+    trainer: Any,
+    folders: Mapping[str, store.RunFolder],
+    watch: store.Stopwatch,
+) -> dict[str, str]:
     import jax
 
     from vfcompare.progress import Progress
-    from vfcompare.train import Trainer
 
-    config = cell.config
-    trainer = Trainer(learner, cell.seeds, config["env_steps"], config["lanes"])
-    log = Log(cell, folder)
-    point = log.restore(trainer)
-    if point is None:
-        write_certificate(cell, trainer, folder)
-        log.evaluation(trainer, 0)
+    config = cells[0].config
+    logs, begin = [], 0
+    for cell in cells:
+        rows = slice(begin, begin + len(cell.seeds))
+        logs.append(Log(cell, folders[cell.id], trainer, rows))
+        begin = rows.stop
+    found = [log.restore() for log in logs]
+    if found[0] is None:
         point = 0
-    progress = Progress(cell.id, len(cell.seeds) * config["env_steps"], sys.stderr)
+        for log in logs:
+            log.certificate()
+        evaluate(trainer, logs, 0)
+    else:
+        point = found[0][0]
+        trainer.restore([run for _, run in (x for x in found if x is not None)])
+    name = cells[0].id if len(cells) == 1 else f"{len(cells)} cells like {cells[0].id}"
+    total = len(trainer.seeds) * config["env_steps"]
+    progress = Progress(name, total, sys.stderr)
     seconds = 0.0
     for index in range(point + 1, config["evaluations"] + 1):
         target = -(-config["env_steps"] * index // config["evaluations"])
         for chunk in trainer.chunks(target):
-            log.chunk(trainer, chunk)
+            for log in logs:
+                log.chunk(chunk)
             seconds += chunk.seconds
             steps = np.minimum(trainer.standing("env_steps"), config["env_steps"])
             progress.show(int(steps.sum()), seconds)
-        log.evaluation(trainer, index)
-        log.save(trainer, index)
-    log.maps(trainer, config["evaluations"])
-    finite = trainer.standing("finite")
-    updates = trainer.standing("updates")
-    status: dict[int, dict[str, Any]] = {
-        seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
-        for seed, good, update in zip(cell.seeds, finite, updates, strict=True)
-    }
-    log.close({seed: str(words["status"]) for seed, words in status.items()})
-    total = int(trainer.standing("env_steps").sum())
-    folder.update(
-        status="completed",
-        ended=store.now(),
-        seeds={str(seed): words for seed, words in status.items()},
-        seconds={
-            "compile": round(trainer.compile_seconds, 3),
-            "train": round(seconds, 3),
-            "total": round(watch(), 3),
-        },
-        env_steps=total,
-        device=device(jax, trainer.devices),
-    )
-    lost = sum(not good for good in finite)
-    progress.done(total, seconds, trainer.compile_seconds, lost)
-    return "diverged" if lost else "completed"
+        evaluate(trainer, logs, index)
+        for log in logs:
+            log.save(index)
+    outcomes = {}
+    for log in logs:
+        log.maps(config["evaluations"])
+        share = len(log.cell.seeds) / len(trainer.seeds)
+        times = {
+            "compile": round(trainer.compile_seconds * share, 3),
+            "train": round(seconds * share, 3),
+            "total": round(watch() * share, 3),
+        }
+        outcomes[log.cell.id] = log.finish(times, device(jax, trainer.devices))
+    lost = int((~trainer.standing("finite")).sum())
+    progress.done(int(trainer.standing("env_steps").sum()), seconds, trainer.compile_seconds, lost)
+    return outcomes
+
+
+def evaluate(trainer: Any, logs: "list[Log]", point: int) -> None:
+    """Evaluate all seeds at once, and let each cell write its own."""
+    metrics = trainer.evaluate(point)
+    for log in logs:
+        log.evaluation(point, {name: column[log.rows] for name, column in metrics.items()})
 
 
 def device(jax: Any, number: int) -> dict[str, Any]:
@@ -226,21 +303,27 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Log:
-    """The tables of a run in the making, and their TensorBoard view."""
+    """The tables of a cell in the making, and their TensorBoard view.
 
-    def __init__(self, cell: Cell, folder: store.RunFolder) -> None:
+    Attributes:
+      cell: what is trained.
+      rows: which of the trainer's seeds are the cell's.
+    """
+
+    def __init__(self, cell: Cell, folder: store.RunFolder, trainer: Any, rows: slice) -> None:
         """Begin with empty tables."""
         from vfcompare.events import View
 
+        self.cell, self.rows = cell, rows
         self._seeds = np.array(cell.seeds)
-        self._folder = folder
+        self._folder, self._trainer = folder, trainer
         self._metrics: list[store.Table] = []
         self._evaluation: list[store.Table] = []
         settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
         self._view = View(folder.path / "tb", cell.id, settings, cell.seeds)
 
-    def restore(self, trainer: Any) -> int | None:
-        """Continue after the last checkpoint; returns its evaluation point, None if there is none."""
+    def restore(self) -> tuple[int, Any] | None:
+        """Take the tables up to the last checkpoint; returns its point and the runs, or None."""
         from flax import serialization
 
         found = self._folder.load_checkpoint()
@@ -251,31 +334,34 @@ class Log:
         metrics = store.read_table(path / "metrics.parquet")
         evaluation = store.read_table(path / "evaluation.parquet")
         # Tables are written before the checkpoint, so they may hold rows of a later point.
-        reached = serialization.from_bytes(trainer.run, data)
-        updates = dict(zip(self._seeds, np.asarray(reached.updates), strict=False))
+        reached = serialization.from_bytes(self._trainer.held(self.rows), data)
+        updates = dict(zip(self._seeds, np.asarray(reached.updates), strict=True))
         keep = metrics["update"] < np.array([updates[seed] for seed in metrics["seed"]])
-        trainer.run = trainer.place(reached)
         self._metrics = [{name: column[keep] for name, column in metrics.items()}]
         keep = evaluation["point"] <= point
         self._evaluation = [{name: column[keep] for name, column in evaluation.items()}]
         self._view.add("evaluation", self._evaluation[0])
-        return point
+        return point, reached
 
-    def chunk(self, trainer: Any, chunk: Any) -> None:
+    def standing(self, name: str) -> np.ndarray:
+        """See `vfcompare.train.Trainer.standing`."""
+        return self._trainer.standing(name)[self.rows]
+
+    def chunk(self, chunk: Any) -> None:
         """Take in what a chunk did."""
-        rows = chunk.rows
+        rows, last = chunk.rows[self.rows], self.standing("updates")
         seeds = np.repeat(self._seeds, rows)
-        last = trainer.standing("updates")
         update = np.concatenate([np.arange(n - r, n) for n, r in zip(last, rows, strict=True)])
+        columns = {name: column[self.rows] for name, column in chunk.metrics.items()}
         take = lambda x: np.concatenate([x[i, :r] for i, r in enumerate(rows)])  # noqa: E731
-        table = {name: take(column) for name, column in chunk.metrics.items()}
+        table = {name: take(column) for name, column in columns.items()}
         self._metrics.append({"seed": seeds, "update": update.astype(np.int64), **table})
 
-    def evaluation(self, trainer: Any, point: int) -> None:
-        """Evaluate, and write both tables."""
+    def evaluation(self, point: int, metrics: store.Table) -> None:
+        """Add an evaluation, and write both tables."""
         number = len(self._seeds)
         run = {
-            name: trainer.standing(name).astype(np.int64)
+            name: self.standing(name).astype(np.int64)
             for name in ("updates", "env_steps", "episodes")
         }
         table = {
@@ -284,19 +370,19 @@ class Log:
             "update": run["updates"],
             "env_steps": run["env_steps"],
             "episodes": run["episodes"],
-            **trainer.evaluate(point),
+            **metrics,
         }
         # A diverged policy still acts; what it scores is not a result.
-        finite = trainer.standing("finite")
+        finite = self.standing("finite")
         for name in ("return_sampled", "return_greedy"):
             table[name] = np.where(finite, table[name], np.nan)
         self._evaluation.append(table)
         self._view.add("evaluation", {k: v for k, v in table.items() if k != "point"})
         self.write()
 
-    def maps(self, trainer: Any, point: int) -> None:
+    def maps(self, point: int) -> None:
         """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
-        arrays = trainer.maps(point)
+        arrays = self._trainer.maps(point, self.rows.start)
         if arrays:
             content = io.BytesIO()
             np.savez_compressed(content, **arrays)
@@ -316,49 +402,62 @@ class Log:
         rows = np.concatenate(last)
         return {name: column[rows] for name, column in table.items()}
 
-    def save(self, trainer: Any, point: int) -> None:
+    def save(self, point: int) -> None:
         """Keep where training stands, after the tables that lead there."""
         from flax import serialization
 
-        self._folder.save_checkpoint(point, serialization.to_bytes(trainer.run))
+        state = serialization.to_bytes(self._trainer.held(self.rows))
+        self._folder.save_checkpoint(point, state)
         self._folder.update(point=point)
 
-    def close(self, status: Mapping[int, str]) -> None:
-        """Finish the view."""
-        self._view.close(status)
+    def certificate(self) -> None:
+        """Hash the starting point of every seed, and write down the protocol."""
+        import jax
 
-
-def write_certificate(cell: Cell, trainer: Any, folder: store.RunFolder) -> None:
-    """Hash the starting point of every seed, and write down the protocol."""
-    import jax
-
-    seeds = {}
-    for seed, state, rollout in trainer.starts():
-        content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
-        seeds[seed] = {
-            "policy": hash_tree(state.params["policy"]),
-            "environment": hash_tree(jax.tree.map(lambda x: x[:, :, 0], rollout.state)),
-            "rollout": hash_tree(content),
-        }
-    store.write_json(
-        folder.path / "certificate.json",
-        certificate.make(
+        cell, trainer, seeds = self.cell, self._trainer, {}
+        for seed, state, rollout in trainer.starts(self.rows):
+            content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
+            seeds[seed] = {
+                "policy": hash_tree(state.params["policy"]),
+                "environment": hash_tree(jax.tree.map(lambda x: x[:, :, 0], rollout.state)),
+                "rollout": hash_tree(content),
+            }
+            parameters = {
+                name: sum(leaf.size for leaf in jax.tree.leaves(params))
+                for name, params in state.params.items()
+            }
+        written = certificate.make(
             config=cell.identity,
             agent=cell.agent,
             env=cell.env,
             seeds=seeds,
-            parameters={
-                name: sum(leaf.size for leaf in jax.tree.leaves(params))
-                for name, params in state.params.items()
-            },
+            parameters=parameters,
             facts={
                 "privilege": "exact values" if trainer.learner.privileged else "none",
                 "lanes": trainer.lanes,
                 "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
                 **store.versions(),
             },
-        ),
-    )
+        )
+        store.write_json(self._folder.path / "certificate.json", written)
+
+    def finish(self, seconds: Mapping[str, float], device: Mapping[str, Any]) -> str:
+        """Write down how each seed ended; returns `completed` or `diverged`."""
+        finite, updates = self.standing("finite"), self.standing("updates")
+        status: dict[int, dict[str, Any]] = {
+            seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
+            for seed, good, update in zip(self.cell.seeds, finite, updates, strict=True)
+        }
+        self._view.close({seed: str(words["status"]) for seed, words in status.items()})
+        self._folder.update(
+            status="completed",
+            ended=store.now(),
+            seeds={str(seed): words for seed, words in status.items()},
+            seconds=dict(seconds),
+            env_steps=int(self.standing("env_steps").sum()),
+            device=dict(device),
+        )
+        return "completed" if finite.all() else "diverged"
 
 
 def hash_tree(tree: Any) -> str:

@@ -104,6 +104,10 @@ def train(args: list[str]) -> int:
     options = {arg.split("=")[0] for arg in args if arg.startswith("-")}
     if not options & ASKS:
         plan(settings, sweep=bool(options & {"-m", "--multirun"}))
+    if "hydra/launcher=fused" in settings:
+        from vfcompare import launcher
+
+        launcher.register()
     # Otherwise Hydra prints a traceback for some errors, and exits with 1 for all.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["vfcompare", *args]
@@ -119,13 +123,13 @@ def train(args: list[str]) -> int:
 def plan(settings: list[str], *, sweep: bool) -> None:
     """Check every cell, build the first, and write down what is going to be done."""
     from vfcompare import store
-    from vfcompare.cell import build, prepare_devices
+    from vfcompare.cell import prepare_devices, rehearse
     from vfcompare.compose import cells
 
     planned = cells(settings, sweep=sweep)
     first = planned[0]
     prepare_devices()
-    build(first.config)
+    rehearse(first.config)
     study = first.config["study"]
     described = [cell.planned() for cell in planned]
     store.write_plan(first.study, study["name"], study["question"], described)
@@ -139,7 +143,7 @@ def run(cfg: Any) -> str:
     from vfcompare.compose import to_cell
 
     cell = to_cell(cfg, HydraConfig.get())
-    return execute(cell, command=shlex.join(["vfcompare", *sys.argv[1:]]))
+    return execute([cell], shlex.join(["vfcompare", *sys.argv[1:]]))[cell.id]
 
 
 if __name__ == "__main__":

@@ -167,6 +167,12 @@ class RunFolder:
         """Whether nothing is left to do here."""
         return self.record.get("status") == "completed"
 
+    @property
+    def point(self) -> int | None:
+        """The evaluation point of the last sound checkpoint, or None."""
+        found = self.load_checkpoint()
+        return None if found is None else found[0]
+
     def update(self, **fields: Any) -> None:
         """Change fields of `run.json`."""
         self.record |= fields | {"heartbeat": now()}

@@ -7,7 +7,6 @@ its own episodes need; fragments, which all cost the same, gain a third from a f
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -90,8 +89,9 @@ def side_by_side(share: int) -> int:
     return max(lanes for lanes in range(1, LANES + 1) if share % lanes == 0)
 
 
-def init(learner: Learner, seed: Array) -> Run:
+def init(learner: Learner, budget: int, seed: Array) -> Run:
     """A seed before its first update."""
+    del budget
     zero = jnp.int32(0)
     state = learner.init(stream(root_key(seed), "init"))
     return Run(state, zero, zero, zero, jnp.bool_(True))
@@ -100,6 +100,24 @@ def init(learner: Learner, seed: Array) -> Run:
 def update_key(seed: Array, update: Array) -> Key:
     """The key of one update: it depends on the seed and the count alone, so that a resumed run repeats."""
     return jax.random.fold_in(stream(root_key(seed), "update"), update)
+
+
+def lab_key(seed: Array, point: Array) -> Key:
+    """The key of what is measured against the truth at an evaluation point."""
+    return jax.random.fold_in(stream(root_key(seed), "lab"), point)
+
+
+def evaluate(learner: Learner, budget: int, seed: Array, params: Any, point: Array) -> Metrics:
+    """Evaluate a policy on the stream of an evaluation point."""
+    del budget
+    return learner.evaluate(params, jax.random.fold_in(stream(root_key(seed), "evaluation"), point))
+
+
+def examine(learner: Learner, budget: int, seed: Array, state: Any, point: Array) -> Metrics:
+    """Hold a learner's estimates against the truth."""
+    del budget
+    assert learner.examine is not None
+    return learner.examine(state, lab_key(seed, point))
 
 
 def advance(
@@ -152,8 +170,24 @@ def advance(
     return run, row, found
 
 
+Numbers = dict[str, Array]
+"""Numbers in which seeds differ, by the path of each in the configuration."""
+
+
+class Varied(NamedTuple):
+    """Learners that differ in numbers alone, so that one program trains them all.
+
+    Attributes:
+      make: `(numbers) -> Learner`; the numbers may be traced.
+      numbers: `[seeds]` each.
+    """
+
+    make: Callable[[Numbers], Learner]
+    numbers: dict[str, np.ndarray]
+
+
 class Trainer:
-    """The compiled programs of one cell, and where its seeds stand.
+    """The compiled programs of one cell, or of several that differ in numbers, and where their seeds stand.
 
     Attributes:
       seeds: the seeds, without padding.
@@ -170,41 +204,47 @@ class Trainer:
         budget: int,
         lanes: int | None = None,
         most: int = ROWS,
+        varied: Varied | None = None,
     ) -> None:
         """Initialise all seeds.
 
         Args:
-          learner: the agent.
-          seeds: distinct numbers, one training each.
+          learner: the agent; of several, any one of them.
+          seeds: one training each.
           budget: environment steps of each seed.
           lanes: seeds that a device trains side by side; by default a few where updates are dense.
           most: updates of one chunk, at most `ROWS`.
+          varied: what differs between the seeds beside their randomness, or None.
         """
         self.learner, self.seeds, self.budget = learner, seeds, budget
         self.devices = min(jax.local_device_count(), len(seeds))
-        padding = -len(seeds) % self.devices
-        share = (len(seeds) + padding) // self.devices
+        self._padding = -len(seeds) % self.devices
+        share = (len(seeds) + self._padding) // self.devices
         self.lanes = lanes or (side_by_side(share) if learner.dense else 1)
         # The last seed fills up the shards; what it does there is thrown away.
-        self._seeds = jnp.array(seeds + seeds[-1:] * padding, jnp.uint32)
+        self._seeds = jnp.array(self._pad(np.array(seeds, np.uint32)))
+        self._numbers: Numbers = {}
+        if varied is not None:
+            self._numbers = {n: jnp.array(self._pad(x)) for n, x in varied.numbers.items()}
+        self._make = varied.make if self._numbers and varied else lambda numbers: learner
         self.compile_seconds = 0.0
         self._limit, self._most = 1, most
         self._programs: dict[str, Any] = {}
         # One seed at a time, whatever `lanes` says: see `agents.networks.dense`.
-        self._init = over_seeds(partial(init, learner), self.devices, 1)
-        self._advance = over_seeds(partial(advance, learner, budget), self.devices, self.lanes)
-        self._evaluate = over_seeds(self._evaluate_one, self.devices, self.lanes)
-        self._examine = over_seeds(self._examine_one, self.devices, 1)
-        self.run: Run = self._call("init", self._init, self._seeds)
+        self._init = self._over_seeds(init, 1)
+        self._advance = self._over_seeds(advance, self.lanes)
+        self._evaluate = self._over_seeds(evaluate, self.lanes)
+        self._examine = self._over_seeds(examine, 1)
+        self.run: Run = self._call("init", self._init, self._seeds, self._numbers)
 
-    def _evaluate_one(self, seed: Array, params: Any, point: Array) -> Metrics:
-        key = jax.random.fold_in(stream(root_key(seed), "evaluation"), point)
-        return self.learner.evaluate(params, key)
+    def _over_seeds(self, f: Callable[..., Any], lanes: int) -> Callable[..., Any]:
+        def one(seed: Array, numbers: Numbers, *args: Any) -> Any:
+            return f(self._make(numbers), self.budget, seed, *args)
 
-    def _examine_one(self, seed: Array, state: Any, point: Array) -> Metrics:
-        assert self.learner.examine is not None
-        key = jax.random.fold_in(stream(root_key(seed), "lab"), point)
-        return self.learner.examine(state, key)
+        return over_seeds(one, self.devices, lanes)
+
+    def _pad(self, x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, np.repeat(x[-1:], self._padding, 0)])
 
     def _call(self, name: str, function: Any, *args: Any) -> Any:
         """Run a program, compiling it the first time, with compile time kept apart."""
@@ -217,54 +257,66 @@ class Trainer:
     def _each(self, number: int) -> Array:
         return jnp.full(len(self._seeds), number, jnp.int32)
 
-    def place(self, run: Run) -> Run:
-        """A run that was read from disk, put where the present one is."""
-        return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), run, self.run)
+    def restore(self, parts: list[Run]) -> None:
+        """Go on from runs that were read from disk, in the order of the seeds and without padding."""
+        whole = jax.tree.map(lambda *xs: self._pad(np.concatenate(xs)), *parts)
+        self.run = jax.tree.map(lambda x, old: jax.device_put(x, old.sharding), whole, self.run)
 
-    def starts(self) -> Iterator[tuple[int, Any, Rollout]]:
-        """For each seed: itself, its learner's state, and what its next update will collect."""
-        rollout = jax.jit(
-            lambda seed, update, params, state: self.learner.rollout(
-                params, state, update_key(seed, update)
-            )
-        )
-        run = jax.device_get(self.run)
-        for index, seed in enumerate(self.seeds):
+    def held(self, rows: slice) -> Run:
+        """The state of some seeds, on the host."""
+        return jax.device_get(jax.tree.map(lambda x: x[rows], self.run))
+
+    def starts(self, rows: slice) -> Iterator[tuple[int, Any, Rollout]]:
+        """For each of some seeds: itself, its learner's state, and what its next update will collect."""
+
+        def rollout(seed: Array, numbers: Numbers, update: Array, params: Any, state: Any) -> Any:
+            return self._make(numbers).rollout(params, state, update_key(seed, update))
+
+        compiled = jax.jit(rollout)
+        run = self.held(rows)
+        for index, seed in enumerate(self.seeds[rows]):
             one = jax.tree.map(lambda x: x[index], run)  # noqa: B023
+            numbers = {name: x[rows][index] for name, x in self._numbers.items()}
             policy = one.learner.params["policy"]
-            args = (np.uint32(seed), one.updates, policy, one.learner.collector)
-            yield seed, one.learner, jax.device_get(self._call("rollout", rollout, *args))
+            args = (np.uint32(seed), numbers, one.updates, policy, one.learner.collector)
+            yield seed, one.learner, jax.device_get(self._call("rollout", compiled, *args))
 
     def evaluate(self, point: int) -> dict[str, np.ndarray]:
         """Evaluate, and examine, every seed's present policy; `point` names the random stream."""
+        known, at = (self._seeds, self._numbers), self._each(point)
         policy = self.run.learner.params["policy"]
-        metrics = self._call("evaluate", self._evaluate, self._seeds, policy, self._each(point))
+        metrics = self._call("evaluate", self._evaluate, *known, policy, at)
         if self.learner.examine is not None:
-            args = (self._seeds, self.run.learner, self._each(point))
-            metrics |= self._call("examine", self._examine, *args)
+            metrics |= self._call("examine", self._examine, *known, self.run.learner, at)
         return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
 
-    def maps(self, point: int) -> dict[str, np.ndarray]:
-        """The maps of the first seed's present networks; nothing where there is nothing to draw."""
-        finite = bool(self.standing("finite")[0])
-        if self.learner.maps is None or not finite:
+    def maps(self, point: int, index: int = 0) -> dict[str, np.ndarray]:
+        """The maps of one seed's present networks; nothing where there is nothing to draw."""
+        if self.learner.maps is None or not bool(self.standing("finite")[index]):
             return {}
-        seed, state = jax.device_get(
-            (self._seeds[0], jax.tree.map(lambda x: x[0], self.run.learner))
-        )
-        key = jax.random.fold_in(stream(root_key(seed), "lab"), point)
-        found = self._call("maps", jax.jit(self.learner.maps), state, key)
+
+        def draw(seed: Array, numbers: Numbers, state: Any, point: Array) -> Any:
+            draw_maps = self._make(numbers).maps
+            assert draw_maps is not None
+            return draw_maps(state, lab_key(seed, point))
+
+        one = jax.tree.map(lambda x: x[0], self.held(slice(index, index + 1)))
+        numbers = {name: x[index] for name, x in self._numbers.items()}
+        args = (np.uint32(self.seeds[index]), numbers, one.learner, np.int32(point))
+        found = self._call("maps", jax.jit(draw), *args)
         return {name: np.asarray(x) for name, x in found.items()}
 
     def chunks(self, target: int) -> Iterator[Chunk]:
         """Train every seed up to `target` environment steps, a bounded time at once."""
         while bool(np.any(self._unfinished(target))):
-            args = (self._seeds, self.run, self._each(target), self._each(self._limit))
+            args = (self._seeds, self._numbers, self.run, self._each(target))
             if "advance" not in self._programs:
-                self._call("advance", self._advance, *args[:3], self._each(0))
+                self._call("advance", self._advance, *args, self._each(0))
             begin = time.perf_counter()
             # A host that waits in `block_until_ready` hears signals; one that copies does not.
-            result = jax.block_until_ready(self._call("advance", self._advance, *args))
+            result = jax.block_until_ready(
+                self._call("advance", self._advance, *args, self._each(self._limit))
+            )
             seconds = time.perf_counter() - begin
             self.run, rows, table = result
             kept = slice(0, len(self.seeds))

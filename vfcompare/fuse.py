@@ -1,0 +1,95 @@
+"""Which cells one compiled program can train: those that differ only in numbers that JAX can trace."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from vfcompare.cell import Cell, at, build
+from vfcompare.store import digest
+from vfcompare.validate import leaves
+
+PARTS = ("env", "agent")
+"""Where numbers may differ; budgets, seeds and lanes shape the program."""
+
+
+class Group(NamedTuple):
+    """Cells that are trained together.
+
+    Attributes:
+      cells: one or more.
+      traced: paths of the numbers in which they differ.
+    """
+
+    cells: list[Cell]
+    traced: list[str]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a plain number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def groups(cells: Sequence[Cell], most: int) -> list[Group]:
+    """Split cells into groups, in the order in which they come.
+
+    Args:
+      cells: of a sweep.
+      most: seeds of one program, over all its cells.
+    """
+    alike: dict[str, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(digest(shape(cell.identity)), []).append(cell)
+    return [group for members in alike.values() for group in _split(members, most)]
+
+
+def shape(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """A configuration without the numbers of its environment and agent."""
+    blank: dict[str, Any] = {}
+    for key, value in config.items():
+        here = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            blank[key] = shape(value, here)
+        else:
+            blank[key] = None if is_number(value) and here.startswith(PARTS) else value
+    return blank
+
+
+def _split(cells: list[Cell], most: int) -> Iterator[Group]:
+    paths = differing(cells)
+    fixed = [path for path in paths if not traceable(cells[0].config, path)]
+    traced = [path for path in paths if path not in fixed]
+    same: dict[str, list[Cell]] = {}
+    for cell in cells:
+        same.setdefault(digest([at(cell.config, path) for path in fixed]), []).append(cell)
+    for members in same.values():
+        size = max(most // len(members[0].seeds), 1)
+        for begin in range(0, len(members), size):
+            part = members[begin : begin + size]
+            yield Group(part, [path for path in traced if path in differing(part)])
+
+
+def differing(cells: Sequence[Cell]) -> list[str]:
+    """Paths of the numbers in which cells differ."""
+    chosen = {part: cells[0].config[part] for part in PARTS}
+    numbers = [path for path, _, value in leaves(chosen) if is_number(value)]
+    return [path for path in numbers if len({at(cell.config, path) for cell in cells}) > 1]
+
+
+def traceable(config: Mapping[str, Any], path: str) -> bool:
+    """Whether JAX can trace a number: whether the program's shape, and no Python of ours, depends on it.
+
+    Found by trying: an update and an evaluation are traced with the number unknown.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def attempt(number: Any, key: Any) -> Any:
+        _, learner = build(config, {path: number})
+        state, metrics = learner.update(learner.init(key), key, jnp.float32(0.0))
+        examined = None if learner.examine is None else learner.examine(state, key)
+        return metrics, learner.evaluate(state.params["policy"], key), examined
+
+    try:
+        jax.eval_shape(attempt, jnp.float32(0.0), jax.random.key(0))
+    except Exception:  # whatever a part does with a number that has no value yet
+        return False
+    return True
