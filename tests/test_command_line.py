@@ -192,7 +192,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
     command = [sys.executable, "-m", "vfcompare.main", *args]
     process = subprocess.Popen(command, cwd=cut, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while not list(cut.rglob("state.json")) and process.poll() is None:
+    while not list(cut.rglob("checkpoints.json")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
@@ -207,6 +207,6 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
         assert one.keys() == two.keys()
         for column in one:
             assert (one[column].tobytes()) == (two[column].tobytes()), column
-    assert (folder / "checkpoint" / "state.msgpack").read_bytes() == (
-        other / "checkpoint" / "state.msgpack"
-    ).read_bytes()
+    kept, expected = (store.RunFolder(path).load_checkpoint() for path in (folder, other))
+    assert kept is not None
+    assert kept == expected

@@ -29,10 +29,10 @@ FLOORS: dict[int, set[str]] = {
     2: {"estimators", "collect", "batching", "diagnostics", "maps"},
     3: {"agents", "envs"},
     4: {
-        *("train", "store", "certificate", "statistics", "report", "tensorboard", "launchers"),
-        *("cell", "events", "validate", "status", "progress", "plan", "probes"),
+        *("train", "store", "certificate", "statistics", "report", "assemble", "fuse"),
+        *("cell", "events", "validate", "status", "stopping", "progress"),
     },
-    5: {"compose", "main"},
+    5: {"catalogue", "compose", "launcher", "main"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HYDRA_FROM = 4

@@ -1,10 +1,12 @@
 """One cell from its configuration to its files: an agent on an environment, with all its seeds."""
 
+import contextlib
 import io
 import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +16,13 @@ from omegaconf import OmegaConf
 from vfcompare import certificate, store
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
+from vfcompare.stopping import ASKED, Listener, Stopped
 from vfcompare.validate import leaves
 
-PRIVATE = ("root", "study", "hydra")
+SAVE_SECONDS = 60.0
+"""Most that a kill without warning can cost, beside the chunk that was under way."""
+
+PRIVATE = ("root", "study", "hydra", "resume")
 """Keys that say where a run is kept and not what it is."""
 
 
@@ -153,26 +159,45 @@ def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> 
     open_cells = [cell for cell in cells if not folders[cell.id].completed]
     if open_cells:
         prepare_devices()
-        # Cells that were cut off at different points cannot go on together.
-        points = {cell.id: folders[cell.id].point for cell in open_cells}
-        for point in dict.fromkeys(points.values()):
-            members = [cell for cell in open_cells if points[cell.id] == point]
-            outcomes |= _attempt(members, folders, command, traced)
+        with contextlib.ExitStack() as held:
+            mine = [cell for cell in open_cells if held.enter_context(folders[cell.id].claim())]
+            for cell in open_cells:
+                if cell not in mine:
+                    print(f"{cell.id}: {folders[cell.id].owner} is training it, left alone")
+            # Cells that were cut off at different points cannot go on together.
+            found = {cell.id: folders[cell.id].load_checkpoint() for cell in mine}
+            points = {name: None if one is None else one.point for name, one in found.items()}
+            for point in dict.fromkeys(points.values()):
+                members = [cell for cell in mine if points[cell.id] == point]
+                outcomes |= _attempt(members, folders, found, command, traced)
     return outcomes
 
 
 def _attempt(
     cells: list[Cell],
     folders: Mapping[str, store.RunFolder],
+    checkpoints: Mapping[str, store.Checkpoint | None],
     command: str,
     traced: Sequence[str],
 ) -> dict[str, str]:
     """Begin, train, and write down how it ended."""
     from vfcompare.train import Trainer, Varied
 
-    env, learner = build(cells[0].config)
+    config = cells[0].config
+    env, learner = build(config)
     watch = store.Stopwatch()
-    for cell in cells:
+    varied = None
+    if traced:
+        each = {p: [at(cell.config, p) for cell in cells for _ in cell.seeds] for p in traced}
+        numbers = {path: np.array(values, np.float32) for path, values in each.items()}
+        varied = Varied(lambda numbers: build(config, numbers)[1], numbers)
+    seeds = [seed for cell in cells for seed in cell.seeds]
+    trainer = Trainer(learner, seeds, config["env_steps"], config["lanes"], varied=varied)
+    logs = _logs(cells, folders, trainer)
+    for log in logs:
+        log.compare(checkpoints[log.cell.id])
+    for log in logs:
+        cell = log.cell
         folders[cell.id].begin(
             id=cell.id,
             study=cell.config["study"]["name"],
@@ -182,6 +207,7 @@ def _attempt(
             command=command,
             config_hash=store.digest(cell.identity),
             traced=list(traced),
+            bit_exact=log.exact,
             versions=store.versions(),
             git=store.git_state(),
             reference=env.reference._asdict(),
@@ -191,21 +217,11 @@ def _attempt(
         text = OmegaConf.to_yaml(OmegaConf.create(cell.config))
         store.write_bytes(folders[cell.id].path / "config.yaml", text.encode())
     try:
-        config = cells[0].config
-        varied = None
-        if traced:
-            each = {
-                path: [at(cell.config, path) for cell in cells for _ in cell.seeds]
-                for path in traced
-            }
-            numbers = {path: np.array(values, np.float32) for path, values in each.items()}
-            varied = Varied(lambda numbers: build(config, numbers)[1], numbers)
-        seeds = [seed for cell in cells for seed in cell.seeds]
-        trainer = Trainer(learner, seeds, config["env_steps"], config["lanes"], varied=varied)
-        return _train(cells, trainer, folders, watch)
-    except KeyboardInterrupt:
+        return _train(logs, trainer, checkpoints, watch)
+    except KeyboardInterrupt as error:
+        name = error.signal if isinstance(error, Stopped) else "SIGINT"
         for cell in cells:
-            folders[cell.id].update(status="interrupted", ended=store.now())
+            folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
         raise
     except Exception as error:
         for cell in cells:
@@ -224,49 +240,64 @@ def at(config: Mapping[str, Any], path: str) -> Any:
     return found
 
 
+def _logs(cells: list[Cell], folders: Mapping[str, store.RunFolder], trainer: Any) -> "list[Log]":
+    """One for each cell, with its share of the trainer's seeds."""
+    logs: list[Log] = []
+    begin = 0
+    for cell in cells:
+        rows = slice(begin, begin + len(cell.seeds))
+        logs.append(Log(cell, folders[cell.id], trainer, rows))
+        begin = rows.stop
+    return logs
+
+
 def _train(
-    cells: list[Cell],
+    logs: "list[Log]",
     trainer: Any,
-    folders: Mapping[str, store.RunFolder],
+    checkpoints: Mapping[str, store.Checkpoint | None],
     watch: store.Stopwatch,
 ) -> dict[str, str]:
     import jax
 
     from vfcompare.progress import Progress
 
-    config = cells[0].config
-    logs, begin = [], 0
-    for cell in cells:
-        rows = slice(begin, begin + len(cell.seeds))
-        logs.append(Log(cell, folders[cell.id], trainer, rows))
-        begin = rows.stop
-    found = [log.restore() for log in logs]
-    if found[0] is None:
-        point = 0
+    first = logs[0].cell
+    budget, evaluations = first.config["env_steps"], first.config["evaluations"]
+    for log in logs:
+        log.open()
+    known = [checkpoints[log.cell.id] for log in logs]
+    point = 0 if known[0] is None else known[0].point
+    if known[0] is None:
         for log in logs:
             log.certificate()
         evaluate(trainer, logs, 0)
     else:
-        point = found[0][0]
-        trainer.restore([run for _, run in (x for x in found if x is not None)])
-    name = cells[0].id if len(cells) == 1 else f"{len(cells)} cells like {cells[0].id}"
-    total = len(trainer.seeds) * config["env_steps"]
-    progress = Progress(name, total, sys.stderr)
-    seconds = 0.0
-    for index in range(point + 1, config["evaluations"] + 1):
-        target = -(-config["env_steps"] * index // config["evaluations"])
-        for chunk in trainer.chunks(target):
+        pairs = zip(logs, known, strict=True)
+        trainer.restore([log.restore(found) for log, found in pairs if found is not None])
+    name = first.id if len(logs) == 1 else f"{len(logs)} cells like {first.id}"
+    progress = Progress(name, len(trainer.seeds) * budget, sys.stderr)
+    seconds, saved = 0.0, store.Stopwatch()
+    with Listener() as listener:
+        for index in range(point + 1, evaluations + 1):
+            target = -(-budget * index // evaluations)
+            for chunk in trainer.chunks(target):
+                for log in logs:
+                    log.chunk(chunk)
+                seconds += chunk.seconds
+                steps = np.minimum(trainer.standing("env_steps"), budget)
+                progress.show(int(steps.sum()), seconds)
+                if listener.heard or saved() > SAVE_SECONDS:
+                    for log in logs:
+                        log.save(index - 1)
+                    saved = store.Stopwatch()
+                listener.check()
+            evaluate(trainer, logs, index)
             for log in logs:
-                log.chunk(chunk)
-            seconds += chunk.seconds
-            steps = np.minimum(trainer.standing("env_steps"), config["env_steps"])
-            progress.show(int(steps.sum()), seconds)
-        evaluate(trainer, logs, index)
-        for log in logs:
-            log.save(index)
+                log.save(index)
+            saved = store.Stopwatch()
     outcomes = {}
     for log in logs:
-        log.maps(config["evaluations"])
+        log.maps(evaluations)
         share = len(log.cell.seeds) / len(trainer.seeds)
         times = {
             "compile": round(trainer.compile_seconds * share, 3),
@@ -308,28 +339,71 @@ class Log:
     Attributes:
       cell: what is trained.
       rows: which of the trainer's seeds are the cell's.
+      exact: whether it goes on under the circumstances of its checkpoint.
     """
 
     def __init__(self, cell: Cell, folder: store.RunFolder, trainer: Any, rows: slice) -> None:
-        """Begin with empty tables."""
-        from vfcompare.events import View
-
+        """Begin with empty tables; nothing is written before `open`."""
         self.cell, self.rows = cell, rows
         self._seeds = np.array(cell.seeds)
         self._folder, self._trainer = folder, trainer
         self._metrics: list[store.Table] = []
         self._evaluation: list[store.Table] = []
-        settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
-        self._view = View(folder.path / "tb", cell.id, settings, cell.seeds)
+        self.exact = True
 
-    def restore(self) -> tuple[int, Any] | None:
-        """Take the tables up to the last checkpoint; returns its point and the runs, or None."""
+    def open(self) -> None:
+        """Begin the view."""
+        from vfcompare.events import View
+
+        cell = self.cell
+        settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
+        self._view = View(self._folder.path / "tb", cell.id, settings, cell.seeds)
+
+    @cached_property
+    def circumstances(self) -> dict[str, Any]:
+        """What must be the same for training to go on bit by bit."""
+        import jax
+
+        held = self._trainer.held(self.rows)
+        paths = jax.tree_util.tree_flatten_with_path(held)[0]
+        tree = [[jax.tree_util.keystr(k), str(v.dtype), list(v.shape)] for k, v in paths]
+        versions = store.versions()
+        return {
+            "state": store.digest(tree),
+            "jax": versions["jax"],
+            "jaxlib": versions["jaxlib"],
+            "device": jax.local_devices()[0].device_kind,
+            "double precision": bool(jax.config.values["jax_enable_x64"]),
+            "random numbers": str(jax.config.values["jax_default_prng_impl"]),
+            "seeds side by side": self._trainer.lanes,
+        }
+
+    def compare(self, found: store.Checkpoint | None) -> None:
+        """Refuse to go on under other circumstances than those of the checkpoint.
+
+        Raises:
+          InputError: that names them.
+        """
+        if found is None or not found.circumstances:
+            return
+        now = self.circumstances
+        different = [
+            f"{name} was {found.circumstances.get(name)}, is {value}"
+            for name, value in now.items()
+            if found.circumstances.get(name) != value
+        ]
+        if different and self.cell.config["resume"] != "anyway":
+            raise InputError(
+                f"{self.cell.id}: cannot go on bit by bit: {'; '.join(different)}; allowed: the former, "
+                "a new folder, or resume=anyway, which the run will record"
+            )
+        self.exact = not different
+
+    def restore(self, found: store.Checkpoint) -> Any:
+        """Take the tables up to a checkpoint; returns its runs."""
         from flax import serialization
 
-        found = self._folder.load_checkpoint()
-        if found is None:
-            return None
-        point, data = found
+        point, data = found.point, found.state
         path = self._folder.path
         metrics = store.read_table(path / "metrics.parquet")
         evaluation = store.read_table(path / "evaluation.parquet")
@@ -341,7 +415,7 @@ class Log:
         keep = evaluation["point"] <= point
         self._evaluation = [{name: column[keep] for name, column in evaluation.items()}]
         self._view.add("evaluation", self._evaluation[0])
-        return point, reached
+        return reached
 
     def standing(self, name: str) -> np.ndarray:
         """See `vfcompare.train.Trainer.standing`."""
@@ -378,7 +452,8 @@ class Log:
             table[name] = np.where(finite, table[name], np.nan)
         self._evaluation.append(table)
         self._view.add("evaluation", {k: v for k, v in table.items() if k != "point"})
-        self.write()
+        if point == 0:
+            self.write()
 
     def maps(self, point: int) -> None:
         """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
@@ -406,8 +481,9 @@ class Log:
         """Keep where training stands, after the tables that lead there."""
         from flax import serialization
 
+        self.write()
         state = serialization.to_bytes(self._trainer.held(self.rows))
-        self._folder.save_checkpoint(point, state)
+        self._folder.save_checkpoint(point, state, self.circumstances)
         self._folder.update(point=point)
 
     def certificate(self) -> None:

@@ -5,15 +5,18 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from vfcompare.errors import InputError, nearest
+from vfcompare.stopping import spare_until_training
 
 USAGE = """\
 vfcompare agent=grpo env=maze                   train one agent on one environment, all seeds at once
 vfcompare -m agent=rloo,grpo,a2c,ppo env=maze   a sweep (Hydra multirun)
 vfcompare -m +study=compare                     a study: question and sweep in one file
+vfcompare list agents                           formula, needs and nearest relative of every agent
 vfcompare status runs/NAME                      what is planned, done and missing
 vfcompare report runs/NAME                      figures, tables and a page, from files only
 vfcompare tb runs/NAME                          TensorBoard on this machine
@@ -33,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args:
         print(USAGE, end="")
         return OK
+    spare_until_training()
     try:
         if not args[0].startswith(("-", "+", "~")) and "=" not in args[0]:
             return verb(args)
@@ -47,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def verb(args: list[str]) -> int:
     """Run one of the commands that read what is on disk."""
-    verbs: dict[str, Callable[..., int]] = {"status": status, "report": report, "tb": tensorboard}
+    verbs: dict[str, Callable[..., int]] = {
+        "list": catalogue,
+        "status": status,
+        "report": report,
+        "tb": tensorboard,
+    }
     chosen = verbs.get(args[0])
     if chosen is None:
         raise InputError(
@@ -55,6 +64,10 @@ def verb(args: list[str]) -> int:
             f"{nearest(args[0], verbs)}"
         )
     parser = argparse.ArgumentParser(prog=f"vfcompare {args[0]}", description=chosen.__doc__)
+    if chosen is catalogue:
+        parser.add_argument("group", nargs="?", help="what to list, such as agents; all by default")
+        parser.add_argument("name", nargs="?", help="one of them, to be shown in full")
+        return chosen(**vars(parser.parse_args(args[1:])))
     parser.add_argument("study", type=Path, help="folder of a study, such as runs/compare")
     if chosen is tensorboard:
         parser.add_argument("--port", type=int, default=6006)
@@ -66,6 +79,17 @@ def verb(args: list[str]) -> int:
             f"{nearest(str(options.study), siblings)}"
         )
     return chosen(**vars(options))
+
+
+def catalogue(group: str | None, name: str | None) -> int:
+    """List agents, environments, studies and every other part that can be chosen."""
+    from vfcompare.catalogue import show
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Formulas have Greek letters, which not every terminal can show.
+        sys.stdout.reconfigure(errors="replace")
+    print(show(group, name))
+    return OK
 
 
 def status(study: Path) -> int:

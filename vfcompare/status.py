@@ -9,9 +9,6 @@ from rich.table import Table
 
 from vfcompare import store
 
-LOST_AFTER = 600.0
-"""Seconds without a heartbeat after which a running cell counts as lost."""
-
 
 class CellStatus(NamedTuple):
     """One cell of a study.
@@ -54,7 +51,7 @@ def _cell(name: str, plan: dict[str, Any], path: Path | None) -> CellStatus:
         status = str(record["status"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return CellStatus(name, "damaged", seeds, 0, 0, f"{type(error).__name__}: {error}"[:60])
-    if status == "running" and store.age(record) > LOST_AFTER:
+    if status == "running" and store.age(record) > store.LOST_AFTER:
         status = "lost"
     note = str(record.get("message") or "")[:60]
     if status == "completed":

@@ -12,18 +12,21 @@
   tb/                                 a view for TensorBoard, made from the tables
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +34,12 @@ import pyarrow.parquet as pq
 
 SCHEMA = 1
 """Version of the layout and of what a configuration means; part of every run's name."""
+
+LOST_AFTER = 600.0
+"""Seconds without a heartbeat after which a running cell counts as lost."""
+
+CHECKPOINTS = 2
+"""How many are kept: the newest, and one to go back to."""
 
 PACKAGES = ("vfcompare", "jax", "jaxlib", "flax", "optax", "rlax", "gymnasium", "numpy")
 
@@ -148,6 +157,31 @@ def git_state() -> dict[str, Any]:
         return {}
 
 
+def _create(file: Path, content: Mapping[str, Any]) -> bool:
+    """Create a file that must not exist yet; whether it could be."""
+    try:
+        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w", encoding="utf-8") as opened:
+        json.dump(dict(content), opened)
+    return True
+
+
+class Checkpoint(NamedTuple):
+    """Where training stood.
+
+    Attributes:
+      point: the last evaluation that had been made.
+      state: bytes, verified.
+      circumstances: under which it was made.
+    """
+
+    point: int
+    state: bytes
+    circumstances: dict[str, Any]
+
+
 class RunFolder:
     """One run on disk.
 
@@ -167,12 +201,6 @@ class RunFolder:
         """Whether nothing is left to do here."""
         return self.record.get("status") == "completed"
 
-    @property
-    def point(self) -> int | None:
-        """The evaluation point of the last sound checkpoint, or None."""
-        found = self.load_checkpoint()
-        return None if found is None else found[0]
-
     def update(self, **fields: Any) -> None:
         """Change fields of `run.json`."""
         self.record |= fields | {"heartbeat": now()}
@@ -184,23 +212,115 @@ class RunFolder:
         self.record = {"schema": SCHEMA, **fields}
         self.update(status="running", attempt=attempt, started=now(), message="")
 
-    def save_checkpoint(self, point: int, state: bytes) -> None:
-        """Keep the training state after an evaluation point, with its hash."""
-        folder = self.path / "checkpoint"
-        write_bytes(folder / "state.msgpack", state)
-        content = {"point": point, "sha256": hashlib.sha256(state).hexdigest()}
-        write_json(folder / "state.json", content)
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[bool]:
+        """Hold the run for this process while the context is open; yields whether it could be had.
 
-    def load_checkpoint(self) -> tuple[int, bytes] | None:
-        """The evaluation point and state of the last checkpoint, or None if there is no sound one."""
-        folder = self.path / "checkpoint"
+        A claim is a file that only one process can create. It is stale when its process is gone, or, on
+        another machine, when it has not been renewed for `LOST_AFTER`; of several who find a stale one, one
+        can move it away.
+        """
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": now()}
+        file = self.path / "claim.json"
+        self.path.mkdir(parents=True, exist_ok=True)
+        got = _create(file, mine)
+        if not got and self._stale(file):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(file, self.path / f".claim.{mine['host']}.{mine['pid']}")
+                got = _create(file, mine)
+            (self.path / f".claim.{mine['host']}.{mine['pid']}").unlink(missing_ok=True)
+        if got:
+            # What another process did before this one had the run.
+            record = self.path / "run.json"
+            self.record = read_json(record) if record.exists() else {}
         try:
-            content = read_json(folder / "state.json")
-            state = (folder / "state.msgpack").read_bytes()
-        except (OSError, ValueError):
-            return None
-        sound = hashlib.sha256(state).hexdigest() == content.get("sha256")
-        return (int(content["point"]), state) if sound else None
+            yield got and not self.completed
+        finally:
+            if got:
+                file.unlink(missing_ok=True)
+
+    def _stale(self, file: Path) -> bool:
+        try:
+            claim = read_json(file)
+            if claim["host"] != socket.gethostname():
+                return age({"heartbeat": claim["time"]}) > LOST_AFTER and self._silent()
+            os.kill(int(claim["pid"]), 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return False
+
+    def _silent(self) -> bool:
+        try:
+            return age(read_json(self.path / "run.json")) > LOST_AFTER
+        except (OSError, ValueError, KeyError):
+            return True
+
+    @property
+    def owner(self) -> str:
+        """Who holds the run, in words."""
+        try:
+            claim = read_json(self.path / "claim.json")
+            return f"process {int(claim['pid'])} on {slug(str(claim['host']))}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
+
+    def save_checkpoint(
+        self, point: int, state: bytes, circumstances: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keep the training state after an evaluation point, and the one before it.
+
+        The state is written first, then the list of what there is, so that a kill between the two leaves the
+        list as it was.
+
+        Args:
+          point: the last evaluation that was made.
+          state: of the training.
+          circumstances: what must be the same for the training to go on bit by bit.
+        """
+        folder = self.path / "checkpoint"
+        known = self._checkpoints()
+        number = 1 + max((int(entry["number"]) for entry in known), default=0)
+        name = f"state-{number}.msgpack"
+        write_bytes(folder / name, state)
+        entry = {
+            "number": number,
+            "file": name,
+            "point": point,
+            "sha256": hashlib.sha256(state).hexdigest(),
+            "circumstances": dict(circumstances or {}),
+        }
+        kept = [entry, *known][:CHECKPOINTS]
+        write_json(folder / "checkpoints.json", {"schema": SCHEMA, "newest_first": kept})
+        names = {str(entry["file"]) for entry in kept}
+        for file in folder.glob("state-*.msgpack"):
+            if file.name not in names:
+                file.unlink(missing_ok=True)
+
+    def _checkpoints(self) -> list[dict[str, Any]]:
+        try:
+            found = read_json(self.path / "checkpoint" / "checkpoints.json")["newest_first"]
+            return [entry for entry in found if re.fullmatch(r"state-\d+\.msgpack", entry["file"])]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint whose bytes are those that were written, or None if there is none.
+
+        A damaged one is named on the standard error stream, and the one before it taken.
+        """
+        for entry in self._checkpoints():
+            file = self.path / "checkpoint" / str(entry["file"])
+            try:
+                state = file.read_bytes()
+                if hashlib.sha256(state).hexdigest() == entry["sha256"]:
+                    return Checkpoint(int(entry["point"]), state, dict(entry["circumstances"]))
+                problem = "is not what was written"
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                problem = f"cannot be read ({error})"
+            print(f"vfcompare: {file} {problem}; going back to the one before", file=sys.stderr)
+        return None
 
 
 def write_plan(folder: Path, study: str, question: str | None, cells: list[dict[str, Any]]) -> None:

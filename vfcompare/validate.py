@@ -113,6 +113,7 @@ RULES: dict[str, Rule] = {
     "env_steps": COUNT,
     "evaluations": COUNT,
     "lanes": _or_null(COUNT),
+    "resume": _word("strict", "anyway"),
     "rows_of": _word("steps", "episodes"),
     "dual": _or_null(POSITIVE),
     "ceiling": _or_null(POSITIVE),

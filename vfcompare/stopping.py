@@ -1,0 +1,71 @@
+"""Signals that ask a run to stop: it finishes its chunk, saves where it stands, and goes."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+ASKED = {"SIGINT": "interrupted", "SIGTERM": "preempted", "SIGUSR2": "preempted"}
+"""Signals that are heard, and the status of a run that stopped for one."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run stopped because a signal asked for it; the same command continues it.
+
+    Attributes:
+      signal: its name.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Remember the signal."""
+        super().__init__(name)
+        self.signal = name
+
+
+class Listener:
+    """Listens while it is open: the first signal is remembered, a second interrupt ends the process."""
+
+    def __init__(self) -> None:
+        """Nothing was heard."""
+        self.heard: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Listener":
+        """Begin to listen; only a main thread can."""
+        if threading.current_thread() is threading.main_thread():
+            for name in ASKED:
+                number = getattr(signal, name, None)
+                if number is not None:
+                    self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave signals as they were."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.heard is not None and name == "SIGINT":
+            raise KeyboardInterrupt
+        self.heard = name
+
+    def check(self) -> None:
+        """Stop if it was asked for.
+
+        Raises:
+          Stopped: with the signal's name.
+        """
+        if self.heard is not None:
+            raise Stopped(self.heard)
+
+
+def spare_until_training() -> None:
+    """Ignore a notice of preemption while there is nothing to save: its default is to kill the process."""
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
