@@ -54,7 +54,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "penalty": ("the price of leaving the initial policy", "+penalty@agent.penalty=NAME"),
     "network": ("bodies of policy and critic", "network@agent.network=NAME"),
     "policy": ("distributions over actions", "policy@agent.policy=NAME"),
-    "optimizer": ("of the policy, and of a critic", "optimizer@agent.optimizer=NAME"),
+    "optimizer": (
+        "of the policy, and of a critic",
+        "optimizer@agent.optimizer=adam",
+        "agent=ppo optimizer@agent.estimator.critic.optimizer=NAME",
+    ),
     "lab": ("what is held against the truth at each evaluation", "+lab@agent.lab=NAME"),
 }
 """Folders of `conf/`: what is in them, and the words that choose one of it."""
@@ -250,11 +254,10 @@ def presets() -> dict[str, Preset]:
             composed = loader._compose_config_from_defaults_list(tree.defaults, repository)
             config: Any = OmegaConf.to_container(composed, resolve=True)
             written: Any = OmegaConf.to_container(composed)
-            parts = (key.split("@agent", 1) for key in tree.overrides.known_choices if "@" in key)
-            choices = {
-                path.removeprefix("."): str(tree.overrides.known_choices[f"{group}@agent{path}"])
-                for group, path in parts
-            }
+            chosen = (
+                (*key.partition("@agent"), of) for key, of in tree.overrides.known_choices.items()
+            )
+            choices = {path.removeprefix("."): str(of) for _, at, path, of in chosen if at}
             formula = ""
             if estimator := files("estimator").get(choices.get("estimator", "")):
                 formula = comment(estimator.read_text("utf-8"))
@@ -418,14 +421,14 @@ def overview(width: int) -> str:
         lines += _fill(next(iter(GROUPS.get(group, ())), "-"), width, head, " " * len(head))
     lines += [
         "",
-        "vfcompare list agents        every agent: formula, needs, and its nearest relative",
+        "vfcompare list agents        every agent: formula, needs, nearest relative",
         "vfcompare list agents ppo    one of them in full; so with every other word above",
     ]
     return "\n".join(lines)
 
 
-def _uses(group: str, name: str = "NAME") -> list[str]:
-    return [f"vfcompare {use.replace('NAME', name)}" for use in GROUPS.get(group, ())[1:]]
+def _uses(group: str) -> list[str]:
+    return [f"vfcompare {use}" for use in GROUPS.get(group, ())[1:]]
 
 
 def entries(group: str, width: int) -> str:
@@ -444,7 +447,8 @@ def entries(group: str, width: int) -> str:
 def entry(group: str, name: str) -> str:
     """One file of a group as it is: its comments say what its settings mean."""
     text = files(group)[name].read_text("utf-8").rstrip()
-    return "\n".join([f"{name}    {_place(group, name)}", *_uses(group, name), "", text])
+    uses = [use.replace("NAME", name) for use in _uses(group) if "NAME" in use]
+    return "\n".join([f"{name}    {_place(group, name)}", *uses, "", text])
 
 
 def agents(width: int) -> str:

@@ -181,6 +181,8 @@ def _attempt(
     traced: Sequence[str],
 ) -> dict[str, str]:
     """Begin, train, and write down how it ended."""
+    import jax
+
     from vfcompare.train import Trainer, Varied
 
     config = cells[0].config
@@ -217,7 +219,10 @@ def _attempt(
         text = OmegaConf.to_yaml(OmegaConf.create(cell.config))
         store.write_bytes(folders[cell.id].path / "config.yaml", text.encode())
     try:
-        return _train(logs, trainer, checkpoints, watch)
+        outcomes = _train(logs, trainer, checkpoints, watch)
+        # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
+        jax.clear_caches()
+        return outcomes
     except KeyboardInterrupt as error:
         name = error.signal if isinstance(error, Stopped) else "SIGINT"
         for cell in cells:

@@ -88,7 +88,11 @@ def catalogue(group: str | None, name: str | None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         # Formulas have Greek letters, which not every terminal can show.
         sys.stdout.reconfigure(errors="replace")
-    print(show(group, name))
+    try:
+        print(show(group, name), flush=True)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return OK
 
 

@@ -393,7 +393,9 @@ def _has_critic(agent: str, config: Mapping[str, Any] | None) -> bool:
     part = (config or {}).get("agent")
     estimator = part.get("estimator") if isinstance(part, dict) else None
     if isinstance(estimator, dict):
-        return bool(estimator.get("critic"))
+        # A critic that is never read is a control.
+        unread = str(estimator.get("_target_", "")).endswith(".auxiliary")
+        return bool(estimator.get("critic")) and not unread
     return agent in CRITIC_AGENTS
 
 

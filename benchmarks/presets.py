@@ -1,0 +1,147 @@
+"""What every preset learns on three tasks, as one page: `docs/presets.md`.
+
+vfcompare -m +study=presets hydra/launcher=joblib hydra.launcher.n_jobs=2
+python -m benchmarks.presets
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from vfcompare import statistics
+from vfcompare.report.data import Cell, load, read_table
+from vfcompare.store import write_bytes
+
+PAGE = Path(__file__).parents[1] / "docs" / "presets.md"
+
+INTRODUCTION = """\
+# What every preset learns
+
+Made by `vfcompare -m +study=presets` and `python -m benchmarks.presets`. {seeds} seeds, {budget:,} environment
+steps each, the shared recipe: return of sampled actions at the end, interquartile mean over seeds with 95 %
+bootstrap interval. No learning rate was tuned for any of them, and the tasks are small: the table says that each
+preset works and where it does not, not which method is better. `vfcompare list agents` says what each one is.
+"""
+
+DIAGNOSIS = """\
+## Those that fall behind, and why
+
+Means over the updates of all seeds, from `metrics.parquet`: updates of a seed, KL divergence of an update, share
+of groups (batches, for critics) with any advantage, norm of the policy's gradient before the clip.
+
+| agent | task | return | updates | KL | signal | gradient | |
+|---|---|---|---|---|---|---|---|
+"""
+
+REASONS = {
+    ("vine", "lock"): "nine episodes from every state use up the budget within a few updates",
+    ("vine", "maze_small"): "the same",
+    ("vine", "cartpole"): "the same: not one update is over before the budget is",
+    (
+        "remax",
+        "cartpole",
+    ): "every rollout is paid for twice, and a greedy episode outlasts a sampled one",
+    (
+        "remax",
+        "maze_small",
+    ): "every rollout is paid for twice, and a greedy episode that is lost runs to the clock",
+    (
+        "reinforce",
+        "cartpole",
+    ): "no baseline: all returns are positive, whatever was done is pushed up",
+    ("reinforce", "maze_small"): "the same: the policy is certain before it is right",
+    (
+        "passk",
+        "lock",
+    ): "only the best of a group has an advantage, and none if two are equally good",
+    ("passk", "maze_small"): "the same: in most groups several rollouts succeed",
+    ("passk", "cartpole"): "the same: the best of eight by its distance to the second",
+    (
+        "gpg",
+        "maze_small",
+    ): "no clip: four epochs on the same batch move the policy ten times as far as a clip does",
+    ("cispo", "maze_small"): "ratios up to 5 are kept, so that four epochs move the policy far",
+    (
+        "sapo",
+        "maze_small",
+    ): "the soft clip with temperature 1 hardly holds back: the policy moves as far as CISPO's",
+    (
+        "gspo",
+        "cartpole",
+    ): "a clip range of 0.0004, made for long answers, lets an update move next to nothing",
+    (
+        "ppo_shared",
+        "cartpole",
+    ): "the critic's gradient, on the scale of returns, takes the shared body's clipped step",
+    ("rloo_shared", "cartpole"): "the same, without even the critic's advice",
+    (
+        "reinforce_pp",
+        "lock",
+    ): "one seed of ten: whitening over steps subtracts the batch's mean, which success drives up",
+    (
+        "reinforce_running",
+        "cartpole",
+    ): "the mean of earlier returns lags behind a policy that improves",
+}
+"""Why a preset falls behind; the numbers beside it are measured."""
+
+
+def final(cell: Cell) -> np.ndarray:
+    """The last return of each seed that completed."""
+    return np.array([run.sampled[-1] for run in cell.runs if run.status == "completed"])
+
+
+def show(cell: Cell) -> str:
+    """Interquartile mean and interval."""
+    scores = final(cell)
+    if not len(scores):
+        return "none completed"
+    found = statistics.bootstrap(
+        np.random.default_rng(0), [scores], lambda tasks: statistics.iqm(tasks), reps=2000
+    )
+    digits = 0 if abs(found.estimate) >= 10 else 2
+    text = f"{found.estimate:.{digits}f}"
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def diagnose(study: Path, cell: Cell) -> list[str]:
+    """The row of a preset that falls behind."""
+    table = read_table(study / cell.id / "metrics.parquet")
+    last = [table["update"][table["seed"] == seed].max() for seed in np.unique(table["seed"])]
+    means = [f"{table[name].mean():.2g}" for name in ("kl", "signal_fraction", "policy_grad_norm")]
+    reason = REASONS[cell.agent, cell.env]
+    return [f"`{cell.agent}`", cell.env, show(cell), f"{np.mean(last) + 1:.0f}", *means, reason]
+
+
+def page(folder: Path) -> str:
+    """The page, as Markdown."""
+    cells = [cell for cell in load(folder).cells if cell.planned]
+    agents, tasks = (
+        list(dict.fromkeys(getattr(c, name) for c in cells)) for name in ("agent", "env")
+    )
+    found = {(cell.agent, cell.env): cell for cell in cells}
+    seeds = max(len(cell.runs) for cell in cells)
+    budget = int(cells[0].budget or 0)
+    lines = [INTRODUCTION.format(seeds=seeds, budget=budget)]
+    lines += [f"| agent | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
+    for agent in agents:
+        row = [show(found[agent, task]) if (agent, task) in found else "" for task in tasks]
+        lines.append(f"| `{agent}` | {' | '.join(row)} |")
+    lines += ["", DIAGNOSIS.rstrip("\n")]
+    lines += [f"| {' | '.join(diagnose(folder, found[key]))} |" for key in REASONS if key in found]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Read the study, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path, nargs="?", default=Path("runs/presets"))
+    write_bytes(PAGE, page(parser.parse_args().study).encode())
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
