@@ -18,17 +18,18 @@ PAGE = Path(__file__).parents[1] / "docs" / "presets.md"
 INTRODUCTION = """\
 # What every preset learns
 
-Made by `vfcompare -m +study=presets` and `python -m benchmarks.presets`. {seeds} seeds, {budget:,} environment
-steps each, the shared recipe: return of sampled actions at the end, interquartile mean over seeds with 95 %
-bootstrap interval. No learning rate was tuned for any of them, and the tasks are small: the table says that each
-preset works and where it does not, not which method is better. `vfcompare list agents` says what each one is.
+Made by `vfcompare -m +study=presets` and `python -m benchmarks.presets`. {seeds} seeds, {budget:,}
+environment steps each, the shared recipe: return of sampled actions at the end, interquartile mean over seeds
+with 95 % bootstrap interval. No learning rate was tuned for any of them, and the tasks are small: the table
+says that each preset works and where it does not, not which method is better. `vfcompare list agents` says what
+each one is.
 """
 
 DIAGNOSIS = """\
 ## Those that fall behind, and why
 
-Means over the updates of all seeds, from `metrics.parquet`: updates of a seed, KL divergence of an update, share
-of groups (batches, for critics) with any advantage, norm of the policy's gradient before the clip.
+Means over the updates of all seeds, from `metrics.parquet`: updates of a seed, KL divergence of an update,
+share of groups (batches, for critics) with any advantage, norm of the policy's gradient before the clip.
 
 | agent | task | return | updates | KL | signal | gradient | |
 |---|---|---|---|---|---|---|---|

@@ -8,7 +8,7 @@ from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 
 from vfcompare import collect
-from vfcompare.types import Policy
+from vfcompare.types import Collector, Policy
 
 KEY = jax.random.key(5)
 
@@ -188,3 +188,127 @@ def test_whole_episodes_of_cartpole_do_not_pay_for_the_horizon(build):
     assert env.horizon == 500
     assert float(metrics["length"]) < 40
     assert float(metrics["padding"]) < 0.8
+
+
+def drawn(returns):
+    """A collector whose n-th batch has the n-th of the returns `[n, B, G]`; its length is that of the row."""
+    rewards = jnp.asarray(returns, jnp.float32)
+    template, _ = episodes(0.0, horizon=3, prompts=rewards.shape[1], group=rewards.shape[2])
+
+    def batch(number):
+        mask = jnp.zeros_like(template.mask).at[..., : 1 + number % 3].set(1)
+        reward = jnp.zeros_like(mask).at[..., 0].set(rewards[number])
+        return template.replace(
+            reward=reward, mask=mask, obs=jnp.full_like(template.obs, number), state=None
+        )
+
+    def make(env):
+        batches = jax.tree.map(lambda *xs: jnp.stack(xs), *map(batch, range(len(rewards))))
+
+        def draw(state, policy, params, key, *, keep_state):
+            rollout = jax.tree.map(lambda x: x[state], batches)
+            return state + 1, rollout, {"return": jnp.float32(state), "episodes": jnp.float32(4.0)}
+
+        shape = (*rewards.shape[1:], 3)
+        return Collector(lambda key, policy: jnp.int32(0), draw, None, shape, dense=False)
+
+    return make
+
+
+def draw_again(returns, attempts):
+    collector = collect.informative(Counter(), inner=drawn(returns), attempts=attempts)
+    run = jax.jit(lambda key: collector.collect(jnp.int32(0), None, (), key, keep_state=False))
+    state, rollout, metrics = run(KEY)
+    return int(state), rollout, {name: float(x) for name, x in metrics.items()}
+
+
+# Of three groups of two: the second one has a signal at once; then one, none, and all of them have one.
+BATCHES = [
+    [[0, 0], [1, 0], [1, 1]],
+    [[0, 0], [2, 2], [3, 4]],
+    [[5, 5], [6, 6], [7, 7]],
+    [[8, 9], [10, 11], [12, 13]],
+]
+
+
+def test_informative_groups_stay_and_others_make_room_for_new_ones_in_their_order():
+    drawings, rollout, _ = draw_again(BATCHES, attempts=8)
+    assert drawings == 4
+    # The third group of the second batch came in first, into the first gap; then the first of the last one.
+    assert rollout.reward[..., 0].tolist() == [[3, 4], [1, 0], [8, 9]]
+    # All of a rollout comes along, not its rewards alone.
+    assert rollout.obs[:, :, 0, 0].tolist() == [[1, 1], [0, 0], [3, 3]]
+    assert rollout.mask.sum(-1).tolist() == [[2, 2], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(("attempts", "drawings"), [(1, 1), (2, 2), (3, 3), (4, 4), (8, 4)])
+def test_steps_of_everything_that_was_drawn_are_counted_up_to_the_last_attempt(attempts, drawings):
+    made, rollout, metrics = draw_again(BATCHES, attempts)
+    assert made == metrics["attempts"] == drawings
+    # Six rollouts a batch, of one, two, three steps and again one.
+    everything = 6 * sum([1, 2, 3, 1][:drawings])
+    assert metrics["discarded_steps"] + float(rollout.mask.sum()) == everything
+    assert metrics["episodes"] == 4 * drawings
+    # What is reported is the policy's return, not that of the groups that were picked.
+    assert metrics["return"] == 0
+
+
+def test_after_the_last_attempt_the_batch_keeps_what_it_has():
+    _, rollout, _ = draw_again(BATCHES, attempts=3)
+    assert rollout.reward[..., 0].tolist() == [[3, 4], [1, 0], [1, 1]]
+    never = [[[0, 0], [1, 1], [2, 2]]] * 5
+    drawings, rollout, metrics = draw_again(never, attempts=5)
+    assert drawings == 5
+    assert rollout.reward[..., 0].tolist() == never[0]
+    # No group of the four batches after the first one was kept.
+    assert metrics["discarded_steps"] == 6 * (2 + 3 + 1 + 2)
+
+
+def test_a_batch_that_is_informative_at_once_is_drawn_once():
+    drawings, _, metrics = draw_again(BATCHES[3:] + BATCHES, attempts=8)
+    assert (drawings, metrics["attempts"], metrics["discarded_steps"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("keep_state", [False, True])
+def test_one_attempt_is_the_collector_within_bit_for_bit(keep_state):
+    settings = {"prompts": 5, "group": 3, "start": "shared", "chunk": 4}
+
+    def inner(env):
+        return collect.episodes(env, **settings)
+
+    plain, again = inner(Counter()), collect.informative(Counter(), inner=inner, attempts=1)
+    (_, one, first), (_, other, second) = (
+        jax.jit(lambda key, c=c: c.collect((), quits(0.3), (), key, keep_state=keep_state))(KEY)
+        for c in (plain, again)
+    )
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert {name: float(second[name]) for name in first} == {n: float(x) for n, x in first.items()}
+    assert (float(second["discarded_steps"]), float(second["attempts"])) == (0, 1)
+    assert again.shape == plain.shape
+    assert again.simulate is not None
+
+
+def test_new_groups_are_other_episodes_than_those_they_replace():
+    # Every return is the length: groups of two of a policy that quits half the time agree in a third.
+    settings = {"prompts": 12, "group": 2, "start": "shared", "chunk": 4}
+
+    def inner(env):
+        return collect.episodes(env, **settings)
+
+    collector = collect.informative(Counter(), inner=inner, attempts=20)
+    _, rollout, metrics = jax.jit(
+        lambda key: collector.collect((), quits(0.5), (), key, keep_state=False)
+    )(KEY)
+    length = np.asarray(rollout.mask.sum(-1))
+    assert float(metrics["attempts"]) > 1
+    assert (length[:, 0] != length[:, 1]).all()
+    np.testing.assert_array_equal(rollout.reward.sum(-1), length)
+
+
+def test_fragments_have_no_groups_to_draw_again():
+    def inner(env):
+        return collect.fragments(env, number=2, length=4)
+
+    with pytest.raises(ValueError, match="collector=episodes, not fragments"):
+        collect.informative(Counter(), inner=inner, attempts=2)

@@ -1020,7 +1020,7 @@ def test_the_informative_share_is_what_a_naive_loop_finds(group, credit):
 
 
 def test_nothing_paid_is_no_advantage_for_scales_that_divide_by_what_was_paid():
-    batch = rollout(np.zeros((2, 3, 4)))
+    batch = rollout(np.zeros((8, 5, LONGEST)))
     for scale in (advantages.informative_share, advantages.group_share):
         assert (ours(batch, returns.outcome, advantages.group_mean, scale) == 0).all()
 

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
+from hydra.utils import instantiate
 
-from vfcompare import advantages, returns, surrogates
+from tests.helpers import access, ask
+from vfcompare import advantages, estimators, lesions, returns, scaling, surrogates
 from vfcompare.streams import stream
-from vfcompare.types import Rollout
+from vfcompare.types import Critic, Rollout, Spec
 
 KEY = jax.random.key(3)
 SMALL = ("agent.collector.prompts=3", "agent.collector.group=4", "agent.evaluation_episodes=2")
@@ -147,8 +150,26 @@ def test_permuting_groups_permutes_advantages():
     np.testing.assert_allclose(got, relative(rollout, baseline=advantages.group_mean)[order])
 
 
-class TestUnbiasedness:
-    """Every pair of rollouts of a two-step task, weighted by its probability, against the exact gradient.
+SPEC = Spec(Box(0.0, 3.0, (1,), np.float32), Discrete(2), (1, 2, 2), dense=False)
+
+
+def sum_of(rewards, gamma):
+    return sum(gamma**t * reward for t, reward in enumerate(rewards))
+
+
+def to_go(rewards, gamma):
+    """Rewards to go, discounted from the start of the episode."""
+    return [sum_of([0.0] * t + list(rewards[t:]), gamma) for t in range(len(rewards))]
+
+
+def sine(x, y):
+    """Of the angle between two gradients."""
+    x, y = np.ravel(x), np.ravel(y)
+    return np.sqrt(1.0 - (x @ y) ** 2 / (x @ x) / (y @ y))
+
+
+class Enumeration:
+    """Every group of rollouts of a two-step task, weighted by its probability, against the exact gradient.
 
     The task: a first action a, a reward of 0.5 a, a second action b whose state is a, and a reward that
     depends on both. The policy is a table of logits for the three states.
@@ -157,14 +178,21 @@ class TestUnbiasedness:
     reward = jnp.array([[0.3, -1.0], [2.0, 0.7]])
     logits = jnp.array([[0.2, -0.4], [1.0, 0.1], [-0.6, 0.5]])
     gamma = 0.9
+    # Of the paths that begin with this action only the first step is taken.
+    ends_with: int | None = None
     paths = tuple(product(range(2), repeat=2))
+
+    def taken(self, path):
+        """Which of the two steps are."""
+        return jnp.stack([jnp.float32(1.0), jnp.float32(path[0] != self.ends_with)])
 
     def log_probs(self, logits, path):
         table = jax.nn.log_softmax(logits)
-        return jnp.stack([table[0, path[0]], table[1 + path[0], path[1]]])
+        taken = self.taken(path)
+        return jnp.stack([table[0, path[0]], table[1 + path[0], path[1]]]) * taken
 
     def rewards(self, path):
-        return jnp.stack([0.5 * path[0], self.reward[path[0], path[1]]])
+        return jnp.stack([0.5 * path[0], self.reward[path[0], path[1]]]) * self.taken(path)
 
     def objective(self, logits):
         paths = jnp.array(self.paths)
@@ -172,33 +200,100 @@ class TestUnbiasedness:
         log_prob = jax.vmap(partial(self.log_probs, logits))(paths)
         return (jnp.exp(log_prob.sum(-1)) * (reward[:, 0] + self.gamma * reward[:, 1])).sum()
 
-    def expected_gradient(self, estimate, group=2):
+    def truth(self):
+        return jax.grad(self.objective)(self.logits)
+
+    def episodes(self, paths):
+        """The rollouts `[B, G, 2]` of paths `[B, G, 2]`; the observation is the number of the state."""
+        each = lambda f: jax.vmap(jax.vmap(f))(paths)  # noqa: E731
+        mask = each(self.taken)
+        end = mask - jnp.concatenate([mask[..., 1:], jnp.zeros_like(mask[..., :1])], -1)
+        zero = jnp.zeros(paths.shape[:2])
+        return Rollout(
+            obs=jnp.stack([zero, 1.0 + paths[..., 0], zero + 3.0], -1)[..., None],
+            action=paths,
+            log_prob=each(partial(self.log_probs, self.logits)),
+            reward=each(self.rewards),
+            terminated=end,
+            truncated=jnp.zeros_like(mask),
+            mask=mask,
+            first=jnp.zeros_like(mask).at[..., 0].set(1),
+        )
+
+    def expected_gradient(self, estimate, group=2, prompts=1):
+        number = prompts * group
+
         def weighed_gradient(paths):
-            log_prob = jax.vmap(partial(self.log_probs, self.logits))(paths)[None]
-            shape = log_prob.shape
-            rollout = Rollout(
-                obs=jnp.zeros((1, group, 3, 1)),
-                action=paths[None],
-                log_prob=log_prob,
-                reward=jax.vmap(self.rewards)(paths)[None],
-                terminated=jnp.zeros(shape).at[..., -1].set(1),
-                truncated=jnp.zeros(shape),
-                mask=jnp.ones(shape),
-                first=jnp.zeros(shape).at[..., 0].set(1),
-            )
+            paths = paths.reshape(prompts, group, 2)
+            rollout = self.episodes(paths)
             advantage = estimate(rollout)
 
             def loss(logits):
-                now = jax.vmap(partial(self.log_probs, logits))(paths)[None]
+                now = jax.vmap(jax.vmap(partial(self.log_probs, logits)))(paths)
                 step = surrogates.clipped(
-                    now, log_prob, advantage, jnp.ones_like(now), epsilon=0.2, epsilon_high=None
+                    now, rollout.log_prob, advantage, rollout.mask, epsilon=0.2, epsilon_high=None
                 )
-                return step.sum() / group
+                return (step * rollout.mask).sum() / number
 
-            return -jnp.exp(log_prob.sum()) * jax.grad(loss)(self.logits)
+            return -jnp.exp(rollout.log_prob.sum()) * jax.grad(loss)(self.logits)
 
-        groups = jnp.array(list(product(self.paths, repeat=group)))
+        groups = jnp.array(list(product(self.paths, repeat=number)))
         return jax.jit(jax.vmap(weighed_gradient))(groups).sum(0)
+
+    def relative(self, baseline, credit=returns.outcome):
+        def estimate(rollout):
+            reach = access(score=lambda rollout: self.score_square(rollout.action))
+            made = advantages.relative(
+                rollout,
+                reach,
+                gamma=self.gamma,
+                credit=credit,
+                baseline=baseline,
+                scale=advantages.unscaled,
+            )
+            # The gradient of a discounted objective discounts later scores as well; an outcome is
+            # discounted already.
+            return made if credit is returns.outcome else made * self.gamma ** jnp.arange(2)
+
+        return estimate
+
+    def score_square(self, paths):
+        table = jax.nn.softmax(self.logits)
+        chances = jnp.stack([jnp.broadcast_to(table[0], (*paths.shape[:2], 2)),
+                             table[1:][paths[..., 0]]], -2)  # fmt: skip
+        own = jnp.take_along_axis(chances, paths[..., None], -1)[..., 0]
+        return 1.0 - 2.0 * own + jnp.square(chances).sum(-1)
+
+    def enumerate(self, baseline, group, credit=lambda reward, gamma: [sum_of(reward, gamma)] * 2):
+        """The expected gradient once more, in numpy and double precision, one rollout after another.
+
+        `baseline(group, i, t)` reads a group of `(path, rewards, length)`.
+        """
+        table = np.exp(np.asarray(self.logits, float))
+        table /= table.sum(-1, keepdims=True)
+        known = []
+        for path in self.paths:
+            length = 1 if path[0] == self.ends_with else 2
+            paid = [0.5 * path[0], float(self.reward[path])][:length]
+            chance, score = 1.0, np.zeros((2, *table.shape))
+            for t, state in enumerate((0, 1 + path[0])[:length]):
+                chance *= table[state, path[t]]
+                score[t, state] -= table[state]
+                score[t, state, path[t]] += 1.0
+            known.append((chance, score, (path, paid, length)))
+        total = np.zeros(table.shape)
+        for chosen in product(known, repeat=group):
+            told = [facts for _, _, facts in chosen]
+            chance = np.prod([chance for chance, _, _ in chosen])
+            for i, (_, score, (_, paid, length)) in enumerate(chosen):
+                for t in range(length):
+                    advantage = credit(paid, self.gamma)[t] - baseline(told, i, t)
+                    total += chance * advantage * score[t] / group
+        return total
+
+
+class Unbiased(Enumeration):
+    """What holds whatever the lengths of episodes."""
 
     @pytest.mark.parametrize(
         ("baseline", "factor"),
@@ -210,21 +305,115 @@ class TestUnbiasedness:
         ],
     )
     def test_outcome_estimators_have_the_true_gradient_up_to_their_factor(self, baseline, factor):
-        estimate = partial(
-            advantages.relative,
-            gamma=self.gamma,
-            credit=returns.outcome,
-            baseline=baseline,
-            scale=advantages.unscaled,
+        got = self.expected_gradient(self.relative(baseline))
+        np.testing.assert_allclose(got, factor * self.truth(), atol=1e-6)
+
+    @pytest.mark.parametrize(
+        "baseline",
+        [
+            advantages.none,
+            advantages.step_mean,
+            partial(advantages.bin_mean, width=1, resolution=1.0, slots=64),
+            # The two steps are one time, and nearly all states one bin.
+            partial(advantages.bin_mean, width=2, resolution=0.2, slots=64),
+        ],
+    )
+    def test_baselines_of_other_rollouts_leave_rewards_to_go_unbiased(self, baseline):
+        estimate = self.relative(baseline, returns.reward_to_go)
+        got = self.expected_gradient(estimate, group=3)
+        # Sums over 64 groups, each rounded to 2^-24 of numbers up to 3.
+        np.testing.assert_allclose(got, self.truth(), atol=3e-6)
+
+    def test_a_greedy_episode_as_baseline_is_unbiased(self):
+        first = int(self.logits[0].argmax())
+        best = jnp.array([first, int(self.logits[1 + first].argmax())])
+
+        def simulate(states, time, alive, key, *, greedy=False):
+            assert greedy
+            return self.episodes(jnp.broadcast_to(best, (len(time), 1, 2)))
+
+        remax = estimators.greedy(
+            spec=SPEC, gamma=self.gamma, credit=returns.outcome, scale=advantages.unscaled
         )
-        true = jax.grad(self.objective)(self.logits)
-        np.testing.assert_allclose(self.expected_gradient(estimate), factor * true, atol=1e-6)
+
+        def estimate(rollout):
+            rollout = rollout.replace(state=rollout.obs)
+            return ask(remax, rollout, access(simulate=simulate)).advantage
+
+        got = self.expected_gradient(estimate)
+        np.testing.assert_allclose(got, self.truth(), atol=1e-6)
+        # It does subtract something.
+        alone = estimate(self.episodes(best[None, None]))
+        np.testing.assert_array_equal(alone, jnp.zeros((1, 1, 2)))
 
     def test_the_group_factor_is_g_minus_1_over_g_also_for_three(self):
-        estimate = partial(relative, baseline=advantages.group_mean)
-        true = jax.grad(self.objective)(self.logits)
-        got = self.expected_gradient(estimate, group=3)
-        np.testing.assert_allclose(got, 2 / 3 * true, atol=1e-6)
+        got = self.expected_gradient(self.relative(advantages.group_mean), group=3)
+        np.testing.assert_allclose(got, 2 / 3 * self.truth(), atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("baseline", "factor"), [(advantages.group_mean, 1 / 2), (advantages.batch_mean, 3 / 4)]
+    )
+    def test_the_factor_counts_the_group_or_the_whole_batch(self, baseline, factor):
+        got = self.expected_gradient(self.relative(baseline), group=2, prompts=2)
+        np.testing.assert_allclose(got, factor * self.truth(), atol=1e-6)
+
+    @pytest.mark.parametrize("group", [2, 3])
+    def test_the_optimal_token_baseline_has_the_bias_that_enumeration_finds(self, group):
+        table = np.asarray(jax.nn.softmax(self.logits), float)
+
+        def square(state, action):
+            score = -table[state]
+            score[action] += 1.0
+            return (score**2).sum()
+
+        def baseline(told, i, t):
+            weight = [
+                (t < length) * sum(square((0, 1 + path[0])[k], path[k]) for k in range(t + 1))
+                for path, _, length in told
+            ]
+            return np.average([sum_of(paid, self.gamma) for _, paid, _ in told], weights=weight)
+
+        want = self.enumerate(baseline, group)
+        estimate = self.relative(partial(advantages.optimal_token, eps=1e-8))
+        np.testing.assert_allclose(self.expected_gradient(estimate, group), want, atol=3e-6)
+        # Neither the truth nor a multiple of it.
+        assert sine(want, self.truth()) > 0.05
+
+    @pytest.mark.parametrize("group", [2, 3])
+    def test_values_of_others_are_harmless_even_where_they_know_the_actions(self, group):
+        table = jnp.array([[[0.4, 3.0], [-2.0, 5.0]], [[1.0, 7.0], [0.1, -3.0]]])
+
+        def value(rollout):
+            seen = table[rollout.action[..., 0], rollout.action[..., 1]]
+            return jnp.concatenate([seen, 100.0 * jnp.ones_like(seen[..., :1])], -1)
+
+        def poise(rollout):
+            return advantages.above_others(rollout, value(rollout), gamma=self.gamma)
+
+        truth = self.truth()
+        # Values up to 5: rounding of 64 groups at 2^-24 of them.
+        np.testing.assert_allclose(self.expected_gradient(poise, group), truth, atol=5e-6)
+
+        def own(rollout):
+            weight = self.gamma ** jnp.arange(2)
+            return returns.gae(rollout, value(rollout), gamma=self.gamma, lambda_=1.0) * weight
+
+        def known(told, i, t):
+            path = told[i][0]
+            return self.gamma**t * float(table[path][t])
+
+        want = self.enumerate(known, group, credit=to_go)
+        np.testing.assert_allclose(self.expected_gradient(own, group), want, atol=5e-6)
+        # A value that knows what its own rollout did takes away what the action earned.
+        assert float(abs(want - truth).max()) > 0.2
+
+
+class TestTwoSteps(Unbiased):
+    """All episodes have two steps."""
+
+    def test_episodes_of_one_length_are_weighed_alike(self):
+        got = self.expected_gradient(self.relative(advantages.length_weighted))
+        np.testing.assert_allclose(got, 0.5 * self.truth(), atol=1e-6)
 
     def test_a_wrong_value_is_harmless_with_lambda_1_and_biases_with_lambda_0(self):
         # V(s_0) = 5, V after action a = a, V at the end unused.
@@ -239,7 +428,7 @@ class TestUnbiasedness:
             # The gradient of a discounted objective discounts later scores as well.
             return gae(rollout, 1.0) * self.gamma ** jnp.arange(2)
 
-        true = jax.grad(self.objective)(self.logits)
+        true = self.truth()
         np.testing.assert_allclose(self.expected_gradient(weighed), true, atol=1e-6)
         biased = self.expected_gradient(lambda r: gae(r, 0.0) * self.gamma ** jnp.arange(2))
         # The error of the bootstrapped value enters as E[score γ (V̂(s') - V(s'))], no more and no less.
@@ -248,3 +437,173 @@ class TestUnbiasedness:
         bias = jax.grad(lambda x: (jax.nn.softmax(x[0]) * self.gamma * error).sum())(self.logits)
         assert float(abs(bias).max()) > 0.02
         np.testing.assert_allclose(biased - true, bias, atol=1e-6)
+
+
+class TestUnevenLengths(Unbiased):
+    """The first action 1 ends the episode."""
+
+    ends_with = 1
+    # An ended path is listed once: its probability has no second factor.
+    paths = ((0, 0), (0, 1), (1, 0))
+
+    @pytest.mark.parametrize("group", [2, 3])
+    def test_weighing_by_length_has_the_bias_that_enumeration_finds(self, group):
+        def baseline(told, i, t):
+            length = [length for _, _, length in told]
+            return np.average([sum_of(paid, self.gamma) for _, paid, _ in told], weights=length)
+
+        want = self.enumerate(baseline, group)
+        got = self.expected_gradient(self.relative(advantages.length_weighted), group)
+        np.testing.assert_allclose(got, want, atol=3e-6)
+        assert sine(want, self.truth()) > 0.05
+
+
+def pieces(key, shape=(3, 2, 12)):
+    """Rollouts in which episodes end in the middle: by themselves, or by the clock, with a boundary row."""
+    draw = np.random.default_rng(int(jax.random.bits(key)))
+    mask, terminated, truncated, first = (np.zeros(shape) for _ in range(4))
+    for lane in np.ndindex(shape[:2]):
+        begins, cut = 1, False
+        for t in range(shape[2]):
+            first[(*lane, t)], mask[(*lane, t)] = begins, not cut
+            end = "" if cut else draw.choice(["", "", "terminated", "truncated"])
+            terminated[(*lane, t)], truncated[(*lane, t)] = end == "terminated", end == "truncated"
+            begins, cut = cut or end == "terminated", end == "truncated"
+    reward = draw.normal(size=shape) * mask
+    numbers = [jnp.asarray(x, jnp.float32) for x in (reward, terminated, truncated, mask, first)]
+    rollout = Rollout(
+        jnp.zeros((*shape[:2], shape[2] + 1, 1)), jnp.zeros(shape, jnp.int32), jnp.zeros(shape), *numbers
+    )  # fmt: skip
+    value = jnp.asarray(draw.normal(size=(*shape[:2], shape[2] + 1)), jnp.float32)
+    ratio = jnp.asarray(np.exp(draw.normal(size=shape)), jnp.float32)
+    return rollout, value, ratio
+
+
+MAKERS = {"episodes": lambda key: (*batch(key), None), "pieces": pieces}
+VTRACE = {"gamma": 0.9, "clip": 1.0, "clip_advantage": 1.0}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("lambda_", [0.0, 0.7, 1.0])
+def test_vtrace_of_the_policys_own_experience_is_gae_and_the_lambda_return(kind, lambda_):
+    rollout, value, _ = MAKERS[kind](KEY)
+    one = jnp.ones_like(rollout.mask)
+    advantage, target = returns.vtrace(rollout, value, one, lambda_=lambda_, **VTRACE)
+    # A few units in the last place of numbers below 8.
+    want = returns.gae(rollout, value, gamma=0.9, lambda_=lambda_)
+    np.testing.assert_allclose(advantage, want, atol=3e-6)
+    want = returns.lambda_return(rollout, value, gamma=0.9, lambda_=lambda_)
+    np.testing.assert_allclose(target, want, atol=3e-6)
+
+
+@pytest.mark.parametrize(("clip", "clip_advantage"), [(1.0, 1.0), (0.5, 2.0), (1e9, 1e9)])
+@pytest.mark.parametrize("lambda_", [0.7, 1.0])
+def test_vtrace_is_its_recursion(lambda_, clip, clip_advantage):
+    rollout, value, ratio = pieces(jax.random.fold_in(KEY, 1))
+    made = returns.vtrace(
+        rollout, value, ratio, gamma=0.9, lambda_=lambda_, clip=clip, clip_advantage=clip_advantage
+    )
+    told = (rollout.reward, rollout.terminated, rollout.truncated, rollout.mask, value, ratio)
+    reward, terminated, truncated, mask, v, rho = (np.asarray(x, float) for x in told)
+    want = np.zeros((2, *mask.shape))
+    for lane in np.ndindex(mask.shape[:2]):
+        ahead = 0.0  # v_{t + 1} - V_{t + 1}
+        for t in reversed(range(mask.shape[2])):
+            at = (*lane, t)
+            goes_on = mask[at] and not terminated[at] and not truncated[at]
+            beyond = ahead if goes_on else 0.0
+            discount = 0.9 * (1.0 - terminated[at])
+            error = reward[at] + discount * v[(*lane, t + 1)] - v[at]
+            excess = min(clip, rho[at]) * error + discount * lambda_ * min(1.0, rho[at]) * beyond
+            gain = min(clip_advantage, rho[at]) * (error + discount * lambda_ * beyond)
+            want[(0, *at)], want[(1, *at)] = gain * mask[at], (v[at] + excess) * mask[at]
+            ahead = excess
+    # Unclipped products of ratios reach 1e3 here.
+    np.testing.assert_allclose(np.stack(made), want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_length_that_counts_for_nothing_is_lambda_1():
+    rollout, value = batch(KEY)
+    got = returns.length_adaptive_gae(rollout, value, gamma=0.9, alpha=1e9)
+    np.testing.assert_allclose(got, returns.gae(rollout, value, gamma=0.9, lambda_=1.0), atol=1e-6)
+    # And one that counts for everything is λ = 0.
+    got = returns.length_adaptive_gae(rollout, value, gamma=0.9, alpha=1e-9)
+    np.testing.assert_array_equal(got, returns.gae(rollout, value, gamma=0.9, lambda_=0.0))
+
+
+def advisor(config, name, critic=None):
+    """The estimator of this name, with another critic where it has one."""
+    parts = config("agent=rloo", f"estimator@agent.estimator={name}")["agent"]["estimator"]
+    if critic is not None:
+        parts = parts | {"critic": critic}
+    return instantiate(parts)(spec=SPEC)
+
+
+def says(value, lesion=None):
+    """A critic that says this, whatever it sees."""
+    return lambda *, spec: Critic(
+        init=lambda key, networks, obs: (),
+        value=lambda networks, rollout: value,
+        loss=lambda networks, rows: rows["critic"]["target"],
+        optimizer=None,
+        recurrent=False,
+        scaling=scaling.unscaled(),
+        lesion=lesion or lesions.none(),
+    )
+
+
+def test_one_slot_is_a_running_mean(config):
+    estimator = advisor(config, "running_mean")
+    memory, total, number = estimator.init({}), 0.0, 0.0
+    for index in range(5):
+        rollout, _ = batch(jax.random.fold_in(KEY, index))
+        # Prompts are told apart by what is seen first; with one slot they are not.
+        rollout = rollout.replace(obs=rollout.obs + jnp.arange(3.0)[:, None, None, None])
+        # However far the policy moved, as much is kept.
+        reach = access(moved=jnp.float32(index))
+        found = estimator.estimate(memory, {}, rollout, reach, KEY)
+        memory = found.memory
+        reward, mask = np.asarray(rollout.reward, float), np.asarray(rollout.mask)
+        return_ = (reward * 0.99 ** np.arange(6)).sum(-1)
+        baseline = total / number if index else 0.0
+        want = (return_ - baseline)[..., None] * mask
+        np.testing.assert_allclose(found.advantage, want, atol=1e-5)
+        total, number = 0.9 * total + return_.sum(), 0.9 * number + return_.size
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_the_gate_is_open_while_the_critic_explains_anything(config, knows):
+    rollout, noise = batch(KEY)
+    to_go = returns.reward_to_go(rollout, gamma=0.99)
+    # The truth and some error, or its opposite, which explains less than a constant does.
+    value = jnp.pad(to_go if knows else -to_go, ((0, 0), (0, 0), (0, 1))) + 0.1 * noise
+    gate = advisor(config, "gated", says(value))
+    plain = advisor(config, "value_baseline", says(value))
+    found, critics = (ask(e, rollout, networks={"critic": ()}) for e in (gate, plain))
+    mean = ask(advisor(config, "batch_mean"), rollout)
+    assert (float(found.metrics["explained_variance"]) > 0) == knows
+    assert float(found.metrics["gate"]) == knows
+    np.testing.assert_array_equal(found.advantage, (critics if knows else mean).advantage)
+    assert largest_difference(critics.advantage, mean.advantage) > 0.1
+    # Open or not, the critic goes on learning the same.
+    np.testing.assert_array_equal(found.lesson["target"], critics.lesson["target"])
+
+
+def test_a_critic_without_value_at_lambda_1_has_the_advantages_of_reinforce_bit_for_bit(config):
+    rollout, value = batch(KEY)
+    silenced = advisor(config, "value_baseline", says(value, lesions.zero()))
+    found = ask(silenced, rollout, networks={"critic": ()})
+    want = returns.reward_to_go(rollout, gamma=0.99)
+    np.testing.assert_array_equal(found.advantage, want)
+    # It is silenced, not retired: what it is to learn is the return still.
+    np.testing.assert_allclose(found.lesson["target"], want, atol=1e-6)
+
+
+def test_ppo_with_lambda_1_is_composed_to_the_learner_of_reinforce_with_a_value(config):
+    assert config("agent=ppo_lambda1")["agent"] == config("agent=reinforce_v")["agent"]
+    by_hand = config(
+        "agent=ppo",
+        "agent.estimator.advantage.lambda_=1.0",
+        "agent.estimator.target.lambda_=1.0",
+    )
+    assert by_hand["agent"] == config("agent=reinforce_v")["agent"]

@@ -395,18 +395,19 @@ def test_groups_without_difference_teach_nothing_and_the_rest_is_weighed_as_pred
     assert bandit.signal(advantages.group_mean, over_std(1)) == pytest.approx(want["p_signal"])
 
 
-# G, p; the expected gradient: true, centred, leave-one-out, over the deviation (n), (n - 1); P(no deviation).
+# G, p; the expected gradient: true, centred, leave-one-out, over the deviation (n), (n - 1), over the mean;
+# P(no deviation).
 BERNOULLI = [
-    (2, 0.1, 0.09, 0.045, 0.09, 0.09, 0.0636396, 0.82),
-    (2, 0.5, 0.25, 0.125, 0.25, 0.25, 0.176777, 0.5),
-    (4, 0.1, 0.09, 0.0675, 0.09, 0.152125, 0.131744, 0.6562),
-    (4, 0.5, 0.25, 0.1875, 0.25, 0.404006, 0.34988, 0.125),
-    (8, 0.01, 0.0099, 0.0086625, 0.0099, 0.0258277, 0.0241596, 0.922745),
-    (8, 0.1, 0.09, 0.07875, 0.09, 0.209492, 0.195962, 0.430467),
-    (8, 0.5, 0.25, 0.21875, 0.25, 0.463914, 0.433952, 0.0078125),
-    (16, 0.01, 0.0099, 0.00928125, 0.0099, 0.0369566, 0.0357831, 0.851458),
-    (16, 0.1, 0.09, 0.084375, 0.09, 0.256303, 0.248164, 0.185302),
-    (16, 0.5, 0.25, 0.234375, 0.25, 0.483531, 0.468177, 3.05176e-05),
+    (2, 0.1, 0.09, 0.045, 0.09, 0.09, 0.0636396, 0.09, 0.82),
+    (2, 0.5, 0.25, 0.125, 0.25, 0.25, 0.176777, 0.25, 0.5),
+    (4, 0.1, 0.09, 0.0675, 0.09, 0.152125, 0.131744, 0.2439, 0.6562),
+    (4, 0.5, 0.25, 0.1875, 0.25, 0.404006, 0.34988, 0.4375, 0.125),
+    (8, 0.01, 0.0099, 0.0086625, 0.0099, 0.0258277, 0.0241596, 0.0672553, 0.922745),
+    (8, 0.1, 0.09, 0.07875, 0.09, 0.209492, 0.195962, 0.469533, 0.430467),
+    (8, 0.5, 0.25, 0.21875, 0.25, 0.463914, 0.433952, 0.496094, 0.0078125),
+    (16, 0.01, 0.0099, 0.00928125, 0.0099, 0.0369566, 0.0357831, 0.138542, 0.851458),
+    (16, 0.1, 0.09, 0.084375, 0.09, 0.256303, 0.248164, 0.714698, 0.185302),
+    (16, 0.5, 0.25, 0.234375, 0.25, 0.483531, 0.468177, 0.499985, 3.05176e-05),
 ]
 
 
@@ -420,6 +421,7 @@ def test_expected_gradients_of_a_bernoulli_policy_are_the_tabled_ones(row):
         bandit.expected(advantages.leave_one_out),
         bandit.expected(advantages.group_mean, over_std(0)),
         bandit.expected(advantages.group_mean, over_std(1)),
+        bandit.expected(advantages.group_mean, advantages.group_share),
         1.0 - bandit.signal(advantages.group_mean),
     ]
     # Six digits are printed: half a unit of the last one.

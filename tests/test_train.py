@@ -103,7 +103,8 @@ def test_matched_agents_start_with_the_same_policy_and_the_same_first_rollout(bu
         _, learner = build(f"agent={agent}", "env=frozen_lake", *SMALL)
         trainer = Trainer(learner, [0, 1], 100)
         found = [
-            (seed, state.params["policy"], rollout) for seed, state, rollout in trainer.starts(slice(None))
+            (seed, state.params["policy"], rollout)
+            for seed, state, rollout in trainer.starts(slice(None))
         ]
         states[agent] = jax.tree.leaves(found)
     for agent in ("grpo", "ppo"):

@@ -1,0 +1,317 @@
+"""What can be listed: read from YAML alone, complete, and true of the parts that it describes."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+from gymnasium.spaces import Box, Discrete
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from vfcompare import (
+    advantages,
+    catalogue,
+    collect,
+    estimators,
+    lesions,
+    returns,
+    surrogates,
+    validate,
+)
+from vfcompare.advantages import Sample
+from vfcompare.errors import InputError
+from vfcompare.main import main
+from vfcompare.types import Collector, Estimator, Lesion, Rollout, Spec
+
+SPEC = Spec(Box(0, 1, (2,)), Discrete(2), (4, 8, 16), dense=False, features=lambda params, obs: obs)
+CONF = Path(__file__).resolve().parent.parent / "conf"
+HELPERS = {"advantages.first_scored", "estimators.learning"}
+"""What others are made of, and no configuration names."""
+
+
+@pytest.fixture(scope="module")
+def presets():
+    return catalogue.presets()
+
+
+@pytest.fixture(scope="module")
+def listed():
+    return catalogue.show("agents", width=80)
+
+
+def composed(*overrides):
+    """The resolved agent as Hydra's public entry composes it."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("vfcompare.conf", version_base="1.3"):
+        return OmegaConf.to_container(compose("config", list(overrides)).agent, resolve=True)
+
+
+def test_every_preset_is_listed_exactly_once(listed):
+    names = [
+        line.strip() for line in listed.splitlines() if line.startswith("  ") and line[2] != " "
+    ]
+    names = [name for name in names if " " not in name]
+    assert sorted(names) == sorted(path.stem for path in (CONF / "agent").glob("*.yaml"))
+
+
+# Those that override a part of a part, replace the recipe, or build on another preset.
+@pytest.mark.parametrize(
+    "name", ["rloo", "evpo", "asyppo", "vapo", "a2c_sb3", "dapo", "rloo_elapsed"]
+)
+def test_a_preset_is_composed_as_hydra_composes_it(presets, name):
+    assert presets[name].config == composed(f"agent={name}")
+
+
+def test_every_preset_has_a_formula_and_a_family(presets):
+    assert [name for name, preset in presets.items() if not preset.formula] == []
+    assert {catalogue.family(preset) for preset in presets.values()} == set(catalogue.FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("rloo", "Outcome-only"),
+        ("dapo", "Outcome-only"),
+        ("spo", "Outcome-only"),
+        ("ppo", "With a learned critic"),
+        ("poise", "With a learned critic"),
+        ("vine", "Simulated"),
+        ("remax", "Simulated"),
+        ("oracle_v", "Privileged"),
+        ("mixed", "Privileged"),
+        ("ppo_cleanrl", "Published recipes"),
+        ("rloo_idle", "Controls"),
+    ],
+)
+def test_families_follow_from_the_configuration(presets, name, family):
+    assert catalogue.family(presets[name]) == family
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("reinforce", {"whole episodes"}),
+        ("rloo", {"groups", "resets", "whole episodes"}),
+        ("ppo", {"critic"}),
+        ("remax", {"resets", "extra episodes", "whole episodes"}),
+        ("vine", {"resets", "extra episodes", "whole episodes"}),
+        ("oracle_v", {"exact values", "whole episodes"}),
+        ("dapo", {"groups", "resets", "extra episodes", "whole episodes"}),
+        ("spo", {"memory", "whole episodes"}),
+        ("poise", {"groups", "resets", "critic", "whole episodes"}),
+    ],
+)
+def test_needs_of_known_agents(presets, name, needs):
+    assert set(catalogue.needs(presets[name].config)) == needs
+
+
+def test_rollouts_with_starts_of_their_own_need_no_resets(presets):
+    config = presets["rloo"].config
+    config = {**config, "collector": {**config["collector"], "start": "independent"}}
+    assert "resets" not in catalogue.needs(config)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (CONF / "agent").glob("*.yaml")])
+def test_needs_agree_with_the_estimator_that_is_built(presets, name):
+    config = presets[name].config
+    needs = catalogue.needs(config)
+    part = hydra.utils.instantiate(config["estimator"])
+    estimator = part(spec=SPEC)
+    assert ("critic" in needs) == (estimator.critic is not None)
+    assert ("exact values" in needs) == estimator.privileged
+    simulates = "simulated_steps" in inspect.getsource(part.func)
+    assert simulates == (estimator.needs_state and not estimator.privileged)
+    collects = config["collector"]["_target_"].endswith(".informative")
+    assert ("extra episodes" in needs) == (simulates or collects)
+    if "whole episodes" in needs:
+        assert not config["collector"]["_target_"].endswith(".fragments")
+
+
+def functions(module):
+    """Public functions that a module defines itself, with their signatures."""
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        if function.__module__ == module.__name__ and not name.startswith("_"):
+            yield name, inspect.signature(function)
+
+
+def advises(signature):
+    """Whether a function is a baseline, a scale, or an advantage or target made of values."""
+    kinds = [parameter.annotation for parameter in signature.parameters.values()]
+    return Sample in kinds or (
+        kinds[:1] == [Rollout] and list(signature.parameters)[1:2] == ["value"]
+    )
+
+
+def makes(kind):
+    """Whether a function makes one of these."""
+    return lambda signature: signature.return_annotation is kind
+
+
+@pytest.mark.parametrize(
+    ("module", "chosen"),
+    [
+        (advantages, advises),
+        (returns, advises),
+        (estimators, makes(Estimator)),
+        (collect, makes(Collector)),
+    ],
+    ids=["advantages", "returns", "estimators", "collect"],
+)
+def test_what_each_function_needs_is_known(module, chosen):
+    place = module.__name__.removeprefix("vfcompare.")
+    told = {*catalogue.NOTHING, *(part for parts in catalogue.NEEDED_BY.values() for part in parts)}
+    found = {f"{place}.{name}" for name, sign in functions(module) if chosen(sign)}
+    assert found
+    assert found - told - HELPERS == set(), (
+        "say what it needs in vfcompare.catalogue, or that it needs nothing"
+    )
+
+
+def test_every_function_with_needs_exists():
+    modules = [advantages, returns, estimators, collect, lesions, surrogates]
+    known = {m.__name__.removeprefix("vfcompare."): m for m in modules}
+    parts = {
+        *catalogue.NOTHING,
+        *(part for parts in catalogue.NEEDED_BY.values() for part in parts),
+    }
+    for module, name in (part.split(".") for part in parts):
+        assert hasattr(known[module], name), (module, name)
+    needy = {part for parts in catalogue.NEEDED_BY.values() for part in parts}
+    assert needy & set(catalogue.NOTHING) == set()
+    assert set(catalogue.NEEDED_BY) == set(catalogue.NEEDS) - {"critic"}
+
+
+def test_needs_agree_with_what_is_checked_before_a_run():
+    def names(need):
+        return {part.split(".")[1] for part in catalogue.NEEDED_BY[need]}
+
+    assert set(validate.GROUPED) <= names("groups")
+    assert {*validate.EPISODIC, *validate.WHOLE} <= names("whole episodes")
+    assert not set(validate.FRAGMENTARY) & names("whole episodes")
+
+
+def test_lesions_that_need_the_truth_are_known():
+    found = set()
+    for name, signature in functions(lesions):
+        if signature.return_annotation is Lesion and name != "of_values":
+            needed = {k: 1 for k, p in signature.parameters.items() if p.default is p.empty}
+            if getattr(lesions, name)(**needed).privileged:
+                found.add(f"lesions.{name}")
+    assert found == {part for part in catalogue.NEEDED_BY["exact values"] if "lesions" in part}
+
+
+def test_the_nearest_differs_in_the_fewest_leaves(presets):
+    near = catalogue.neighbours(presets)
+    # One leaf each, the name of the baseline or of the scale.
+    assert near["dr_grpo"] == ["maxrl", "opo", "reinforce", "reinforce_mean", "rloo"]
+    assert catalogue.told(presets["dr_grpo"], presets["rloo"]) == (
+        "differs in estimator.advantage.baseline (group_mean instead of leave_one_out)"
+    )
+    # Three leaves: the collector, how often it tries, the clip; what it wraps is the same.
+    flat = [catalogue.flatten(presets[name].config) for name in ("dapo", "grpo")]
+    assert catalogue.distance(*flat) == 3
+    assert near["dapo"] == ["grpo"]
+    assert near["asyppo"] == ["ppo"]
+    assert near["ppo_lambda1"] == ["reinforce_v"]
+    assert catalogue.told(presets["ppo_lambda1"], presets["reinforce_v"]) == (
+        "the same under another name"
+    )
+
+
+def test_differences_are_shortened(presets):
+    words = catalogue.told(presets["ppo_cleanrl"], presets["ppo"])
+    found = catalogue.differences(presets["ppo_cleanrl"], presets["ppo"])
+    assert words.endswith(f", +{len(found) - catalogue.SHOWN} more")
+
+
+def test_comments_and_questions_are_read():
+    assert catalogue.describe("# One\n# and two.\na: 1\n# not this") == "One and two."
+    assert catalogue.describe("# @package _global_\n# This.\na: 1") == "This."
+    assert catalogue.describe("# @package _global_\nstudy:\n  question: What?") == "What?"
+    assert catalogue.describe("a: 1") == ""
+
+
+@pytest.mark.parametrize("group", catalogue.groups())
+def test_every_file_says_what_it_is(group):
+    assert group in catalogue.GROUPS, "say what it is and how one is chosen"
+    for name, file in catalogue.files(group).items():
+        own = "/estimator@estimator" in file.read_text() and group == "agent"
+        assert catalogue.describe(file.read_text("utf-8")) or own, name
+    if group != "agent":
+        shown = catalogue.show(catalogue.plural(group), width=80)
+        assert all(f"  {name} " in shown for name in catalogue.files(group))
+
+
+@pytest.mark.parametrize("group", [group for group in catalogue.GROUPS if group != "study"])
+def test_the_words_that_choose_a_part_do_choose_it(group):
+    name = next(iter(catalogue.files(group)))
+    for use in catalogue.GROUPS[group][1:]:
+        assert composed(*use.replace("NAME", name).split())
+
+
+def test_nothing_is_wider_than_the_terminal(monkeypatch, presets, listed):
+    monkeypatch.setattr(catalogue, "presets", lambda: presets)
+    monkeypatch.setenv("COLUMNS", "80")
+    pages = [catalogue.show(), catalogue.show("agents")]
+    assert pages[1] == listed
+    pages += [
+        catalogue.show(catalogue.plural(group)) for group in catalogue.groups() if group != "agent"
+    ]
+    pages += [catalogue.show("agent", name) for name in ("ppo", "asyppo", "evpo", "dapo")]
+    assert [line for page in pages for line in page.splitlines() if len(line) > 80] == []
+    monkeypatch.setenv("COLUMNS", "140")
+    assert max(map(len, catalogue.show("envs").splitlines())) > 80
+
+
+def test_one_preset_in_full(capsys):
+    assert main(["list", "agents", "ppo"]) == 0
+    page = capsys.readouterr().out
+    assert "conf/agent/ppo.yaml" in page
+    assert "GAE (arXiv:1506.02438)" in page
+    assert "the same as agent.network" in page
+    assert "clipped epsilon=0.2" in page
+
+
+def test_one_file_of_another_group_is_shown_as_it_is():
+    assert (CONF / "env" / "maze.yaml").read_text().strip() in catalogue.show("envs", "maze")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["agnets"], "did you mean 'agents'?"),
+        (["agents", "pp0"], "did you mean 'ppo'?"),
+        (["envs", "mase"], "did you mean 'maze'?"),
+    ],
+)
+def test_what_does_not_exist_is_named_with_the_nearest(words, hint, capsys):
+    assert main(["list", *words]) == 2
+    said = capsys.readouterr().err
+    assert words[-1] in said
+    assert "allowed:" in said
+    assert hint in said
+    with pytest.raises(InputError):
+        catalogue.show(*words)
+
+
+def test_listing_imports_no_jax():
+    code = (
+        "import sys; from vfcompare.main import main; main(['list', 'agents']);"
+        "sys.exit('jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_may_stop_early():
+    command = [sys.executable, "-m", "vfcompare.main", "list", "envs"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
