@@ -21,8 +21,8 @@ INTRODUCTION = """\
 Made by `vfcompare -m +study=presets` and `python -m benchmarks.presets`. {seeds} seeds, {budget:,}
 environment steps each, the shared recipe: return of sampled actions at the end, interquartile mean over seeds
 with 95 % bootstrap interval. No learning rate was tuned for any of them, and the tasks are small: the table
-says that each preset works and where it does not, not which method is better. `vfcompare list agents` says what
-each one is.
+says that each preset works and where it does not, not which method is better. `vfcompare list agents` says
+what each one is.
 """
 
 DIAGNOSIS = """\
