@@ -988,8 +988,10 @@ def test_the_groups_deviation_is_what_a_naive_loop_finds(group, credit, ddof):
 
 @pytest.mark.parametrize("baseline", [advantages.group_mean, advantages.leave_one_out])
 def test_equal_returns_have_no_advantage_also_where_the_first_could_not_be_scored(baseline):
-    reward = np.full((1, 4, 1), 0.1)
-    reward[0, 0] = np.nan
+    # Which sums of equal numbers are rounded depends on how many there are.
+    reward = np.full((9, 12, 1), 0.1)
+    for row, scored in enumerate(range(2, 11)):
+        reward[row, 0] = reward[row, 1 + scored :] = np.nan
     # So small an eps blows up a rounding error of the mean to 0.7 percent of a deviation.
     scale = partial(advantages.group_std, ddof=1, eps=1e-6)
     assert (ours(rollout(reward), returns.outcome, baseline, scale) == 0).all()
