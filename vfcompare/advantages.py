@@ -246,7 +246,7 @@ def batch_std(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Arr
 
 
 def group_share(advantage: Array, sample: Sample) -> Array:
-    """Divide by the group's mean return, nothing where it is zero: `A / mean_g R`.
+    """Divide by the group's mean return, nothing where it is not positive: `A / mean_g R`.
 
     MaxRL, with `group_mean`: for returns of 0 and 1 the expected gradient follows `log p`, as far as a group
     can see it, `E[(1 - m) 1{m > 0}]` instead of `p (1 - p)` for a single logit. Hard prompts count more.

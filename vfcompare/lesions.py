@@ -102,7 +102,8 @@ def shuffle(*, after: float = 0.0) -> Lesion:
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
         lanes = value.shape[0] * value.shape[1]
         shift = jax.random.randint(key, (), 1, max(lanes, 2))
-        return jnp.roll(value.reshape(lanes, -1), shift, 0).reshape(value.shape)
+        moved = jnp.roll(value.reshape(lanes, -1), shift, 0).reshape(value.shape)
+        return jnp.where(acting(rollout) > 0, moved, value)
 
     return of_values(damage, after)
 
