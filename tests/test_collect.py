@@ -209,8 +209,10 @@ def drawn(returns):
             rollout = jax.tree.map(lambda x: x[state], batches)
             return state + 1, rollout, {"return": jnp.float32(state), "episodes": jnp.float32(4.0)}
 
-        shape = (*rewards.shape[1:], 3)
-        return Collector(lambda key, policy: jnp.int32(0), draw, None, shape, dense=False)
+        prompts, group, horizon = template.mask.shape
+        plain = collect.episodes(env, prompts=prompts, group=group, start="shared")
+        first = lambda key, policy: jnp.int32(0)  # noqa: E731
+        return Collector(first, draw, plain.simulate, (prompts, group, horizon), dense=False)
 
     return make
 
@@ -271,10 +273,8 @@ def test_a_batch_that_is_informative_at_once_is_drawn_once():
 
 @pytest.mark.parametrize("keep_state", [False, True])
 def test_one_attempt_is_the_collector_within_bit_for_bit(keep_state):
-    settings = {"prompts": 5, "group": 3, "start": "shared", "chunk": 4}
-
     def inner(env):
-        return collect.episodes(env, **settings)
+        return collect.episodes(env, prompts=5, group=3, start="shared", chunk=4)
 
     plain, again = inner(Counter()), collect.informative(Counter(), inner=inner, attempts=1)
     (_, one, first), (_, other, second) = (
@@ -291,10 +291,8 @@ def test_one_attempt_is_the_collector_within_bit_for_bit(keep_state):
 
 def test_new_groups_are_other_episodes_than_those_they_replace():
     # Every return is the length: groups of two of a policy that quits half the time agree in a third.
-    settings = {"prompts": 12, "group": 2, "start": "shared", "chunk": 4}
-
     def inner(env):
-        return collect.episodes(env, **settings)
+        return collect.episodes(env, prompts=12, group=2, start="shared", chunk=4)
 
     collector = collect.informative(Counter(), inner=inner, attempts=20)
     _, rollout, metrics = jax.jit(

@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import product
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -275,7 +276,8 @@ class Enumeration:
         for path in self.paths:
             length = 1 if path[0] == self.ends_with else 2
             paid = [0.5 * path[0], float(self.reward[path])][:length]
-            chance, score = 1.0, np.zeros((2, *table.shape))
+            chance: Any = 1.0
+            score = np.zeros((2, *table.shape))
             for t, state in enumerate((0, 1 + path[0])[:length]):
                 chance *= table[state, path[t]]
                 score[t, state] -= table[state]
@@ -569,6 +571,22 @@ def test_one_slot_is_a_running_mean(config):
         want = (return_ - baseline)[..., None] * mask
         np.testing.assert_allclose(found.advantage, want, atol=1e-5)
         total, number = 0.9 * total + return_.sum(), 0.9 * number + return_.size
+
+
+@pytest.mark.parametrize("name", ["running_mean", "tracked"])
+def test_a_rollout_that_could_not_be_scored_is_not_remembered(config, name):
+    estimator = advisor(config, name)
+    rollout, _ = batch(KEY)
+    # The last prompt is one of its own, and one of its rollouts has no return.
+    rollout = rollout.replace(obs=rollout.obs.at[-1].add(1.0))
+    lost = rollout.replace(reward=rollout.reward.at[-1, -1, 0].set(jnp.nan))
+    clean, found = ask(estimator, rollout), ask(estimator, lost)
+    return_ = float((rollout.reward[-1, -1] * 0.99 ** jnp.arange(6)).sum())
+    np.testing.assert_allclose(found.memory.total.sum(), clean.memory.total.sum() - return_, 1e-5)
+    np.testing.assert_allclose(found.memory.number.sum(), clean.memory.number.sum() - 1.0, 1e-5)
+    assert (found.advantage[-1, -1] == 0).all()
+    after = estimator.estimate(found.memory, {}, rollout, access(), KEY)
+    assert jnp.isfinite(after.advantage).all()
 
 
 @pytest.mark.parametrize("knows", [True, False])

@@ -134,17 +134,18 @@ def tracked(
         del networks, key
         first = rollout.obs[:, :, 0].reshape(*rollout.mask.shape[:2], -1)
         slot = fingerprint(first) % slots
-        met = jnp.zeros(slots).at[slot].add(1.0)
+        return_ = outcome(rollout, gamma=gamma)[..., 0]
+        scored = jnp.isfinite(return_)
+        met = jnp.zeros(slots).at[slot].add(scored.astype(jnp.float32))
         moved = memory.moved + access.moved
         known = jnp.maximum(memory.number, 1e-8)
         baseline = jnp.where(memory.number > 0, memory.total / known, 0.0)[slot][..., None]
         advantage = relative(
             rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
         )
-        return_ = outcome(rollout, gamma=gamma)[..., 0]
         keep = jnp.where(met > 0, jnp.clip(2.0 ** (-moved / half), keep_low, keep_high), 1.0)
         memory = Tracker(
-            total=(keep * memory.total).at[slot].add(return_),
+            total=(keep * memory.total).at[slot].add(jnp.where(scored, return_, 0.0)),
             number=keep * memory.number + met,
             moved=jnp.where(met > 0, 0.0, moved),
         )
