@@ -31,7 +31,7 @@ OF_CRITICS: dict[str, Callable[..., Lesion]] = {
     "reset": lesions.reset,
     "delay": partial(lesions.delay, updates=3),
 }
-KEEPS_ENDS = ("zero", "constant", "bias", "noise", "noise_to", "shuffle")
+KEEPS_ENDS = ("constant", "bias", "noise", "noise_to", "shuffle")
 """Lesions that only touch values of states in which a step was taken."""
 
 

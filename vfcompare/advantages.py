@@ -95,7 +95,7 @@ def none(sample: Sample) -> Array:
 
 def batch_mean(sample: Sample) -> Array:
     """Mean return of the batch, the sample itself included: `b = mean_{b,g} R`."""
-    return sample.return_.sum() / sample.scored.sum()
+    return sample.return_.sum() / jnp.maximum(sample.scored.sum(), 1.0)
 
 
 def group_mean(sample: Sample) -> Array:

@@ -46,10 +46,8 @@ def none() -> Lesion:
 
 
 def zero(*, after: float = 0.0) -> Lesion:
-    """No value at all: `V = 0`. At λ = 1 the agent is REINFORCE."""
-    return of_values(
-        lambda value, rollout, access, key: jnp.where(acting(rollout) > 0, 0.0, value), after
-    )
+    """No value at all, nor anything to bootstrap from: `V = 0`. At λ = 1 the agent is REINFORCE."""
+    return of_values(lambda value, rollout, access, key: jnp.zeros_like(value), after)
 
 
 def constant(*, after: float = 0.0) -> Lesion:
