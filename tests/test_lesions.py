@@ -114,9 +114,9 @@ def test_only_another_asks_for_the_truth():
 
 
 def test_zero_makes_reinforce_of_lambda_1():
-    assert (hurt(lesions.zero())[TAKEN] == 0).all()
-    rollout = ROLLOUT.replace(reward=ROLLOUT.mask * VALUE[..., 1:], truncated=0 * ROLLOUT.mask)
-    rollout = rollout.replace(terminated=rollout.terminated + ROLLOUT.truncated)
+    # Some of these episodes are cut by the clock: nothing is left to bootstrap from there either.
+    rollout = ROLLOUT.replace(reward=ROLLOUT.mask * VALUE[..., 1:])
+    assert rollout.truncated.any()
     got = returns.gae(rollout, hurt(lesions.zero(), rollout=rollout), gamma=0.9, lambda_=1.0)
     np.testing.assert_allclose(got, returns.reward_to_go(rollout, gamma=0.9), atol=1e-5)
 
