@@ -228,3 +228,14 @@ def test_the_wheel_carries_configuration_and_templates(tmp_path: Path) -> None:
     wanted |= {f"vfcompare/templates/{path.name}" for path in templates}
     assert wanted - names == set()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"vfcompare"}
+
+
+def test_adding_an_estimator_takes_less_than_forty_lines():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    example = text.split("All of it for the median of a group, as a diff:")[1].split(
+        "\n`vfcompare"
+    )[0]
+    lines = [line for line in example.splitlines() if line.strip()]
+    assert 20 < len(lines) < 40
+    for file in ("vfcompare/advantages.py", "conf/estimator", "conf/agent", "tests/"):
+        assert any(line.strip().startswith(f"+++ b/{file}") for line in lines), file
