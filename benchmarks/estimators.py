@@ -22,6 +22,7 @@ NORMAL = 3.0
 
 UNBIASED, CENTRED, WHOLE_BATCH = "unbiased", "(G-1)/G", "(N-1)/N"
 RESCALES, NOT_ITSELF, BOOTSTRAPS = "rescales", "biased", "biased by the critic"
+ELSEWHERE = "another objective"
 
 CLAIMS = {
     "reinforce": UNBIASED,
@@ -40,8 +41,8 @@ CLAIMS = {
     "spo": RESCALES,
     "lite_ppo": RESCALES,
     "gpg": RESCALES,
-    "maxrl": RESCALES,
-    "passk": RESCALES,
+    "maxrl": ELSEWHERE,
+    "passk": ELSEWHERE,
     "vine": UNBIASED,
     "reinforce_v": UNBIASED,
     "a2c": BOOTSTRAPS,
@@ -49,7 +50,7 @@ CLAIMS = {
     "vc_ppo": BOOTSTRAPS,
     "vapo": BOOTSTRAPS,
     "bpco": BOOTSTRAPS,
-    "evpo": UNBIASED,
+    "evpo": NOT_ITSELF,
     "asyppo": BOOTSTRAPS,
     "poise": UNBIASED,
     "ppo_hl_gauss": BOOTSTRAPS,
@@ -78,8 +79,8 @@ episodes of the same initial policies; critics first learn these policies' value
 
 Of {claims} claims that a gradient is unbiased, or short by a known factor, {held} came out within {errors}
 standard errors. Claims: *rescales*, directions are kept for one prompt, but prompts are weighed by their
-returns; *biased*, the sample is part of its own baseline; *biased by the critic*, a wrong value of the next
-state enters."""
+returns; *biased*, the sample is part of its own baseline, or of what chooses it; *biased by the critic*, a
+wrong value of the next state enters; *another objective*, log p or pass@k in place of the mean return."""
 
 
 def scale(claim: str, item: Subject) -> float | None:
