@@ -34,12 +34,14 @@ class Cell(NamedTuple):
       env: name of its preset.
       settings: overrides beyond the two, `key: value` as typed.
       config: resolved and plain.
+      overrides: from which it was composed, as typed.
     """
 
     agent: str
     env: str
     settings: dict[str, str]
     config: dict[str, Any]
+    overrides: tuple[str, ...] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -70,6 +72,8 @@ class Cell(NamedTuple):
             "env": self.env,
             "settings": self.settings,
             "seeds": self.seeds,
+            "env_steps": self.config["env_steps"],
+            "overrides": list(self.overrides),
         }
 
 

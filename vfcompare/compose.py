@@ -1,7 +1,7 @@
 """From the words of a command line to checked cells, and from Hydra's errors to words that help."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -50,7 +50,8 @@ def to_cell(cfg: DictConfig, job: Any) -> Cell:
     )
     settings = {k: v for k, v in told if k not in NAMED and k.split(".")[0] not in PRIVATE}
     choices = job.runtime.choices
-    return Cell(str(choices["agent"]), str(choices["env"]), settings, config)
+    overrides = tuple(str(override) for override in job.overrides.task)
+    return Cell(str(choices["agent"]), str(choices["env"]), settings, config, overrides)
 
 
 def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
@@ -70,6 +71,20 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
     except ERRORS as error:
         raise InputError(explain(error, settings)) from error
     return list({cell.id: cell for cell in found}.values())
+
+
+def recompose(overrides: Sequence[Sequence[str]]) -> list[Cell]:
+    """Cells from what each was composed of, checked like those of a command line.
+
+    Raises:
+      InputError: for the first that is not right.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("vfcompare.conf", version_base="1.3"):
+            return [_cell(list(one)) for one in overrides]
+    except ERRORS as error:
+        raise InputError(explain(error, [])) from error
 
 
 def _cell(overrides: list[str]) -> Cell:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -13,13 +13,15 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vfcompare.cell import Cell, execute, prepare_devices
+from vfcompare.cell import Cell
 from vfcompare.compose import to_cell
-from vfcompare.fuse import groups
+from vfcompare.resume import train
 
 
 class Fused(Launcher):
     """Hydra's launcher interface; what Hydra's own launchers run job by job is here run group by group."""
+
+    outcomes: ClassVar[list[str]] = []
 
     def __init__(self, most: int) -> None:
         """Remember the settings.
@@ -45,17 +47,11 @@ class Fused(Launcher):
             self._job(list(overrides), initial_job_idx + index)
             for index, overrides in enumerate(job_overrides)
         ]
-        prepare_devices()
-        command = " ".join(["vfcompare", *sys.argv[1:]])
-        outcomes: dict[str, Any] = {}
-        cells = list({cell.id: cell for cell, _ in jobs}.values())
-        for group in groups(cells, self._most):
-            try:
-                outcomes |= execute(group.cells, command, group.traced)
-            except Exception as error:
-                print(f"vfcompare: {type(error).__name__}: {error}", file=sys.stderr)
-                outcomes |= {cell.id: error for cell in group.cells}
-        return [self._return(cell, made, outcomes[cell.id]) for cell, made in jobs]
+        outcomes = train(list({cell.id: cell for cell, _ in jobs}.values()), self._most)
+        self.outcomes += outcomes.values()
+        for cell, made in jobs:
+            made.status, made.return_value = JobStatus.COMPLETED, outcomes[cell.id]
+        return [made for _, made in jobs]
 
     def _job(self, overrides: list[str], number: int) -> tuple[Cell, JobReturn]:
         cfg = self._context.config_loader.load_sweep_config(self._config, overrides)
@@ -72,18 +68,16 @@ class Fused(Launcher):
         )
         return to_cell(task, cfg.hydra), made
 
-    def _return(self, cell: Cell, made: JobReturn, outcome: Any) -> JobReturn:
-        del cell
-        failed = isinstance(outcome, Exception)
-        made.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
-        made.return_value = outcome
-        return made
 
+def register(outcomes: list[str]) -> None:
+    """Make the launcher known to Hydra, which takes one only from modules of a package of this name.
 
-def register() -> None:
-    """Make the launcher known to Hydra, which takes one only from modules of a package of this name."""
+    Args:
+      outcomes: to which is added how each cell ended.
+    """
     module = ModuleType("hydra_plugins.vfcompare_fused")
     Fused.__module__ = module.__name__
+    Fused.outcomes = outcomes
     setattr(module, Fused.__name__, Fused)
     sys.modules[module.__name__] = module
     Plugins.instance().register(Fused)

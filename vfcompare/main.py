@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ vfcompare agent=grpo env=maze                   train one agent on one environme
 vfcompare -m agent=rloo,grpo,a2c,ppo env=maze   a sweep (Hydra multirun)
 vfcompare -m +study=compare                     a study: question and sweep in one file
 vfcompare list agents                           formula, needs and nearest relative of every agent
+vfcompare plan -m ...                           the cells of a sweep, and what they cost; starts nothing
 vfcompare status runs/NAME                      what is planned, done and missing
+vfcompare resume runs/NAME                      go on with what is not finished
 vfcompare report runs/NAME                      figures, tables and a page, from files only
 vfcompare tb runs/NAME                          TensorBoard on this machine
 vfcompare --help                                agents, environments and all settings
@@ -53,6 +55,8 @@ def verb(args: list[str]) -> int:
     """Run one of the commands that read what is on disk."""
     verbs: dict[str, Callable[..., int]] = {
         "list": catalogue,
+        "plan": show_plan,
+        "resume": resume,
         "status": status,
         "report": report,
         "tb": tensorboard,
@@ -63,6 +67,8 @@ def verb(args: list[str]) -> int:
             f"unknown command {args[0]!r}; allowed: {', '.join(verbs)}, or settings like agent=ppo"
             f"{nearest(args[0], verbs)}"
         )
+    if chosen is show_plan:
+        return chosen(args[1:])
     parser = argparse.ArgumentParser(prog=f"vfcompare {args[0]}", description=chosen.__doc__)
     if chosen is catalogue:
         parser.add_argument("group", nargs="?", help="what to list, such as agents; all by default")
@@ -94,6 +100,25 @@ def catalogue(group: str | None, name: str | None) -> int:
         # The reader, such as `head`, has seen enough; Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return OK
+
+
+def show_plan(args: list[str]) -> int:
+    """List the cells of a command line, what is done of them, and what the rest will cost; start nothing."""
+    from vfcompare.compose import cells
+    from vfcompare.planning import show
+
+    settings = [arg for arg in args if not arg.startswith("-")]
+    show(cells(settings, sweep=True))
+    return OK
+
+
+def resume(study: Path) -> int:
+    """Train what a study has planned and not finished; what is finished is left alone."""
+    from vfcompare import resume
+
+    cells = resume.unfinished(study)
+    print(f"{study}: {len(cells)} cells to go")
+    return ended(resume.train(cells).values())
 
 
 def status(study: Path) -> int:
@@ -132,20 +157,25 @@ def train(args: list[str]) -> int:
     options = {arg.split("=")[0] for arg in args if arg.startswith("-")}
     if not options & ASKS:
         plan(settings, sweep=bool(options & {"-m", "--multirun"}))
-    if "hydra/launcher=fused" in settings:
-        from vfcompare import launcher
-
-        launcher.register()
     # Otherwise Hydra prints a traceback for some errors, and exits with 1 for all.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["vfcompare", *args]
     outcomes: list[str] = []
+    if "hydra/launcher=fused" in settings:
+        from vfcompare import launcher
+
+        launcher.register(outcomes)
     entry = hydra.main(version_base="1.3", config_path="pkg://vfcompare.conf", config_name="config")
     try:
         entry(lambda cfg: outcomes.append(run(cfg)))()
     except compose.ERRORS as error:
         raise InputError(compose.explain(error, settings)) from error
-    return SOME_FAILED if "diverged" in outcomes else OK
+    return ended(outcomes)
+
+
+def ended(outcomes: Iterable[str]) -> int:
+    """The exit code of cells that ended in some ways."""
+    return OK if set(outcomes) <= {"completed", "skipped"} else SOME_FAILED
 
 
 def plan(settings: list[str], *, sweep: bool) -> None:

@@ -32,10 +32,7 @@ class CellStatus(NamedTuple):
 
 def read(study: Path) -> list[CellStatus]:
     """The status of every planned or found cell, from what is on disk."""
-    planned: dict[str, dict[str, Any]] = {}
-    if (study / "plan.json").exists():
-        cells = store.read_json(study / "plan.json").get("cells", [])
-        planned = {str(cell["id"]): cell for cell in cells}
+    planned = store.planned(study)
     found = {path.name: path for path in store.runs(study)}
     names = [*planned, *(name for name in found if name not in planned)]
     return [_cell(name, planned.get(name, {}), found.get(name)) for name in names]

@@ -342,6 +342,19 @@ def write_plan(folder: Path, study: str, question: str | None, cells: list[dict[
     )
 
 
+def planned(study: Path) -> dict[str, dict[str, Any]]:
+    """The cells of a plan by name; none where there is no plan.
+
+    Raises:
+      ValueError: if the plan is damaged.
+    """
+    file = study / "plan.json"
+    if not file.exists():
+        return {}
+    cells = read_json(file).get("cells", [])
+    return {str(cell["id"]): dict(cell) for cell in cells}
+
+
 def runs(study: Path) -> list[Path]:
     """Folders below a study that hold a run."""
     return sorted(file.parent for file in study.glob("*/run.json"))

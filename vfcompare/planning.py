@@ -1,0 +1,90 @@
+"""What a sweep is going to be, before anything of it is started."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from vfcompare import store
+from vfcompare.cell import Cell
+
+COMPILE_SECONDS = 10.0
+"""Of a cell whose like was never run here."""
+
+BYTES_PER_SEED = 150_000
+"""Files of a seed whose like was never run here."""
+
+
+class Cost(NamedTuple):
+    """What a cell takes.
+
+    Attributes:
+      seconds: wall-clock, on a machine like that of earlier runs; None where there were none.
+      size: bytes on disk.
+    """
+
+    seconds: float | None
+    size: float
+
+
+def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Completed runs of all studies below a folder."""
+    for file in root.glob("*/*/run.json"):
+        try:
+            record = store.read_json(file)
+        except (OSError, ValueError):
+            continue
+        if record.get("status") == "completed":
+            yield file.parent, record
+
+
+def rates(root: Path) -> dict[tuple[str, str], tuple[float, float]]:
+    """Seconds and bytes of an environment step, by agent and environment, of the last such run."""
+    found = {}
+    for folder, record in sorted(records(root), key=lambda pair: str(pair[1].get("ended"))):
+        try:
+            steps = float(record["env_steps"])
+            seconds = float(record["seconds"]["train"])
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            found[str(record["agent"]), str(record["env"])] = (seconds / steps, size / steps)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, OSError):
+            continue
+    return found
+
+
+def cost(cell: Cell, known: dict[tuple[str, str], tuple[float, float]]) -> Cost:
+    """What a cell takes, by earlier runs of its agent on its environment."""
+    steps = len(cell.seeds) * cell.config["env_steps"]
+    rate = known.get((cell.agent, cell.env))
+    if rate is None:
+        return Cost(None, BYTES_PER_SEED * len(cell.seeds))
+    return Cost(COMPILE_SECONDS + steps * rate[0], steps * rate[1])
+
+
+def show(cells: Sequence[Cell]) -> None:
+    """Print the cells, what is done, and time and disk of the rest."""
+    known = rates(Path(cells[0].config["root"]))
+    table = Table(title=f"{len(cells)} cells", title_justify="left", box=None)
+    for heading in ("cell", "seeds", "steps a seed", "", "seconds", "MB"):
+        table.add_column(heading, justify="right" if heading in ("seconds", "MB") else "left")
+    open_costs = []
+    for cell in cells:
+        done = store.RunFolder(cell.study / cell.id).completed
+        what = cost(cell, known)
+        if not done:
+            open_costs.append(what)
+        seconds = "?" if what.seconds is None else f"{what.seconds:,.0f}"
+        shown = ("", "") if done else (seconds, f"{what.size / 1e6:.1f}")
+        steps = f"{cell.config['env_steps']:,}"
+        table.add_row(cell.id, str(len(cell.seeds)), steps, "done" if done else "", *shown)
+    console = Console()
+    console.print(table)
+    unknown = sum(what.seconds is None for what in open_costs)
+    seconds = sum(what.seconds or 0.0 for what in open_costs)
+    size = sum(what.size for what in open_costs)
+    words = f"{len(open_costs)} cells to go, about {seconds:,.0f} s one after another, {size / 1e6:,.0f} MB"
+    if unknown:
+        words += f"; of {unknown} cells nothing is known, their like was never run below this root"
+    console.print(words)
