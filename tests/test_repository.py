@@ -30,9 +30,9 @@ FLOORS: dict[int, set[str]] = {
     3: {"agents", "envs"},
     4: {
         *("train", "store", "certificate", "statistics", "report", "assemble", "fuse"),
-        *("cell", "events", "validate", "status", "stopping", "progress", "planning"),
+        *("cell", "events", "validate", "slurm", "status", "stopping", "progress", "planning"),
     },
-    5: {"catalogue", "compose", "resume", "launcher", "main"},
+    5: {"catalogue", "compose", "resume", "cluster", "launcher", "main"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HYDRA_FROM = 4

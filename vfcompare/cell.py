@@ -25,6 +25,9 @@ SAVE_SECONDS = 60.0
 PRIVATE = ("root", "study", "hydra", "resume")
 """Keys that say where a run is kept and not what it is."""
 
+LANES = "seeds side by side"
+"""A circumstance of a checkpoint."""
+
 
 class Cell(NamedTuple):
     """What is to be run.
@@ -87,6 +90,8 @@ def prepare_devices() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" not in flags:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        # Not every cluster binds a task to the cores that it was given.
+        cores = min(cores or 1, int(os.environ.get("SLURM_CPUS_PER_TASK") or cores or 1))
         flags += f" --xla_force_host_platform_device_count={cores}"
         flags += " --xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_FLAGS"] = flags.strip()
@@ -170,7 +175,10 @@ def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> 
                     print(f"{cell.id}: {folders[cell.id].owner} is training it, left alone")
             # Cells that were cut off at different points cannot go on together.
             found = {cell.id: folders[cell.id].load_checkpoint() for cell in mine}
-            points = {name: None if one is None else one.point for name, one in found.items()}
+            points = {
+                name: None if one is None else (one.point, one.circumstances.get(LANES))
+                for name, one in found.items()
+            }
             for point in dict.fromkeys(points.values()):
                 members = [cell for cell in mine if points[cell.id] == point]
                 outcomes |= _attempt(members, folders, found, command, traced)
@@ -187,7 +195,7 @@ def _attempt(
     """Begin, train, and write down how it ended."""
     import jax
 
-    from vfcompare.train import Trainer, Varied
+    from vfcompare.train import Trainer, Varied, lanes_for
 
     config = cells[0].config
     env, learner = build(config)
@@ -198,7 +206,11 @@ def _attempt(
         numbers = {path: np.array(values, np.float32) for path, values in each.items()}
         varied = Varied(lambda numbers: build(config, numbers)[1], numbers)
     seeds = [seed for cell in cells for seed in cell.seeds]
-    trainer = Trainer(learner, seeds, config["env_steps"], config["lanes"], varied=varied)
+    # Not by how many cells there are: a cell has the same bits alone, among others, and after a kill.
+    going_on = checkpoints[cells[0].id]
+    begun = None if going_on is None else going_on.circumstances.get(LANES)
+    lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
+    trainer = Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
     logs = _logs(cells, folders, trainer)
     for log in logs:
         log.compare(checkpoints[log.cell.id])
@@ -214,6 +226,7 @@ def _attempt(
             config_hash=store.digest(cell.identity),
             traced=list(traced),
             bit_exact=log.exact,
+            damage=folders[cell.id].damage,
             versions=store.versions(),
             git=store.git_state(),
             reference=env.reference._asdict(),
@@ -233,11 +246,13 @@ def _attempt(
             folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
         raise
     except Exception as error:
-        for cell in cells:
-            folder = folders[cell.id]
-            message = f"{type(error).__name__}: {error}"
-            folder.update(status="crashed", ended=store.now(), message=message)
-            store.write_bytes(folder.path / "traceback.txt", traceback.format_exc().encode())
+        message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        # Where the disk is full this cannot be written either, and the error itself matters more.
+        with contextlib.suppress(OSError):
+            for cell in cells:
+                folder = folders[cell.id]
+                folder.update(status="crashed", ended=store.now(), message=message)
+                store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
 
 
@@ -304,6 +319,7 @@ def _train(
             for log in logs:
                 log.save(index)
             saved = store.Stopwatch()
+            listener.check()
     outcomes = {}
     for log in logs:
         log.maps(evaluations)
@@ -384,18 +400,24 @@ class Log:
             "device": jax.local_devices()[0].device_kind,
             "double precision": bool(jax.config.values["jax_enable_x64"]),
             "random numbers": str(jax.config.values["jax_default_prng_impl"]),
-            "seeds side by side": self._trainer.lanes,
+            LANES: self._trainer.lanes,
         }
 
     def compare(self, found: store.Checkpoint | None) -> None:
         """Refuse to go on under other circumstances than those of the checkpoint.
 
         Raises:
-          InputError: that names them.
+          InputError: that names them. What has another structure cannot go on at all.
         """
         if found is None or not found.circumstances:
             return
         now = self.circumstances
+        if found.circumstances.get("state") != now["state"]:
+            raise InputError(
+                f"{self.cell.id}: its checkpoint was made by other code and does not fit: "
+                f"{misfit(self._trainer.held(self.rows), found.state)}; allowed: the version that began it "
+                "(run.json says which), or a new folder"
+            )
         different = [
             f"{name} was {found.circumstances.get(name)}, is {value}"
             for name, value in now.items()
@@ -423,6 +445,16 @@ class Log:
         self._metrics = [{name: column[keep] for name, column in metrics.items()}]
         keep = evaluation["point"] <= point
         self._evaluation = [{name: column[keep] for name, column in evaluation.items()}]
+        expected = {
+            "metrics": sum(map(int, updates.values())),
+            "evaluation": len(updates) * (1 + point),
+        }
+        for name, (table,) in {"metrics": self._metrics, "evaluation": self._evaluation}.items():
+            if len(table["seed"]) != expected[name]:
+                raise InputError(
+                    f"{path}/{name}.parquet has {len(table['seed'])} rows up to the checkpoint, which "
+                    f"{expected[name]} led to; remove the folder to begin it anew"
+                )
         self._view.add("evaluation", self._evaluation[0])
         return reached
 
@@ -543,6 +575,22 @@ class Log:
             device=dict(device),
         )
         return "completed" if finite.all() else "diverged"
+
+
+def misfit(held: Any, state: bytes) -> str:
+    """The first array in which a stored state differs from one in memory, in words."""
+    from flax import serialization, traverse_util
+
+    def arrays(tree: Any) -> dict[str, str]:
+        flat = traverse_util.flatten_dict(tree, sep=".")
+        return {path: f"{np.asarray(x).dtype}{list(np.shape(x))}" for path, x in flat.items()}
+
+    stored = arrays(serialization.msgpack_restore(state))
+    wanted = arrays(serialization.to_state_dict(held))
+    for path in [*wanted, *stored]:
+        if stored.get(path) != wanted.get(path):
+            return f"{path} was {stored.get(path, 'absent')}, is {wanted.get(path, 'absent')}"
+    return "its arrays stand in another order"
 
 
 def hash_tree(tree: Any) -> str:

@@ -41,16 +41,15 @@ def groups(cells: Sequence[Cell], most: int) -> list[Group]:
     return [group for members in alike.values() for group in _split(members, most)]
 
 
-def shape(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def shape(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without the numbers of its environment and agent."""
-    blank: dict[str, Any] = {}
-    for key, value in config.items():
-        here = f"{path}.{key}" if path else key
+
+    def blank(value: Any) -> Any:
         if isinstance(value, Mapping):
-            blank[key] = shape(value, here)
-        else:
-            blank[key] = None if is_number(value) and here.startswith(PARTS) else value
-    return blank
+            return {key: blank(item) for key, item in value.items()}
+        return None if is_number(value) else value
+
+    return {key: blank(value) if key in PARTS else value for key, value in config.items()}
 
 
 def _split(cells: list[Cell], most: int) -> Iterator[Group]:

@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vfcompare.errors import InputError, nearest
 from vfcompare.stopping import spare_until_training
+
+if TYPE_CHECKING:
+    from vfcompare.cell import Cell
 
 USAGE = """\
 vfcompare agent=grpo env=maze                   train one agent on one environment, all seeds at once
@@ -18,7 +21,9 @@ vfcompare -m agent=rloo,grpo,a2c,ppo env=maze   a sweep (Hydra multirun)
 vfcompare -m +study=compare                     a study: question and sweep in one file
 vfcompare list agents                           formula, needs and nearest relative of every agent
 vfcompare plan -m ...                           the cells of a sweep, and what they cost; starts nothing
-vfcompare status runs/NAME                      what is planned, done and missing
+vfcompare submit --time 240 agent=rloo,ppo ...  the same sweep on a SLURM cluster; returns at once
+vfcompare status runs/NAME                      what is planned, queued, running, done and missing
+vfcompare cancel runs/NAME                      take its jobs back from the cluster
 vfcompare resume runs/NAME                      go on with what is not finished
 vfcompare report runs/NAME                      figures, tables and a page, from files only
 vfcompare tb runs/NAME                          TensorBoard on this machine
@@ -30,6 +35,8 @@ OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 ASKS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
 ASKS |= {"--cfg", "-c", "--info", "-i", "--resolve"}
 """Options with which Hydra answers a question and runs nothing."""
+
+SWEEPS = {"-m", "--multirun"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,17 +64,21 @@ def verb(args: list[str]) -> int:
         "list": catalogue,
         "plan": show_plan,
         "resume": resume,
+        "submit": submit,
+        "cancel": cancel,
         "status": status,
         "report": report,
         "tb": tensorboard,
     }
+    if args[0] == "work":
+        return work(args[1:])
     chosen = verbs.get(args[0])
     if chosen is None:
         raise InputError(
             f"unknown command {args[0]!r}; allowed: {', '.join(verbs)}, or settings like agent=ppo"
             f"{nearest(args[0], verbs)}"
         )
-    if chosen is show_plan:
+    if chosen in (show_plan, submit):
         return chosen(args[1:])
     parser = argparse.ArgumentParser(prog=f"vfcompare {args[0]}", description=chosen.__doc__)
     if chosen is catalogue:
@@ -78,13 +89,17 @@ def verb(args: list[str]) -> int:
     if chosen is tensorboard:
         parser.add_argument("--port", type=int, default=6006)
     options = parser.parse_args(args[1:])
-    if not options.study.is_dir():
-        siblings = [str(p) for p in options.study.parent.glob("*") if p.is_dir()]
-        raise InputError(
-            f"{options.study} is not a folder; allowed: the folder of a study"
-            f"{nearest(str(options.study), siblings)}"
-        )
+    must_be_a_folder(options.study)
     return chosen(**vars(options))
+
+
+def must_be_a_folder(study: Path) -> None:
+    """Refuse a study that is not there."""
+    if not study.is_dir():
+        siblings = [str(p) for p in study.parent.glob("*") if p.is_dir()]
+        raise InputError(
+            f"{study} is not a folder; allowed: the folder of a study{nearest(str(study), siblings)}"
+        )
 
 
 def catalogue(group: str | None, name: str | None) -> int:
@@ -121,6 +136,88 @@ def resume(study: Path) -> int:
     return ended(resume.train(cells).values())
 
 
+def submit(args: list[str]) -> int:
+    """Hand the unfinished cells of a sweep over to SLURM, and return at once."""
+    from vfcompare import cluster, resume
+    from vfcompare.compose import cells
+
+    given = vars(submit_parser().parse_args([arg for arg in args if arg not in SWEEPS]))
+    settings, dry_run = given.pop("settings"), given.pop("dry_run")
+    options = cluster.Options(**{**given, "extra": tuple(given["extra"])})
+    options.check()
+    if not dry_run:
+        cluster.needs("sbatch")
+    if len(settings) == 1 and "=" not in settings[0] and not settings[0].startswith("+"):
+        study = Path(settings[0])
+        must_be_a_folder(study)
+        chosen = resume.unfinished(study)
+    elif dry_run:
+        chosen = cells(settings, sweep=True)
+        study = chosen[0].study
+    else:
+        planned = plan(settings, sweep=True)
+        study = planned[0].study
+        waiting = set(resume.waiting(study))
+        chosen = [cell for cell in planned if cell.id in waiting]
+    if not chosen:
+        print(f"{study}: nothing to submit")
+        return OK
+    if dry_run:
+        print(cluster.preview(study, chosen, options), end="")
+        return OK
+    number = cluster.submit(study, chosen, options)
+    print(f"{study}: {len(chosen)} cells are SLURM's job {number}; `vfcompare status {study}`")
+    return OK
+
+
+def submit_parser() -> argparse.ArgumentParser:
+    """The options of `vfcompare submit`."""
+    parser = argparse.ArgumentParser(
+        prog="vfcompare submit", description=submit.__doc__, allow_abbrev=False
+    )
+    what = "as for vfcompare -m, or the folder of a study that was begun"
+    parser.add_argument("settings", nargs="+", help=what)
+    parser.add_argument("--partition", help="the cluster's default")
+    parser.add_argument("--account", help="your default")
+    time = "limit; longer ones save and requeue themselves (240)"
+    numbers = {
+        "time": ("MINUTES", 240, time),
+        "cpus": ("CORES", 2, "of a task (2)"),
+        "mem-gb": ("GB", 4, "memory of a task (4)"),
+        "parallel": ("TASKS", 256, "at a time, at most (256)"),
+        "signal-delay": ("SECONDS", 120, "between the notice and the end (120)"),
+        "most": ("SEEDS", 512, "of one task, over all its cells (512)"),
+    }
+    for name, (unit, default, text) in numbers.items():
+        dest = "minutes" if name == "time" else name.replace("-", "_")
+        parser.add_argument(
+            f"--{name}", dest=dest, metavar=unit, type=int, default=default, help=text
+        )
+    more = "an option of sbatch, such as --extra=--qos=long; may be repeated"
+    parser.add_argument("--extra", action="append", default=[], metavar="OPTION", help=more)
+    parser.add_argument("--dry-run", action="store_true", help="print the script, and do nothing")
+    return parser
+
+
+def cancel(study: Path) -> int:
+    """Take the jobs of a study back from SLURM; what they saved stays."""
+    from vfcompare import cluster
+
+    print(f"{study}: {cluster.cancel(study)}")
+    return OK
+
+
+def work(args: list[str]) -> int:
+    """Train one task of a job; what the scripts of `vfcompare submit` call."""
+    from vfcompare import cluster
+
+    parser = argparse.ArgumentParser(prog="vfcompare work", description=work.__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("job_file", type=Path)
+    parser.add_argument("index", type=int)
+    return cluster.work(**vars(parser.parse_args(args)))
+
+
 def status(study: Path) -> int:
     """What is planned, done and missing in a study."""
     from vfcompare.status import show
@@ -155,8 +252,11 @@ def train(args: list[str]) -> int:
 
     settings = [arg for arg in args if not arg.startswith("-")]
     options = {arg.split("=")[0] for arg in args if arg.startswith("-")}
-    if not options & ASKS:
-        plan(settings, sweep=bool(options & {"-m", "--multirun"}))
+    if options & ASKS:
+        # Hydra answers for one cell alone.
+        args = [arg for arg in args if arg not in SWEEPS]
+    else:
+        plan(settings, sweep=bool(options & SWEEPS))
     # Otherwise Hydra prints a traceback for some errors, and exits with 1 for all.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["vfcompare", *args]
@@ -178,8 +278,8 @@ def ended(outcomes: Iterable[str]) -> int:
     return OK if set(outcomes) <= {"completed", "skipped"} else SOME_FAILED
 
 
-def plan(settings: list[str], *, sweep: bool) -> None:
-    """Check every cell, build the first, and write down what is going to be done."""
+def plan(settings: list[str], *, sweep: bool) -> "list[Cell]":
+    """Check every cell, build the first, and write down what is going to be done; returns the cells."""
     from vfcompare import store
     from vfcompare.cell import prepare_devices, rehearse
     from vfcompare.compose import cells
@@ -191,6 +291,7 @@ def plan(settings: list[str], *, sweep: bool) -> None:
     study = first.config["study"]
     described = [cell.planned() for cell in planned]
     store.write_plan(first.study, study["name"], study["question"], described)
+    return planned
 
 
 def run(cfg: Any) -> str:

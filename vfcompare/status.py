@@ -1,13 +1,22 @@
-"""What is planned, done and missing in a study, as a table of cells."""
+"""What has become of every planned cell of a study: from its files, and from SLURM where it was used."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
+from vfcompare import slurm, store
 
-from vfcompare import store
+FAILED = ("diverged", "crashed", "out of memory", "timed out", "lost", "damaged")
+"""What `vfcompare status` ends with 1 for."""
+
+UNSETTLED = ("running", "lost", "preempted", "interrupted")
+"""What a process may have left behind that SLURM ended."""
+
+SAVED = ("COMPLETED", "FAILED", "PREEMPTED")
+"""How a task ends that was told to stop and could save; what it wrote says more."""
+
+NO_MEMORY = ("MemoryError", "RESOURCE_EXHAUSTED")
 
 
 class CellStatus(NamedTuple):
@@ -15,11 +24,14 @@ class CellStatus(NamedTuple):
 
     Attributes:
       id: its folder.
-      status: `planned`, `running`, `lost`, `completed`, `crashed`, `interrupted` or `damaged`.
+      status: `planned`, `queued`, `running`, `completed`, `diverged`, `crashed`, `out of memory`,
+        `timed out`, `preempted`, `interrupted`, `cancelled`, `lost` or `damaged`.
       seeds: planned.
       done: seeds that completed.
       diverged: seeds that diverged.
       note: a reason, or seconds.
+      task: of SLURM, that has the cell now.
+      gone: task of SLURM that had the cell and, SLURM says, has ended.
     """
 
     id: str
@@ -28,48 +40,182 @@ class CellStatus(NamedTuple):
     done: int
     diverged: int
     note: str
+    task: str = ""
+    gone: str = ""
+
+
+class Place(NamedTuple):
+    """Where a cell was last sent.
+
+    Attributes:
+      job: the newest with this cell.
+      number: of its task.
+    """
+
+    job: slurm.Job
+    number: int
+
+    @property
+    def task(self) -> str:
+        """SLURM's name of the task."""
+        return self.job.task(self.number)
+
+    @property
+    def log(self) -> str:
+        """Where it prints."""
+        return f"jobs/{self.job.file.stem}-{self.number}.log"
 
 
 def read(study: Path) -> list[CellStatus]:
-    """The status of every planned or found cell, from what is on disk."""
+    """The status of every planned or found cell; asks SLURM once if some cell was sent there and is open."""
     planned = store.planned(study)
     found = {path.name: path for path in store.runs(study)}
+    records = {name: _record(path) for name, path in found.items()}
     names = [*planned, *(name for name in found if name not in planned)]
-    return [_cell(name, planned.get(name, {}), found.get(name)) for name in names]
+    sent = {
+        name: Place(job, index)
+        for job in slurm.jobs(study)
+        for index, group in enumerate(job.groups)
+        for name in group
+    }
+    unsettled = [name for name in names if records.get(name, {}).get("status") != "completed"]
+    numbers = {sent[name].job.slurm for name in unsettled if name in sent}
+    numbers |= {_task(records.get(name, {})).split("_")[0] for name in unsettled}
+    tasks = slurm.ask(numbers - {""})
+    return [
+        _cell(study / name, planned.get(name, {}), records.get(name), sent.get(name), tasks)
+        for name in names
+    ]
 
 
-def _cell(name: str, plan: dict[str, Any], path: Path | None) -> CellStatus:
-    seeds = len(plan.get("seeds", []))
-    if path is None:
-        return CellStatus(name, "planned", seeds, 0, 0, "")
+def _record(path: Path) -> dict[str, Any]:
     try:
         record = store.read_json(path / "run.json")
-        words = Counter(str(seed["status"]) for seed in record["seeds"].values())
-        status = str(record["status"])
+        if all("status" in words for words in record["seeds"].values()):
+            return record | {"status": str(record["status"])}
+        raise ValueError("a seed has no status")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return CellStatus(name, "damaged", seeds, 0, 0, f"{type(error).__name__}: {error}"[:60])
-    if status == "running" and store.age(record) > store.LOST_AFTER:
-        status = "lost"
-    note = str(record.get("message") or "")[:60]
+        return {"status": "damaged", "message": f"{type(error).__name__}: {error}", "seeds": {}}
+
+
+def _task(record: Mapping[str, Any]) -> str:
+    task = str(record.get("task") or "")
+    return task if task.replace("_", "").isdecimal() else ""
+
+
+def _cell(
+    path: Path,
+    plan: Mapping[str, Any],
+    record: dict[str, Any] | None,
+    place: Place | None,
+    tasks: Mapping[str, slurm.Task] | None,
+) -> CellStatus:
+    words = Counter(str(seed["status"]) for seed in (record or {"seeds": {}})["seeds"].values())
+    seeds = len(plan.get("seeds", [])) or sum(words.values())
+    status, note = _on_disk(path, record)
+    task = gone = ""
+    if status not in ("completed", "diverged", "damaged"):
+        status, note, task, gone = _at_slurm(status, note, record or {}, place, tasks)
+    note = "".join(letter if letter.isprintable() else " " for letter in note)[:100]
+    return CellStatus(
+        path.name, status, seeds, words["completed"], words["diverged"], note, task, gone
+    )
+
+
+def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
+    """Status and note of a cell, as its own files have it."""
+    if record is None:
+        return "planned", ""
+    status, message = record["status"], str(record.get("message") or "")
     if status == "completed":
-        note = f"{record.get('seconds', {}).get('total', 0):.0f} s"
-    seeds = seeds or sum(words.values())
-    return CellStatus(name, status, seeds, words["completed"], words["diverged"], note)
+        diverged = sum(seed["status"] == "diverged" for seed in record["seeds"].values())
+        seconds = record.get("seconds")
+        total = seconds.get("total") if isinstance(seconds, dict) else None
+        note = f"{total:.0f} s" if isinstance(total, int | float) else ""
+        return "diverged" if diverged else "completed", note
+    if status == "crashed" and any(word in message for word in NO_MEMORY):
+        return "out of memory", message
+    if status != "running":
+        return status, message
+    try:
+        age = store.age(record)
+    except (ValueError, KeyError, TypeError) as error:
+        return "damaged", f"heartbeat: {error}"
+    if age > store.LOST_AFTER:
+        return "lost", f"no sign of life for {age:,.0f} s"
+    if store.RunFolder(path, record).abandoned:
+        return "lost", "its process is gone"
+    return "running", f"last sign of life {max(age, 0.0):.0f} s ago"
+
+
+def _at_slurm(
+    status: str,
+    note: str,
+    record: Mapping[str, Any],
+    place: Place | None,
+    tasks: Mapping[str, slurm.Task] | None,
+) -> tuple[str, str, str, str]:
+    """The same with what SLURM says of the task that has, or had, the cell; then that task."""
+    own, task = _task(record), place.task if place else ""
+    if tasks is None:
+        told = f"task {task}; SLURM does not answer" if task and status == "planned" else note
+        status, told = _after_cancel(status, told, own, place)
+        return status, told, "", ""
+    had = tasks.get(own)
+    if own and had is None and status == "running":
+        status, note = "lost", f"SLURM does not know task {own} any more"
+    elif had is not None and not had.live and _killed(status, had.state):
+        status, note = slurm.ENDED[had.state], f"SLURM: task {own} {had.state}"
+    elif had is not None and had.live and not had.waits and status == "lost":
+        status = "running"
+    gone = own if own and (had is None or not had.live or had.waits) else ""
+    if own and not gone and status == "running":
+        return status, note, own, ""
+    has = tasks.get(task)
+    if has is not None and has.waits:
+        return "queued", f"task {task}: {has.reason}", task, gone
+    if has is not None and has.live and own != task and status != "running":
+        return "running", f"task {task} is starting", task, gone
+    if has is not None and not has.live and own != task and _older(record, place):
+        status = "crashed" if has.state == "FAILED" else slurm.ENDED[has.state]
+        log = place.log if place else ""
+        note = f"SLURM: task {task} {has.state} before it began training, see {log}"
+    status, note = _after_cancel(status, note, own, place)
+    return status, note, "", gone
+
+
+def _killed(status: str, state: str) -> bool:
+    """Whether SLURM's word on the end of a task says more than what the task wrote."""
+    return status in ("running", "lost") or (status in UNSETTLED and state not in SAVED)
+
+
+def _older(record: Mapping[str, Any], place: Place | None) -> bool:
+    """Whether a record was written before its cell was sent to SLURM."""
+    return place is not None and str(record.get("started") or "") < place.job.created
+
+
+def _after_cancel(status: str, note: str, own: str, place: Place | None) -> tuple[str, str]:
+    mine = place is not None and place.job.cancelled and own in ("", place.task)
+    if place is not None and mine and status in ("planned", "preempted"):
+        return "cancelled", f"job {place.job.slurm}"
+    return status, note
 
 
 def show(study: Path) -> bool:
-    """Print the table; returns whether anything crashed, diverged, was lost or damaged."""
+    """Print a line for each cell, and a count; returns whether anything went wrong."""
     cells = read(study)
-    table = Table(title=f"{study} ({len(cells)} cells)", title_justify="left", box=None)
-    for heading in ("cell", "status", "seeds done", "diverged", ""):
-        table.add_column(heading)
+    rows = [("cell", "status", "seeds", "")]
     for cell in cells:
-        table.add_row(
-            cell.id, cell.status, f"{cell.done}/{cell.seeds}", str(cell.diverged or ""), cell.note
-        )
-    console = Console()
-    console.print(table)
+        seeds = f"{cell.done}/{cell.seeds}"
+        note = f"{cell.diverged} seeds diverged  {cell.note}" if cell.diverged else cell.note
+        name = "".join(letter if letter.isprintable() else "?" for letter in cell.id)
+        rows.append((name, cell.status, seeds, note))
+    wide = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = (
+        "  ".join([*(t.ljust(w) for t, w in zip(row[:3], wide, strict=True)), row[3]]).rstrip()
+        for row in rows
+    )
     counts = Counter(cell.status for cell in cells)
-    console.print(", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing")
-    failed = ("crashed", "lost", "damaged")
-    return any(cell.status in failed or cell.diverged for cell in cells)
+    total = ", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing"
+    print(f"{study} ({len(cells)} cells)", *lines, total, sep="\n")
+    return any(cell.status in FAILED for cell in cells)

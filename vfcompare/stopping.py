@@ -22,6 +22,10 @@ class Stopped(KeyboardInterrupt):
         self.signal = name
 
 
+_early: list[str] = []
+"""Signals that were heard before anybody listened."""
+
+
 class Listener:
     """Listens while it is open: the first signal is remembered, a second interrupt ends the process."""
 
@@ -32,6 +36,9 @@ class Listener:
 
     def __enter__(self) -> "Listener":
         """Begin to listen; only a main thread can."""
+        if _early:
+            self.heard = _early.pop()
+            _early.clear()
         if threading.current_thread() is threading.main_thread():
             for name in ASKED:
                 number = getattr(signal, name, None)
@@ -69,3 +76,12 @@ def spare_until_training() -> None:
     """Ignore a notice of preemption while there is nothing to save: its default is to kill the process."""
     if hasattr(signal, "SIGUSR2"):
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def remember_until_training() -> None:
+    """Remember a notice of preemption until there is something to save; then training stops for it.
+
+    Unlike `spare_until_training` this is not inherited by processes that are started meanwhile.
+    """
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, lambda number, frame: _early.append("SIGUSR2"))

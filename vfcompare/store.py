@@ -17,10 +17,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -32,6 +32,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vfcompare.errors import InputError
+
 SCHEMA = 1
 """Version of the layout and of what a configuration means; part of every run's name."""
 
@@ -41,6 +43,9 @@ LOST_AFTER = 600.0
 CHECKPOINTS = 2
 """How many are kept: the newest, and one to go back to."""
 
+TASK = "VFCOMPARE_TASK"
+"""Variable that says which task of SLURM, and nobody else, runs in this process."""
+
 PACKAGES = ("vfcompare", "jax", "jaxlib", "flax", "optax", "rlax", "gymnasium", "numpy")
 
 Table = dict[str, np.ndarray]
@@ -49,16 +54,42 @@ Table = dict[str, np.ndarray]
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file in one step: a reader sees the old bytes or the new ones, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(name, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        # A full disk does not say which file it had no room for.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        name.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def guard(folder: Path) -> Iterator[None]:
+    """Let one process at a time look and write; the system ends it with the process, also after a kill.
+
+    It is held for moments. Where a file system has no locks, or Python none for the system, it does nothing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def sweep_up(folder: Path) -> None:
+    """Remove what killed processes had begun to write; nobody else may be writing there."""
+    for file in folder.glob(".*.tmp"):
+        file.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -72,7 +103,10 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
       ValueError: if the file does not hold one.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested too deeply") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object")
     return content
@@ -157,14 +191,27 @@ def git_state() -> dict[str, Any]:
         return {}
 
 
+def place() -> str:
+    """Where the number of a process means something: a machine since its start, and a container on it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
 def _create(file: Path, content: Mapping[str, Any]) -> bool:
     """Create a file that must not exist yet; whether it could be."""
     try:
         handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
-    with os.fdopen(handle, "w", encoding="utf-8") as opened:
-        json.dump(dict(content), opened)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            json.dump(dict(content), opened)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(file)) from error
     return True
 
 
@@ -182,19 +229,40 @@ class Checkpoint(NamedTuple):
     circumstances: dict[str, Any]
 
 
+def seal(entry: Mapping[str, Any], state: bytes) -> str:
+    """SHA-256 of a checkpoint and of all that is said about it."""
+    said = {key: value for key, value in entry.items() if key != "sha256"}
+    return hashlib.sha256(digest(said).encode() + state).hexdigest()
+
+
 class RunFolder:
     """One run on disk.
 
     Attributes:
       path: its folder.
       record: what `run.json` says.
+      damage: files of checkpoints that could not be used.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open a folder, which need not exist yet."""
+    def __init__(self, path: Path, record: dict[str, Any] | None = None) -> None:
+        """Open a folder, which need not exist yet.
+
+        Args:
+          path: of the folder.
+          record: what `run.json` says, where it was read before.
+        """
         self.path = path
-        file = path / "run.json"
-        self.record: dict[str, Any] = read_json(file) if file.exists() else {}
+        self.record: dict[str, Any] = self._read() if record is None else record
+        self.damage: list[str] = []
+
+    def _read(self) -> dict[str, Any]:
+        file = self.path / "run.json"
+        try:
+            return read_json(file) if file.exists() else {}
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{file} is damaged ({error}); remove its folder to begin the run anew"
+            ) from error
 
     @property
     def completed(self) -> bool:
@@ -209,7 +277,7 @@ class RunFolder:
     def begin(self, **fields: Any) -> None:
         """Record a new attempt."""
         attempt = int(self.record.get("attempt", 0)) + 1
-        self.record = {"schema": SCHEMA, **fields}
+        self.record = {"schema": SCHEMA, **fields, "task": os.environ.get(TASK, "")}
         self.update(status="running", attempt=attempt, started=now(), message="")
 
     @contextlib.contextmanager
@@ -217,38 +285,65 @@ class RunFolder:
         """Hold the run for this process while the context is open; yields whether it could be had.
 
         A claim is a file that only one process can create. It is stale when its process is gone, or, on
-        another machine, when it has not been renewed for `LOST_AFTER`; of several who find a stale one, one
-        can move it away.
+        another machine, when it is older than `LOST_AFTER` and so is the heartbeat, or when it is that of an
+        earlier attempt of the same task of SLURM; of several who find a stale one, one takes it over.
         """
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": now()}
+        mine |= {"task": os.environ.get(TASK, ""), "place": place()}
         file = self.path / "claim.json"
+        self._stay_inside()
         self.path.mkdir(parents=True, exist_ok=True)
-        got = _create(file, mine)
-        if not got and self._stale(file):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(file, self.path / f".claim.{mine['host']}.{mine['pid']}")
-                got = _create(file, mine)
-            (self.path / f".claim.{mine['host']}.{mine['pid']}").unlink(missing_ok=True)
-        if got:
-            # What another process did before this one had the run.
-            record = self.path / "run.json"
-            self.record = read_json(record) if record.exists() else {}
+        # Without the guard, who finds a claim stale could replace that of a process that was faster.
+        with guard(self.path.parent):
+            got = _create(file, mine)
+            if not got and self._stale(file):
+                write_json(file, mine)
+                got = True
         try:
+            if got:
+                # What another process did before this one had the run.
+                self.record = self._read()
+                for folder in (self.path, self.path / "checkpoint"):
+                    sweep_up(folder)
             yield got and not self.completed
         finally:
-            if got:
+            if got and self._holds(mine):
                 file.unlink(missing_ok=True)
+
+    def _stay_inside(self) -> None:
+        """Refuse to write where links lead.
+
+        Raises:
+          InputError: that names the link.
+        """
+        for path in (self.path, self.path / "checkpoint", self.path / "tb"):
+            if path.is_symlink():
+                raise InputError(f"{path} is a link; allowed: folders within the study")
+
+    def _holds(self, mine: Mapping[str, Any]) -> bool:
+        """Whether the claim is still that of this process: one that slept for long may have lost it."""
+        try:
+            return read_json(self.path / "claim.json") == mine
+        except (OSError, ValueError):
+            return False
 
     def _stale(self, file: Path) -> bool:
         try:
             claim = read_json(file)
-            if claim["host"] != socket.gethostname():
+            here = claim["host"] == socket.gethostname() and claim.get("place") in (None, place())
+            if claim.get("task") and claim["task"] == os.environ.get(TASK):
+                # SLURM runs a task once at a time.
+                return not (here and claim["pid"] == os.getpid())
+            if not here:
                 return age({"heartbeat": claim["time"]}) > LOST_AFTER and self._silent()
             os.kill(int(claim["pid"]), 0)
         except ProcessLookupError:
             return True
-        except (OSError, ValueError, KeyError, TypeError):
+        except OSError:
             return False
+        except (ValueError, KeyError, TypeError, OverflowError):
+            # Whoever created it was killed before it was written.
+            return True
         return False
 
     def _silent(self) -> bool:
@@ -256,6 +351,19 @@ class RunFolder:
             return age(read_json(self.path / "run.json")) > LOST_AFTER
         except (OSError, ValueError, KeyError):
             return True
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process that held the run is known to be gone, and has not put it down."""
+        file = self.path / "claim.json"
+        return file.exists() and self._stale(file)
+
+    def release(self, task: str) -> None:
+        """Take the run from a task of SLURM that has ended, where that holds it still."""
+        file = self.path / "claim.json"
+        with contextlib.suppress(OSError, ValueError):
+            if task and read_json(file).get("task") == task:
+                file.unlink()
 
     @property
     def owner(self) -> str:
@@ -280,7 +388,11 @@ class RunFolder:
           circumstances: what must be the same for the training to go on bit by bit.
         """
         folder = self.path / "checkpoint"
-        known = self._checkpoints()
+        try:
+            known = self._checkpoints()
+        except (OSError, ValueError, KeyError, TypeError):
+            known = []
+        known = [entry for entry in known if f"checkpoint/{entry['file']}" not in self.damage]
         number = 1 + max((int(entry["number"]) for entry in known), default=0)
         name = f"state-{number}.msgpack"
         write_bytes(folder / name, state)
@@ -288,9 +400,9 @@ class RunFolder:
             "number": number,
             "file": name,
             "point": point,
-            "sha256": hashlib.sha256(state).hexdigest(),
             "circumstances": dict(circumstances or {}),
         }
+        entry["sha256"] = seal(entry, state)
         kept = [entry, *known][:CHECKPOINTS]
         write_json(folder / "checkpoints.json", {"schema": SCHEMA, "newest_first": kept})
         names = {str(entry["file"]) for entry in kept}
@@ -299,60 +411,106 @@ class RunFolder:
                 file.unlink(missing_ok=True)
 
     def _checkpoints(self) -> list[dict[str, Any]]:
-        try:
-            found = read_json(self.path / "checkpoint" / "checkpoints.json")["newest_first"]
-            return [entry for entry in found if re.fullmatch(r"state-\d+\.msgpack", entry["file"])]
-        except (OSError, ValueError, KeyError, TypeError):
+        file = self.path / "checkpoint" / "checkpoints.json"
+        if not file.exists():
             return []
+        content = read_json(file)
+        if content["schema"] != SCHEMA:
+            raise InputError(
+                f"{file} has layout {content['schema']!r}, this version reads {SCHEMA}; allowed: the version "
+                "that wrote it, or a new folder"
+            )
+        found = [dict(entry) for entry in content["newest_first"]]
+        if not all(re.fullmatch(r"state-\d+\.msgpack", str(entry["file"])) for entry in found):
+            raise ValueError("it names files that are not checkpoints")
+        return found
 
     def load_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint whose bytes are those that were written, or None if there is none.
 
-        A damaged one is named on the standard error stream, and the one before it taken.
+        What is damaged is named on the standard error stream, and the checkpoint before it taken. With none
+        left, and also where the tables that led to it are damaged, training begins anew: it ends with the
+        same bits, only later.
+
+        Raises:
+          InputError: if they were written by another version, in another layout.
         """
-        for entry in self._checkpoints():
-            file = self.path / "checkpoint" / str(entry["file"])
+        self.damage = []
+        try:
+            known = self._checkpoints()
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._distrust("checkpoint/checkpoints.json", f"cannot be read ({error})")
+            known = []
+        for entry in known:
+            name = f"checkpoint/{entry['file']}"
             try:
-                state = file.read_bytes()
-                if hashlib.sha256(state).hexdigest() == entry["sha256"]:
-                    return Checkpoint(int(entry["point"]), state, dict(entry["circumstances"]))
-                problem = "is not what was written"
+                state = (self.path / name).read_bytes()
+                if seal(entry, state) != entry["sha256"]:
+                    raise ValueError("it is not what was written")
+                found = Checkpoint(int(entry["point"]), state, dict(entry["circumstances"]))
             except (OSError, ValueError, KeyError, TypeError) as error:
-                problem = f"cannot be read ({error})"
-            print(f"vfcompare: {file} {problem}; going back to the one before", file=sys.stderr)
-        return None
+                self._distrust(name, f"cannot be used ({error})")
+            else:
+                return found if self._tables_whole() else self._anew()
+        return self._anew()
+
+    def _tables_whole(self) -> bool:
+        for name in ("metrics.parquet", "evaluation.parquet"):
+            try:
+                read_table(self.path / name)
+            except (OSError, ValueError) as error:
+                self._distrust(name, f"cannot be read ({error})")
+        return not any(name.endswith(".parquet") for name in self.damage)
+
+    def _distrust(self, name: str, problem: str) -> None:
+        self.damage.append(name)
+        print(f"vfcompare: {self.path / name} {problem}", file=sys.stderr)
+
+    def _anew(self) -> None:
+        if self.damage:
+            told = "no whole checkpoint is left, training begins anew"
+            print(f"vfcompare: {self.path.name}: {told}", file=sys.stderr)
 
 
 def write_plan(folder: Path, study: str, question: str | None, cells: list[dict[str, Any]]) -> None:
     """Record what a sweep is going to do; cells planned before stay planned."""
-    file = folder / "plan.json"
-    known = {}
-    if file.exists():
-        known = {cell["id"]: cell for cell in read_json(file).get("cells", [])}
-    known |= {cell["id"]: cell for cell in cells}
-    write_json(
-        file,
-        {
-            "schema": SCHEMA,
-            "study": study,
-            "question": question,
-            "created": now(),
-            "cells": list(known.values()),
-        },
-    )
+    # Two sweeps of a study that begin together would each write what it had read, and its own cells.
+    with guard(folder):
+        sweep_up(folder)
+        known = planned(folder) | {cell["id"]: cell for cell in cells}
+        write_json(
+            folder / "plan.json",
+            {
+                "schema": SCHEMA,
+                "study": study,
+                "question": question,
+                "created": now(),
+                "cells": list(known.values()),
+            },
+        )
 
 
 def planned(study: Path) -> dict[str, dict[str, Any]]:
     """The cells of a plan by name; none where there is no plan.
 
     Raises:
-      ValueError: if the plan is damaged.
+      InputError: if the plan is damaged, or names cells that are not folders of the study.
     """
     file = study / "plan.json"
     if not file.exists():
         return {}
-    cells = read_json(file).get("cells", [])
-    return {str(cell["id"]): dict(cell) for cell in cells}
+    try:
+        cells = {str(cell["id"]): dict(cell) for cell in read_json(file)["cells"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged ({type(error).__name__}: {error})") from error
+    for name in cells:
+        if slug(name, len(name)) != name:
+            raise InputError(
+                f"{file} names a cell {name[:80]!r}, which cannot be a folder of a study"
+            )
+    return cells
 
 
 def runs(study: Path) -> list[Path]:

@@ -89,6 +89,12 @@ def side_by_side(share: int) -> int:
     return max(lanes for lanes in range(1, LANES + 1) if share % lanes == 0)
 
 
+def lanes_for(learner: Learner, seeds: int) -> int:
+    """How many seeds a device trains side by side where a cell has so many, alone or among others."""
+    devices = min(jax.local_device_count(), seeds)
+    return side_by_side(-(-seeds // devices)) if learner.dense else 1
+
+
 def init(learner: Learner, budget: int, seed: Array) -> Run:
     """A seed before its first update."""
     del budget
@@ -218,9 +224,9 @@ class Trainer:
         """
         self.learner, self.seeds, self.budget = learner, seeds, budget
         self.devices = min(jax.local_device_count(), len(seeds))
-        self._padding = -len(seeds) % self.devices
-        share = (len(seeds) + self._padding) // self.devices
-        self.lanes = lanes or (side_by_side(share) if learner.dense else 1)
+        self.lanes = lanes or lanes_for(learner, len(seeds))
+        # Whole rows of lanes: the bits of a seed depend on how many stand beside it.
+        self._padding = -len(seeds) % (self.devices * self.lanes)
         # The last seed fills up the shards; what it does there is thrown away.
         self._seeds = jnp.array(self._pad(np.array(seeds, np.uint32)))
         self._numbers: Numbers = {}

@@ -1,0 +1,548 @@
+"""Studies on SLURM: what is submitted, what is said of it, and, on a real SLURM, that nothing is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import slurm as private
+from vfcompare import cluster, resume, slurm, status, stopping, store
+from vfcompare.errors import InputError
+
+TINY = (
+    *("seeds=2", "env_steps=600", "evaluations=2", "agent.evaluation_episodes=2"),
+    *("agent.collector.prompts=2", "agent.collector.group=4", "agent.network.hidden=[8]"),
+)
+LONG = ("env=lock", *TINY, "env_steps=200000", "evaluations=20")
+"""A second or two of training, with many checkpoints."""
+
+
+def vfcompare(*args, cwd, env=None, timeout=300):
+    """Run the command line in a folder."""
+    command = [sys.executable, "-m", "vfcompare.main", *args]
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def tool(folder, name, script):
+    """A command of SLURM that does what a test wants, and notes how it was called."""
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> "{folder}/{name}.calls"\n{script}\n')
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """A folder of such commands, which is all there is on the path."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    # Nothing else, so that a real SLURM is not asked.
+    monkeypatch.setenv("PATH", str(folder))
+    for name in ("sh", "sleep", "cat"):
+        link = folder / name
+        link.symlink_to(f"/bin/{name}")
+    return folder
+
+
+def study(folder, records, groups=None, slurm_number="7", **job):
+    """A study on disk: `{cell: what run.json says, or None where it never began}`, and a job."""
+    path = folder / "runs" / "s"
+    cells = [{"id": name, "seeds": [0, 1]} for name in records]
+    store.write_json(path / "plan.json", {"schema": 1, "cells": cells})
+    for name, record in records.items():
+        if record is not None:
+            seeds = {seed: {"status": record["status"]} for seed in "01"}
+            store.write_json(
+                path / name / "run.json",
+                {"heartbeat": store.now(), "started": store.now(), "seeds": seeds, **record},
+            )
+    if groups is not None:
+        content = {"created": "2020-01-01T00:00:00+00:00", "slurm": slurm_number, **job}
+        store.write_json(path / "jobs" / "0.json", {**content, "groups": groups})
+    return path
+
+
+def statuses(path):
+    return {cell.id: cell.status for cell in status.read(path)}
+
+
+def test_the_script_is_the_one_of_the_manual(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", "/opt/my python/bin/python")
+    options = cluster.Options(partition="gpu", account="rl", extra=("--qos=long",), parallel=8)
+    text = cluster.script(Path("runs/it's mine"), 3, 5, options)
+    assert text.splitlines() == [
+        "#!/bin/bash",
+        "#SBATCH --job-name=vfcompare-it's mine",
+        "#SBATCH --array=0-4%8",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --account=rl",
+        "#SBATCH --time=240",
+        "#SBATCH --cpus-per-task=2",
+        "#SBATCH --mem=4G",
+        "#SBATCH --signal=B:USR2@120",
+        "#SBATCH --output=jobs/3-%a.log",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --requeue",
+        "#SBATCH --qos=long",
+        "# The signal reaches Python itself, since exec leaves no shell in between.",
+        f"cd -- {tmp_path} || exit",
+        "exec '/opt/my python/bin/python' -m vfcompare.main work "
+        f"""'{tmp_path}/runs/it'"'"'s mine' '{tmp_path}/runs/it'"'"'s mine/jobs/3.json' """
+        '"$SLURM_ARRAY_TASK_ID"',
+    ]
+
+
+BAD = {
+    "--time 7": ("--time 7", "--time 8 or more"),
+    "--time 60 --signal-delay 3600": ("--signal-delay 3600", "--time 66"),
+    "--time -3": ("--time -3", "1 or more"),
+    "--cpus 0": ("--cpus 0", "1 or more"),
+    "--mem-gb 0": ("--mem-gb 0", "1 or more"),
+    "--parallel 0": ("--parallel 0", "1 or more"),
+    "--signal-delay 0": ("--signal-delay 0", "1 or more"),
+    "--partition a;b": ("--partition 'a;b'", "name"),
+    "--account=": ("--account ''", "name"),
+    "--extra=qos": ("--extra 'qos'", "--extra=--qos=long"),
+    "agent=rlo": ("agent=rlo", "rloo"),
+    "agent.gama=1": ("agent.gama", "gamma"),
+    "nowhere": ("nowhere", "folder"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_what_cannot_work_is_refused_before_anything_is_written(mistake, tmp_path):
+    settings = [] if mistake == "nowhere" else ["agent=rloo,grpo", "env=lock", *TINY]
+    settings = settings[1:] if mistake.startswith("agent=") else settings
+    done = vfcompare("submit", "--dry-run", *mistake.split(), *settings, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stderr
+    assert all(words in done.stderr for words in BAD[mistake]), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_that_would_be_lines_of_the_script_are_refused():
+    with pytest.raises(InputError, match="--extra"):
+        cluster.Options(extra=("--qos=a\nrm -rf /",)).check()
+
+
+def test_without_sbatch_nothing_is_begun(tmp_path, tools):
+    done = vfcompare("submit", "agent=rloo", "env=lock", *TINY, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "sbatch is not on PATH" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_prints_a_script_that_bash_can_read_and_writes_nothing(tmp_path):
+    here = tmp_path / "with space and 'quote'"
+    here.mkdir()
+    sweep = ("agent=rloo,grpo", "env=lock", "agent.gamma=0.9,0.99", *TINY)
+    done = vfcompare("submit", "--dry-run", "--parallel", "3", *sweep, cwd=here)
+    assert done.returncode == 0, done.stderr
+    # Cells that differ in a number alone share a task.
+    assert "#SBATCH --array=0-1%3" in done.stdout
+    script = here / "script"
+    script.write_text(done.stdout)
+    assert subprocess.run(["/bin/bash", "-n", script], check=False).returncode == 0
+    assert list(here.iterdir()) == [script]
+
+
+def test_a_submission_is_on_disk_and_is_not_repeated_while_it_waits(tmp_path, tools):
+    tool(tools, "sbatch", "echo '41;cluster'")
+    tool(tools, "squeue", "echo '41_0|PENDING|Priority'; echo '41_1|PENDING|Resources'")
+    sweep = ("agent=rloo,grpo", "env=lock", *TINY)
+    done = vfcompare("submit", *sweep, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 cells are SLURM's job 41" in done.stdout
+    path = tmp_path / "runs" / "scratch"
+    (job,) = slurm.jobs(path)
+    planned = list(store.planned(path))
+    assert (job.slurm, job.groups) == ("41", [[name] for name in planned])
+    assert (tools / "sbatch.calls").read_text() == "--parsable jobs/0.sh\n"
+    assert set(statuses(path).values()) == {"queued"}
+    for again in (sweep, (str(path),)):
+        done = vfcompare("submit", *again, cwd=tmp_path)
+        assert (done.returncode, "nothing to submit" in done.stdout) == (0, True), done.stderr
+        assert "2 cells are queued or running at SLURM" in done.stderr
+    done = vfcompare("resume", str(path), cwd=tmp_path)
+    assert "0 cells to go" in done.stdout
+    assert (tools / "sbatch.calls").read_text().count("\n") == 1
+
+
+def test_what_sbatch_refuses_is_said_and_leaves_no_job(tmp_path, tools):
+    tool(tools, "sbatch", "echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
+    done = vfcompare("submit", "--partition", "gpu", "agent=rloo", "env=lock", *TINY, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "invalid partition specified" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs" / "scratch" / "jobs").exists()
+
+
+# What run.json says (None: it never began), what the queue says, what status makes of it.
+STANDING = {
+    "waits": (None, "PENDING|Priority", "queued", "Priority"),
+    "starts": (None, "RUNNING|None", "running", "starting"),
+    "never began": (None, "FAILED|NonZeroExitCode", "crashed", "jobs/0-0.log"),
+    "no memory to begin": (None, "OUT_OF_MEMORY|None", "out of memory", "before it began"),
+    "cancelled in the queue": (None, "CANCELLED|None", "cancelled", "CANCELLED"),
+    "forgotten": (None, None, "planned", ""),
+    "trains": ("running", "RUNNING|None", "running", "last sign of life"),
+    "killed": ("running", "FAILED|RaisedSignal:9", "lost", "FAILED"),
+    "no memory": ("running", "OUT_OF_MEMORY|None", "out of memory", "OUT_OF_MEMORY"),
+    "out of time": ("preempted", "TIMEOUT|TimeLimit", "timed out", "TIMEOUT"),
+    "out of time and killed": ("running", "TIMEOUT|TimeLimit", "timed out", "TIMEOUT"),
+    "node gone": ("running", "NODE_FAIL|None", "lost", "NODE_FAIL"),
+    "taken back": ("preempted", "CANCELLED|None", "cancelled", "CANCELLED"),
+    "requeued": ("preempted", "PENDING|BeginTime", "queued", "BeginTime"),
+    "killed and requeued": ("running", "PENDING|BeginTime", "queued", "BeginTime"),
+    "purged": ("running", None, "lost", "does not know"),
+    "crashed": ("crashed", "FAILED|NonZeroExitCode", "crashed", "boom"),
+    "saved": ("preempted", "FAILED|None", "preempted", "boom"),
+    "done": ("completed", None, "completed", "3 s"),
+}
+
+
+@pytest.mark.parametrize("case", STANDING)
+def test_a_cell_stands_as_its_files_and_slurm_say_together(case, tmp_path, tools):
+    word, queue, expected, note = STANDING[case]
+    record = word and {"status": word, "task": "7_0", "message": "boom", "seconds": {"total": 3}}
+    path = study(tmp_path, {"cell": record}, [["cell"]])
+    tool(tools, "squeue", f"echo '7_0|{queue}'" if queue else "echo 'Invalid job id' >&2; exit 1")
+    (cell,) = status.read(path)
+    assert (cell.status, note in cell.note) == (expected, True), cell
+    assert (cell.task != "") == (expected in ("queued", "running"))
+
+
+def test_accounting_remembers_what_the_queue_has_forgotten(tmp_path, tools):
+    records = {name: {"status": "running", "task": f"7_{i}"} for i, name in enumerate("abc")}
+    path = study(tmp_path, records, [["a"], ["b"], ["c"]])
+    tool(tools, "squeue", "echo '7_2|RUNNING|None'")
+    tool(tools, "sacct", "echo '7_0|CANCELLED by 0'; echo '7_1|TIMEOUT'; echo '7_2|RUNNING'")
+    assert statuses(path) == {"a": "cancelled", "b": "timed out", "c": "running"}
+    assert (tools / "squeue.calls").read_text().count("\n") == 1
+    assert (tools / "sacct.calls").read_text().count("\n") == 1
+
+
+def test_a_slurm_that_does_not_answer_holds_nobody_up(tmp_path, tools, monkeypatch):
+    monkeypatch.setattr(slurm, "PATIENCE", 0.3)
+    monkeypatch.setattr(slurm.call, "__kwdefaults__", {"cwd": None, "patience": 0.3})
+    records = {"a": {"status": "running", "task": "7_0"}, "b": None}
+    path = study(tmp_path, records, [["a"], ["b"]])
+    tool(tools, "squeue", "exec sleep 20")
+    begin = time.monotonic()
+    assert statuses(path) == {"a": "running", "b": "planned"}
+    assert time.monotonic() - begin < 5
+
+
+def test_without_jobs_slurm_is_not_asked(tmp_path, tools):
+    tool(tools, "squeue", "exit 1")
+    path = study(tmp_path, {"a": None, "b": {"status": "completed"}})
+    assert statuses(path) == {"a": "planned", "b": "completed"}
+    assert not (tools / "squeue.calls").exists()
+
+
+def test_what_a_cell_ran_into_after_it_was_submitted_counts_more(tmp_path, tools):
+    path = study(tmp_path, {"a": {"status": "interrupted", "message": "SIGINT"}}, [["a"]])
+    tool(tools, "squeue", "echo '7_0|CANCELLED|None'")
+    assert statuses(path) == {"a": "interrupted"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"slurm": "7; rm -rf /", "created": "", "groups": []}', "[]", "{", '{"groups": 3}', "\0"],
+)
+def test_a_damaged_job_is_no_job(content, tmp_path, tools):
+    path = study(tmp_path, {"a": None})
+    (path / "jobs").mkdir()
+    (path / "jobs" / "0.json").write_text(content)
+    assert statuses(path) == {"a": "planned"}
+    with pytest.raises(InputError, match="is not the description of a job"):
+        cluster.work(path, path / "jobs" / "0.json", 0)
+
+
+def test_a_run_without_memory_and_a_dead_process_are_told_apart_from_crashes(tmp_path):
+    gone = subprocess.run(["/bin/sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+    records = {
+        "a": {"status": "crashed", "message": "XlaRuntimeError: RESOURCE_EXHAUSTED: 9 GB"},
+        "b": {"status": "crashed", "message": "ValueError: no"},
+        "c": {"status": "running"},
+        "d": {"status": "running", "heartbeat": "2020-01-01T00:00:00+00:00"},
+    }
+    path = study(tmp_path, records)
+    with store.RunFolder(path / "c").claim():
+        claim = store.read_json(path / "c" / "claim.json")
+        store.write_json(path / "c" / "claim.json", claim | {"pid": int(gone.stdout)})
+        found = {"a": "out of memory", "b": "crashed", "c": "lost", "d": "lost"}
+        assert statuses(path) == found
+
+
+def test_cancelling_stops_jobs_and_marks_cells(tmp_path, tools):
+    records = {"a": {"status": "completed"}, "b": None, "c": {"status": "preempted"}}
+    path = study(tmp_path, records, [["a"], ["b"], ["c"]])
+    tool(
+        tools,
+        "squeue",
+        f"if [ -e {tools}/scancel.calls ]; then s=CANCELLED; else s=PENDING; fi\n"
+        'echo "7_1|$s|x"; echo "7_2|$s|x"',
+    )
+    tool(tools, "scancel", "")
+    done = vfcompare("cancel", str(path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "cancelled job 7: 2 cells were queued, 0 running" in done.stdout
+    assert (tools / "scancel.calls").read_text() == "7\n"
+    assert statuses(path) == {"a": "completed", "b": "cancelled", "c": "cancelled"}
+    assert store.read_json(path / "c" / "run.json")["status"] == "cancelled"
+    done = vfcompare("cancel", str(path), cwd=tmp_path)
+    assert "no job of this study waits or runs" in done.stdout
+    assert (tools / "scancel.calls").read_text() == "7\n"
+
+
+def test_a_cancelled_job_of_a_foreign_study_marks_nothing_outside_of_it(tmp_path, tools):
+    path = study(tmp_path, {"../../victim": None}, [["../../victim"]])
+    victim = tmp_path / "victim" / "run.json"
+    store.write_json(victim, {"status": "running", "seeds": {}})
+    before = victim.read_bytes()
+    tool(tools, "squeue", "echo '7_0|PENDING|x'")
+    tool(tools, "scancel", "")
+    cluster._mark_cancelled(path, ["../../victim"])
+    assert victim.read_bytes() == before
+
+
+def test_a_notice_before_training_is_remembered():
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        stopping.remember_until_training()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        with stopping.Listener() as listener, pytest.raises(stopping.Stopped, match="SIGUSR2"):
+            listener.check()
+        with stopping.Listener() as listener:
+            listener.check()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_task_takes_over_what_its_earlier_attempt_held(tmp_path, monkeypatch):
+    folder = store.RunFolder(tmp_path / "cell")
+    monkeypatch.setenv(store.TASK, "7_0")
+    with folder.claim() as got:
+        assert got
+        claim = store.read_json(folder.path / "claim.json")
+        # As if that attempt had been on another machine, a moment ago.
+        store.write_json(folder.path / "claim.json", claim | {"host": "elsewhere", "pid": 1})
+        for task, expected in (("7_1", False), ("", False), ("7_0", True)):
+            monkeypatch.setenv(store.TASK, task)
+            with store.RunFolder(folder.path).claim() as again:
+                assert again is expected
+
+
+def test_resume_retries_what_the_machines_broke_and_says_what_crashed(tmp_path, tools, capsys):
+    words = (
+        *("completed", "crashed", "interrupted", "preempted", "cancelled", "timed out"),
+        *("out of memory", "lost", "running"),
+    )
+    records = {word.replace(" ", "-"): {"status": word, "message": "boom"} for word in words}
+    records["running"]["heartbeat"] = "2020-01-01T00:00:00+00:00"
+    path = study(tmp_path, {**records, "planned": None, "damaged": {"status": "running"}})
+    (path / "damaged" / "run.json").write_text("{")
+    assert resume.waiting(path) == [*(name for name in records if name != "completed"), "planned"]
+    said = capsys.readouterr().err
+    assert "1 cells crashed and are tried again" in said
+    assert "boom" in said
+    assert "damaged: run.json is damaged, left alone" in said
+
+
+def test_the_status_of_a_thousand_cells_comes_at_once(tmp_path):
+    record = {"status": "completed", "seconds": {"total": 12.0}}
+    path = study(tmp_path, {f"cell-{i}": record for i in range(1000)})
+    begin = time.monotonic()
+    done = vfcompare("status", str(path), cwd=tmp_path)
+    seconds = time.monotonic() - begin
+    assert done.returncode == 0
+    assert "1000 completed" in done.stdout
+    assert seconds < 2.0
+
+
+@pytest.mark.slow
+def test_hydras_launcher_for_slurm_composes_with_defaults_that_lose_nothing(tmp_path):
+    pytest.importorskip("submitit")
+    asked = ("--cfg", "hydra", "-p", "hydra.launcher")
+    done = vfcompare("-m", "agent=rloo", "hydra/launcher=slurm", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in ("max_num_timeout: 20", "signal_delay_s: 120", "timeout_min: 240"):
+        assert line in done.stdout
+
+
+# The real thing.
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The environment of a private SLURM, with accounting where it is installed."""
+    reason = private.missing()
+    if reason:
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        accounting = private.accounts() and not os.environ.get("VFCOMPARE_NO_ACCOUNTING")
+        with private.running(Path(folder) / "s", accounting=accounting) as environment:
+            yield {**environment, "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """The same cells as one sweep in one process, without SLURM."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = vfcompare("-m", "agent=rloo,grpo,reinforce", *LONG, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "scratch"
+
+
+@pytest.fixture
+def begin(real, tmp_path):
+    """Submits agents; returns the study."""
+
+    def submit(agents, *options):
+        few = ("--cpus", "1", "--mem-gb", "1")
+        done = vfcompare("submit", *few, *options, f"agent={agents}", *LONG, cwd=tmp_path, env=real)
+        assert done.returncode == 0, done.stderr
+        return tmp_path / "runs" / "scratch"
+
+    return submit
+
+
+def ask(path, env):
+    """`{agent: status}` and all that was printed."""
+    done = vfcompare("status", str(path), cwd=path, env=env)
+    lines = [line.split("  ") for line in done.stdout.splitlines()[2:-1]]
+    cells = ([text.strip() for text in line if text.strip()] for line in lines)
+    return {cell[0].split("-")[1]: cell[1] for cell in cells}, done.stdout
+
+
+def folder_of(path, agent):
+    found = [name for name in store.planned(path) if f"lock-{agent}-" in name]
+    return path / found[0]
+
+
+def worker(path, agent):
+    """The process that trains an agent, once it has saved something, asleep."""
+    folder = folder_of(path, agent)
+    private.until((folder / "checkpoint" / "checkpoints.json").exists)
+    pid = store.read_json(folder / "claim.json")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    assert store.read_json(folder / "run.json")["status"] == "running"
+    return pid
+
+
+def asleep(pid):
+    """Put a process to sleep again, since SLURM wakes those that it signals; whether it lives."""
+    if private.alive(pid):
+        os.kill(pid, signal.SIGSTOP)
+    return private.alive(pid)
+
+
+def at_rest(env):
+    """Wait until SLURM has nothing left to do."""
+    private.until(lambda: not private.ask(env, "squeue", "-h"), 150.0)
+
+
+def same_bits(path, expected):
+    """Whether every cell of a study ended as the uninterrupted one."""
+    names = list(store.planned(path))
+    assert names
+    for name in names:
+        for table in ("metrics", "evaluation"):
+            one, two = (store.read_table(p / name / f"{table}.parquet") for p in (path, expected))
+            assert one.keys() == two.keys()
+            assert [c for c in one if one[c].tobytes() != two[c].tobytes()] == []
+        kept, wanted = (store.RunFolder(p / name).load_checkpoint() for p in (path, expected))
+        assert kept is not None
+        assert kept == wanted
+    return True
+
+
+def attempts(path):
+    return {
+        p.name.split("-")[1]: store.read_json(p / "run.json")["attempt"] for p in store.runs(path)
+    }
+
+
+@pytest.mark.slow
+def test_a_crash_and_a_kill_are_of_one_cell_and_resume_completes_them(real, begin, uninterrupted):
+    path = begin("rloo,grpo,reinforce", "--parallel", "2")
+    # What is to be a file is a folder: writing it fails.
+    (folder_of(path, "rloo") / "metrics.parquet").mkdir(parents=True)
+    os.kill(worker(path, "grpo"), signal.SIGKILL)
+    at_rest(real)
+    found, said = ask(path, real)
+    assert found == {"rloo": "crashed", "grpo": "lost", "reinforce": "completed"}, said
+    assert "IsADirectoryError" in said
+    (folder_of(path, "rloo") / "metrics.parquet").rmdir()
+    done = vfcompare("resume", str(path), cwd=path, env=real)
+    assert done.returncode == 0, done.stderr
+    assert "1 cells crashed and are tried again" in done.stderr
+    assert ask(path, real)[0] == dict.fromkeys(found, "completed")
+    assert attempts(path) == {"rloo": 2, "grpo": 2, "reinforce": 1}
+    assert same_bits(path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_preempted_task_requeues_itself_and_ends_with_the_same_bits(real, begin, uninterrupted):
+    path = begin("grpo")
+    pid = worker(path, "grpo")
+    (job,) = slurm.jobs(path)
+    private.ask(real, "scancel", "--batch", "--signal=USR2", job.task(0))
+    time.sleep(1.0)
+    os.kill(pid, signal.SIGCONT)
+    private.until(lambda: "saved" in (path / "jobs" / "0-0.log").read_text())
+    private.until(lambda: ask(path, real)[0] != {"grpo": "preempted"})
+    assert ask(path, real)[0]["grpo"] in ("queued", "running", "completed")
+    at_rest(real)
+    assert ask(path, real)[0] == {"grpo": "completed"}
+    assert attempts(path) == {"grpo": 2}
+    assert same_bits(path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_task_that_is_out_of_time_says_so_and_resume_completes_it(real, begin, uninterrupted):
+    # SIGWINCH, which nobody heeds, instead of the notice; and it sleeps through the limit, too.
+    path = begin("reinforce,rloo", "--extra=--signal=B:28@10", "--extra=--time=1")
+    pids = [worker(path, agent) for agent in ("reinforce", "rloo")]
+    os.kill(pids[1], signal.SIGCONT)
+    private.until(lambda: not asleep(pids[0]), 150.0)
+    at_rest(real)
+    found, said = ask(path, real)
+    assert found == {"reinforce": "timed out", "rloo": "completed"}, said
+    done = vfcompare("resume", str(path), cwd=path, env=real)
+    assert done.returncode == 0, done.stderr
+    assert ask(path, real)[0] == dict.fromkeys(found, "completed")
+    assert same_bits(path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_cancelling_takes_back_what_runs_and_what_waits(real, begin, uninterrupted):
+    path = begin("rloo,grpo,reinforce", "--parallel", "1")
+    pid = worker(path, "rloo")
+    assert ask(path, real)[0] == {"rloo": "running", "grpo": "queued", "reinforce": "queued"}
+    done = vfcompare("submit", str(path), cwd=path, env=real)
+    assert "nothing to submit" in done.stdout
+    done = vfcompare("cancel", str(path), cwd=path, env=real)
+    assert done.returncode == 0, done.stderr
+    assert "2 cells were queued, 1 running" in done.stdout
+    assert not private.alive(pid)
+    found, said = ask(path, real)
+    assert set(found.values()) == {"cancelled"}, said
+    assert store.read_json(folder_of(path, "rloo") / "run.json")["status"] == "cancelled"
+    done = vfcompare("submit", "--cpus", "1", "--mem-gb", "1", str(path), cwd=path, env=real)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((path / "jobs" / "1.json").read_text())["slurm"]
+    at_rest(real)
+    assert ask(path, real)[0] == dict.fromkeys(found, "completed")
+    assert attempts(path)["rloo"] == 2
+    assert same_bits(path, uninterrupted)

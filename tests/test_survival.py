@@ -1,0 +1,826 @@
+"""Runs survive kills, signals, full disks, damage, rivals and hostile plans, and end with the same bits."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vfcompare import compose, fuse, resume, store
+from vfcompare.errors import InputError
+from vfcompare.main import main
+from vfcompare.stopping import Listener, Stopped
+
+FAIL_POINT = Path(__file__).with_name("fail_point.py")
+PARTS = (
+    "env=lock",
+    "agent.network.hidden=[8]",
+    "agent.evaluation_episodes=2",
+    "agent.collector.prompts=2",
+    "agent.collector.group=4",
+)
+SMALL = ("agent=ppo", *PARTS, "seeds=2", "env_steps=600", "evaluations=3")
+LONG = ("agent=ppo", *PARTS, "seeds=2", "env_steps=60000", "evaluations=30")
+SAVE = ("metrics.parquet", "evaluation.parquet")
+WRITES = (
+    *("plan.json", "claim.json", "run.json", "config.yaml", "certificate.json"),
+    "evaluation.parquet",
+    *(*SAVE, "state-1.msgpack", "checkpoints.json", "run.json"),
+    *(*SAVE, "state-2.msgpack", "checkpoints.json", "run.json"),
+    *(*SAVE, "state-3.msgpack", "checkpoints.json", "state-1.msgpack", "run.json"),
+    *("run.json", "claim.json"),
+)
+"""Every write of `SMALL`, in its order: a new one is added here, and so is tested."""
+
+WITH_DEVICES = "--xla_force_host_platform_device_count={} --xla_cpu_multi_thread_eigen=false"
+
+
+def command(*args, at=None):
+    if at is None:
+        return [sys.executable, "-m", "vfcompare.main", *args]
+    return [sys.executable, str(FAIL_POINT), *map(str, at), *args]
+
+
+def vfcompare(*args, cwd, at=None, timeout=300, **env):
+    """Run the command line in a folder; `at` says where it is to fail: when, number of the write, log."""
+    cwd.mkdir(exist_ok=True)
+    return subprocess.run(
+        command(*args, at=at),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | env,
+    )
+
+
+def begin(*args, cwd):
+    cwd.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        command(*args), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def await_file(process, cwd, pattern, patience=240):
+    """Wait until a file appears, or the process ends."""
+    deadline = time.monotonic() + patience
+    while process.poll() is None and not list(cwd.rglob(pattern)):
+        assert time.monotonic() < deadline, f"no {pattern}"
+        time.sleep(0.01)
+
+
+def only(cwd):
+    """The only run below a working directory."""
+    (folder,) = store.runs(cwd / "runs" / "scratch")
+    return folder
+
+
+def status(folder):
+    return store.read_json(folder / "run.json")["status"]
+
+
+def result(folder, exact=True):
+    """All that training made: bytes of both tables and of the checkpoint."""
+    tables = {
+        f"{name}.{column}": values.tobytes()
+        for name in ("metrics", "evaluation")
+        for column, values in store.read_table(folder / f"{name}.parquet").items()
+    }
+    checkpoint = store.RunFolder(folder).load_checkpoint()
+    assert checkpoint is not None
+    return tables, checkpoint if exact else (checkpoint.point, checkpoint.state)
+
+
+def same(folder, other, exact=True):
+    """Whether two runs are completed, and equal bit by bit."""
+    assert status(folder) == status(other) == "completed"
+    one, two = (result(path, exact) for path in (folder, other))
+    assert one[0].keys() == two[0].keys()
+    assert [name for name in one[0] if one[0][name] != two[0][name]] == []
+    assert one[1] == two[1]
+
+
+def files(folder):
+    """Names of the files of a run that stay: the view has times in its names."""
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    return {n for n in found if not n.startswith("tb/") and not n.endswith(".tmp")} - {"claim.json"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """`SMALL`, which nothing disturbed, with the names of its writes."""
+    cwd = tmp_path_factory.mktemp("whole")
+    done = vfcompare(*SMALL, cwd=cwd, at=("list", 0, "writes"))
+    assert done.returncode == 0, done.stderr
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """`LONG`, which nothing disturbed."""
+    cwd = tmp_path_factory.mktemp("long")
+    done = vfcompare(*LONG, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return only(cwd)
+
+
+# Kills
+
+
+@pytest.mark.slow
+def test_every_write_of_a_run_is_listed_here(whole):
+    assert tuple((whole / "writes").read_text().split()) == WRITES
+
+
+# Before a write is, but for the file that is ready to be renamed, after the one before it. After the second
+# there is a claim without content.
+KILLS = [*(("before", n) for n in range(1, len(WRITES) + 1)), ("after", 2), ("after", len(WRITES))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("when", "number"), KILLS)
+def test_a_kill_at_any_write_changes_no_bit(whole, when, number, tmp_path):
+    killed = vfcompare(*SMALL, cwd=tmp_path, at=(when, number, "writes"))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = vfcompare(*SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    same(only(tmp_path), only(whole))
+    assert files(only(tmp_path)) == files(only(whole))
+    if number < len(WRITES):
+        assert not list(tmp_path.rglob("*.tmp"))
+    names = {path.name for path in (tmp_path / "runs" / "scratch").iterdir()}
+    assert names == {path.name for path in (whole / "runs" / "scratch").iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_kills_at_ten_random_times_change_no_bit(long, seed, tmp_path):
+    rng, kills, rounds = np.random.default_rng(seed), 0, 0
+    while kills < 10:
+        cwd = tmp_path / str(rounds)
+        process = begin(*LONG, cwd=cwd)
+        await_file(process, cwd, "claim.json")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0.0, 4.0))
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        # One that was finished between two kills makes room for another.
+        rounds += process.returncode == 0
+    for number in range(rounds + 1):
+        cwd = tmp_path / str(number)
+        assert vfcompare(*LONG, cwd=cwd).returncode == 0
+        same(only(cwd), long)
+        assert files(only(cwd)) == files(long)
+
+
+# Damage
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """A run that was cut off after its second of three evaluations."""
+    cwd = tmp_path / "copy"
+    last = len(WRITES) - 1 - WRITES[::-1].index("metrics.parquet")
+    killed = vfcompare(*SMALL, cwd=cwd, at=("before", last + 1, "writes"))
+    assert killed.returncode == -signal.SIGKILL
+    return cwd
+
+
+def newest_first(folder):
+    entries = store.read_json(folder / "checkpoint" / "checkpoints.json")["newest_first"]
+    return [folder / "checkpoint" / entry["file"] for entry in entries]
+
+
+def flip(file, share, bit=3):
+    data = bytearray(file.read_bytes())
+    data[int(share * (len(data) - 1))] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def cut(file, share):
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run folder with two checkpoints and tables, made without training."""
+    folder = store.RunFolder(tmp_path / "study" / "cell")
+    folder.begin(id="cell", seeds={"0": {"status": "running"}})
+    for name in ("metrics", "evaluation"):
+        store.write_table(folder.path / f"{name}.parquet", {"seed": np.arange(500)})
+    for point in (1, 2):
+        folder.save_checkpoint(point, bytes([point]) * 1000, {"jax": "1"})
+    return folder
+
+
+SHARES = (0.0, 0.1, 0.37, 0.5, 0.9, 1.0)
+
+
+@pytest.mark.parametrize("harm", [flip, cut])
+@pytest.mark.parametrize("share", SHARES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(folder, harm, share, capsys):
+    if (harm, share) == (cut, 1.0):
+        share = 0.999
+    newest, before = newest_first(folder.path)
+    harm(newest, share)
+    found = folder.load_checkpoint()
+    assert found is not None
+    assert found.point == 1
+    assert str(newest) in capsys.readouterr().err
+    assert folder.damage == [f"checkpoint/{newest.name}"]
+    # The next one is kept beside the good one, not beside the damaged one.
+    folder.save_checkpoint(2, b"new")
+    assert before in newest_first(folder.path)
+    assert newest not in newest_first(folder.path)[1:]
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 1, 40))
+def test_a_damaged_list_of_checkpoints_never_misleads(folder, share, capsys):
+    flip(folder.path / "checkpoint" / "checkpoints.json", share, bit=0)
+    try:
+        found = folder.load_checkpoint()
+    except InputError:
+        return  # another layout
+    err = capsys.readouterr().err
+    if found is None:
+        assert "anew" in err
+    else:
+        assert found == (found.point, bytes([found.point]) * 1000, {"jax": "1"})
+        # Of the space between two words it does not matter which it is.
+        assert found.point == 2 or "state-2.msgpack" in err
+
+
+def test_with_no_whole_checkpoint_left_it_says_that_training_begins_anew(folder, capsys):
+    for file in newest_first(folder.path):
+        flip(file, 0.5)
+    assert folder.load_checkpoint() is None
+    err = capsys.readouterr().err
+    assert all(str(file) in err for file in newest_first(folder.path))
+    assert "anew" in err
+
+
+@pytest.mark.parametrize("name", ["metrics.parquet", "evaluation.parquet"])
+@pytest.mark.parametrize("harm", [flip, cut])
+def test_a_damaged_table_is_named_and_training_begins_anew(folder, name, harm, capsys):
+    harm(folder.path / name, 0.3)
+    assert folder.load_checkpoint() is None
+    err = capsys.readouterr().err
+    assert str(folder.path / name) in err
+    assert "anew" in err
+
+
+def test_a_checkpoint_in_another_layout_is_refused_by_name(folder):
+    file = folder.path / "checkpoint" / "checkpoints.json"
+    store.write_json(file, store.read_json(file) | {"schema": 99})
+    with pytest.raises(InputError, match="layout 99"):
+        folder.load_checkpoint()
+
+
+def test_a_damaged_record_is_refused_by_name(folder):
+    cut(folder.path / "run.json", 0.5)
+    with pytest.raises(InputError, match=r"run\.json is damaged"):
+        store.RunFolder(folder.path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
+def test_training_goes_on_over_damaged_checkpoints_to_the_same_bits(whole, copy, number):
+    damaged = newest_first(only(copy))[:number]
+    for file in damaged:
+        flip(file, 0.5)
+    done = vfcompare(*SMALL, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert all(file.name in done.stderr for file in damaged)
+    assert ("anew" in done.stderr) == (number == 2)
+    record = store.read_json(only(copy) / "run.json")
+    assert record["damage"] == [f"checkpoint/{file.name}" for file in damaged]
+    same(only(copy), only(whole))
+
+
+def reseal(folder, change):
+    """Replace the newest checkpoint with a changed one, as if another version had written it."""
+    run = store.RunFolder(folder)
+    point, state, circumstances = run.load_checkpoint()
+    state, circumstances = change(state, circumstances)
+    run.save_checkpoint(point, state, circumstances)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_version_is_refused_unless_anyway(whole, copy):
+    reseal(only(copy), lambda state, known: (state, known | {"jax": "0.0.1"}))
+    before = {name: (only(copy) / name).read_bytes() for name in files(only(copy))}
+    refused = vfcompare(*SMALL, cwd=copy)
+    assert refused.returncode == 2
+    assert "jax was 0.0.1" in refused.stderr
+    assert "resume=anyway" in refused.stderr
+    assert {name: (only(copy) / name).read_bytes() for name in files(only(copy))} == before
+    done = vfcompare(*SMALL, "resume=anyway", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert store.read_json(only(copy) / "run.json")["bit_exact"] is False
+    assert store.read_json(only(whole) / "run.json")["bit_exact"] is True
+    same(only(copy), only(whole))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_shape_is_refused_with_the_name_of_an_array(copy):
+    from flax import serialization
+
+    def narrow(state, known):
+        tree = serialization.msgpack_restore(state)
+        tree["env_steps"] = tree["env_steps"][:1]
+        return serialization.msgpack_serialize(tree), known | {"state": "of another code"}
+
+    reseal(only(copy), narrow)
+    for args in (SMALL, (*SMALL, "resume=anyway")):
+        refused = vfcompare(*args, cwd=copy)
+        assert refused.returncode == 2, refused.stderr
+        assert "env_steps was int32[1], is int32[2]" in refused.stderr
+
+
+# A full disk
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 5, 9, 12, 17])
+def test_a_full_disk_is_named_and_nothing_is_lost(whole, number, tmp_path):
+    full = vfcompare(*SMALL, cwd=tmp_path, at=("full", number, "writes"))
+    assert full.returncode == 1
+    assert "File too large" in full.stderr
+    # The claim exists before it is written.
+    assert str(Path(WRITES[number if number > 2 else 1]).stem) in full.stderr
+    for folder in store.runs(tmp_path / "runs" / "scratch"):
+        assert status(folder) != "completed"
+        if (folder / "checkpoint" / "checkpoints.json").exists():
+            assert store.RunFolder(folder).load_checkpoint() is not None
+    assert not list(tmp_path.rglob("*.tmp"))
+    done = vfcompare(*SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    same(only(tmp_path), only(whole))
+
+
+def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    file = tmp_path / "run.json"
+    store.write_bytes(file, b"old")
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*run\.json"):
+        store.write_bytes(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# Rivals
+
+RIVAL = """
+import contextlib, sys, time
+from pathlib import Path
+from vfcompare import store
+root, begin = Path(sys.argv[1]), float(sys.argv[2])
+with contextlib.ExitStack() as held:
+    for number in range(50):
+        while time.time() < begin + 0.02 * number:
+            pass
+        got = held.enter_context(store.RunFolder(root / str(number)).claim())
+        print(number, got)
+    while time.time() < begin + 10:
+        time.sleep(0.1)
+"""
+
+PLANNER = """
+import sys, time
+from pathlib import Path
+from vfcompare import store
+root, name, begin = Path(sys.argv[1]), sys.argv[3], float(sys.argv[2])
+while time.time() < begin:
+    pass
+for number in range(20):
+    store.write_plan(root, "study", None, [{"id": f"cell-{name}-{number}"}])
+"""
+
+
+def race(script, number, *args):
+    """Outputs of several processes that begin together."""
+    args = (*map(str, args), str(time.time() + 12))
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, *args, str(i)], stdout=subprocess.PIPE)
+        for i in range(number)
+    ]
+    outputs = [process.communicate(timeout=120)[0].decode() for process in processes]
+    assert {process.returncode for process in processes} == {0}
+    return outputs
+
+
+def dead_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def claimed(folder, **said):
+    """Leave a claim as another process would."""
+    here = {"host": socket.gethostname(), "pid": dead_process(), "time": store.now()}
+    store.write_json(folder / "claim.json", here | said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", ["nothing", "stale", "torn"])
+def test_of_eight_rivals_one_gets_a_run(left, tmp_path):
+    for number in range(50):
+        if left == "stale":
+            claimed(tmp_path / str(number))
+        elif left == "torn":
+            store.write_bytes(tmp_path / str(number) / "claim.json", b"")
+    lines = [line.split() for output in race(RIVAL, 8, tmp_path) for line in output.splitlines()]
+    winners = sorted(int(number) for number, got in lines if got == "True")
+    assert winners == list(range(50))
+
+
+@pytest.mark.slow
+def test_sweeps_that_begin_together_lose_none_of_their_planned_cells(tmp_path):
+    race(PLANNER, 8, tmp_path)
+    assert set(store.planned(tmp_path)) == {f"cell-{i}-{n}" for i in range(8) for n in range(20)}
+
+
+def gets(folder):
+    with store.RunFolder(folder).claim() as got:
+        return got
+
+
+LONG_AGO = "2020-01-01T00:00:00+00:00"
+
+
+def test_whose_claim_is_respected(tmp_path):
+    folder = tmp_path / "study" / "cell"
+    assert gets(folder)
+    assert not (folder / "claim.json").exists()
+    claimed(folder, pid=os.getpid())
+    assert not gets(folder)
+    assert str(os.getpid()) in store.RunFolder(folder).owner
+    claimed(folder)
+    assert gets(folder), "its process is dead"
+    store.write_bytes(folder / "claim.json", b"")
+    assert gets(folder), "its process was killed before it was written"
+    claimed(folder, host="elsewhere")
+    assert not gets(folder), "numbers of processes mean nothing on another host"
+    claimed(folder, place="another container")
+    assert not gets(folder)
+    claimed(folder, host="elsewhere", time=LONG_AGO)
+    assert gets(folder), "there is no heartbeat"
+    store.RunFolder(folder).begin()
+    claimed(folder, host="elsewhere", time=LONG_AGO)
+    assert not gets(folder), "there is a fresh heartbeat"
+    record = store.read_json(folder / "run.json")
+    store.write_json(folder / "run.json", record | {"heartbeat": LONG_AGO})
+    claimed(folder, host="elsewhere", time=LONG_AGO)
+    assert gets(folder), "the heartbeat is old as well"
+
+
+def test_who_lost_a_claim_leaves_that_of_the_other(tmp_path):
+    folder = tmp_path / "study" / "cell"
+    with store.RunFolder(folder).claim() as got:
+        assert got
+        claimed(folder, host="elsewhere")
+    assert store.read_json(folder / "claim.json")["host"] == "elsewhere"
+
+
+def test_who_gets_a_run_sweeps_up_after_the_killed(tmp_path):
+    for name in ("study/cell/.run.json.1.tmp", "study/cell/checkpoint/.state-1.msgpack.1.tmp"):
+        store.write_bytes(tmp_path / name, b"half")
+    assert gets(tmp_path / "study" / "cell")
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", ["nothing", "stale"])
+def test_of_eight_processes_one_trains_and_the_others_say_so(whole, left, tmp_path):
+    if left == "stale":
+        killed = vfcompare(*SMALL, cwd=tmp_path, at=("after", 3, "writes"))
+        assert killed.returncode == -signal.SIGKILL
+        assert (only(tmp_path) / "claim.json").exists()
+    processes = [begin(*SMALL, cwd=tmp_path) for _ in range(8)]
+    outputs = [process.communicate(timeout=400) for process in processes]
+    assert {process.returncode for process in processes} == {0}
+    assert sum("compiled in" in err for _, err in outputs) == 1
+    told = [out for out, err in outputs if "compiled in" not in err]
+    assert all("is training it, left alone" in out or "done before" in out for out in told)
+    assert store.read_json(only(tmp_path) / "run.json")["attempt"] == 1 + (left == "stale")
+    same(only(tmp_path), only(whole))
+
+
+# Names and plans that lead elsewhere
+
+NAMES = (
+    "../away",
+    "/tmp/away",
+    "a/b",
+    "..",
+    ".",
+    ".hidden",
+    "",
+    "a\\b",
+    "-x",
+    "a b",
+    "~",
+    "x" * 81,
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_cannot_be_named_out_of_its_root(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*SMALL, f"study.name='{name}'"]) == 2
+    assert "study.name" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a\n", "\0", "é", "." * 90])
+def test_a_slug_is_one_harmless_folder(name):
+    found = store.slug(name)
+    assert Path("/root/study", found).resolve().parent == Path("/root/study")
+    assert not found.startswith((".", "-"))
+
+
+def entry(**changes):
+    """What a plan says of a cell."""
+    (cell,) = compose.cells([*SMALL], sweep=False)
+    return cell.planned() | changes
+
+
+HOSTILE = {
+    "an id with dots": (lambda base: {"id": "../../away"}, "folder of a study"),
+    "an absolute id": (lambda base: {"id": str(base / "away")}, "folder of a study"),
+    "a target": (lambda base: more(f"+agent.x={call(base)}"), "os.system"),
+    "a target in a list": (lambda base: more(f"+agent.x=[{call(base)}]"), "os.system"),
+    "a target of ours that calls others": (
+        lambda base: more("+agent.x={_target_: vfcompare.main.main, argv: [list]}"),
+        "vfcompare.main.main",
+    ),
+    "a module": (
+        lambda base: {"overrides": ["agent=ppo", "env=frozen_lake", "env.id=evil:X-v0"]},
+        "evil",
+    ),
+    "a search path": (lambda base: more(f"hydra.searchpath=[file://{base}]"), "hydra.searchpath"),
+    "a folder of Hydra": (lambda base: more(f"hydra.run.dir={base}/away"), "hydra.run.dir"),
+    "a callback": (lambda base: more(f"+hydra.callbacks.x={call(base)}"), "hydra.callbacks"),
+    "a callback from a group": (lambda base: more("+env@hydra.callbacks=maze"), "hydra.callbacks"),
+    "another name": (lambda base: more("study.name=../away"), "study.name"),
+    "another cell": (lambda base: {"id": "lock-ppo-0123456789"}, "composed as"),
+}
+
+
+def call(base):
+    return f"{{_target_: os.system, command: 'touch {base}/canary'}}"
+
+
+def more(text):
+    return {"overrides": [*SMALL, text]}
+
+
+def tree(base):
+    return {str(path.relative_to(base)) for path in base.rglob("*")}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_plan_is_refused_and_runs_nothing(what, tmp_path, monkeypatch, capsys):
+    changes, told = HOSTILE[what]
+    study = tmp_path / "runs" / "study"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('canary', 'w')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cell = entry(**changes(tmp_path))
+    store.write_json(study / "plan.json", {"schema": 1, "study": "study", "cells": [cell]})
+    before = tree(tmp_path)
+    assert main(["resume", str(study)]) == 2
+    assert told in capsys.readouterr().err
+    assert tree(tmp_path) - before <= {"runs/study/.lock"}
+    main(["status", str(study)])
+    with contextlib.suppress(ValueError):
+        main(["report", str(study)])
+    assert {path for path in tree(tmp_path) - before if not path.startswith("runs/study/")} == set()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"cells": 3}', '{"cells": [3]}', '{"cells": [{}]}', "[" * 100_000, "\0"],
+)
+def test_a_damaged_plan_is_named(content, tmp_path, capsys):
+    (tmp_path / "plan.json").write_text(content)
+    assert main(["resume", str(tmp_path)]) == 2
+    assert main(["status", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("plan.json is damaged") == 2
+    assert len(err) < 1000
+
+
+def test_what_may_be_called_is_what_our_configuration_names():
+    assert "vfcompare.envs.lock.Lock" in resume.targets()
+    assert all(name.startswith("vfcompare.") for name in resume.targets())
+    assert "vfcompare.main.main" not in resume.targets()
+
+
+@pytest.mark.parametrize("link", ["", "checkpoint", "tb"])
+def test_links_that_lead_out_of_a_study_are_refused(link, tmp_path):
+    cell, away = tmp_path / "runs" / "study" / "cell", tmp_path / "away"
+    away.mkdir()
+    (cell / link).parent.mkdir(parents=True, exist_ok=True)
+    (cell / link).symlink_to(away, target_is_directory=True)
+    with pytest.raises(InputError, match="is a link"):
+        gets(cell)
+    assert list(away.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["renamed", ".", "link"])
+def test_a_study_is_resumed_where_it_is_now(where, tmp_path, monkeypatch):
+    study = tmp_path / "elsewhere" / "renamed"
+    store.write_plan(study, "study", None, [entry()])
+    monkeypatch.chdir(study if where == "." else study.parent)
+    (study.parent / "link").symlink_to(study)
+    (cell,) = resume.unfinished(Path(where))
+    assert cell.study == study
+
+
+def test_a_study_whose_folder_cannot_be_one_is_refused(tmp_path):
+    store.write_plan(tmp_path / "my study", "study", None, [entry()])
+    with pytest.raises(InputError, match="my study"):
+        resume.unfinished(tmp_path / "my study")
+
+
+# Cells that are trained together
+
+RATES = "agent.optimizer.learning_rate="
+SWEEP = ("-m", "agent=reinforce", *PARTS, "seeds=2", "env_steps=600", "evaluations=2")
+FUSED = "hydra/launcher=fused"
+DENSE = (
+    *("-m", "agent=ppo", "env=lock", "agent.network.hidden=[8]", "agent.evaluation_episodes=2"),
+    *("collector@agent.collector=fragments", "agent.collector.number=2"),
+    *("agent.collector.length=32", "seeds=2", "env_steps=600", "evaluations=2"),
+)
+
+
+def sweep(*args, cwd, at=None):
+    """Train a sweep; its runs by learning rate, and the process."""
+    done = vfcompare(*args, cwd=cwd, at=at)
+    return cells(cwd), done
+
+
+def cells(cwd):
+    found = {}
+    for path in store.runs(cwd / "runs" / "scratch"):
+        settings = store.read_json(path / "run.json")["settings"]
+        found[float(settings["agent.optimizer.learning_rate"])] = path
+    return found
+
+
+@pytest.fixture(scope="module", params=[SWEEP, DENSE], ids=["episodes", "fragments"])
+def together(request, tmp_path_factory):
+    """A fused sweep of three cells, which nothing disturbed, with the names of its writes."""
+    cwd = tmp_path_factory.mktemp("fused")
+    args = (*request.param, f"{RATES}1e-3,3e-3,1e-2", FUSED)
+    found, done = sweep(*args, cwd=cwd, at=("list", 0, "writes"))
+    assert done.returncode == 0, done.stderr
+    assert len(found) == 3
+    return args, found, (cwd / "writes").read_text().split()
+
+
+@pytest.mark.slow
+def test_a_fused_sweep_has_the_bits_of_its_cells_one_by_one(together, tmp_path):
+    args, fused, _ = together
+    alone, done = sweep(*args[:-1], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert alone.keys() == fused.keys()
+    for rate, folder in alone.items():
+        same(folder, fused[rate])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+def test_a_fused_sweep_that_was_killed_is_resumed_to_the_same_bits(together, share, tmp_path):
+    args, fused, writes = together
+    number = max(3, round(share * len(writes)))
+    _, killed = sweep(*args, cwd=tmp_path, at=("before", number, "writes"))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = vfcompare("resume", "runs/scratch", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for rate, folder in cells(tmp_path).items():
+        same(folder, fused[rate])
+        assert files(folder) == files(fused[rate])
+
+
+@pytest.mark.slow
+def test_a_cell_that_diverges_harms_no_other(tmp_path):
+    args = ("-m", "agent=ppo", *SWEEP[2:])
+    good, done = sweep(*args, f"{RATES}1e-3,3e-3", FUSED, cwd=tmp_path / "good")
+    assert done.returncode == 0, done.stderr
+    bad, done = sweep(*args, f"{RATES}1e-3,1e30,3e-3", FUSED, cwd=tmp_path / "bad")
+    assert done.returncode == 1
+    seeds = store.read_json(bad[1e30] / "run.json")["seeds"]
+    assert {words["status"] for words in seeds.values()} == {"diverged"}
+    for rate, folder in good.items():
+        same(folder, bad[rate])
+
+
+@pytest.mark.slow
+def test_a_group_that_fails_does_not_stop_the_others(tmp_path):
+    sizes = ("-m", "agent=reinforce", "env=maze", "env.size=5,8,7", *PARTS[1:], "seeds=2")
+    done = vfcompare(*sizes, "env_steps=600", "evaluations=1", FUSED, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "size" in done.stderr
+    assert "Traceback" not in done.stderr
+    found = store.runs(tmp_path / "runs" / "scratch")
+    assert [status(folder) for folder in found] == ["completed"] * 2
+
+
+def test_cells_with_other_budgets_are_not_trained_together():
+    made = compose.cells([*SMALL[:-2], "env_steps=600,1200", "evaluations=1"], sweep=True)
+    assert [len(group.cells) for group in fuse.groups(made, 512)] == [1, 1]
+
+
+# Signals
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR2"])
+def test_a_signal_ends_training_and_the_same_command_continues_it(long, name, tmp_path):
+    process = begin(*LONG, cwd=tmp_path)
+    await_file(process, tmp_path, "checkpoints.json")
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert status(only(tmp_path)) == ("interrupted" if name == "SIGINT" else "preempted")
+    assert not (only(tmp_path) / "claim.json").exists()
+    assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
+    same(only(tmp_path), long)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR2"])
+def test_a_signal_before_training_is_not_lost(long, name, tmp_path):
+    process = begin(*LONG, cwd=tmp_path)
+    await_file(process, tmp_path, "run.json")
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=240)
+    # While there is nothing to save, the first two have their default effect; the third, which only says that
+    # another will follow, may be passed over.
+    if name == "SIGUSR2":
+        assert process.returncode in (130, 0), err
+    else:
+        assert process.returncode in (130, -signal.SIGTERM), err
+        assert status(only(tmp_path)) in ("running", "interrupted", "preempted")
+    assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
+    same(only(tmp_path), long)
+
+
+@pytest.mark.slow
+def test_two_interrupts_leave_a_run_that_continues(long, tmp_path):
+    process = begin(*LONG, cwd=tmp_path)
+    await_file(process, tmp_path, "checkpoints.json")
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
+    same(only(tmp_path), long)
+
+
+def test_the_first_signal_is_remembered_and_a_second_interrupt_ends_at_once():
+    with pytest.raises(Stopped, match="SIGTERM"), Listener() as listener:  # noqa: PT012
+        listener.check()
+        signal.raise_signal(signal.SIGTERM)
+        assert listener.heard == "SIGTERM"
+        listener.check()
+    with pytest.raises(KeyboardInterrupt), Listener():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+# Devices
+
+
+@pytest.mark.slow
+def test_the_number_of_devices_changes_no_bit(tmp_path):
+    args = ("agent=ppo", *PARTS, "seeds=8", "env_steps=600", "evaluations=2")
+    for number in (1, 2, 8):
+        flags = WITH_DEVICES.format(number)
+        done = vfcompare(*args, cwd=tmp_path / str(number), XLA_FLAGS=flags)
+        assert done.returncode == 0, done.stderr
+    for number in (2, 8):
+        same(only(tmp_path / "1"), only(tmp_path / str(number)))
+
+
+@pytest.mark.slow
+def test_a_run_continues_on_another_number_of_devices(whole, copy):
+    flags = os.environ["XLA_FLAGS"].replace("device_count=2", "device_count=1")
+    assert vfcompare(*SMALL, cwd=copy, XLA_FLAGS=flags).returncode == 0
+    same(only(copy), only(whole))

@@ -1,0 +1,301 @@
+"""A study on a SLURM cluster: hand it over and go, train one task of it, take it back.
+
+Nothing waits for the jobs. What they are and how they stand is on disk (see `vfcompare.slurm`), so that any
+shell can ask, go on or cancel.
+"""
+
+import itertools
+import os
+import re
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vfcompare import resume, slurm, status, store
+from vfcompare.cell import Cell, prepare_devices
+from vfcompare.errors import InputError
+from vfcompare.fuse import groups
+from vfcompare.stopping import Stopped, remember_until_training
+
+STARTING = 300
+"""Seconds that a task may need before it trains; shorter ones would hear of their end before they begin."""
+
+DYING = 20.0
+"""Seconds that cancelled tasks are given to save; SLURM's own patience is 30 and seldom needed."""
+
+TRY_AGAIN = 75
+"""Exit code of a task that could not requeue itself."""
+
+
+class Options(NamedTuple):
+    """What is asked of SLURM for each task.
+
+    Attributes:
+      partition: None for the cluster's default.
+      account: None for the user's default.
+      minutes: time limit; a task that needs more saves, requeues itself and goes on.
+      cpus: cores.
+      mem_gb: memory.
+      parallel: tasks at a time.
+      signal_delay: seconds between the notice and the end.
+      extra: options of sbatch, as they are.
+      most: seeds of one task.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    minutes: int = 240
+    cpus: int = 2
+    mem_gb: int = 4
+    parallel: int = 256
+    signal_delay: int = 120
+    extra: tuple[str, ...] = ()
+    most: int = resume.MOST
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+          InputError: that names the option.
+        """
+        for name in ("minutes", "cpus", "mem_gb", "parallel", "signal_delay", "most"):
+            value = getattr(self, name)
+            if value < 1:
+                raise InputError(f"{option(name)} {value} is not allowed; allowed: 1 or more")
+        if self.minutes * 60 <= self.signal_delay + STARTING:
+            least = (self.signal_delay + STARTING) // 60 + 1
+            raise InputError(
+                f"--time {self.minutes} is too short for --signal-delay {self.signal_delay}: a task would be "
+                f"told to stop before it trains; allowed: --time {least} or more"
+            )
+        for name in ("partition", "account"):
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(r"[\w.,@+=:-]+", value):
+                raise InputError(f"{option(name)} {value!r} is not allowed; allowed: its name")
+        for text in self.extra:
+            if not text.startswith("-") or not text.isprintable():
+                raise InputError(
+                    f"--extra {text!r} is not allowed; allowed: an option of sbatch, such as "
+                    "--extra=--qos=long"
+                )
+
+
+def option(name: str) -> str:
+    """How a field of `Options` is typed."""
+    return "--time" if name == "minutes" else f"--{name.replace('_', '-')}"
+
+
+def needs(command: str) -> None:
+    """Refuse to go on without one of SLURM's commands.
+
+    Raises:
+      InputError: if it is not on the path.
+    """
+    if shutil.which(command) is None:
+        raise InputError(
+            f"{command} is not on PATH; allowed: a machine from which SLURM can be reached, or a local "
+            "launcher such as hydra/launcher=joblib"
+        )
+
+
+def script(study: Path, number: int, tasks: int, options: Options) -> str:
+    """What sbatch is given, from the study's folder, so that no path needs SLURM's quoting."""
+    folder = study.absolute()
+    wanted = {
+        "job-name": f"vfcompare-{study.name}",
+        "array": f"0-{tasks - 1}%{options.parallel}",
+        "partition": options.partition,
+        "account": options.account,
+        "time": options.minutes,
+        "cpus-per-task": options.cpus,
+        "mem": f"{options.mem_gb}G",
+        "signal": f"B:USR2@{options.signal_delay}",
+        "output": f"jobs/{number}-%a.log",
+        "open-mode": "append",
+    }
+    lines = [f"--{name}={value}" for name, value in wanted.items() if value is not None]
+    lines += ["--requeue", *options.extra]
+    work = shlex.join([sys.executable, "-m", "vfcompare.main", "work", str(folder)])
+    job = shlex.quote(str(folder / "jobs" / f"{number}.json"))
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *(f"#SBATCH {line}" for line in lines),
+            "# The signal reaches Python itself, since exec leaves no shell in between.",
+            f"cd -- {shlex.quote(str(Path.cwd()))} || exit",
+            f'exec {work} {job} "$SLURM_ARRAY_TASK_ID"',
+            "",
+        ]
+    )
+
+
+def split(study: Path, cells: Sequence[Cell], options: Options) -> list[list[str]]:
+    """Names of the cells of each task.
+
+    Raises:
+      InputError: for a folder that SLURM cannot write to.
+    """
+    folder = str(study.absolute())
+    if "%" in folder or "\n" in f"{folder}{Path.cwd()}":
+        raise InputError(
+            f"{folder!r} has a % or a line break, which SLURM takes for its own; allowed: other names"
+        )
+    prepare_devices()
+    return [[cell.id for cell in group.cells] for group in groups(cells, options.most)]
+
+
+def preview(study: Path, cells: Sequence[Cell], options: Options) -> str:
+    """The script that `submit` would hand over; writes nothing."""
+    known = [int(job.file.stem) for job in slurm.jobs(study)]
+    return script(study, max(known, default=-1) + 1, len(split(study, cells, options)), options)
+
+
+def submit(study: Path, cells: Sequence[Cell], options: Options) -> str:
+    """Hand cells over to SLURM as one array; returns the job's number.
+
+    Raises:
+      InputError: for what sbatch refuses; nothing is left behind then.
+    """
+    tasks = split(study, cells, options)
+    folder = study / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    number = next(n for n in itertools.count() if _take(folder / f"{n}.json"))
+    file, text = folder / f"{number}.json", folder / f"{number}.sh"
+    command = ["sbatch", "--parsable", f"jobs/{number}.sh"]
+    asked = options._asdict() | {"extra": list(options.extra)}
+    content = {
+        "schema": store.SCHEMA,
+        "created": store.now(),
+        "command": command,
+        "options": asked,
+        "slurm": "",
+        "groups": tasks,
+    }
+    store.write_json(file, content)
+    store.write_bytes(text, script(study, number, len(tasks), options).encode())
+    done = slurm.call(*command, cwd=study, patience=60.0)
+    found = re.match(r"\d+", done.stdout) if done is not None and done.returncode == 0 else None
+    if found is None:
+        file.unlink()
+        text.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        why = slurm.words(done, command)
+        hint = "; a larger --most makes fewer" if "array" in why else ""
+        raise InputError(f"{why} ({len(tasks)} tasks{hint})")
+    store.write_json(file, content | {"slurm": found.group()})
+    return found.group()
+
+
+def _take(file: Path) -> bool:
+    """Whether a number was free; it is no longer."""
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def work(study: Path, job_file: Path, index: int) -> int:
+    """Train the cells of one task; returns the exit code.
+
+    A notice that the time is up, or that others need the machine, is answered by saving and going back into
+    the queue.
+    """
+    remember_until_training()
+    job = slurm.read_job(job_file)
+    if not 0 <= index < len(job.groups):
+        raise InputError(f"{job_file} has no task {index}; allowed: 0 to {len(job.groups) - 1}")
+    task = slurm.own_task()
+    os.environ[store.TASK] = task
+    names = job.groups[index]
+    cells = resume.rebuild(study, names)
+    try:
+        outcomes = resume.train(cells, most=sum(len(cell.seeds) for cell in cells))
+    except Stopped as stopped:
+        if stopped.signal == "SIGUSR2" and task:
+            return requeue(task)
+        if slurm.read_job(job_file).cancelled:
+            _mark_cancelled(study, names)
+        print(
+            f"vfcompare: stopped by {stopped.signal}; `vfcompare resume` goes on", file=sys.stderr
+        )
+        return 128 + signal.Signals[stopped.signal]
+    return 1 if {"crashed", "refused"} & set(outcomes.values()) else 0
+
+
+def requeue(task: str) -> int:
+    """Send a task of SLURM, which is this process, back into the queue; returns the exit code."""
+    done = slurm.call("scontrol", "requeue", task, patience=60.0)
+    if done is not None and done.returncode == 0:
+        print(f"vfcompare: saved; {task} goes on when SLURM starts it again", file=sys.stderr)
+        return 0
+    why = slurm.words(done, ["scontrol"])
+    print(
+        f"vfcompare: saved, but not requeued ({why}); `vfcompare resume` goes on", file=sys.stderr
+    )
+    return TRY_AGAIN
+
+
+def cancel(study: Path) -> str:
+    """Take back all jobs of a study that have not ended; returns what was done, in words.
+
+    Raises:
+      InputError: if scancel cannot be had, or fails.
+    """
+    standing = {cell.id: cell for cell in status.read(study)}
+    settled = {name for name, c in standing.items() if c.status in ("completed", "diverged")}
+    jobs = [
+        job
+        for job in slurm.jobs(study)
+        if job.slurm and not all(name in settled for group in job.groups for name in group)
+    ]
+    tasks = slurm.ask(job.slurm for job in jobs)
+    if tasks is not None:
+        live = {name.split("_")[0] for name, task in tasks.items() if task.live}
+        jobs = [job for job in jobs if job.slurm in live]
+    if not jobs:
+        return "no job of this study waits or runs"
+    needs("scancel")
+    for job in jobs:
+        # Before scancel, since a task that is stopped looks here for the reason.
+        store.write_json(job.file, store.read_json(job.file) | {"cancelled": store.now()})
+    numbers = [job.slurm for job in jobs]
+    command = ["scancel", *numbers]
+    done = slurm.call(*command, patience=60.0)
+    if done is None or (done.returncode and "nvalid job id" not in done.stderr):
+        raise InputError(slurm.words(done, command))
+    taken = [c for c in standing.values() if c.task.split("_")[0] in numbers]
+    _await_end(numbers)
+    _mark_cancelled(study, [cell.id for cell in taken])
+    queued = sum(cell.status == "queued" for cell in taken)
+    return (
+        f"cancelled job {', '.join(numbers)}: {queued} cells were queued, {len(taken) - queued} running; "
+        "`vfcompare resume` goes on"
+    )
+
+
+def _await_end(numbers: Sequence[str]) -> None:
+    deadline = time.monotonic() + DYING
+    while time.monotonic() < deadline:
+        tasks = slurm.ask(numbers)
+        if tasks is None or not any(task.live for task in tasks.values()):
+            return
+        time.sleep(0.5)
+
+
+def _mark_cancelled(study: Path, names: Sequence[str]) -> None:
+    """Say in `run.json` of cells that nobody trains any more that they were cancelled."""
+    known = {path.name for path in store.runs(study)}
+    for name in names:
+        if name not in known:
+            continue
+        folder = store.RunFolder(study / name)
+        held = (folder.path / "claim.json").exists() and not folder.abandoned
+        if folder.record.get("status") in status.UNSETTLED and not held:
+            folder.update(status="cancelled", message="vfcompare cancel", ended=store.now())
