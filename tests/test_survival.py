@@ -307,9 +307,10 @@ def test_training_goes_on_over_damaged_checkpoints_to_the_same_bits(whole, copy,
 def reseal(folder, change):
     """Replace the newest checkpoint with a changed one, as if another version had written it."""
     run = store.RunFolder(folder)
-    point, state, circumstances = run.load_checkpoint()
-    state, circumstances = change(state, circumstances)
-    run.save_checkpoint(point, state, circumstances)
+    found = run.load_checkpoint()
+    assert found is not None
+    state, circumstances = change(found.state, found.circumstances)
+    run.save_checkpoint(found.point, state, circumstances)
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ class Fused(Launcher):
             for index, overrides in enumerate(job_overrides)
         ]
         outcomes = train(list({cell.id: cell for cell, _ in jobs}.values()), self._most)
-        self.outcomes += outcomes.values()
+        self.outcomes.extend(outcomes.values())
         for cell, made in jobs:
             made.status, made.return_value = JobStatus.COMPLETED, outcomes[cell.id]
         return [made for _, made in jobs]

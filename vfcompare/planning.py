@@ -82,9 +82,9 @@ def show(cells: Sequence[Cell]) -> None:
     console = Console()
     console.print(table)
     unknown = sum(what.seconds is None for what in open_costs)
-    seconds = sum(what.seconds or 0.0 for what in open_costs)
+    total = sum(what.seconds or 0.0 for what in open_costs)
     size = sum(what.size for what in open_costs)
-    words = f"{len(open_costs)} cells to go, about {seconds:,.0f} s one after another, {size / 1e6:,.0f} MB"
+    words = f"{len(open_costs)} cells to go, about {total:,.0f} s one after another, {size / 1e6:,.0f} MB"
     if unknown:
         words += f"; of {unknown} cells nothing is known, their like was never run below this root"
     console.print(words)

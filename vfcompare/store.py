@@ -453,8 +453,13 @@ class RunFolder:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self._distrust(name, f"cannot be used ({error})")
             else:
-                return found if self._tables_whole() else self._anew()
-        return self._anew()
+                if self._tables_whole():
+                    return found
+                break
+        if self.damage:
+            told = "no whole checkpoint is left, training begins anew"
+            print(f"vfcompare: {self.path.name}: {told}", file=sys.stderr)
+        return None
 
     def _tables_whole(self) -> bool:
         for name in ("metrics.parquet", "evaluation.parquet"):
@@ -467,11 +472,6 @@ class RunFolder:
     def _distrust(self, name: str, problem: str) -> None:
         self.damage.append(name)
         print(f"vfcompare: {self.path / name} {problem}", file=sys.stderr)
-
-    def _anew(self) -> None:
-        if self.damage:
-            told = "no whole checkpoint is left, training begins anew"
-            print(f"vfcompare: {self.path.name}: {told}", file=sys.stderr)
 
 
 def write_plan(folder: Path, study: str, question: str | None, cells: list[dict[str, Any]]) -> None:
