@@ -722,9 +722,9 @@ def test_a_cell_that_diverges_harms_no_other(tmp_path):
     args = ("-m", "agent=ppo", *SWEEP[2:])
     good, done = sweep(*args, f"{RATES}1e-3,3e-3", FUSED, cwd=tmp_path / "good")
     assert done.returncode == 0, done.stderr
-    bad, done = sweep(*args, f"{RATES}1e-3,1e30,3e-3", FUSED, cwd=tmp_path / "bad")
+    bad, done = sweep(*args, f"{RATES}1e-3,1e38,3e-3", FUSED, cwd=tmp_path / "bad")
     assert done.returncode == 1
-    seeds = store.read_json(bad[1e30] / "run.json")["seeds"]
+    seeds = store.read_json(bad[1e38] / "run.json")["seeds"]
     assert {words["status"] for words in seeds.values()} == {"diverged"}
     for rate, folder in good.items():
         same(folder, bad[rate])

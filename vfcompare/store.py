@@ -405,8 +405,12 @@ class RunFolder:
         entry["sha256"] = seal(entry, state)
         kept = [entry, *known][:CHECKPOINTS]
         write_json(folder / "checkpoints.json", {"schema": SCHEMA, "newest_first": kept})
-        names = {str(entry["file"]) for entry in kept}
-        for file in folder.glob("state-*.msgpack"):
+        self._keep(kept)
+
+    def _keep(self, entries: list[dict[str, Any]]) -> None:
+        """Remove the checkpoints that are not listed."""
+        names = {str(entry["file"]) for entry in entries}
+        for file in (self.path / "checkpoint").glob("state-*.msgpack"):
             if file.name not in names:
                 file.unlink(missing_ok=True)
 
@@ -453,6 +457,8 @@ class RunFolder:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self._distrust(name, f"cannot be used ({error})")
             else:
+                # A kill may have come between the list and what it no longer needs.
+                self._keep(known)
                 if self._tables_whole():
                     return found
                 break
