@@ -491,6 +491,23 @@ def test_vtrace_is_rlax_vtrace(name):
     check(vector, (target - value[..., :-1])[0, 0], outputs["errors"])
 
 
+def test_vtrace_that_leaks_is_rlax_leaky_vtrace():
+    vector = VECTORS["leaky_vtrace_rlax_a0p5"]
+    inputs = vector["inputs"]
+    batch, value, gamma = fragment(inputs)
+    _, target = returns.vtrace(
+        batch,
+        value,
+        jnp.asarray([[inputs["rhos"]]]),
+        gamma=gamma,
+        lambda_=1.0,
+        clip=1.0,
+        clip_advantage=1.0,
+        leak=1.0 - inputs["alpha"],
+    )
+    check(vector, (target - value[..., :-1])[0, 0], vector["outputs"]["errors"])
+
+
 def test_vtrace_does_not_fall_into_the_trap_of_truncation():
     vector = VECTORS["vtrace_rlax_truncation_trap"]
     inputs, outputs = vector["inputs"], vector["outputs"]
@@ -1071,7 +1088,6 @@ def test_values_of_others_and_returns_of_others_are_what_naive_loops_find(group)
 
 
 ELSEWHERE = {
-    "leaky_vtrace_rlax_a0p5": "mixes clipped and plain ratios, which `vtrace` does not",
     "seq_halving_considered_visits": "is of a search, and nothing here searches",
     "mctx_gumbel_bandit_n8": "is of a search, and nothing here searches",
 }

@@ -113,6 +113,7 @@ def vtrace(
     lambda_: float,
     clip: float,
     clip_advantage: float,
+    leak: float = 0.0,
 ) -> tuple[Array, Array]:
     """V-trace: targets and advantages for experience of another policy.
 
@@ -129,13 +130,16 @@ def vtrace(
       lambda_: mixing parameter in [0, 1].
       clip: largest ratio of a TD error.
       clip_advantage: largest ratio of an advantage.
+      leak: `l`, of unclipped ratios in those of a target, `(1 - l) min(c, π/μ) + l π/μ` (leaky V-trace;
+        Zahavy et al., 2020, arXiv:2002.12928).
 
     Returns:
       Advantage and target, `[B, G, T]`, zero where the mask is zero.
     """
 
     def one(value: Array, reward: Array, discount: Array, ratio: Array, trace: Array) -> Array:
-        return rlax.vtrace(value[:-1], value[1:], reward, discount, ratio, trace, clip)
+        args = (value[:-1], value[1:], reward, discount, ratio)
+        return rlax.leaky_vtrace(*args, 1.0 - leak, trace, clip)
 
     discount, trace = gamma * rollout.discount, lambda_ * rollout.trace
     errors = over_episodes(one)(value, rollout.reward, discount, ratio, trace)

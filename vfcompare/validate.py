@@ -81,6 +81,7 @@ RULES: dict[str, Rule] = {
     "huber": NOT_NEGATIVE,
     "alpha": POSITIVE,
     "decay": SHARE,
+    "leak": SHARE,
     "attempts": COUNT,
     "slots": COUNT,
     "width": COUNT,
