@@ -656,3 +656,11 @@ def test_few_pairs_are_undecided_even_where_the_interval_excludes_zero(tmp_path:
 def test_one_agent_cannot_be_called_matched(tmp_path: Path) -> None:
     study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
     assert "matched" not in report.write(study).read_text().lower()
+
+
+@pytest.mark.parametrize("status", ["preempted", "cancelled", "interrupted"])
+def test_a_run_that_was_stopped_from_outside_is_not_shown_as_running(status):
+    info = {"status": status, "message": "SIGTERM"}
+    run = data._run(0, info, {"status": "running"}, {}, "")
+    assert run.status == "interrupted"
+    assert run.reason == "SIGTERM"

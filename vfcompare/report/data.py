@@ -33,6 +33,9 @@ STATUSES = (
 )
 """What can become of a planned run. `short`: says completed, but ends before the others do."""
 
+STOPPED = ("preempted", "cancelled")
+"""How else a run was stopped from outside; it counts as interrupted."""
+
 CRITIC_AGENTS = frozenset({"a2c", "ppo", "reinforce_v"})
 TEXT_BYTES = 8_000_000
 TABLE_BYTES = 512_000_000
@@ -467,6 +470,7 @@ def _run(
 ) -> Run:
     detail = listed if isinstance(listed, dict) else {}
     overall = str(info.get("status"))
+    overall = "interrupted" if overall in STOPPED else overall
     status = str(detail.get("status", overall))
     if status not in {"completed", "diverged"}:
         status = overall if overall in STATUSES and overall != "completed" else status
