@@ -28,6 +28,9 @@ ESTIMATORS = sorted(path.stem for path in (CONF / "estimator").glob("*.yaml"))
 ADAPTIVE = ("gae", "returns@agent.estimator.advantage=length_adaptive_gae")
 CASES = {name: (name,) for name in ESTIMATORS} | {"length_adaptive_gae": ADAPTIVE}
 
+# MaxRL divides by the mean return, which is defined for outcomes that cannot be negative.
+OUTCOMES_ONLY = {"group_mean_relative"}
+
 
 class Data(NamedTuple):
     """A rollout, and all that could be asked about it; every leaf is `[B, G, ...]`."""
@@ -73,6 +76,14 @@ def data(key, lengths=None):
         score=2.0 * jnp.square(1.0 - chance) * mask,
         simulated=jnp.zeros(SHAPE[:2]),
     )
+
+
+def drawn(name, key):
+    """Data of the kind that the case is defined for."""
+    case = data(key)
+    reward = case.rollout.reward
+    reward = abs(reward) if name in OUTCOMES_ONLY else reward
+    return case._replace(rollout=case.rollout.replace(reward=reward))
 
 
 def shown(rollout):
@@ -203,7 +214,7 @@ def agree(got, want):
 def test_the_order_of_prompts_and_rollouts_is_that_of_the_advantages(
     estimate, name, seed, prompts, rollouts
 ):
-    run, case = estimate(name), data(jax.random.key(seed))
+    run, case = estimate(name), drawn(name, jax.random.key(seed))
     order = np.ix_(prompts, rollouts)
     # Returns are drawn from a continuum, so that no two are equal where the best one is looked for.
     agree(run(jax.tree.map(lambda x: x[order], case)), [x[order] for x in run(case)])
@@ -213,7 +224,7 @@ def test_the_order_of_prompts_and_rollouts_is_that_of_the_advantages(
 @few
 @given(seed=st.integers(0, 1000))
 def test_what_lies_off_the_mask_has_no_influence_and_no_advantage(estimate, name, seed):
-    run, case = estimate(name), data(jax.random.key(seed))
+    run, case = estimate(name), drawn(name, jax.random.key(seed))
     want, got = run(case), run(soiled(case, jax.random.key(seed + 1)))
     for one, other in zip(got, want, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -223,7 +234,7 @@ def test_what_lies_off_the_mask_has_no_influence_and_no_advantage(estimate, name
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_longer_horizon_changes_nothing_and_adds_nothing(estimate, name):
-    run, case = estimate(name), data(KEY)
+    run, case = estimate(name), drawn(name, KEY)
     longer = padded(case, 5)
     want = run(case)
     for padding in (longer, soiled(longer, KEY)):
