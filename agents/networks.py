@@ -9,17 +9,15 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vfcompare.agents.initializers import orthogonal
 from vfcompare.types import Array, Carry, Params
 
 Activation = Callable[[Array], Array]
 
 
 def dense(features: int, scale: float) -> nn.Dense:
-    """A linear layer with orthogonal weights of gain `scale` and no bias at first.
-
-    `orthogonal` decomposes a matrix: never map it over seeds, batched QR can starve a small thread pool.
-    """
-    return nn.Dense(features, kernel_init=nn.initializers.orthogonal(scale))
+    """A linear layer with orthogonal weights of gain `scale` and no bias at first."""
+    return nn.Dense(features, kernel_init=orthogonal(scale))
 
 
 def activation(name: str) -> Activation:
@@ -132,7 +130,7 @@ class Gru(nn.Module):
     def setup(self) -> None:
         """Two layers: one that reads the observation, one that remembers."""
         self.read = Mlp(self.obs_ndim, (self.hidden,), self.activation, self.gain)
-        self.cell = nn.GRUCell(self.hidden)
+        self.cell = nn.GRUCell(self.hidden, recurrent_kernel_init=orthogonal())
 
     def initial(self) -> Array:
         """The memory at the start of an episode: `[hidden]` zeros."""

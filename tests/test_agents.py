@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import AGENTS
+from vfcompare.agents.initializers import orthogonal
 from vfcompare.streams import stream
 from vfcompare.types import Learner
 
@@ -208,3 +209,11 @@ def test_dynamic_sampling_pays_for_what_it_discards_and_keeps_groups_with_a_sign
     _, plain = agent("grpo").run(8)
     assert min(one["signal_fraction"] for one in plain) < 1
     assert all(one["env_steps"] == 32 for one in plain)
+
+
+@pytest.mark.parametrize("shape", [(243, 64), (64, 64), (4, 64), (64, 1), (3, 3, 8, 16)])
+def test_orthogonal_weights_are_those_of_the_decomposition(shape):
+    ours = orthogonal(2.0**0.5)(KEY, shape)
+    # Both are exact to some units of 2^-24; what they compute is unique.
+    want = jax.nn.initializers.orthogonal(2.0**0.5)(KEY, shape)
+    np.testing.assert_allclose(ours, want, atol=1e-5)

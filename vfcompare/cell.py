@@ -67,6 +67,11 @@ class Cell(NamedTuple):
         """Folder of the study."""
         return Path(self.config["root"]) / store.slug(str(self.config["study"]["name"]))
 
+    @property
+    def done(self) -> bool:
+        """Whether it was trained to its end."""
+        return store.RunFolder(self.study / self.id).completed
+
     def planned(self) -> dict[str, Any]:
         """What `plan.json` says of this cell."""
         return {
@@ -168,7 +173,7 @@ def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> 
     open_cells = [cell for cell in cells if not folders[cell.id].completed]
     if open_cells:
         prepare_devices()
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as held, store.one_line_about_full_disks():
             mine = [cell for cell in open_cells if held.enter_context(folders[cell.id].claim())]
             for cell in open_cells:
                 if cell not in mine:
@@ -181,7 +186,10 @@ def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> 
             }
             for point in dict.fromkeys(points.values()):
                 members = [cell for cell in mine if points[cell.id] == point]
-                outcomes |= _attempt(members, folders, found, command, traced)
+                try:
+                    outcomes |= _attempt(members, folders, found, command, traced)
+                except store.ClaimLost as lost:
+                    print(lost, file=sys.stderr)
     return outcomes
 
 
@@ -216,6 +224,13 @@ def _attempt(
         log.compare(checkpoints[log.cell.id])
     for log in logs:
         cell = log.cell
+        before = folders[cell.id].record.get("devices", trainer.devices)
+        if going_on is not None and before != trainer.devices:
+            print(
+                f"{cell.id}: goes on over {trainer.devices} devices, before {before}; still {lanes} seeds "
+                "side by side on each, so that no bit depends on it",
+                file=sys.stderr,
+            )
         folders[cell.id].begin(
             id=cell.id,
             study=cell.config["study"]["name"],
@@ -225,6 +240,7 @@ def _attempt(
             command=command,
             config_hash=store.digest(cell.identity),
             traced=list(traced),
+            devices=trainer.devices,
             bit_exact=log.exact,
             damage=folders[cell.id].damage,
             versions=store.versions(),
@@ -240,17 +256,20 @@ def _attempt(
         # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
         jax.clear_caches()
         return outcomes
+    except store.ClaimLost:
+        raise
     except KeyboardInterrupt as error:
         name = error.signal if isinstance(error, Stopped) else "SIGINT"
         for cell in cells:
-            folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
+            with contextlib.suppress(store.ClaimLost):
+                folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
         raise
     except Exception as error:
         message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         # Where the disk is full this cannot be written either, and the error itself matters more.
-        with contextlib.suppress(OSError):
-            for cell in cells:
-                folder = folders[cell.id]
+        for cell in cells:
+            folder = folders[cell.id]
+            with contextlib.suppress(OSError, store.ClaimLost):
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
@@ -291,6 +310,7 @@ def _train(
         log.open()
     known = [checkpoints[log.cell.id] for log in logs]
     point = 0 if known[0] is None else known[0].point
+    trainer.compile(start=known[0] is None)
     if known[0] is None:
         for log in logs:
             log.certificate()
@@ -311,13 +331,11 @@ def _train(
                 steps = np.minimum(trainer.standing("env_steps"), budget)
                 progress.show(int(steps.sum()), seconds)
                 if listener.heard or saved() > SAVE_SECONDS:
-                    for log in logs:
-                        log.save(index - 1)
+                    save(logs, index - 1)
                     saved = store.Stopwatch()
                 listener.check()
             evaluate(trainer, logs, index)
-            for log in logs:
-                log.save(index)
+            save(logs, index)
             saved = store.Stopwatch()
             listener.check()
     outcomes = {}
@@ -340,6 +358,22 @@ def evaluate(trainer: Any, logs: "list[Log]", point: int) -> None:
     metrics = trainer.evaluate(point)
     for log in logs:
         log.evaluation(point, {name: column[log.rows] for name, column in metrics.items()})
+
+
+def save(logs: "list[Log]", point: int) -> None:
+    """Save every cell; what another process has taken over is left to it, and is not in `logs` any more.
+
+    Raises:
+      ClaimLost: if none is left.
+    """
+    for log in list(logs):
+        try:
+            log.save(point)
+        except store.ClaimLost as lost:
+            logs.remove(log)
+            if not logs:
+                raise
+            print(lost, file=sys.stderr)
 
 
 def device(jax: Any, number: int) -> dict[str, Any]:
@@ -519,9 +553,14 @@ class Log:
         return {name: column[rows] for name, column in table.items()}
 
     def save(self, point: int) -> None:
-        """Keep where training stands, after the tables that lead there."""
+        """Keep where training stands, after the tables that lead there.
+
+        Raises:
+          ClaimLost: if the run is another process's by now; nothing is written then.
+        """
         from flax import serialization
 
+        self._folder.must_hold()
         self.write()
         state = serialization.to_bytes(self._trainer.held(self.rows))
         self._folder.save_checkpoint(point, state, self.circumstances)

@@ -1,15 +1,20 @@
 """From the words of a command line to checked cells, and from Hydra's errors to words that help."""
 
+import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from importlib import resources
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -33,25 +38,22 @@ def plain(node: Any) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def to_cell(cfg: DictConfig, job: Any) -> Cell:
+def to_cell(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any]) -> Cell:
     """A composed configuration as a cell, checked.
 
     Args:
       cfg: the configuration of the task.
-      job: Hydra's own, for the names of what was chosen and for what was overridden.
+      overrides: of which it was composed.
+      choices: names of what was chosen, by group.
 
     Raises:
       InputError: if a value is not allowed.
     """
     config = plain(cfg)
     check(config)
-    told = (
-        override.lstrip("+~").split("=", 1) for override in job.overrides.task if "=" in override
-    )
+    told = (override.lstrip("+~").split("=", 1) for override in overrides if "=" in override)
     settings = {k: v for k, v in told if k not in NAMED and k.split(".")[0] not in PRIVATE}
-    choices = job.runtime.choices
-    overrides = tuple(str(override) for override in job.overrides.task)
-    return Cell(str(choices["agent"]), str(choices["env"]), settings, config, overrides)
+    return Cell(str(choices["agent"]), str(choices["env"]), settings, config, tuple(overrides))
 
 
 def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
@@ -64,12 +66,8 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
     Raises:
       InputError: for the first cell that is not right.
     """
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_module("vfcompare.conf", version_base="1.3"):
-            found = [_cell(job) for job in (jobs(settings) if sweep else [settings])]
-    except ERRORS as error:
-        raise InputError(explain(error, settings)) from error
+    with composing(settings) as composer:
+        found = [composer.cell(job) for job in (jobs(settings) if sweep else [settings])]
     return list({cell.id: cell for cell in found}.values())
 
 
@@ -79,21 +77,63 @@ def recompose(overrides: Sequence[Sequence[str]]) -> list[Cell]:
     Raises:
       InputError: for the first that is not right.
     """
+    with composing([]) as composer:
+        return [composer.cell(one) for one in overrides]
+
+
+@contextmanager
+def composing(settings: list[str]) -> "Iterator[Composer]":
+    """Hydra at work on our configuration; what it cannot make sense of becomes an `InputError`."""
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("vfcompare.conf", version_base="1.3"):
-            return [_cell(list(one)) for one in overrides]
+            yield Composer(lambda chosen: compose("config", chosen, return_hydra_config=True))
     except ERRORS as error:
-        raise InputError(explain(error, [])) from error
+        raise InputError(explain(error, settings)) from error
 
 
-def _cell(overrides: list[str]) -> Cell:
-    cfg = compose("config", overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    job = cfg.hydra
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return to_cell(cfg, job)
+class Composer:
+    """Composes cells; files that many of them share are read and merged once.
+
+    Hydra applies values (`agent.gamma=0.9`) after it has merged what was chosen (`agent=ppo`), so that cells
+    of the same choices begin with the same configuration. That takes 75 ms, and a value less than one.
+    """
+
+    def __init__(self, compose: Callable[[list[str]], DictConfig]) -> None:
+        """Begin with nothing composed.
+
+        Args:
+          compose: `(overrides) -> configuration`, with Hydra's own.
+        """
+        self._compose = compose
+        self._parse = cache(OverridesParser.create().parse_override)
+        self._chosen: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
+
+    def cell(self, overrides: Sequence[str]) -> Cell:
+        """One cell, checked; see `to_cell`."""
+        values = [text for text in overrides if is_value(self._parse(text))]
+        cfg, choices = self._choose(tuple(text for text in overrides if text not in values))
+        cfg = copy.deepcopy(cfg)
+        ConfigLoaderImpl._apply_overrides_to_config([self._parse(text) for text in values], cfg)
+        ours = [text for text in overrides if not self._parse(text).is_hydra_override()]
+        return to_cell(cfg, ours, choices)
+
+    def _choose(self, choices: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
+        if choices not in self._chosen:
+            cfg = self._compose(list(choices))
+            HydraConfig.instance().set_config(cfg)
+            names = dict(cfg.hydra.runtime.choices)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            self._chosen[choices] = cfg, names
+        return self._chosen[choices]
+
+
+def is_value(override: Override) -> bool:
+    """Whether an override sets a value within what was chosen, rather than choose, add or remove."""
+    key = override.key_or_group
+    inside = "." in key and "/" not in key and not key.startswith("hydra.")
+    return override.type == OverrideType.CHANGE and override.package is None and inside
 
 
 def jobs(settings: list[str]) -> Iterator[list[str]]:

@@ -1,27 +1,73 @@
-"""`hydra/launcher=fused`: a whole sweep in this process, cells that differ only in numbers in one program."""
+"""What Hydra calls for a sweep: `Planned` says which cells to train, `Fused` trains them together."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from vfcompare.cell import Cell
-from vfcompare.compose import to_cell
+from vfcompare.compose import Composer
 from vfcompare.resume import train
+
+MODULE = "hydra_plugins.vfcompare"
+"""Where Hydra looks for plugins: it takes them from modules of this package only."""
+
+
+class Planned(Sweeper):
+    """Launches the cells of a plan that are not done.
+
+    Hydra's own sweeper would compose every cell of the command line twice more, which takes longer than many
+    a cell, to find what the plan has found already.
+    """
+
+    waiting: ClassVar[Sequence[Cell]] = ()
+
+    def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None) -> None:
+        """Remember the settings.
+
+        Args:
+          max_batch_size: cells that are handed to the launcher at once.
+          params: what is swept by default, of which the plan was made.
+        """
+        del params
+        self._most = max_batch_size
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra before `sweep`."""
+        self._config = config
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Launch them."""
+        del arguments
+        folder = Path(self._config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self._config, folder / "multirun.yaml")
+        jobs = [list(cell.overrides) for cell in self.waiting]
+        size = self._most or max(len(jobs), 1)
+        returns = []
+        for begin in range(0, len(jobs), size):
+            returns.append(self._launcher.launch(jobs[begin : begin + size], initial_job_idx=begin))
+            for job in returns[-1]:
+                # Asking raises what the job raised.
+                _ = job.return_value
+        return returns
 
 
 class Fused(Launcher):
     """Hydra's launcher interface; what Hydra's own launchers run job by job is here run group by group."""
-
-    outcomes: ClassVar[list[str]] = []
 
     def __init__(self, most: int) -> None:
         """Remember the settings.
@@ -36,48 +82,38 @@ class Fused(Launcher):
     ) -> None:
         """Called by Hydra before `launch`."""
         del task_function
-        self._context, self._config = hydra_context, config
+        self._composer = Composer(
+            lambda overrides: hydra_context.config_loader.load_sweep_config(config, overrides)
+        )
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Train all cells of a sweep; a failure is of its group alone."""
+        del initial_job_idx
         setup_globals()
-        jobs = [
-            self._job(list(overrides), initial_job_idx + index)
-            for index, overrides in enumerate(job_overrides)
+        cells = [self._composer.cell(overrides) for overrides in job_overrides]
+        outcomes = train(list({cell.id: cell for cell in cells}.values()), self._most)
+        return [
+            JobReturn(
+                overrides=cell.overrides,
+                status=JobStatus.COMPLETED,
+                _return_value=outcomes[cell.id],
+            )
+            for cell in cells
         ]
-        outcomes = train(list({cell.id: cell for cell, _ in jobs}.values()), self._most)
-        self.outcomes.extend(outcomes.values())
-        for cell, made in jobs:
-            made.status, made.return_value = JobStatus.COMPLETED, outcomes[cell.id]
-        return [made for _, made in jobs]
-
-    def _job(self, overrides: list[str], number: int) -> tuple[Cell, JobReturn]:
-        cfg = self._context.config_loader.load_sweep_config(self._config, overrides)
-        with open_dict(cfg):
-            cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
-        HydraConfig.instance().set_config(cfg)
-        task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        made = JobReturn(
-            overrides=list(filter_overrides(overrides)),
-            cfg=task,
-            hydra_cfg=OmegaConf.masked_copy(cfg, "hydra"),
-            working_dir=str(Path(cfg.hydra.sweep.dir).absolute()),
-            task_name=cfg.hydra.job.name,
-        )
-        return to_cell(task, cfg.hydra), made
 
 
-def register(outcomes: list[str]) -> None:
-    """Make the launcher known to Hydra, which takes one only from modules of a package of this name.
+def register(waiting: Sequence[Cell]) -> None:
+    """Make both known to Hydra.
 
     Args:
-      outcomes: to which is added how each cell ended.
+      waiting: the cells that are to be trained.
     """
-    module = ModuleType("hydra_plugins.vfcompare_fused")
-    Fused.__module__ = module.__name__
-    Fused.outcomes = outcomes
-    setattr(module, Fused.__name__, Fused)
-    sys.modules[module.__name__] = module
-    Plugins.instance().register(Fused)
+    Planned.waiting = waiting
+    module = ModuleType(MODULE)
+    sys.modules[MODULE] = module
+    for plugin in (Planned, Fused):
+        plugin.__module__ = MODULE
+        setattr(module, plugin.__name__, plugin)
+        Plugins.instance().register(plugin)

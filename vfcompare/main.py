@@ -4,13 +4,14 @@ import argparse
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfcompare.errors import InputError, nearest
-from vfcompare.stopping import spare_until_training
+from vfcompare.stopping import ending_at_second_interrupt, spare_until_training
 
 if TYPE_CHECKING:
     from vfcompare.cell import Cell
@@ -47,12 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     spare_until_training()
     try:
-        if not args[0].startswith(("-", "+", "~")) and "=" not in args[0]:
-            return verb(args)
-        return train(args)
+        with ending_at_second_interrupt():
+            if not args[0].startswith(("-", "+", "~")) and "=" not in args[0]:
+                return verb(args)
+            return train(args)
     except InputError as error:
         print(f"vfcompare: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        from vfcompare.store import no_room
+
+        told = no_room(error)
+        if not told:
+            raise
+        print(f"vfcompare: {told}", file=sys.stderr)
+        return SOME_FAILED
     except KeyboardInterrupt:
         print("vfcompare: interrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
@@ -248,29 +258,44 @@ def train(args: list[str]) -> int:
     """Hand over to Hydra, after every cell was checked and written into the plan."""
     import hydra
 
-    from vfcompare import compose
+    from vfcompare import compose, launcher
 
+    planned: list[Cell] = []
     settings = [arg for arg in args if not arg.startswith("-")]
     options = {arg.split("=")[0] for arg in args if arg.startswith("-")}
     if options & ASKS:
         # Hydra answers for one cell alone.
         args = [arg for arg in args if arg not in SWEEPS]
     else:
-        plan(settings, sweep=bool(options & SWEEPS))
+        planned = plan(settings, sweep=bool(options & SWEEPS))
+        if options & SWEEPS:
+            launcher.register(left(planned))
     # Otherwise Hydra prints a traceback for some errors, and exits with 1 for all.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["vfcompare", *args]
-    outcomes: list[str] = []
-    if "hydra/launcher=fused" in settings:
-        from vfcompare import launcher
-
-        launcher.register(outcomes)
     entry = hydra.main(version_base="1.3", config_path="pkg://vfcompare.conf", config_name="config")
     try:
-        entry(lambda cfg: outcomes.append(run(cfg)))()
+        entry(run)()
     except compose.ERRORS as error:
         raise InputError(compose.explain(error, settings)) from error
-    return ended(outcomes)
+    return standing(planned)
+
+
+def standing(cells: "Sequence[Cell]") -> int:
+    """The exit code of cells by what they left on disk: launchers may train in processes of their own."""
+    from vfcompare.status import read
+
+    if not cells:
+        return OK
+    names, study = {cell.id for cell in cells}, cells[0].study
+    # What another process or SLURM has is theirs to answer for.
+    fine = ("completed", "running", "queued")
+    found = Counter(cell.status for cell in read(study) if cell.id in names)
+    words = [f"{number} {status}" for status, number in found.items() if status not in fine]
+    if not words:
+        return OK
+    print(f"vfcompare: {', '.join(words)}; `vfcompare status {study}` says which", file=sys.stderr)
+    return SOME_FAILED
 
 
 def ended(outcomes: Iterable[str]) -> int:
@@ -279,19 +304,29 @@ def ended(outcomes: Iterable[str]) -> int:
 
 
 def plan(settings: list[str], *, sweep: bool) -> "list[Cell]":
-    """Check every cell, build the first, and write down what is going to be done; returns the cells."""
+    """Check every cell, trace the first, and write down what is going to be done; returns the cells."""
     from vfcompare import store
     from vfcompare.cell import prepare_devices, rehearse
     from vfcompare.compose import cells
 
     planned = cells(settings, sweep=sweep)
-    first = planned[0]
-    prepare_devices()
-    rehearse(first.config)
-    study = first.config["study"]
+    first = next((cell for cell in planned if not cell.done), None)
+    if first is not None:
+        prepare_devices()
+        rehearse(first.config)
+    study = planned[0].config["study"]
     described = [cell.planned() for cell in planned]
-    store.write_plan(first.study, study["name"], study["question"], described)
+    store.write_plan(planned[0].study, study["name"], study["question"], described)
     return planned
+
+
+def left(planned: "Sequence[Cell]") -> "list[Cell]":
+    """The cells that are not done; says how many are."""
+    waiting = [cell for cell in planned if not cell.done]
+    done = len(planned) - len(waiting)
+    if done:
+        print(f"{done} of {len(planned)} cells were done before, kept as they are")
+    return waiting
 
 
 def run(cfg: Any) -> str:
@@ -301,7 +336,8 @@ def run(cfg: Any) -> str:
     from vfcompare.cell import execute
     from vfcompare.compose import to_cell
 
-    cell = to_cell(cfg, HydraConfig.get())
+    job = HydraConfig.get()
+    cell = to_cell(cfg, job.overrides.task, job.runtime.choices)
     return execute([cell], shlex.join(["vfcompare", *sys.argv[1:]]))[cell.id]
 
 

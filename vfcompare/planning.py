@@ -71,8 +71,7 @@ def show(cells: Sequence[Cell]) -> None:
         table.add_column(heading, justify="right" if heading in ("seconds", "MB") else "left")
     open_costs = []
     for cell in cells:
-        done = store.RunFolder(cell.study / cell.id).completed
-        what = cost(cell, known)
+        what, done = cost(cell, known), cell.done
         if not done:
             open_costs.append(what)
         seconds = "?" if what.seconds is None else f"{what.seconds:,.0f}"

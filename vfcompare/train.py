@@ -7,6 +7,7 @@ its own episodes need; fragments, which all cost the same, gain a third from a f
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -235,13 +236,16 @@ class Trainer:
         self._make = varied.make if self._numbers and varied else lambda numbers: learner
         self.compile_seconds = 0.0
         self._limit, self._most = 1, most
+        self._functions = {
+            "init": self._over_seeds(init, 1),
+            "advance": self._over_seeds(advance, self.lanes),
+            "evaluate": self._over_seeds(evaluate, self.lanes),
+            "examine": self._over_seeds(examine, 1),
+            "rollout": jax.jit(self._rollout),
+            "maps": jax.jit(self._maps),
+        }
         self._programs: dict[str, Any] = {}
-        # One seed at a time, whatever `lanes` says: see `agents.networks.dense`.
-        self._init = self._over_seeds(init, 1)
-        self._advance = self._over_seeds(advance, self.lanes)
-        self._evaluate = self._over_seeds(evaluate, self.lanes)
-        self._examine = self._over_seeds(examine, 1)
-        self.run: Run = self._call("init", self._init, self._seeds, self._numbers)
+        self.run: Run = self._call("init", self._seeds, self._numbers)
 
     def _over_seeds(self, f: Callable[..., Any], lanes: int) -> Callable[..., Any]:
         def one(seed: Array, numbers: Numbers, *args: Any) -> Any:
@@ -252,11 +256,35 @@ class Trainer:
     def _pad(self, x: np.ndarray) -> np.ndarray:
         return np.concatenate([x, np.repeat(x[-1:], self._padding, 0)])
 
-    def _call(self, name: str, function: Any, *args: Any) -> Any:
+    def compile(self, *, start: bool) -> None:
+        """Compile what training calls, side by side: one program keeps one core busy.
+
+        Args:
+          start: whether `starts` is called, too.
+        """
+        known, each = (self._seeds, self._numbers), self._each(0)
+        calls: dict[str, tuple[Any, ...]] = {
+            "advance": (*known, self.run, each, each),
+            "evaluate": (*known, self.run.learner.params["policy"], each),
+        }
+        if self.learner.examine is not None:
+            calls["examine"] = (*known, self.run.learner, each)
+        if start:
+            calls["rollout"] = self._alone(0)
+        begin = time.perf_counter()
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(self._compiled, calls, calls.values())
+        self._programs |= dict(zip(calls, done, strict=True))
+        self.compile_seconds += time.perf_counter() - begin
+
+    def _compiled(self, name: str, args: tuple[Any, ...]) -> Any:
+        return self._functions[name].lower(*args).compile()
+
+    def _call(self, name: str, *args: Any) -> Any:
         """Run a program, compiling it the first time, with compile time kept apart."""
         if name not in self._programs:
             begin = time.perf_counter()
-            self._programs[name] = function.lower(*args).compile()
+            self._programs[name] = self._compiled(name, args)
             self.compile_seconds += time.perf_counter() - begin
         return self._programs[name](*args)
 
@@ -269,60 +297,59 @@ class Trainer:
         self.run = jax.tree.map(lambda x, old: jax.device_put(x, old.sharding), whole, self.run)
 
     def held(self, rows: slice) -> Run:
-        """The state of some seeds, on the host."""
-        return jax.device_get(jax.tree.map(lambda x: x[rows], self.run))
+        """The state of some seeds, on the host; arrays remember their copies, so that many may ask."""
+        return jax.tree.map(lambda x: x[rows], jax.device_get(self.run))
 
     def starts(self, rows: slice) -> Iterator[tuple[int, Any, Rollout]]:
         """For each of some seeds: itself, its learner's state, and what its next update will collect."""
+        for index in range(len(self.seeds))[rows]:
+            alone = self._alone(index)
+            yield (
+                self.seeds[index],
+                alone[-1].learner,
+                jax.device_get(self._call("rollout", *alone)),
+            )
 
-        def rollout(seed: Array, numbers: Numbers, update: Array, params: Any, state: Any) -> Any:
-            return self._make(numbers).rollout(params, state, update_key(seed, update))
+    def _alone(self, index: int) -> tuple[np.uint32, Numbers, Run]:
+        """One seed, the numbers of its cell, and where it stands."""
+        run = jax.tree.map(lambda x: x[0], self.held(slice(index, index + 1)))
+        numbers = {name: np.asarray(x)[index] for name, x in self._numbers.items()}
+        return np.uint32(self.seeds[index]), numbers, run
 
-        compiled = jax.jit(rollout)
-        run = self.held(rows)
-        for index, seed in enumerate(self.seeds[rows]):
-            one = jax.tree.map(lambda x: x[index], run)  # noqa: B023
-            numbers = {name: x[rows][index] for name, x in self._numbers.items()}
-            policy = one.learner.params["policy"]
-            args = (np.uint32(seed), numbers, one.updates, policy, one.learner.collector)
-            yield seed, one.learner, jax.device_get(self._call("rollout", compiled, *args))
+    def _rollout(self, seed: Array, numbers: Numbers, run: Run) -> Rollout:
+        params, collector = run.learner.params["policy"], run.learner.collector
+        return self._make(numbers).rollout(params, collector, update_key(seed, run.updates))
 
     def evaluate(self, point: int) -> dict[str, np.ndarray]:
         """Evaluate, and examine, every seed's present policy; `point` names the random stream."""
         known, at = (self._seeds, self._numbers), self._each(point)
         policy = self.run.learner.params["policy"]
-        metrics = self._call("evaluate", self._evaluate, *known, policy, at)
+        metrics = self._call("evaluate", *known, policy, at)
         if self.learner.examine is not None:
-            metrics |= self._call("examine", self._examine, *known, self.run.learner, at)
+            metrics |= self._call("examine", *known, self.run.learner, at)
         return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
 
     def maps(self, point: int, index: int = 0) -> dict[str, np.ndarray]:
         """The maps of one seed's present networks; nothing where there is nothing to draw."""
         if self.learner.maps is None or not bool(self.standing("finite")[index]):
             return {}
-
-        def draw(seed: Array, numbers: Numbers, state: Any, point: Array) -> Any:
-            draw_maps = self._make(numbers).maps
-            assert draw_maps is not None
-            return draw_maps(state, lab_key(seed, point))
-
-        one = jax.tree.map(lambda x: x[0], self.held(slice(index, index + 1)))
-        numbers = {name: x[index] for name, x in self._numbers.items()}
-        args = (np.uint32(self.seeds[index]), numbers, one.learner, np.int32(point))
-        found = self._call("maps", jax.jit(draw), *args)
+        found = self._call("maps", *self._alone(index), np.int32(point))
         return {name: np.asarray(x) for name, x in found.items()}
+
+    def _maps(self, seed: Array, numbers: Numbers, run: Run, point: Array) -> Any:
+        draw = self._make(numbers).maps
+        assert draw is not None
+        return draw(run.learner, lab_key(seed, point))
 
     def chunks(self, target: int) -> Iterator[Chunk]:
         """Train every seed up to `target` environment steps, a bounded time at once."""
         while bool(np.any(self._unfinished(target))):
             args = (self._seeds, self._numbers, self.run, self._each(target))
             if "advance" not in self._programs:
-                self._call("advance", self._advance, *args, self._each(0))
+                self._call("advance", *args, self._each(0))
             begin = time.perf_counter()
             # A host that waits in `block_until_ready` hears signals; one that copies does not.
-            result = jax.block_until_ready(
-                self._call("advance", self._advance, *args, self._each(self._limit))
-            )
+            result = jax.block_until_ready(self._call("advance", *args, self._each(self._limit)))
             seconds = time.perf_counter() - begin
             self.run, rows, table = result
             kept = slice(0, len(self.seeds))

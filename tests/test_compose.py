@@ -1,0 +1,55 @@
+"""Cells that are composed together are those that Hydra composes one by one."""
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from vfcompare.compose import cells, jobs, to_cell
+from vfcompare.errors import InputError
+
+SWEEPS = {
+    "values and choices": [
+        "agent=rloo,ppo,vtrace",
+        "env=maze",
+        "agent.gamma=0.9,1.0",
+        "env.size=5,7",
+    ],
+    "parts": [
+        "agent=ppo",
+        "returns@agent.estimator.advantage=gae,length_adaptive_gae",
+        "agent.entropy_coef=0,0.01",
+    ],
+    "lists": ["agent=rloo", "agent.network.hidden=[8],[8,8]", "seeds=3"],
+    "something added": ["agent=rloo", "+agent.collector.extra=1,2", "agent.collector.prompts=2"],
+    "a study": ["+study=critic_error", "seeds=2", "agent.optimizer.learning_rate=1e-3"],
+    "Hydra's own": [
+        "agent=rloo",
+        "hydra/launcher=joblib",
+        "agent.gamma=0.5",
+        "hydra.launcher.n_jobs=2",
+    ],
+}
+
+
+def one_by_one(overrides):
+    cfg = compose("config", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    job = cfg.hydra
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return to_cell(cfg, list(job.overrides.task), job.runtime.choices)
+
+
+@pytest.mark.parametrize("settings", SWEEPS.values(), ids=SWEEPS)
+def test_cells_composed_together_are_those_composed_one_by_one(settings):
+    with initialize_config_module("vfcompare.conf", version_base="1.3"):
+        want = {cell.id: cell for cell in map(one_by_one, jobs(settings))}
+    got = cells(settings, sweep=True)
+    assert got == list(want.values())
+    assert [cell.id for cell in got] == list(want)
+
+
+def test_a_value_that_does_not_exist_is_named():
+    with pytest.raises(InputError, match=r"agent\.gama=.* does not exist.*did you mean 'gamma'"):
+        cells(["agent=rloo", "env=lock", "agent.gama=0.5,0.9"], sweep=True)
