@@ -21,7 +21,8 @@ from vfcompare.types import (
     Spec,
 )
 
-from .networks import Gru, Head, apply, dense
+from .networks import Gru, Head, apply, build, dense
+from .transformer import Transformer
 from .value_heads import ValueHead
 
 
@@ -55,10 +56,11 @@ def learned(
     Raises:
       ValueError: where a trunk is to be shared with a policy that has none, or that has a memory.
     """
-    body = network(obs_ndim=len(spec.observation_space.shape or ()))
-    remembers = isinstance(body, Gru) and trunk == "own"
-    module = Head(body, head.outputs, gain) if trunk == "own" else dense(head.outputs, gain)
-    if trunk != "own" and spec.features is None:
+    body = build(network, spec)
+    own = trunk == "own"
+    remembers = isinstance(body, Gru | Transformer) if own else spec.sequential
+    module = Head(body, head.outputs, gain) if own else dense(head.outputs, gain)
+    if not own and spec.features is None:
         raise ValueError(
             f"critic.trunk={trunk} reads the policy's last hidden layer, and this policy has none that "
             "depends on the observation alone; allowed: own"
@@ -70,18 +72,18 @@ def learned(
         return jax.lax.stop_gradient(found) if trunk == "stopped" else found
 
     def init(key: Key, networks: Networks, obs: Array) -> Params:
-        if trunk != "own":
-            return module.init(key, features(networks, obs))
+        if not own:
+            return module.init(key, features(networks, obs[None]))
         args = (obs[None], jnp.ones(1), body.initial()) if remembers else (obs,)
         return module.init(key, *args)
 
     def read(networks: Networks, obs: Array, first: Array) -> Array:
-        if trunk != "own":
+        if not own:
             return apply(module, networks["critic"], features(networks, obs))
         if not remembers:
             return apply(module, networks["critic"], obs)
         # A fragment may begin in mid-episode, where a critic's memory is not known: it starts afresh.
-        blank = jnp.zeros((*first.shape[:-1], *body.initial().shape))
+        blank = jax.tree.map(lambda x: jnp.zeros((*first.shape[:-1], *x.shape)), body.initial())
         return apply(module, networks["critic"], obs, first, blank)
 
     def value(networks: Networks, rollout: Rollout) -> Array:

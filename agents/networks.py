@@ -9,8 +9,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vfcompare.agents.initializers import orthogonal
-from vfcompare.types import Array, Carry, Params
+from vfcompare.types import Array, Carry, Params, Spec
+
+from .initializers import orthogonal
+from .transformer import Transformer
 
 Activation = Callable[[Array], Array]
 
@@ -20,12 +22,28 @@ def dense(features: int, scale: float) -> nn.Dense:
     return nn.Dense(features, kernel_init=orthogonal(scale))
 
 
+def build(network: Callable[..., nn.Module], spec: Spec) -> nn.Module:
+    """A body for the observations of a task.
+
+    Raises:
+      ValueError: where it would take tokens for numbers.
+    """
+    body = network(obs_ndim=len(spec.observation_space.shape or ()))
+    if isinstance(body, Transformer):
+        return body.clone(layout=spec.layout)
+    if spec.layout is not None:
+        raise ValueError(
+            "network: this one does not embed tokens; allowed: env.view=one_hot, or network=transformer"
+        )
+    return body
+
+
 def activation(name: str) -> Activation:
     """An activation by its name in `flax.linen`."""
     return getattr(nn, name)
 
 
-def apply(module: nn.Module, params: Params, *args: Array, method: str | None = None) -> Any:
+def apply(module: nn.Module, params: Params, *args: Any, method: str | None = None) -> Any:
     """`module.apply` for modules without mutable state: what it returns is what the method returns."""
     return module.apply(params, *args, method=method)
 

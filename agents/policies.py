@@ -13,7 +13,8 @@ from jax.scipy.stats import norm
 
 from vfcompare.types import Array, Carry, Key, Params, Policy, Spec, Steps
 
-from .networks import Gru, Head, Scale, Table, apply
+from .networks import Gru, Head, Scale, Table, apply, build
+from .transformer import Tied, Transformer
 
 ILLEGAL = -1e9
 """Logit of an illegal action: finite, so that its gradient is zero and not NaN."""
@@ -120,14 +121,15 @@ def policy(
       gain: of the output layer's orthogonal initialisation; small, so that actions begin nearly uniform.
     """
     family = distribution(head, spec.action_space)
-    body = network(obs_ndim=len(spec.observation_space.shape or ()))
+    body = build(network, spec)
+    if isinstance(body, Transformer):
+        return assemble(family, reader(Tied(body)), listed=True)
     head_module = Head(body, family.outputs, gain)
     continuous = isinstance(spec.action_space, gymnasium.spaces.Box)
     module = Scale(head_module) if continuous else head_module
     if isinstance(body, Gru):
         return assemble(family, recurrent(module, body), listed=False)
-    made = assemble(family, feed_forward(module), listed=not continuous)
-    return made._replace(features=lambda params, obs: apply(module, params, obs, method="features"))
+    return assemble(family, feed_forward(module), listed=not continuous)
 
 
 def table(
@@ -185,19 +187,42 @@ def assemble(family: Distribution, forward: "Forward", *, listed: bool) -> Polic
         return family.log_prob(outputs, steps.action), family.entropy(outputs)
 
     def log_probs(params: Params, obs: Array, legal: Array | None) -> Array:
-        return jax.nn.log_softmax(masked(forward.step(params, (), obs)[1], legal))
+        assert forward.row is not None
+        return jax.nn.log_softmax(masked(forward.row(params, obs), legal))
 
-    parts = (forward.init, forward.carry, family.noise_shape, act, mode, evaluate)
-    return Policy(*parts, log_probs if listed else None)
+    return Policy(
+        init=forward.init,
+        carry=forward.carry,
+        noise_shape=family.noise_shape,
+        act=act,
+        mode=mode,
+        evaluate=evaluate,
+        log_probs=log_probs if listed else None,
+        features=forward.features,
+        begin=forward.begin,
+    )
 
 
 class Forward(NamedTuple):
-    """A network as functions, the same for those with a memory and those without."""
+    """A network as functions, the same for those with a memory and those without.
+
+    Attributes:
+      init: `(key, obs) -> params`.
+      carry: see `Policy`.
+      step: `(params, carry, obs) -> (carry, outputs)`.
+      sequence: `(params, steps) -> outputs`, of the steps' leading shape.
+      row: `(params, obs [..., obs]) -> outputs`, where an observation tells all that the network reads.
+      features: see `Spec`.
+      begin: see `Policy`.
+    """
 
     init: Callable[[Key, Array], Params]
     carry: Carry
     step: Callable[[Params, Carry, Array], tuple[Carry, Array]]
     sequence: Callable[[Params, Steps], Array]
+    row: Callable[[Params, Array], Array] | None = None
+    features: Callable[[Params, Array], Array] | None = None
+    begin: Callable[[Params, Array], Carry] | None = None
 
 
 def feed_forward(module: nn.Module) -> Forward:
@@ -207,6 +232,8 @@ def feed_forward(module: nn.Module) -> Forward:
         carry=(),
         step=lambda params, carry, obs: (carry, apply(module, params, obs)),
         sequence=lambda params, steps: apply(module, params, steps.obs),
+        row=lambda params, obs: apply(module, params, obs),
+        features=lambda params, obs: apply(module, params, obs, method="features"),
     )
 
 
@@ -218,4 +245,17 @@ def recurrent(module: nn.Module, body: Gru) -> Forward:
         carry=carry,
         step=lambda params, carry, obs: apply(module, params, carry, obs, method="step"),
         sequence=lambda params, steps: apply(module, params, steps.obs, steps.first, steps.carry),
+    )
+
+
+def reader(module: Tied) -> Forward:
+    """A network that reads tokens: whole episodes at once, or what was written since the last step."""
+    return Forward(
+        init=lambda key, obs: module.init(key, obs[None], jnp.ones(1), ()),
+        carry=(),
+        step=lambda params, carry, obs: apply(module, params, carry, obs, method="step"),
+        sequence=lambda params, steps: apply(module, params, steps.obs, steps.first, ()),
+        row=lambda params, obs: apply(module, params, obs, method="row"),
+        features=lambda params, obs: apply(module, params, obs, (), (), method="features"),
+        begin=lambda params, obs: apply(module, params, obs, method="begin"),
     )

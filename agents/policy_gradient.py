@@ -101,9 +101,16 @@ def make(
       lab: how much to measure against the truth at each evaluation, or None.
     """
     gatherer = collector(env)
-    spec = Spec(env.observation_space, env.action_space, gatherer.shape, gatherer.dense)
+    spec = Spec(
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        shape=gatherer.shape,
+        dense=gatherer.dense,
+        layout=getattr(env, "layout", None),
+    )
     actor = policy(spec=spec, network=network)
-    advisor = estimator(spec=spec._replace(features=actor.features))
+    sequential = actor.begin is not None
+    advisor = estimator(spec=spec._replace(features=actor.features, sequential=sequential))
     critic = advisor.critic
     remembers = actor.recurrent or (critic is not None and critic.recurrent)
     whole = remembers or rows_of == "episodes"

@@ -51,6 +51,16 @@ def lanes(carry: Carry, number: int) -> Carry:
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *jnp.shape(x))), carry)
 
 
+def begin(env: Env, policy: Policy, params: Params, state: State, key: Key) -> Carry:
+    """The policy's carry in each lane, where episodes go on from given states."""
+    number = len(jax.tree.leaves(state)[0])
+    if policy.begin is None:
+        return lanes(policy.carry, number)
+    keys = jax.random.split(stream(key, "begin"), number)
+    obs = jax.vmap(lambda s, k: observe(env, s, k)[0])(state, keys)
+    return jax.vmap(policy.begin, (None, 0))(params, obs)
+
+
 def keep(state: State, kept: bool) -> State:
     """The environment state where it is to be recorded, else nothing."""
     return state if kept else None
@@ -226,28 +236,30 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
     """
     number = prompts * group
 
-    def starts(key: Key) -> State:
+    def starts(policy: Policy, params: Params, key: Key) -> tuple[State, Carry]:
         keys = jax.random.split(stream(key, "start"), prompts if start == "shared" else number)
         state = jax.vmap(env.initial)(keys)
-        return jax.tree.map(lambda x: jnp.repeat(x, number // keys.shape[0], 0), state)
+        each = state, begin(env, policy, params, state, key)
+        return jax.tree.map(lambda x: jnp.repeat(x, number // keys.shape[0], 0), each)
 
     def run(
-        state: State, time: Array, alive: Array, policy: Policy, params: Params, key: Key,
-        shape: tuple[int, int], keep_state: bool,
+        state: State, carry: Carry, time: Array, alive: Array, policy: Policy, params: Params,
+        key: Key, shape: tuple[int, int], keep_state: bool,
     ) -> Rollout:  # fmt: skip
-        carry = lanes(policy.carry, time.shape[0])
         steps, obs, states = unroll(
             env, policy, params, carry, state, time, alive, key, chunk=chunk, keep_state=keep_state
         )
         first = jnp.zeros_like(steps.mask).at[0].set(1.0)
-        return to_rollout(steps, obs, states, first, carry, shape)
+        blank = lanes(policy.carry, time.shape[0])
+        return to_rollout(steps, obs, states, first, blank, shape)
 
     def collect(
         state: tuple[()], policy: Policy, params: Params, key: Key, *, keep_state: bool
     ) -> tuple[tuple[()], Rollout, Metrics]:
         time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
         shape = (prompts, group)
-        rollout = run(starts(key), time, alive, policy, params, key, shape, keep_state)
+        begun = starts(policy, params, key)
+        rollout = run(*begun, time, alive, policy, params, key, shape, keep_state)
         length = rollout.mask.sum(-1)
         size = min(chunk, env.horizon)
         rows = jnp.ceil(length.max() / size) * size
@@ -259,7 +271,8 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         *, keep_state: bool = False,
     ) -> Rollout:  # fmt: skip
         alive = alive.astype(bool) & (time < env.horizon)
-        return run(state, time, alive, policy, params, key, (time.shape[0], 1), keep_state)
+        carry = begin(env, policy, params, state, key)
+        return run(state, carry, time, alive, policy, params, key, (time.shape[0], 1), keep_state)
 
     shape = (prompts, group, env.horizon)
     return Collector(lambda key, policy: (), collect, simulate, shape, dense=False)
@@ -302,10 +315,11 @@ def evaluate(
         return (carry, greedy), jnp.where(greedy, mode, sampled), log_prob
 
     state = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
-    state = jax.tree.map(lambda x: jnp.concatenate([x, x]), state)
+    begun = state, begin(env, policy, params, state, key)
+    state, carry = jax.tree.map(lambda x: jnp.concatenate([x, x]), begun)
     greedy = jnp.arange(2 * number) >= number
     steps, _, _ = unroll(
-        env, policy._replace(act=act), params, (lanes(policy.carry, 2 * number), greedy), state,
+        env, policy._replace(act=act), params, (carry, greedy), state,
         jnp.zeros(2 * number, jnp.int32), jnp.ones(2 * number, bool), key,
         chunk=chunk, keep_state=False,
     )  # fmt: skip
@@ -351,6 +365,10 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
     """
 
     def init(key: Key, policy: Policy) -> Lane:
+        if policy.begin is not None:
+            raise ValueError(
+                "collector: this policy reads whole episodes from their start; allowed: episodes"
+            )
         state = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
         zero = jnp.zeros(number)
         carry = lanes(policy.carry, number)

@@ -121,6 +121,20 @@ class Steps(struct.PyTreeNode):
     carry: Carry = ()
 
 
+class Layout(NamedTuple):
+    """How an episode of a task in tokens is written: `P` tokens of prompt, and `stride` more at each step.
+
+    Attributes:
+      vocabulary: number of tokens; token 0 stands where nothing is written.
+      prompt: `P`.
+      stride: tokens that a step writes.
+    """
+
+    vocabulary: int
+    prompt: int
+    stride: int
+
+
 class Spec(NamedTuple):
     """The facts of a task that parts are completed with.
 
@@ -131,6 +145,8 @@ class Spec(NamedTuple):
       dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
       features: `(policy params, obs [..., obs]) -> [..., F]`, the policy's last hidden layer, or None where
         there is none that depends on the observation alone.
+      sequential: whether `features` reads whole episodes, `[..., T, obs]`.
+      layout: of tasks in tokens, else None.
     """
 
     observation_space: gymnasium.Space
@@ -138,6 +154,8 @@ class Spec(NamedTuple):
     shape: tuple[int, int, int]
     dense: bool
     features: Callable[[Params, Array], Array] | None = None
+    sequential: bool = False
+    layout: Layout | None = None
 
 
 class Policy(NamedTuple):
@@ -152,10 +170,11 @@ class Policy(NamedTuple):
       noise_shape: shape of the uniforms that one action consumes.
       act: `(params, carry, obs, legal, noise) -> (carry, action, log_prob)`, for one observation.
       mode: `(params, carry, obs, legal) -> (carry, action)`, the greedy action.
-      log_probs: `(params, obs [..., obs], legal) -> [..., A]`, of all actions, where these can be listed and
-        the policy has no memory; else None.
       evaluate: `(params, steps) -> (log_prob, entropy)`, both of the steps' leading shape.
+      log_probs: `(params, obs [..., obs], legal) -> [..., A]`, of all actions, where these can be listed and
+        observations tell all that the policy knows; else None.
       features: see `Spec`.
+      begin: `(params, obs) -> carry`, where a policy has to read what an episode begins with, else None.
     """
 
     init: Callable[[Key, Array], Params]
@@ -166,11 +185,12 @@ class Policy(NamedTuple):
     evaluate: Callable[[Params, Steps], tuple[Array, Array]]
     log_probs: Callable[[Params, Array, Array | None], Array] | None = None
     features: Callable[[Params, Array], Array] | None = None
+    begin: Callable[[Params, Array], Carry] | None = None
 
     @property
     def recurrent(self) -> bool:
-        """Whether actions depend on more than the present observation."""
-        return len(jax.tree.leaves(self.carry)) > 0
+        """Whether it reads whole episodes rather than steps."""
+        return self.begin is not None or len(jax.tree.leaves(self.carry)) > 0
 
 
 Simulate = Callable[..., Rollout]

@@ -1,0 +1,168 @@
+"""A transformer reads an episode at once as it does token by token, and nothing that it must not see."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vfcompare.agents import policies
+from vfcompare.agents.transformer import Transformer
+from vfcompare.assemble import assemble
+from vfcompare.batching import rows, steps
+from vfcompare.cell import build, rehearse
+from vfcompare.collect import episodes
+from vfcompare.compose import cells
+from vfcompare.errors import InputError
+from vfcompare.types import Spec
+
+KEY = jax.random.key(5)
+SIZE = ("network@agent.network=transformer", "agent.network.width=16", "agent.network.heads=2")
+SMALL = (*SIZE, "agent.collector.prompts=3", "agent.collector.group=4")
+TASKS = {
+    "addition": ("env=addition",),
+    "scratch": ("env=addition_scratch",),
+    "distractors": ("env=addition", "env.distractors=3"),
+    "two tokens a step": ("env=gold_mold",),
+}
+# Sums of 16 to 64 products in another order, through two blocks: some units of 2^-24 of numbers near 1.
+ROUNDING = 1e-5
+
+
+def sharpened(params, key=KEY):
+    """Parameters away from where all tokens are equally probable."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    moved = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, moved)
+
+
+class Case:
+    """A policy on a task, with a rollout of its own."""
+
+    def __init__(self, settings):
+        (cell,) = cells(["agent=ppo", *settings, *SMALL], sweep=False)
+        self.env, self.learner = build(cell.config)
+        self.spec = Spec(
+            self.env.observation_space,
+            self.env.action_space,
+            (3, 4, self.env.horizon),
+            dense=False,
+            layout=self.env.layout,
+        )
+        self.network = lambda obs_ndim: Transformer(obs_ndim, layers=2, width=16, heads=2)
+        self.policy = policies.policy(spec=self.spec, network=self.network, head="auto", gain=0.01)
+        obs = self.env.observation(self.env.initial(KEY), KEY)
+        self.params = sharpened(self.policy.init(KEY, obs))
+        collector = episodes(self.env, prompts=3, group=4, start="shared")
+        _, self.rollout, _ = jax.jit(
+            lambda params: collector.collect((), self.policy, params, KEY, keep_state=True)
+        )(self.params)
+
+
+@pytest.fixture(scope="module", params=TASKS.values(), ids=TASKS)
+def case(request):
+    return Case(request.param)
+
+
+def test_a_token_at_a_time_is_the_whole_sequence_at_once(case):
+    log_prob, entropy = jax.jit(case.policy.evaluate)(case.params, steps(case.rollout))
+    mask = case.rollout.mask
+    np.testing.assert_allclose(log_prob * mask, case.rollout.log_prob * mask, atol=ROUNDING)
+    # Else every policy that is nearly uniform would pass.
+    assert float(entropy.min()) < 0.8 * np.log(int(np.sum(case.env.legal)))
+
+
+def test_a_row_by_itself_is_that_row_of_the_sequence(case):
+    taken = steps(case.rollout)
+    listed = jax.jit(case.policy.log_probs)(case.params, taken.obs, taken.legal)
+    each = jnp.take_along_axis(listed, taken.action[..., None], -1)[..., 0]
+    log_prob, _ = case.policy.evaluate(case.params, taken)
+    np.testing.assert_allclose(
+        each * case.rollout.mask, log_prob * case.rollout.mask, atol=ROUNDING
+    )
+
+
+def test_going_on_from_the_middle_is_going_on(case):
+    """An episode that is simulated from one of its states finds the same probabilities there."""
+    time = min(2, case.env.horizon - 1)
+    obs, legal = case.rollout.obs[0, 0, time], None
+    if case.rollout.legal is not None:
+        legal = case.rollout.legal[0, 0, time]
+    carry = case.policy.begin(case.params, obs)
+    _, action, log_prob = case.policy.act(case.params, carry, obs, legal, jnp.float32(0.5))
+    want = case.policy.log_probs(case.params, obs, legal)[action]
+    np.testing.assert_allclose(log_prob, want, atol=ROUNDING)
+
+
+def test_what_follows_an_episode_has_no_influence(case):
+    rollout = case.rollout
+    shown = jnp.pad(rollout.mask, ((0, 0), (0, 0), (0, 1)))[..., None] > 0
+    noise = jax.random.randint(KEY, rollout.obs.shape, 0, case.env.layout.vocabulary)
+    soiled = rollout.replace(obs=jnp.where(shown, rollout.obs, noise))
+    want, got = (case.policy.evaluate(case.params, steps(r))[0] for r in (rollout, soiled))
+    np.testing.assert_array_equal(got * rollout.mask, want * rollout.mask)
+
+
+def test_the_order_of_episodes_and_how_many_there_are_changes_nothing(case):
+    batch = rows(case.rollout, {"log_prob": case.rollout.log_prob}, whole=True)
+    order = np.random.default_rng(0).permutation(12)[:5]
+    some = jax.tree.map(lambda x: x[order], batch["steps"])
+    mask = case.rollout.mask.reshape(12, -1)
+    want = case.policy.evaluate(case.params, batch["steps"])[0] * mask
+    got = case.policy.evaluate(case.params, some)[0] * mask[order]
+    np.testing.assert_allclose(got, want[order], atol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("agent=grpo",),
+        ("agent=ppo",),
+        ("agent=ppo_shared",),
+        ("agent=reinforce_v",),
+        ("agent=poise",),
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_agents_learn_with_it_and_begin_at_ratio_one(settings):
+    once = ("agent.batching.epochs=1", "agent.batching.minibatches=1")
+    still = "agent.optimizer.learning_rate=1e-12"
+    (cell,) = cells([*settings, "env=addition", *SMALL, *once, still], sweep=False)
+    _, learner = build(cell.config)
+    state = learner.init(KEY)
+    state, metrics = jax.jit(learner.update)(state, KEY, jnp.float32(0.0))
+    # Nothing moved, so that the ratio is that of reading at once to reading token by token.
+    assert float(metrics["ratio_deviation"]) < ROUNDING
+    assert all(np.isfinite(x) for x in metrics.values())
+
+
+@pytest.mark.parametrize("trunk", ["own", "shared", "stopped"])
+def test_a_critic_sees_no_later_token(case, trunk):
+    (cell,) = cells(["agent=ppo", "env=addition", *SMALL], sweep=False)
+    parts = cell.config["agent"]["estimator"]["critic"] | {"trunk": trunk}
+    spec = case.spec._replace(features=case.policy.features, sequential=True)
+    critic = assemble(parts, spec=spec)(network=case.network)
+    networks = {"policy": case.params}
+    networks["critic"] = sharpened(critic.init(KEY, networks, case.rollout.obs[0, 0, 0]))
+    want = critic.value(networks, case.rollout)
+    for time in range(case.env.horizon):
+        # Only what is written at a step is new in the row after it.
+        later = case.rollout.replace(obs=case.rollout.obs.at[:, :, time + 1 :].set(1))
+        got = critic.value(networks, later)
+        np.testing.assert_array_equal(got[..., : time + 1], want[..., : time + 1])
+        assert (got[..., time + 1] != want[..., time + 1]).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("env=cartpole", *SIZE), "a transformer reads tokens"),
+        (("env=addition",), "does not embed tokens"),
+        (("env=addition", *SIZE, "agent.network.heads=3"), "not a multiple of 6"),
+        (("env=addition", *SIZE, "collector@agent.collector=fragments"), "reads whole episodes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_does(settings, words):
+    (cell,) = cells(["agent=ppo", *settings], sweep=False)
+    with pytest.raises(InputError, match=words):
+        rehearse(cell.config)
