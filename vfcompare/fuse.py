@@ -1,5 +1,6 @@
 """Which cells one compiled program can train: those that differ only in numbers that JAX can trace."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,10 @@ from vfcompare.validate import leaves
 
 PARTS = ("env", "agent")
 """Where numbers may differ; budgets, seeds and lanes shape the program."""
+
+
+COPIES = 4
+"""Of a seed's state that are in memory at the same time."""
 
 
 class Group(NamedTuple):
@@ -60,10 +65,34 @@ def _split(cells: list[Cell], most: int) -> Iterator[Group]:
     for cell in cells:
         same.setdefault(digest([at(cell.config, path) for path in fixed]), []).append(cell)
     for members in same.values():
-        size = max(most // len(members[0].seeds), 1)
+        size = max(int(min(most, room(members[0].config))) // len(members[0].seeds), 1)
         for begin in range(0, len(members), size):
             part = members[begin : begin + size]
             yield Group(part, [path for path in traced if path in differing(part)])
+
+
+def room(config: Mapping[str, Any]) -> float:
+    """How many seeds fit into half of the free memory.
+
+    A seed is there before a chunk of training and after it, on the host, and in a checkpoint in the making;
+    what it works on is there for one seed of each device at a time, and no matter of their number.
+    """
+    import jax
+
+    _, learner = build(config)
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    return free_memory() / 2 / (COPIES * size)
+
+
+def free_memory() -> float:
+    """Bytes that this process may still take; without bound where the platform does not tell."""
+    found = [float("inf")]
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if limit := os.environ.get("SLURM_MEM_PER_NODE"):
+        found.append(float(limit) * 2**20)
+    return min(found)
 
 
 def differing(cells: Sequence[Cell]) -> list[str]:
