@@ -33,7 +33,8 @@ def build(network: Callable[..., nn.Module], spec: Spec) -> nn.Module:
         return body.clone(layout=spec.layout)
     if spec.layout is not None:
         raise ValueError(
-            "network: this one does not embed tokens; allowed: env.view=one_hot, or network=transformer"
+            "network: this one does not embed tokens; allowed: network@agent.network=transformer, or "
+            "env.view=one_hot"
         )
     return body
 

@@ -290,7 +290,7 @@ def make(
         update=update,
         rollout=lambda params, state, key: gather(params, state, key, keep_state=True)[1],
         evaluate=lambda params, key: collect.evaluate(
-            env, actor, params, key, number=evaluation_episodes
+            env.held_out(), actor, params, key, number=evaluation_episodes
         ),
         dense=gatherer.dense,
         privileged=advisor.privileged,

@@ -20,6 +20,15 @@ _TASKS: dict[str, tuple[str, dict, int | None]] = {
     "Acrobot": ("acrobot:Acrobot", {}, 500),
     "MountainCar": ("mountain_car:MountainCar", {}, 200),
     "Pendulum": ("pendulum:Pendulum", {}, 200),
+    "Addition": ("tokens.addition:Addition", {}, None),
+    "AdditionScratch": ("tokens.addition:Addition", {"scratch": True}, None),
+    "ModularSum": ("tokens.modular_sum:ModularSum", {}, None),
+    "Sorting": ("tokens.rearrangement:Sorting", {}, None),
+    "Reversal": ("tokens.rearrangement:Reversal", {}, None),
+    "Brackets": ("tokens.brackets:Brackets", {}, None),
+    "Countdown": ("tokens.countdown:Countdown", {}, None),
+    "MazeText": ("tokens.maze_text:MazeText", {}, None),
+    "GoldMold": ("tokens.gold_mold:GoldMold", {}, None),
 }
 """Name: class, options, and the time limit where it is not part of the task."""
 

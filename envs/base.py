@@ -49,6 +49,10 @@ class Task(FuncEnv):
         """Returns to compare with."""
         return Reference()
 
+    def held_out(self) -> "Task":
+        """The task as it is evaluated: itself, where no start state is kept back from training."""
+        return self
+
     def render_init(self, params=None, **kwargs):
         """Pictures need no state: `()`."""
         del params, kwargs

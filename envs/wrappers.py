@@ -41,6 +41,11 @@ class Wrapper(Task):
         """The inner task's: neither twin changes the undiscounted return within the horizon."""
         return self.env.reference
 
+    def held_out(self) -> Task:
+        """The same twin of the inner task as it is evaluated."""
+        inner = self.env.held_out()
+        return self if inner is self.env else type(self)(inner)
+
     def get_default_params(self, **kwargs):
         """None, which the inner task reads as its own parameters."""
         del kwargs

@@ -245,7 +245,7 @@ def _attempt(
             damage=folders[cell.id].damage,
             versions=store.versions(),
             git=store.git_state(),
-            reference=env.reference._asdict(),
+            reference=env.held_out().reference._asdict(),
             budget={"env_steps": cell.config["env_steps"]},
             seeds={str(seed): {"status": "running"} for seed in cell.seeds},
         )

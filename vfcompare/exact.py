@@ -97,8 +97,8 @@ def require_enumerable(env: Any) -> Any:
     listed = ("places", "spread", "contextual", "place", "states", "outcomes")
     if not all(hasattr(env, part) for part in listed):
         raise ValueError(
-            f"env={name} cannot be enumerated: exact values exist for tabular tasks, garnet, lock, maze, and "
-            "delayed without distractors"
+            f"env={name} cannot be enumerated: exact values exist for tabular tasks, garnet, lock, maze, "
+            "delayed without distractors, and tasks in tokens with short answers"
         )
     size = env.horizon * env.places * int(env.action_space.n) * env.spread
     if size > LIMIT:

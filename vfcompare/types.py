@@ -34,6 +34,9 @@ class Env(Protocol):
     def horizon(self) -> int:
         """Most steps of an episode; whoever collects truncates there."""
 
+    def held_out(self) -> "Env":
+        """The task as it is evaluated: itself, where no start state is kept back from training."""
+
     def initial(self, rng: Key, params: Any = None) -> Any:
         """A start state."""
 
