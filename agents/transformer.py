@@ -119,8 +119,8 @@ class Transformer(nn.Module):
         """
         if self.layout is None:
             raise ValueError(
-                "network: a transformer reads tokens, which this environment does not show; allowed: tasks in "
-                "tokens with env.view=tokens, or another network, such as network@agent.network=mlp"
+                "network: a transformer reads tokens, which this environment does not show; allowed: tasks "
+                "in tokens with env.view=tokens, or another network, such as network@agent.network=mlp"
             )
         if self.width % (2 * self.heads):
             raise ValueError(

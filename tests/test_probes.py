@@ -34,6 +34,9 @@ class Probe(FuncEnv):
     action_space = Discrete(2)
     horizon = 1
 
+    def held_out(self):
+        return self
+
     def initial(self, rng, params=None):
         sign = jnp.where(jax.random.bernoulli(rng), 1.0, -1.0)
         return jnp.stack([sign, 0.0, 0.0])

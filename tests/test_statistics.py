@@ -73,7 +73,7 @@ def test_risk_across_runs_agrees_with_chan() -> None:
     inputs, outputs, tol = golden("chan_risk_across_runs_a40")
     at = np.searchsorted(inputs["t"], inputs["eval_points"])
     values = np.array(inputs["curves"])[:, at]
-    found = [s.cvar(column, alpha=inputs["alpha"], tail="lower") for column in values.T]
+    found = s.risk_across_runs(values, alpha=inputs["alpha"])
     np.testing.assert_allclose(found, outputs["value"], atol=tol)
 
 
@@ -100,7 +100,7 @@ def test_iqm_is_scipy_trim_mean(n: int) -> None:
 
 def test_bootstrap_agrees_with_scipy() -> None:
     values = generator(1).gamma(2.0, size=25)
-    mine = s.bootstrap(generator(2), [values], s.mean, reps=20_000)
+    mine = s.bootstrap(generator(2), [values], s.mean, reps=20_000, method="percentile")
     theirs = stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", rng=generator(3)
     ).confidence_interval
@@ -110,6 +110,23 @@ def test_bootstrap_agrees_with_scipy() -> None:
     assert mine.high == pytest.approx(theirs.high, abs=tol)
 
 
+@pytest.mark.parametrize("sizes", [(25,), (15, 12)])
+def test_bca_agrees_with_scipy(sizes: tuple[int, ...]) -> None:
+    """On scipy's own resamples; a mean over tasks is its statistic of several samples."""
+    tasks = [generator(30 + i).gamma(2.0, size=size) for i, size in enumerate(sizes)]
+    theirs = stats.bootstrap(
+        tuple(tasks),
+        lambda *samples, axis: np.mean([x.mean(axis) for x in samples], axis=0),
+        n_resamples=2000,
+        method="BCa",
+        rng=generator(33),
+    )
+    replicates = theirs.bootstrap_distribution
+    levels = s.bca_levels(float(s.mean(tasks)), replicates, s.jackknife(tasks, s.mean))
+    found = np.quantile(replicates, levels)
+    np.testing.assert_allclose(found, theirs.confidence_interval, rtol=1e-9)
+
+
 def test_bootstrap_is_stratified_by_task() -> None:
     """Tasks on very different levels widen no interval, since each keeps its share of runs."""
     near, far = generator(4).normal(0, 1, 20), generator(5).normal(1000, 1, 20)
@@ -117,6 +134,65 @@ def test_bootstrap_is_stratified_by_task() -> None:
     assert interval.high is not None
     assert interval.low is not None
     assert interval.high - interval.low < 2.0
+
+
+@pytest.mark.parametrize("n", [5, 10, 30])
+def test_expansion_undoes_what_resampling_loses(n: int) -> None:
+    """Of a normal bootstrap distribution it cuts off where Student's interval ends."""
+    tail = s.expanded_tail(0.95, n=n)
+    half = -stats.norm.ppf(tail) * math.sqrt((n - 1) / n)
+    assert half == pytest.approx(stats.t.ppf(0.975, n - 1), rel=1e-9)
+
+
+def test_expanded_interval_of_many_runs_is_the_percentile_interval() -> None:
+    assert s.expanded_tail(0.95, n=100_000) == pytest.approx(0.025, abs=1e-5)
+    replicates = np.arange(1000.0)
+    plain = s.percentile_interval(500.0, replicates, n=10, method="percentile")
+    wide = s.percentile_interval(500.0, replicates, n=10)
+    assert (plain.low, plain.high) == (25.0, 974.0)
+    assert wide.low is not None
+    assert wide.low < 25.0
+
+
+def test_improvement_keeps_its_width_where_one_agent_always_wins() -> None:
+    x, y = np.arange(5.0) + 10, np.arange(5.0)
+    interval = s.improvement_interval(generator(), [x], [y])
+    assert (interval.estimate, interval.high) == (1.0, 1.0)
+    assert interval.low is not None
+    theta, z = interval.low, stats.norm.ppf(0.975)
+    variance = (
+        theta * (1 - theta) / 25 * (1 + 4 * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
+    )
+    assert (1 - theta) ** 2 == pytest.approx(z * z * variance, rel=1e-6)
+    resampled = s.improvement_interval(generator(), [x], [y], method="bootstrap")
+    assert (resampled.low, resampled.high) == (1.0, 1.0)
+
+
+def test_improvement_interval_does_not_care_who_is_first() -> None:
+    x, y = generator(34).normal(size=(2, 9))
+    one = s.improvement_interval(generator(), [x, y], [y, y + 0.5])
+    other = s.improvement_interval(generator(), [y, y + 0.5], [x, y])
+    assert one.low is not None
+    assert one.high is not None
+    assert other.low == pytest.approx(1 - one.high, abs=1e-9)
+    assert other.high == pytest.approx(1 - one.low, abs=1e-9)
+
+
+def test_improvement_by_pairs_of_seeds_is_a_rate() -> None:
+    x, y = np.arange(8.0), np.array([0.5] * 4 + [9.0] * 4)
+    paired = s.improvement_interval(generator(), [x], [y], paired=True)
+    assert paired == s.rate_interval(3, 8)
+
+
+def test_profile_band_of_one_task_is_wilson() -> None:
+    estimate, low, high = s.profile_interval([np.arange(10.0)], [-1.0, 6.5])
+    assert low is not None
+    assert high is not None
+    np.testing.assert_allclose(estimate, [1.0, 0.3])
+    for i, count in enumerate((10, 3)):
+        rate = s.rate_interval(count, 10)
+        assert (low[i], high[i]) == pytest.approx((rate.low, rate.high))
+    assert s.profile_interval([np.arange(2.0)], [0.0])[1] is None
 
 
 def test_probability_of_improvement_is_mann_whitney() -> None:
@@ -144,6 +220,36 @@ def test_sign_flip_test_agrees_with_scipy() -> None:
         (d,), np.mean, permutation_type="samples", n_resamples=np.inf
     ).pvalue
     assert s.sign_flip_test(generator(), [d]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_sided_sign_flips_agree_with_scipy() -> None:
+    d = generator(35).normal(0.3, 1.0, 9)
+    expected = stats.permutation_test(
+        (d,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="greater"
+    ).pvalue
+    found = s.sign_flip_test(generator(), [d], alternative="greater")
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_equivalence_is_not_the_absence_of_significance() -> None:
+    """Ten noisy pairs show no difference and no equality; ten quiet ones show equality."""
+    noisy, quiet = generator(36).normal(0, 1, 10), generator(37).normal(0, 0.01, 10)
+    assert s.sign_flip_test(generator(), [noisy]) > 0.05
+    assert not s.equivalence_test(generator(), [noisy], margin=0.05).equivalent
+    assert s.equivalence_test(generator(), [quiet], margin=0.05).equivalent
+    assert not s.equivalence_test(generator(), [quiet + 0.06], margin=0.05).equivalent
+    assert not s.equivalence_test(generator(), [quiet[:4]], margin=0.05).equivalent
+    with pytest.raises(ValueError, match="margin"):
+        s.equivalence_test(generator(), [quiet], margin=0.0)
+
+
+@pytest.mark.statistical
+def test_equivalence_is_claimed_of_a_difference_at_the_margin_in_its_share() -> None:
+    """At the margin, the other far away, 5% of 1,000 claims are wrong; 50 +- three errors of 7."""
+    rng = generator(38)
+    draws = rng.normal(0.05, 0.02, size=(1000, 10))
+    claims = sum(s.equivalence_test(rng, [d], margin=0.05, reps=1024).equivalent for d in draws)
+    assert 29 <= claims <= 71
 
 
 def test_few_pairs_cannot_be_significant() -> None:
@@ -275,6 +381,10 @@ def test_equal_generators_give_equal_intervals() -> None:
     assert s.bootstrap(generator(3), values) == s.bootstrap(generator(3), values)
 
 
+def test_curve_range_is_the_rise_to_the_95th_percentile() -> None:
+    assert s.curve_range(np.arange(101.0) + 7) == pytest.approx(95.0)
+
+
 def test_curve_band_is_the_pointwise_bootstrap() -> None:
     curves = generator(18).normal(size=(12, 3))
     estimate, low, high = s.curve_interval(generator(19), curves, reps=500)
@@ -290,18 +400,119 @@ def test_normalisation_needs_an_order() -> None:
         s.normalise([1.0], 2.0, 2.0)
 
 
-@pytest.mark.parametrize("statistic", [s.iqm, s.mean])
-def test_intervals_of_twenty_runs_cover_the_truth(statistic: s.Statistic) -> None:
-    """Nominal 95% covered 93 to 94% in 2,000 repetitions (field notes).
+def test_power_of_student_agrees_with_a_textbook() -> None:
+    """Cohen, 1988: d = 0.5 needs 34 pairs for 80% at two-sided 5%."""
+    assert s.pairs_needed(0.5, 1.0) == 34
+    assert s.power(0.5, 1.0, 34) == pytest.approx(0.8078, abs=1e-4)
+    assert s.power(0.0, 1.0, 50) == pytest.approx(0.05, abs=1e-9)
 
-    With 400 repetitions the standard error is 1.3 points; the bounds are three of them around
-    93.5%.
+
+@pytest.mark.parametrize("pairs", [6, 10, 40])
+def test_the_least_detectable_effect_has_the_power_it_is_named_for(pairs: int) -> None:
+    effect = s.minimum_detectable_effect(2.0, pairs, share=0.9)
+    assert s.power(effect, 2.0, pairs) == pytest.approx(0.9, abs=1e-6)
+    assert s.pairs_needed(1.001 * effect, 2.0, share=0.9) == pairs
+
+
+def test_what_cannot_be_found_is_said_so() -> None:
+    assert s.attainable_level(5) == 0.0
+    assert s.attainable_level(6) == 2 / 64
+    assert s.power(9.0, 1.0, 5) == 0.0
+    assert s.minimum_detectable_effect(1.0, 5) == math.inf
+    assert s.pairs_needed(1e-9, 1.0) is None
+    with pytest.raises(ValueError, match="power must be"):
+        s.minimum_detectable_effect(1.0, 10, share=1.0)
+
+
+def test_pairing_saves_seeds_by_what_the_seeds_share() -> None:
+    """Correlation 0.75 leaves a quarter of the variance."""
+    common, own = generator(39).normal(size=100_000), generator(40).normal(size=(2, 100_000))
+    x, y = math.sqrt(3) * common + own
+    ratio = s.paired_spread([x], [y]) / s.independent_spread([x], [y])
+    # the standard error of a squared ratio is about 0.25 * sqrt(4 / n)
+    assert ratio**2 == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("pairs", [6, 8, 10, 20])
+def test_planted_differences_are_found_at_the_stated_power(pairs: int) -> None:
+    """1,000 studies: 1.3 points standard error. Student's power is 7 points too high at six pairs,
+    where the test has 64 patterns, and within 3 from eight on; three errors are added.
     """
-    rng = generator(20)
-    draws = rng.normal(size=(400, 20))
-    found = [s.bootstrap(rng, [values], statistic, reps=500) for values in draws]
-    covered = np.mean([i.low <= 0.0 <= i.high for i in found if i.low is not None and i.high])
-    assert 0.895 <= covered <= 0.975
+    rng = generator(41)
+    effect = s.minimum_detectable_effect(1.0, pairs)
+    draws = rng.normal(effect, 1.0, size=(1000, pairs))
+    found = np.mean([s.sign_flip_test(rng, [d], reps=1024) <= 0.05 for d in draws])
+    below = 0.07 if pairs == 6 else 0.03
+    assert -below - 0.04 <= found - 0.8 <= 0.04
+
+
+CURVES = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 9.0], [np.inf, 5.0, 5.0]])
+
+
+def test_three_rules_for_runs_that_failed() -> None:
+    """A run that fails does not recover: the 9 after the NaN is not read."""
+    alive = np.isfinite(CURVES)
+    found = s.settle_by_each_rule(CURVES, alive, floor=-1.0)
+    np.testing.assert_array_equal(found["floor"], [[1, 2, 3], [1, -1, -1], [-1, -1, -1]])
+    np.testing.assert_array_equal(found["last"], [[1, 2, 3], [1, 1, 1], [-1, -1, -1]])
+    np.testing.assert_array_equal(found["drop"], [[1, 2, 3]])
+
+
+def test_rules_refuse_what_they_cannot_settle() -> None:
+    with pytest.raises(ValueError, match="floor, last, drop"):
+        s.settle(CURVES, np.isfinite(CURVES), "skip", floor=0.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="2 of 9 values"):
+        s.settle(CURVES, np.ones_like(CURVES, dtype=bool), "floor", floor=0.0)
+    with pytest.raises(ValueError, match="shape"):
+        s.settle(CURVES, np.ones((3, 2), dtype=bool), "floor", floor=0.0)
+
+
+def test_ipr_90_is_the_range_of_the_middle_nine_tenths() -> None:
+    values = np.linspace(0.0, 2.0, 101)
+    assert s.interpercentile_range(values) == pytest.approx(1.8)
+    assert s.interpercentile_range(values, scale=2.0) == pytest.approx(0.9)
+    with pytest.raises(ValueError, match="scale"):
+        s.interpercentile_range(values, scale=0.0)
+
+
+def test_median_absolute_deviation_agrees_with_scipy() -> None:
+    values = generator(42).normal(size=(3, 11))
+    expected = stats.median_abs_deviation(values, axis=-1)
+    np.testing.assert_allclose(s.median_absolute_deviation(values), expected, atol=1e-12)
+
+
+def test_collapse_rate_counts_runs_that_lost_what_they_had() -> None:
+    best, final = [1.0, 1.0, 0.05, 1.0], [0.9, 0.1, 0.0, 0.2]
+    assert s.collapse_rate(best, final, floor=0.0, span=1.0) == s.rate_interval(2, 4)
+
+
+def test_effective_dimensionality_counts_what_must_be_tuned() -> None:
+    """Two environments want opposite values of the first parameter and the same of the second."""
+    scores = np.zeros((2, 2, 2))
+    scores[0, 0], scores[0, 1] = [0.5, 1.0], [0.3, 0.6]
+    scores[1, 0], scores[1, 1] = [0.3, 0.5], [0.5, 1.0]
+    found = s.effective_dimensionality(scores)
+    assert (found.dimension, found.tuned) == (1, (0,))
+    np.testing.assert_allclose(found.reached, [0.8, 1.0, 1.0])
+    # 0.8 to 1.0 over one parameter passes 0.95 at three quarters
+    assert found.interpolated == pytest.approx(0.75)
+
+
+def test_effective_dimensionality_ends_at_both_sensitivities() -> None:
+    scores = generator(43).uniform(size=(5, 3, 4, 2))
+    found = s.effective_dimensionality(scores)
+    ends = s.sensitivity(scores.reshape(1, 5, -1))
+    assert found.reached[0] == pytest.approx(ends.cross_env_tuned[0])
+    assert found.reached[-1] == pytest.approx(ends.per_env_tuned[0])
+    assert np.all(np.diff(found.reached) >= 0)
+    with pytest.raises(ValueError, match="positive"):
+        s.effective_dimensionality(-scores)
+
+
+def test_no_tuning_is_needed_where_environments_agree() -> None:
+    same = np.broadcast_to(generator(44).uniform(size=(3, 3)), (4, 3, 3))
+    assert s.effective_dimensionality(same).dimension == 0
 
 
 def test_an_agent_does_not_beat_itself() -> None:

@@ -1,0 +1,222 @@
+"""How often the report's verdicts are wrong, and how often they find what is there.
+
+Part of `python -m benchmarks.coverage`. Studies are made of scores from known populations and go
+through `vfcompare.report.analysis.analyse` as files would.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.coverage import NORMAL, POPULATIONS, SEED, in_parallel
+from vfcompare import statistics as s
+from vfcompare.report import analysis, data
+from vfcompare.statistics import Array
+
+LEVEL = 0.05
+CRITICS = frozenset("bde")
+REPS, PAIR_REPS = 20, 2048
+"""Fewer than the report's: of what no verdict depends on, and of what all of them do."""
+
+Count = Callable[[analysis.Results], bool]
+
+
+class Arena(NamedTuple):
+    """A study made of known scores, and which of its verdicts are counted.
+
+    Attributes:
+      name: of the study.
+      scores: the population of the scores.
+      seeds: of each agent.
+      agents: population of each; those from `CRITICS` count as critics.
+      counts: what is counted, by name.
+      tasks: how many, all alike.
+      stated: how often it should happen.
+    """
+
+    name: str
+    scores: str
+    seeds: int
+    agents: Mapping[str, Array]
+    counts: Mapping[str, Count]
+    tasks: int = 1
+    stated: float = LEVEL
+
+
+STEPS = np.linspace(0.0, 1000.0, 11)
+RISE = 1.0 - np.exp(-STEPS / 300.0)
+AREA = s.area_under_curve(STEPS, RISE, 0.0, 1000.0)
+"""Every run rises to its score by the same law, so that its area is its score times this."""
+NOISE = 0.01
+AREA_NOISE = NOISE * float(
+    np.linalg.norm([s.area_under_curve(STEPS, one, 0.0, 1000.0) for one in np.eye(len(STEPS))])
+)
+"""Standard deviation of an evaluation, and of the area under a curve."""
+
+
+def cell(rng: np.random.Generator, agent: str, critic: bool, task: int, values: Array) -> data.Cell:
+    """One agent on one task, a run for each score; evaluations are noisy."""
+    noise = NOISE * rng.standard_normal((len(values), len(STEPS)))
+    runs = tuple(
+        data.Run(i, "completed", steps=STEPS, sampled=curve, greedy=np.full(len(STEPS), np.nan))
+        for i, curve in enumerate(values[:, None] * RISE + noise)
+    )
+    return data.Cell(
+        id=f"{agent}-{task}",
+        agent=agent,
+        env=f"task {task}",
+        settings={},
+        critic=critic,
+        planned=True,
+        runs=runs,
+        info={},
+        certificate=None,
+        reference={"random": 0.0, "optimal": 1.0, "threshold": None},
+        budget=float(STEPS[-1]),
+        diagnostics={},
+        problems=(),
+        arm=agent,
+        task=f"task {task}",
+    )
+
+
+def study(rng: np.random.Generator, arena: Arena) -> data.Study:
+    """Its runs, all completed."""
+    cells = tuple(
+        cell(rng, name, name in CRITICS, task, rng.choice(population, arena.seeds))
+        for task in range(arena.tasks)
+        for name, population in arena.agents.items()
+    )
+    return data.Study("arena", "", True, "", cells, ())
+
+
+def fight(arena: Arena, reps: int) -> tuple[int, ...]:
+    """In how many of `reps` studies each counted claim is made."""
+    name = f"{arena.name}/{arena.scores}/{arena.seeds}"
+    rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+    with mock.patch.multiple(analysis.resampling, REPS=REPS, PAIR_REPS=PAIR_REPS):
+        found = [analysis.analyse(study(rng, arena)) for _ in range(reps)]
+    return tuple(sum(map(count, found)) for count in arena.counts.values())
+
+
+def by_pairs(results: analysis.Results) -> bool:
+    """Whether any pair of agents is told apart by the area under their curves."""
+    return any(contrast.better for contrast in results.pairs["auc"])
+
+
+def by_family(results: analysis.Results) -> bool:
+    """Whether critics are told from outcome-only agents on any of the four metrics."""
+    return any(contrast.better for contrast in results.family.values())
+
+
+def anywhere(results: analysis.Results) -> bool:
+    """Whether the report claims any difference at all."""
+    contrasts = [
+        *results.family.values(),
+        *results.family_by_task.values(),
+        *(contrast for pairs in results.pairs.values() for contrast in pairs),
+    ]
+    return any(c.better for c in contrasts) or any(i.decided for i in results.improvement)
+
+
+def null_arenas() -> list[Arena]:
+    """Nothing to find: what is claimed is wrong."""
+    pair: dict[str, Count] = {"the pair": by_pairs}
+    every: dict[str, Count] = {
+        "any pair": by_pairs,
+        "critics against others": by_family,
+        "anything in the report *": anywhere,
+    }
+    two = [
+        Arena("two agents alike", law, n, dict.fromkeys("ab", p), pair)
+        for law, p in POPULATIONS.items()
+        for n in (10, 20)
+    ]
+    five = [
+        Arena("five agents alike, two tasks", law, 10, dict.fromkeys("abcde", p), every, 2)
+        for law, p in POPULATIONS.items()
+    ]
+    lone = [
+        Arena("one critic, three others alike", law, 10, dict.fromkeys("abcf", p), every)
+        for law, p in POPULATIONS.items()
+    ]
+    return [*two, *five, *lone]
+
+
+def unlike_arenas() -> list[Arena]:
+    """Equal means, but the scores of one agent hardly vary: the sign-flip test promises nothing."""
+    return [
+        Arena(
+            "equal means, one agent steady",
+            law,
+            n,
+            {"a": p, "b": p.mean() + 0.01 * NORMAL},
+            {"the pair": by_pairs},
+        )
+        for law, p in POPULATIONS.items()
+        if law in ("bimodal", "skewed")
+        for n in (10, 20, 30)
+    ]
+
+
+def planted_arenas() -> list[Arena]:
+    """A difference is there, as large as `minimum_detectable_effect` or half of that."""
+    arenas = []
+    for law in ("normal", "bimodal"):
+        p = POPULATIONS[law]
+        spread = float(np.sqrt(2 * (p.var() * AREA**2 + AREA_NOISE**2)))
+        for n in (6, 10, 20):
+            least = s.minimum_detectable_effect(spread, n)
+            for name, effect in (("the least detectable", least), ("half of it", least / 2)):
+                agents = {"a": p, "b": p + effect / AREA}
+                stated = s.power(effect, spread, n)
+                arenas.append(Arena(name, law, n, agents, {"b is better": right}, stated=stated))
+    return arenas
+
+
+def right(results: analysis.Results) -> bool:
+    """Whether `b` is found to be better."""
+    return results.pairs["auc"][0].better == "b"
+
+
+def tables(reps: int) -> list[str]:
+    """Wrong claims and found differences, as Markdown."""
+    bound = most_by_chance(reps)
+    return [
+        "\n## Claims where there is nothing to find\n",
+        f"Each family of tests may claim a difference in {LEVEL:.0%} of studies; it then exceeds",
+        f"{bound / reps:.1%} of {reps} once in a thousand times. Lines with * count all families together.\n",
+        *_table(null_arenas(), reps),
+        "\n## Claims where means are equal and agents are not alike\n",
+        *_table(unlike_arenas(), reps),
+        "\n## Planted differences that are found\n",
+        *_table(planted_arenas(), reps, stated=True),
+    ]
+
+
+def most_by_chance(reps: int, share: float = LEVEL) -> int:
+    """So many of `reps` are exceeded once in a thousand times."""
+    return int(stats.binom.ppf(0.999, reps, share))
+
+
+def _table(arenas: list[Arena], reps: int, *, stated: bool = False) -> list[str]:
+    found = in_parallel(lambda i: fight(arenas[i], reps), range(len(arenas)))
+    columns = ["study", "scores", "seeds", "claim", *["stated"] * stated, "measured"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for arena, counted in zip(arenas, found, strict=True):
+        promise = [f"{arena.stated:.0%}"] * stated
+        for claim, count in zip(arena.counts, counted, strict=True):
+            row = [
+                arena.name,
+                arena.scores,
+                str(arena.seeds),
+                claim,
+                *promise,
+                f"{count / reps:.1%}",
+            ]
+            lines.append(f"| {' | '.join(row)} |")
+    return lines

@@ -1,0 +1,65 @@
+"""One number for many runs of many tasks, and the distribution behind it."""
+
+import numpy as np
+import numpy.typing as npt
+
+from vfcompare.statistics.scores import Array, Scores
+
+
+def mean(scores: Scores) -> Array:
+    """Mean over tasks of the mean over runs: every task weighs the same."""
+    return np.asarray(np.mean([np.mean(task, axis=-1) for task in scores], axis=0))
+
+
+def median(scores: Scores) -> Array:
+    """Median over tasks of the mean over runs.
+
+    Agarwal et al., 2021, "Deep RL at the Edge of the Statistical Precipice" (rliable
+    `aggregate_median`).
+    """
+    return np.asarray(np.median([np.mean(task, axis=-1) for task in scores], axis=0))
+
+
+def iqm(scores: Scores) -> Array:
+    """Interquartile mean: mean of what is left after cutting `int(n / 4)` values from each end.
+
+    All runs of all tasks are pooled, as in rliable (`scipy.stats.trim_mean(x, 0.25, axis=None)`).
+    There are no fractional weights, so the share kept depends on n: 3 -> 100%, 5 -> 60%, 8 -> 50%,
+    10 -> 60%, 20 -> 50%. It ignores up to a quarter of collapsed runs by design: print the
+    failures next to it.
+    """
+    return np.asarray(trim_mean(np.concatenate([np.asarray(task) for task in scores], axis=-1)))
+
+
+def trim_mean(values: Array, share: float = 0.25) -> Array:
+    """`[..., n] -> [...]`, mean without the `int(share * n)` smallest and largest (as scipy)."""
+    n = values.shape[-1]
+    cut = int(share * n)
+    if cut == 0:
+        return np.asarray(np.mean(values, axis=-1))
+    parted = np.partition(values, (cut, n - cut - 1), axis=-1)
+    return np.asarray(np.mean(parted[..., cut : n - cut], axis=-1))
+
+
+def optimality_gap(scores: Scores, *, target: float = 1.0) -> Array:
+    """`target - mean(min(x, target))` over the pooled runs: what is missing, lower is better."""
+    pooled = np.concatenate([np.asarray(task) for task in scores], axis=-1)
+    return np.asarray(target - np.mean(np.minimum(pooled, target), axis=-1))
+
+
+def performance_profile(scores: Scores, thresholds: npt.ArrayLike) -> Array:
+    """`[..., thresholds]`, share of runs with a score above each threshold (strictly, as rliable).
+
+    Mean over tasks of the share within the task; equal to the pooled share where tasks have equal
+    runs.
+    """
+    tau = np.asarray(thresholds, dtype=np.float64)
+    shares = [np.mean(np.asarray(task)[..., None] > tau, axis=-2) for task in scores]
+    return np.asarray(np.mean(shares, axis=0))
+
+
+def task_profile(scores: Scores, thresholds: npt.ArrayLike) -> Array:
+    """`[..., thresholds]`, share of tasks whose mean score is above each threshold."""
+    tau = np.asarray(thresholds, dtype=np.float64)
+    above = [np.mean(task, axis=-1)[..., None] > tau for task in scores]
+    return np.asarray(np.mean(above, axis=0))

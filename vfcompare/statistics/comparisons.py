@@ -1,0 +1,294 @@
+"""Two agents against each other: differences by seed, tests, equivalence, multiplicity."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import optimize, stats
+
+from vfcompare.statistics.aggregates import mean
+from vfcompare.statistics.intervals import (
+    MIN_RUNS,
+    Interval,
+    bootstrap,
+    effective_runs,
+    percentile_interval,
+    wilson,
+)
+from vfcompare.statistics.scores import Array, Scores, as_scores, smallest
+
+
+def paired_difference(
+    rng: np.random.Generator,
+    first: Scores,
+    second: Scores,
+    *,
+    reps: int = 10_000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Mean over tasks of the mean of `first - second`; seeds are resampled, pairs kept.
+
+    Equal seeds of two agents share initial policy and environment stream, so what the seeds have
+    in common cancels. The mean is used, not the IQM, so that rare collapses count.
+
+    Args:
+      rng: source of the resamples.
+      first: one `[seeds]` array per task.
+      second: the same seeds in the same order.
+      reps: number of resamples; more than elsewhere because Holm's intervals reach far into the
+        tails.
+      confidence: nominal coverage.
+    """
+    return bootstrap(rng, differences(first, second), mean, reps=reps, confidence=confidence)
+
+
+def differences(first: Scores, second: Scores) -> list[Array]:
+    """`first - second` for each task; the seeds must correspond."""
+    pairs = list(zip(as_scores(first), as_scores(second), strict=True))
+    for x, y in pairs:
+        if x.shape != y.shape:
+            raise ValueError(
+                f"paired scores differ in length: {x.shape[-1]} and {y.shape[-1]} seeds"
+            )
+    return [x - y for x, y in pairs]
+
+
+def sign_flip_test(
+    rng: np.random.Generator,
+    difference: Scores,
+    *,
+    reps: int = 10_000,
+    alternative: Literal["two-sided", "greater"] = "two-sided",
+) -> float:
+    """p-value of "the two agents are interchangeable within each pair".
+
+    The statistic is the mean over tasks of the mean paired difference; its null distribution comes
+    from exchanging the two agents of each pair at random, which flips signs (Fisher's
+    randomisation test). All sign patterns are enumerated where there are at most `reps`; otherwise
+    the observed pattern is counted as one of the draws, so that p is never zero. Unlike a
+    bootstrap, it cannot be fooled by few seeds: three pairs never give less than 0.25.
+
+    It is exact for agents that are interchangeable, and so for differences symmetric about zero.
+    Agents with equal means but differently shaped scores are not interchangeable: what it then does
+    is measured in `docs/statistics.md`.
+
+    Args:
+      rng: source of the flips.
+      difference: one `[seeds]` array per task.
+      reps: number of random sign patterns.
+      alternative: `greater` tests only whether the mean is above zero.
+    """
+    tasks = as_scores(difference)
+    weighted = np.concatenate([task / (task.size * len(tasks)) for task in tasks])
+    n = weighted.size
+    exact = n <= int(math.log2(reps))
+    if exact:
+        codes = np.arange(2**n)[:, None] >> np.arange(n)
+        signs = 1.0 - 2.0 * (codes & 1)
+    else:
+        signs = rng.choice((-1.0, 1.0), size=(reps, n))
+    observed, flipped = weighted.sum(), signs @ weighted
+    if alternative == "two-sided":
+        observed, flipped = abs(observed), np.abs(flipped)
+    slack = 1e-12 * (1.0 + np.abs(weighted).sum())
+    extreme = int((flipped >= observed - slack).sum())
+    return extreme / 2**n if exact else (extreme + 1) / (reps + 1)
+
+
+class Equivalence(NamedTuple):
+    """Whether a difference is too small to matter.
+
+    Attributes:
+      p: the larger p-value of the two one-sided tests.
+      equivalent: whether it is at most alpha.
+    """
+
+    p: float
+    equivalent: bool
+
+
+def equivalence_test(
+    rng: np.random.Generator,
+    difference: Scores,
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    reps: int = 10_000,
+) -> Equivalence:
+    """Two one-sided tests: is the mean difference above `-margin` and below `margin`?
+
+    Each is a `sign_flip_test` of the differences seen from that margin. Below five pairs the answer
+    is never yes at 5%. Schuirmann, 1987.
+
+    Args:
+      rng: source of the flips.
+      difference: one `[seeds]` array per task.
+      margin: the largest difference without practical interest, decided before looking.
+      alpha: level of each test, and of both together.
+      reps: number of random sign patterns.
+    """
+    if not margin > 0:
+        raise ValueError(f"the margin must be positive, not {margin:g}")
+    tasks = as_scores(difference)
+    above = sign_flip_test(rng, [d + margin for d in tasks], reps=reps, alternative="greater")
+    below = sign_flip_test(rng, [margin - d for d in tasks], reps=reps, alternative="greater")
+    p = max(above, below)
+    return Equivalence(p, p <= alpha)
+
+
+def probability_of_improvement(first: Scores, second: Scores) -> float:
+    """P(X > Y) + P(X = Y) / 2 for independent runs, averaged over tasks: Mann-Whitney U / (n m).
+
+    Agarwal et al., 2021; Mann & Whitney, 1947.
+    """
+    return float(np.mean([np.mean(_wins(x, y)) for x, y in _couples(first, second)]))
+
+
+def paired_probability_of_improvement(first: Scores, second: Scores) -> float:
+    """Share of seeds whose `first` beats its own `second`, ties one half, averaged over tasks."""
+    return float(mean([_score_sign(task) for task in differences(first, second)]))
+
+
+def improvement_interval(
+    rng: np.random.Generator,
+    first: Scores,
+    second: Scores,
+    *,
+    paired: bool = False,
+    reps: int = 2000,
+    confidence: float = 0.95,
+    method: Literal["score", "bootstrap"] = "score",
+) -> Interval:
+    """Probability of improvement with an interval.
+
+    A bootstrap has no width where one agent wins every comparison, however few they are, and so
+    covers too little where the truth is near 0 or 1 (`docs/statistics.md`). The score intervals keep
+    their width: `improvement_ends`, and Wilson's for pairs.
+
+    Args:
+      rng: source of the resamples of the bootstrap.
+      first: one `[n]` array per task.
+      second: one `[m]` array per task.
+      paired: compare seed with seed; else all with all.
+      reps: number of resamples of the bootstrap.
+      confidence: nominal coverage.
+      method: `score`, or `bootstrap`, the stratified one of rliable, with expanded percentiles.
+    """
+    if paired:
+        signs = [_score_sign(task) for task in differences(first, second)]
+        if method == "bootstrap":
+            return bootstrap(rng, signs, mean, reps=reps, confidence=confidence)
+        share, n = float(mean(signs)), smallest(signs)
+        low, high = map(float, wilson(share, effective_runs(signs), confidence))
+    else:
+        couples = _couples(first, second)
+        share = probability_of_improvement(first, second)
+        n = min((min(x.size, y.size) for x, y in couples), default=0)
+        if method == "bootstrap":
+            wins = np.mean([_win_replicates(rng, x, y, reps) for x, y in couples], axis=0)
+            return percentile_interval(share, wins, n=n, confidence=confidence)
+        low, high = improvement_ends(share, [(x.size, y.size) for x, y in couples], confidence)
+    if n < MIN_RUNS:
+        return Interval(share, None, None, n, confidence)
+    return Interval(share, low, high, n, confidence)
+
+
+def improvement_ends(
+    share: float, sizes: Sequence[tuple[int, int]], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Score interval of a Mann-Whitney share: all theta with |share - theta| <= z sqrt(V(theta)).
+
+    V = theta (1 - theta) (1 + ((n + m) / 2 - 1) ((1 - theta) / (2 - theta) + theta / (1 + theta)))
+    / (n m), the variance under exponential scores (Hanley & McNeil, 1982) with n and m averaged;
+    for the mean over k tasks, the sum over tasks divided by k^2.
+
+    Newcombe, 2006, "Confidence intervals for an effect size measure based on the Mann-Whitney
+    statistic. Part 2", method 5.
+
+    Args:
+      share: mean over tasks of U / (n m).
+      sizes: (n, m) of each task.
+      confidence: nominal coverage.
+    """
+    z = stats.norm.ppf(0.5 + confidence / 2.0)
+
+    def excess(theta: float) -> float:
+        dependence = (1.0 - theta) / (2.0 - theta) + theta / (1.0 + theta)
+        variance = (
+            sum((1.0 + ((n + m) / 2.0 - 1.0) * dependence) / (n * m) for n, m in sizes)
+            / len(sizes) ** 2
+        )
+        return float((share - theta) ** 2 - z * z * theta * (1.0 - theta) * variance)
+
+    # at 0 and 1 V is zero, so that a share of 0 or 1 would solve the equation itself
+    edge = 1e-9
+    low = optimize.brentq(excess, 0.0, min(share, 1.0 - edge)) if share > edge else 0.0
+    high = optimize.brentq(excess, max(share, edge), 1.0) if share < 1.0 - edge else 1.0
+    return float(low), float(high)
+
+
+def rank_differences(first: Scores, second: Scores) -> list[Array]:
+    """Paired differences of pooled mid-ranks, scaled so that their mean is P(improvement) - 1/2.
+
+    With pooled mid-ranks R, U = sum R(x) - n (n + 1) / 2, and exchanging the two agents of a pair
+    only exchanges ranks. So `sign_flip_test` of these tests P(improvement) = 1/2.
+    """
+    result = []
+    for x, y in zip(as_scores(first), as_scores(second), strict=True):
+        ranks = stats.rankdata(np.concatenate([x, y]))
+        result.append((ranks[: x.size] - ranks[x.size :]) / (2.0 * x.size))
+    return result
+
+
+class Decision(NamedTuple):
+    """What Holm's procedure says about one hypothesis.
+
+    Attributes:
+      p_adjusted: step-down adjusted p-value.
+      rejected: whether it is at most alpha.
+      confidence: level of the interval that belongs to the step at which it was judged.
+    """
+
+    p_adjusted: float
+    rejected: bool
+    confidence: float
+
+
+def holm(p_values: Sequence[float], *, alpha: float = 0.05) -> list[Decision]:
+    """Holm's step-down correction: the k-th smallest of m p-values against alpha / (m - k + 1).
+
+    Holm, 1979. Adjusted p is the running maximum of `(m - k + 1) p_(k)`, at most 1. `confidence` is
+    `1 - alpha / (m - k + 1)` at the step where the hypothesis was judged, and for those after the
+    first acceptance, the level of that acceptance. The signs so declared are all right with
+    probability 1 - alpha; the intervals are not simultaneous 95% intervals.
+    """
+    m = len(p_values)
+    order = sorted(range(m), key=lambda i: p_values[i])
+    decisions: dict[int, Decision] = {}
+    running, confidence, open_ = 0.0, 1.0 - alpha, True
+    for k, i in enumerate(order):
+        running = min(1.0, max(running, (m - k) * p_values[i]))
+        if open_:
+            confidence = 1.0 - alpha / (m - k)
+        open_ = open_ and running <= alpha
+        decisions[i] = Decision(running, open_, confidence)
+    return [decisions[i] for i in range(m)]
+
+
+def _couples(first: Scores, second: Scores) -> list[tuple[Array, Array]]:
+    return list(zip(as_scores(first), as_scores(second), strict=True))
+
+
+def _wins(x: Array, y: Array) -> Array:
+    return np.asarray((x[:, None] > y) + 0.5 * (x[:, None] == y))
+
+
+def _score_sign(difference: Array) -> Array:
+    return np.asarray((difference > 0) + 0.5 * (difference == 0))
+
+
+def _win_replicates(rng: np.random.Generator, x: Array, y: Array, reps: int) -> Array:
+    weight_x = rng.multinomial(x.size, np.full(x.size, 1.0 / x.size), size=reps)
+    weight_y = rng.multinomial(y.size, np.full(y.size, 1.0 / y.size), size=reps)
+    return np.asarray(((weight_x @ _wins(x, y)) * weight_y).sum(axis=-1) / (x.size * y.size))

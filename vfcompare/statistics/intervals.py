@@ -1,0 +1,259 @@
+"""How far an estimate from few runs can be believed: bootstrap and exact intervals."""
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from vfcompare.statistics.aggregates import iqm, performance_profile, trim_mean
+from vfcompare.statistics.scores import Array, Scores, Statistic, as_scores, finite, smallest
+
+Method = Literal["expanded", "percentile", "bca"]
+
+MIN_RUNS = 3
+"""Fewer runs than this give no interval: with two, a bootstrap has three distinct resamples."""
+FEW_RUNS = 10
+"""Below this, and beyond it for means of collapsing runs, `known_coverage` tells what 95% is worth."""
+
+
+class Interval(NamedTuple):
+    """An estimate with an interval; `low` and `high` are None where runs are too few.
+
+    Attributes:
+      estimate: the statistic of the runs themselves, not of the resamples.
+      low: lower end.
+      high: upper end.
+      n: the smallest number of runs of any task.
+      confidence: nominal coverage.
+    """
+
+    estimate: float
+    low: float | None
+    high: float | None
+    n: int
+    confidence: float = 0.95
+
+    @property
+    def sufficient(self) -> bool:
+        """Whether there were enough runs for an interval."""
+        return self.low is not None
+
+    def excludes(self, value: float) -> bool:
+        """Whether the interval exists and lies wholly on one side of `value`."""
+        return self.low is not None and self.high is not None and not self.low <= value <= self.high
+
+
+def resample(rng: np.random.Generator, scores: Scores, *, reps: int) -> list[Array]:
+    """One `[reps, runs]` array per task: runs drawn with replacement within their task."""
+    return [
+        np.asarray(task)[rng.integers(task.shape[-1], size=(reps, task.shape[-1]))]
+        for task in scores
+    ]
+
+
+def expanded_tail(confidence: float, *, n: int) -> float:
+    """Share of resamples to leave out at each end, so that few runs give an interval wide enough.
+
+    Phi(-sqrt(n / (n - 1)) t), with t the upper (1 - confidence) / 2 quantile of Student's t with
+    n - 1 degrees, of the smallest task where there are several. Resamples of n runs vary
+    (n - 1) / n too little, and normal quantiles ignore that the spread itself is estimated; this
+    undoes both for a mean of normal scores, and keeps what a percentile interval is good for: it
+    follows any monotone change of scale and stays within the range of the resamples.
+
+    Hesterberg, 2015, "What Teachers Should Know About the Bootstrap", section 3.3.
+    """
+    quantile = stats.t.ppf(0.5 + confidence / 2.0, n - 1)
+    return float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
+
+
+def percentile_interval(
+    estimate: float,
+    replicates: Array,
+    *,
+    n: int,
+    confidence: float = 0.95,
+    method: Literal["expanded", "percentile"] = "expanded",
+) -> Interval:
+    """Interval between two quantiles of the replicates of a statistic; none where `n < MIN_RUNS`.
+
+    Quantiles are order statistics (no interpolation), so that infinite replicates, a median that
+    some resamples never reach, are allowed.
+
+    Args:
+      estimate: the statistic of the runs themselves.
+      replicates: the statistic of each resample.
+      n: the smallest number of runs that was resampled.
+      confidence: nominal coverage.
+      method: `percentile` leaves out `(1 - confidence) / 2` at each end, `expanded` less
+        (`expanded_tail`).
+    """
+    if n < MIN_RUNS:
+        return Interval(float(estimate), None, None, n, confidence)
+    tail = (1.0 - confidence) / 2.0
+    if method == "expanded":
+        tail = expanded_tail(confidence, n=n)
+    return _between(estimate, replicates, (tail, 1.0 - tail), n, confidence)
+
+
+def bootstrap(
+    rng: np.random.Generator,
+    scores: Scores,
+    statistic: Statistic = iqm,
+    *,
+    reps: int = 2000,
+    confidence: float = 0.95,
+    method: Method = "expanded",
+) -> Interval:
+    """Stratified bootstrap interval of an aggregate (Agarwal et al., 2021).
+
+    What each method covers is measured in `docs/statistics.md`: `percentile` too little below
+    twenty runs, `bca` no more, `expanded` its share from five runs on, unless scores are bimodal or
+    very skewed and the statistic is a mean.
+
+    Args:
+      rng: source of the resamples.
+      scores: one `[runs]` array per task.
+      statistic: maps `[..., runs]` arrays, one per task, to `[...]`.
+      reps: number of resamples.
+      confidence: nominal coverage.
+      method: `expanded` or `percentile` (`percentile_interval`), or `bca`, bias-corrected and
+        accelerated (`bca_levels`), for a statistic that is finite.
+    """
+    tasks = as_scores(scores)
+    n = smallest(tasks)
+    estimate = float(statistic(tasks))
+    if n < MIN_RUNS:
+        return Interval(estimate, None, None, n, confidence)
+    replicates = np.asarray(statistic(resample(rng, tasks, reps=reps)))
+    if method == "bca":
+        levels = bca_levels(estimate, replicates, jackknife(tasks, statistic), confidence)
+        return _between(estimate, replicates, levels, n, confidence)
+    return percentile_interval(estimate, replicates, n=n, confidence=confidence, method=method)
+
+
+def jackknife(scores: Scores, statistic: Statistic) -> list[Array]:
+    """One `[runs]` array per task: the statistic without that run, everything else kept."""
+    result = []
+    for i, task in enumerate(scores):
+        n = task.shape[-1]
+        left = task[np.nonzero(~np.eye(n, dtype=bool))[1].reshape(n, n - 1)]
+        others = [np.broadcast_to(other, (n, other.shape[-1])) for other in scores]
+        result.append(np.asarray(statistic([*others[:i], left, *others[i + 1 :]])))
+    return result
+
+
+def bca_levels(
+    estimate: float, replicates: Array, left_out: Scores, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Quantiles of the replicates between which the BCa interval lies.
+
+    Phi(z0 + (z0 + z) / (1 - a (z0 + z))) for z = -+ the normal quantile; z0 is the normal quantile
+    of the share of replicates below the estimate, ties one half, and the acceleration a =
+    sum l^3 / (6 (sum l^2)^1.5), with l = (n - 1) (mean - leave-one-out) / n of each task.
+
+    Efron, 1987; Efron & Tibshirani, 1993, 14.3 and 22.5.
+    """
+    share = np.mean(replicates < estimate) + 0.5 * np.mean(replicates == estimate)
+    edge = 0.5 / len(replicates)
+    bias = stats.norm.ppf(np.clip(share, edge, 1.0 - edge))
+    influence = np.concatenate([(1.0 - 1.0 / x.size) * (x.mean() - x) for x in left_out])
+    spread = np.sum(influence**2)
+    acceleration = np.sum(influence**3) / (6.0 * spread**1.5) if spread > 0 else 0.0
+    shifted = bias + stats.norm.ppf([0.5 - confidence / 2.0, 0.5 + confidence / 2.0])
+    low, high = stats.norm.cdf(bias + shifted / (1.0 - acceleration * shifted))
+    return float(low), float(high)
+
+
+def _between(
+    estimate: float, replicates: Array, levels: tuple[float, float], n: int, confidence: float
+) -> Interval:
+    low, high = np.quantile(replicates, levels, method="inverted_cdf")
+    return Interval(float(estimate), float(low), float(high), n, confidence)
+
+
+def curve_interval(
+    rng: np.random.Generator, curves: npt.ArrayLike, *, reps: int = 2000, confidence: float = 0.95
+) -> tuple[Array, Array | None, Array | None]:
+    """IQM over runs at every evaluation point with a pointwise expanded percentile band.
+
+    Whole runs are resampled, so the band keeps the dependence along a curve. It is pointwise: at
+    each step 95%, not for the curve as a whole.
+
+    Args:
+      rng: source of the resamples.
+      curves: `[runs, points]`.
+      reps: number of resamples.
+      confidence: nominal coverage at each point.
+
+    Returns:
+      Estimate, lower and upper end, each `[points]`; the ends are None where runs are too few.
+    """
+    values = finite(curves, "curves").T
+    runs = values.shape[-1]
+    estimate = trim_mean(values)
+    if runs < MIN_RUNS:
+        return estimate, None, None
+    draws = rng.integers(runs, size=(reps, runs))
+    tail = expanded_tail(confidence, n=runs)
+    ends = np.stack(
+        [
+            np.quantile(trim_mean(point[draws]), [tail, 1.0 - tail], method="inverted_cdf")
+            for point in values
+        ]
+    )
+    return estimate, ends[:, 0], ends[:, 1]
+
+
+def profile_interval(
+    scores: Scores, thresholds: npt.ArrayLike, *, confidence: float = 0.95
+) -> tuple[Array, Array | None, Array | None]:
+    """Performance profile with a pointwise band of Wilson's intervals.
+
+    A mean of the shares of k tasks is taken for the share of `effective_runs`, which is wider than
+    need be where the tasks differ. A bootstrap band has no width where all runs are on one side.
+
+    Args:
+      scores: one `[runs]` array per task.
+      thresholds: `[k]` levels.
+      confidence: nominal coverage at each level.
+
+    Returns:
+      Estimate, lower and upper end, each `[thresholds]`; the ends are None where runs are too few.
+    """
+    tasks = as_scores(scores)
+    share = performance_profile(tasks, thresholds)
+    if smallest(tasks) < MIN_RUNS:
+        return share, None, None
+    low, high = wilson(share, effective_runs(tasks), confidence)
+    return share, low, high
+
+
+def effective_runs(scores: Scores) -> float:
+    """k^2 / sum(1 / n_t): so many runs of one task tell as much as `n_t` of each of k tasks."""
+    return len(scores) ** 2 / sum(1.0 / task.shape[-1] for task in scores)
+
+
+def rate_interval(count: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """A share with Wilson's score interval, which does not shrink to nothing at 0 or n of n."""
+    if n == 0:
+        raise ValueError("a share of no runs is undefined")
+    share = count / n
+    if n < MIN_RUNS:
+        return Interval(share, None, None, n, confidence)
+    low, high = wilson(share, n, confidence)
+    return Interval(share, float(low), float(high), n, confidence)
+
+
+def wilson(share: npt.ArrayLike, n: float, confidence: float) -> tuple[Array, Array]:
+    """Ends of Wilson's score interval of shares of `n` runs; `n` need not be whole.
+
+    Wilson, 1927: (p + z^2/2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
+    """
+    share = np.asarray(share, dtype=np.float64)
+    z = float(stats.norm.ppf(0.5 + confidence / 2.0))
+    centre = share + z * z / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return np.maximum(0.0, (centre - half) / scale), np.minimum(1.0, (centre + half) / scale)

@@ -1,0 +1,124 @@
+"""What a contrast can find: power, the smallest difference found, seeds needed.
+
+The report tests paired differences with `sign_flip_test`. Agents without common seeds are paired in
+order of their seeds, so the same formulas hold with the spread of `independent_spread`.
+"""
+
+import math
+
+import numpy as np
+from scipy import optimize, stats
+
+from vfcompare.statistics.comparisons import differences
+from vfcompare.statistics.scores import Scores, as_scores
+
+MOST_PAIRS = 1_000_000
+"""Where the search for the pairs needed gives up."""
+_ENUMERABLE = 40
+"""Beyond these pairs the smallest p-value is far below any alpha."""
+
+
+def paired_spread(first: Scores, second: Scores) -> float:
+    """Standard deviation of `first - second` within a task, root mean square over tasks."""
+    return _pooled(differences(first, second))
+
+
+def independent_spread(first: Scores, second: Scores) -> float:
+    """The same for agents whose seeds have nothing in common: sqrt(var x + var y).
+
+    The square of `paired_spread / independent_spread` is the share of seeds that pairing leaves to
+    be run: one minus the correlation over seeds, where the agents vary equally.
+    """
+    return math.hypot(_pooled(as_scores(first)), _pooled(as_scores(second)))
+
+
+def attainable_level(pairs: int, alpha: float = 0.05) -> float:
+    """The largest p-value at most `alpha` of a two-sided sign-flip test: a multiple of 2 / 2^pairs.
+
+    0 where there is none: five pairs cannot reject at 5%, whatever they show.
+    """
+    if pairs > _ENUMERABLE:
+        return alpha
+    patterns = 2.0**pairs
+    return 2.0 * math.floor(alpha * patterns / 2.0 + 1e-9) / patterns
+
+
+def power(effect: float, spread: float, pairs: int, *, alpha: float = 0.05) -> float:
+    """Probability that a true mean difference is found by a two-sided sign-flip test.
+
+    That of Student's paired test at the level that the sign-flip test can attain, P(|T| > t) with T
+    noncentral, `pairs - 1` degrees and noncentrality `sqrt(pairs) effect / spread`: the two agree
+    for normal differences but for a few points below eight pairs (`docs/statistics.md`).
+
+    Args:
+      effect: true mean difference.
+      spread: standard deviation of the differences within a task.
+      pairs: pairs of seeds over all tasks.
+      alpha: level; divide it by the number of contrasts for the first step of Holm's procedure.
+    """
+    level = attainable_level(pairs, alpha)
+    if level == 0.0:
+        return 0.0
+    threshold = stats.t.ppf(1.0 - level / 2.0, pairs - 1)
+    shift = math.sqrt(pairs) * abs(effect) / spread
+    found = stats.nct.sf(threshold, pairs - 1, shift) + stats.nct.cdf(-threshold, pairs - 1, shift)
+    return float(found)
+
+
+def minimum_detectable_effect(
+    spread: float, pairs: int, *, share: float = 0.8, alpha: float = 0.05
+) -> float:
+    """The true mean difference that is found with probability `share`; infinite where none is.
+
+    Args:
+      spread: standard deviation of the differences within a task.
+      pairs: pairs of seeds over all tasks.
+      share: wanted power.
+      alpha: level, as in `power`.
+    """
+    _check(share, alpha)
+    if attainable_level(pairs, alpha) == 0.0:
+        return math.inf
+    high = 1.0
+    while power(high, 1.0, pairs, alpha=alpha) < share:
+        high *= 2.0
+    root = optimize.brentq(lambda x: power(x, 1.0, pairs, alpha=alpha) - share, 0.0, high)
+    return float(root * spread)
+
+
+def pairs_needed(
+    effect: float, spread: float, *, share: float = 0.8, alpha: float = 0.05
+) -> int | None:
+    """The fewest pairs that find a true mean difference with probability `share`.
+
+    Args:
+      effect: true mean difference, not zero.
+      spread: standard deviation of the differences within a task.
+      share: wanted power.
+      alpha: level, as in `power`.
+
+    Returns:
+      Pairs over all tasks, or None where `MOST_PAIRS` are not enough.
+    """
+    _check(share, alpha)
+    low, high = 1, 2
+    while power(effect, spread, high, alpha=alpha) < share:
+        if high > MOST_PAIRS:
+            return None
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if power(effect, spread, middle, alpha=alpha) < share:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _check(share: float, alpha: float) -> None:
+    if not alpha < share < 1.0:
+        raise ValueError(f"power must be between alpha ({alpha:g}) and 1, not {share:g}")
+
+
+def _pooled(tasks: Scores) -> float:
+    return math.sqrt(np.mean([np.var(task, ddof=1) for task in tasks]))

@@ -1,0 +1,170 @@
+"""How steadily a run learns and how alike runs are.
+
+Chan, Fishman, Canny, Korattikara & Guadarrama, 2020, "Measuring the Reliability of RL Algorithms".
+For a fixed policy, `interquartile_range` and `cvar` of its returns are their dispersion and risk
+across rollouts.
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vfcompare.statistics.intervals import Interval, rate_interval
+from vfcompare.statistics.scores import Array, finite
+
+
+def detrend(steps: npt.ArrayLike, values: npt.ArrayLike) -> Array:
+    """`[..., points - 1]`, differences per step: (y_k - y_{k-1}) / (t_k - t_{k-1})."""
+    return np.diff(finite(values, "values"), axis=-1) / np.diff(finite(steps, "steps"))
+
+
+def interquartile_range(values: Array) -> Array:
+    """`[..., n] -> [...]`, 75th minus 25th percentile, linearly interpolated."""
+    high, low = np.quantile(values, [0.75, 0.25], axis=-1)
+    return np.asarray(high - low)
+
+
+def within_run_variation(steps: npt.ArrayLike, values: npt.ArrayLike) -> Array:
+    """IQR of the differences per step over the whole run: how unsteadily it learns.
+
+    Chan et al., 2020, "Measuring the Reliability of RL Algorithms", `IqrWithinRuns` with one
+    window. Evaluation noise counts as variation, and more so where evaluations are denser: compare
+    equal grids.
+    """
+    return interquartile_range(detrend(steps, values))
+
+
+def windowed_variation(
+    steps: npt.ArrayLike, values: npt.ArrayLike, *, window: float, at: npt.ArrayLike
+) -> Array:
+    """`[..., at]`, `within_run_variation` in the trailing windows `[t - window + 1, t]`."""
+    change, stamp = detrend(steps, values), np.asarray(steps, dtype=np.float64)[1:]
+    ends = np.asarray(at, dtype=np.float64)
+    picks = [change[..., (stamp >= end - window + 1) & (stamp <= end)] for end in ends]
+    return np.stack([interquartile_range(pick) for pick in picks], axis=-1)
+
+
+def across_run_spread(curves: npt.ArrayLike) -> Array:
+    """`[..., runs, points] -> [..., points]`, IQR over runs at each evaluation point.
+
+    Chan et al., 2020, `IqrAcrossRuns`, without their low-pass filter: it assumes equal spacing, and
+    evaluation noise is part of what a user meets.
+    """
+    return interquartile_range(np.swapaxes(finite(curves, "curves"), -1, -2))
+
+
+def risk_across_runs(curves: npt.ArrayLike, *, alpha: float = 0.05) -> Array:
+    """`[runs, points] -> [points]`, mean of the worst alpha of runs: lower-tail CVaR over runs.
+
+    Chan et al., 2020, `LowerCVaROnAcross`, without their low-pass filter. Up to `1 / alpha` runs it
+    is the worst of them.
+    """
+    columns = finite(curves, "curves").T
+    return np.array([cvar(column, alpha=alpha, tail="lower") for column in columns])
+
+
+def curve_range(values: npt.ArrayLike) -> Array:
+    """`[..., points] -> [...]`, 95th percentile minus first value: the normaliser of Chan et al."""
+    y = finite(values, "values")
+    return np.asarray(np.quantile(y, 0.95, axis=-1) - y[..., 0])
+
+
+def median_absolute_deviation(values: Array) -> Array:
+    """`[..., n] -> [...]`, median of |x - median x|: half an IQR where the tails are alike."""
+    middle = np.median(values, axis=-1, keepdims=True)
+    return np.asarray(np.median(np.abs(values - middle), axis=-1))
+
+
+def interpercentile_range(
+    values: npt.ArrayLike, *, scale: float = 1.0, share: float = 0.9
+) -> float:
+    """IPR-90: (95th minus 5th percentile of the runs' scores) / scale; lower is more reliable.
+
+    arXiv 2606.06746 divides by the extremes of all compared runs, which makes the number depend on
+    who is compared; `scale` is better the distance from random to optimal, 1 for normalised scores.
+    With fewer than 20 runs the percentiles interpolate towards the extremes.
+
+    Args:
+      values: `[runs]`, one score a run, as its area under the curve.
+      scale: what the range is divided by.
+      share: part of the runs between the percentiles.
+    """
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, not {scale:g}")
+    tail = (1.0 - share) / 2.0
+    low, high = np.quantile(finite(values, "values"), [tail, 1.0 - tail])
+    return float((high - low) / scale)
+
+
+def drawdown(values: npt.ArrayLike) -> Array:
+    """`[..., points]`, how far below the best so far: max_{s <= t} y_s - y_t, never negative."""
+    y = finite(values, "values")
+    return np.maximum.accumulate(y, axis=-1) - y
+
+
+def cvar(values: npt.ArrayLike, *, alpha: float = 0.05, tail: Literal["lower", "upper"]) -> float:
+    """Conditional value at risk: mean of the values at or beyond the alpha-quantile of one tail.
+
+    `lower` is the mean of values <= the alpha-quantile, `upper` of values >= the (1 -
+    alpha)-quantile; quantiles are linearly interpolated. Which tail is the risk depends on the
+    quantity: the lower one for scores and differences, the **upper** one for drawdown. The example
+    configuration that ships with rl-reliability-metrics takes the lower tail of drawdown, which is
+    0 for any run that sets new records at 5% of its evaluations, however deep its falls. This is
+    not copied.
+    """
+    y = finite(values, "values")
+    if tail == "lower":
+        return float(np.mean(y[y <= np.quantile(y, alpha)]))
+    return float(np.mean(y[y >= np.quantile(y, 1.0 - alpha)]))
+
+
+def drawdown_risk(values: npt.ArrayLike, *, alpha: float = 0.05) -> float:
+    """Mean depth of the worst alpha of a run's drawdowns: upper-tail CVaR; 0 if it never falls."""
+    return cvar(drawdown(values), alpha=alpha, tail="upper")
+
+
+def short_term_risk(steps: npt.ArrayLike, values: npt.ArrayLike, *, alpha: float = 0.05) -> float:
+    """Mean of the worst alpha of a run's changes per step: lower-tail CVaR (Chan et al., 2020)."""
+    return cvar(detrend(steps, values), alpha=alpha, tail="lower")
+
+
+def collapsed(
+    best: float,
+    final: float,
+    *,
+    floor: float,
+    span: float,
+    share: float = 0.5,
+    learned: float = 0.1,
+) -> bool:
+    """Whether a run learned something and then lost it.
+
+    `best - floor >= learned * span` and `final < floor + share * (best - floor)`: the run's best
+    evaluation was at least a tenth of the span above the floor, and its final score gave back more
+    than half of that. A run that never learned has not collapsed.
+
+    Args:
+      best: highest evaluation of the run.
+      final: final score of the run.
+      floor: score of a run that knows nothing (the random policy).
+      span: size of the scale, optimal minus random.
+      share: what must remain of the gain.
+      learned: smallest gain, as a share of the span, that can be lost.
+    """
+    gain = best - floor
+    return bool(gain >= learned * span and final < floor + share * gain)
+
+
+def collapse_rate(
+    best: npt.ArrayLike,
+    final: npt.ArrayLike,
+    *,
+    floor: float,
+    span: float,
+    confidence: float = 0.95,
+) -> Interval:
+    """Share of runs that `collapsed`, with Wilson's interval; `best` and `final` are `[runs]`."""
+    pairs = list(zip(finite(best, "best"), finite(final, "final"), strict=True))
+    count = sum(collapsed(top, end, floor=floor, span=span) for top, end in pairs)
+    return rate_interval(count, len(pairs), confidence=confidence)

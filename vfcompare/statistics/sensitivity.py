@@ -1,0 +1,88 @@
+"""How much tuning a method needs (Adkins, Bowling & White, 2024, arXiv 2412.07165)."""
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vfcompare.statistics.scores import Array, finite
+
+
+class Sensitivity(NamedTuple):
+    """Adkins, Bowling & White, 2024; each field is `[agents]`."""
+
+    per_env_tuned: Array
+    cross_env_tuned: Array
+    sensitivity: Array
+
+
+def sensitivity(scores: npt.ArrayLike) -> Sensitivity:
+    """Phi = mean_e max_h score - max_h mean_e score: what tuning per environment buys.
+
+    The maximum over noisy means is biased upwards: rerun the winners on fresh seeds.
+
+    Args:
+      scores: `[agents, envs, settings]`, normalised.
+    """
+    values = finite(scores)
+    per_env = values.max(axis=-1).mean(axis=-1)
+    cross_env = values.mean(axis=-2).max(axis=-1)
+    return Sensitivity(per_env, cross_env, per_env - cross_env)
+
+
+class EffectiveDimension(NamedTuple):
+    """How many hyper-parameters must be tuned per environment.
+
+    Attributes:
+      dimension: the fewest that reach the wanted share.
+      interpolated: where the straight line between neighbouring counts reaches it, at most `dimension`.
+      reached: `[parameters + 1]`, best score with 0, 1, ... parameters tuned per environment.
+      tuned: indices of the `dimension` parameters.
+    """
+
+    dimension: int
+    interpolated: float
+    reached: Array
+    tuned: tuple[int, ...]
+
+
+def effective_dimensionality(scores: npt.ArrayLike, *, share: float = 0.95) -> EffectiveDimension:
+    """D = fewest parameters tuned per environment, others shared, for `share` of full tuning.
+
+    The shared values are those of the best single setting, h* = argmax_h mean_e score. With a
+    subset S of the parameters free, mean_e max over S of the score, the others at h*; `reached[d]`
+    is the best over subsets of size d, so that `reached[0]` is cross-environment and `reached[-1]`
+    per-environment tuned.
+
+    Args:
+      scores: `[envs, values of parameter 1, values of parameter 2, ...]`, normalised, one agent.
+      share: of the per-environment tuned score.
+
+    Raises:
+      ValueError: the per-environment tuned score is not positive, so a share of it says nothing.
+    """
+    values = finite(scores)
+    parameters = values.ndim - 1
+    best = np.unravel_index(np.argmax(values.mean(axis=0)), values.shape[1:])
+    candidates = [
+        [(_tuned(values, best, free), free) for free in combinations(range(parameters), size)]
+        for size in range(parameters + 1)
+    ]
+    winners = [max(subsets) for subsets in candidates]
+    reached = np.array([score for score, _ in winners])
+    goal = share * reached[-1]
+    if not goal > 0:
+        raise ValueError(f"the tuned score must be positive, not {reached[-1]:g}")
+    count = int(np.argmax(reached >= goal))
+    interpolated = (
+        0.0 if count == 0 else float(np.interp(goal, reached[: count + 1], range(count + 1)))
+    )
+    return EffectiveDimension(count, interpolated, reached, winners[count][1])
+
+
+def _tuned(values: Array, best: Iterable[np.intp], free: tuple[int, ...]) -> float:
+    shared = tuple(slice(None) if i in free else at for i, at in enumerate(best))
+    slices = values[(slice(None), *shared)]
+    return float(slices.reshape(len(slices), -1).max(axis=-1).mean())
