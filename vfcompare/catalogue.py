@@ -59,6 +59,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "optimizer@agent.optimizer=adam",
         "agent=ppo optimizer@agent.estimator.critic.optimizer=NAME",
     ),
+    "tune": ("search spaces: `vfcompare tune --space NAME`",),
     "lab": ("what is held against the truth at each evaluation", "+lab@agent.lab=NAME"),
 }
 """Folders of `conf/`: what is in them, and the words that choose one of it."""

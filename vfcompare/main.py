@@ -25,8 +25,11 @@ vfcompare plan -m ...                           the cells of a sweep, and what t
 vfcompare submit --time 240 agent=rloo,ppo ...  the same sweep on a SLURM cluster; returns at once
 vfcompare status runs/NAME                      what is planned, queued, running, done and missing
 vfcompare cancel runs/NAME                      take its jobs back from the cluster
+vfcompare tune agent=rloo,ppo env=maze          as many trials for each agent, on seeds of their own
 vfcompare resume runs/NAME                      go on with what is not finished
 vfcompare report runs/NAME                      figures, tables and a page, from files only
+vfcompare figure runs/NAME learning             one figure of it, for a paper with --venue neurips2024
+vfcompare export runs/NAME --format marl-eval   its runs for other programs
 vfcompare tb runs/NAME                          TensorBoard on this machine
 vfcompare --help                                agents, environments and all settings
 """
@@ -75,9 +78,12 @@ def verb(args: list[str]) -> int:
         "plan": show_plan,
         "resume": resume,
         "submit": submit,
+        "tune": tune,
         "cancel": cancel,
         "status": status,
         "report": report,
+        "figure": figure,
+        "export": export,
         "tb": tensorboard,
     }
     if args[0] == "work":
@@ -88,7 +94,7 @@ def verb(args: list[str]) -> int:
             f"unknown command {args[0]!r}; allowed: {', '.join(verbs)}, or settings like agent=ppo"
             f"{nearest(args[0], verbs)}"
         )
-    if chosen in (show_plan, submit):
+    if chosen in (show_plan, submit, tune, report, figure, export):
         return chosen(args[1:])
     parser = argparse.ArgumentParser(prog=f"vfcompare {args[0]}", description=chosen.__doc__)
     if chosen is catalogue:
@@ -209,6 +215,38 @@ def submit_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def tune(args: list[str]) -> int:
+    """Try settings of agents, as many for each, on seeds that no report uses; the same command continues."""
+    from vfcompare.tuning import ledger, search
+
+    parser = argparse.ArgumentParser(
+        prog="vfcompare tune", description=tune.__doc__, allow_abbrev=False
+    )
+    parser.add_argument("settings", nargs="+", help="as for vfcompare -m; lists of agent and env")
+    numbers = {
+        "trials": "of each agent on each environment, the preset included (32, or the grid)",
+        "round": "trials that tpe proposes at once (8)",
+        "levels": "of each range in a grid (3)",
+        "draws": "seed of the draws (0)",
+    }
+    words = {
+        "sampler": f"{', '.join(search.SAMPLERS)} (random)",
+        "metric": f"{', '.join(ledger.METRICS)} (auc)",
+        "space": "what is tried: a name in conf/tune, or a YAML file (the study's, or matched)",
+    }
+    for name, text in words.items():
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text)
+    for name, text in numbers.items():
+        parser.add_argument(
+            f"--{name}", type=int, metavar="N", default=argparse.SUPPRESS, help=text
+        )
+    # `trials=32` reads like a setting, and is meant as the option.
+    args = [f"--{arg}" if arg.startswith("trials=") else arg for arg in args if arg not in SWEEPS]
+    given = vars(parser.parse_intermixed_args(args))
+    settings = given.pop("settings")
+    return OK if search.tune(settings, search.Options(**given)) else SOME_FAILED
+
+
 def cancel(study: Path) -> int:
     """Take the jobs of a study back from SLURM; what they saved stays."""
     from vfcompare import cluster
@@ -235,12 +273,80 @@ def status(study: Path) -> int:
     return SOME_FAILED if show(study) else OK
 
 
-def report(study: Path) -> int:
-    """Write figures, tables and a page about a study, from files only."""
+def report(args: list[str]) -> int:
+    """Write figures, tables and a page about a study, or about several as one, from files only."""
     from vfcompare.report import write
 
-    print(write(study))
+    parser = reader("report", report, several=True)
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="the study's own folder `report`"
+    )
+    options = parser.parse_args(args)
+    may_be_judged(options.studies)
+    look = {"anonymous": options.anonymous, "venue": options.venue}
+    print(write(options.studies, options.out, **look))
     return OK
+
+
+def figure(args: list[str]) -> int:
+    """Write one figure of a report with its data, as SVG, PDF, PNG and CSV."""
+    from vfcompare.report import write_figure
+
+    parser = reader("figure", figure, several=False)
+    parser.add_argument(
+        "name", help="as in the report's folder `figures`, such as pairs or learning"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=Path(), help="this one")
+    options = parser.parse_args(args)
+    may_be_judged([options.study])
+    look = {"anonymous": options.anonymous, "venue": options.venue}
+    print(*write_figure([options.study], options.name, options.out, **look), sep="\n")
+    return OK
+
+
+def export(args: list[str]) -> int:
+    """Write the runs of a study for other programs: tables, LaTeX, or the JSON of marl-eval."""
+    from vfcompare.report import write_export
+
+    parser = reader("export", export, several=True)
+    formats = "csv, parquet, latex or marl-eval"
+    parser.add_argument("--format", dest="kind", default="csv", metavar="FORMAT", help=formats)
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=Path(), help="this one")
+    options = parser.parse_args(args)
+    may_be_judged(options.studies)
+    paths = write_export(options.studies, options.kind, options.out, anonymous=options.anonymous)
+    print(*paths, sep="\n")
+    return OK
+
+
+def reader(name: str, chosen: Callable[..., int], *, several: bool) -> argparse.ArgumentParser:
+    """The options of the verbs that read results."""
+    parser = argparse.ArgumentParser(
+        prog=f"vfcompare {name}", description=chosen.__doc__, allow_abbrev=False
+    )
+    what = "folder of a study, such as runs/compare"
+    if several:
+        parser.add_argument("studies", nargs="+", type=Path, metavar="study", help=what)
+    else:
+        parser.add_argument("study", type=Path, help=what)
+    hidden = "no hosts, users, paths, commands or commits"
+    parser.add_argument("--anonymous", action="store_true", help=hidden)
+    if name != "export":
+        parser.add_argument("--venue", help="whose width figures take, such as neurips2024")
+    return parser
+
+
+def may_be_judged(studies: Sequence[Path]) -> None:
+    """Refuse folders that are none, and seeds that have chosen settings."""
+    from vfcompare.tuning.ledger import judged
+
+    for study in studies:
+        must_be_a_folder(study)
+        if judged(study):
+            raise InputError(
+                f"{study}: its seeds have chosen settings and must not judge them; allowed: the commands of "
+                "`vfcompare tune`, on fresh seeds, and a report of those"
+            )
 
 
 def tensorboard(study: Path, port: int) -> int:

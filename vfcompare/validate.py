@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError, nearest
 
+TUNING_SEEDS = 1_000_000
+"""Seeds from here on are for `vfcompare tune` and nothing else: what chose settings must not judge them."""
+
 
 class Rule(NamedTuple):
     """What a value may be.
@@ -187,6 +190,17 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
         )
     if config["first_seed"] + config["seeds"] > 2**32:
         yield f"first_seed={config['first_seed']} is not allowed; allowed: seeds below {2**32}"
+    elif config["study"].get("tuning"):
+        if config["first_seed"] < TUNING_SEEDS:
+            yield (
+                f"first_seed={config['first_seed']} is not allowed for tuning; allowed: {TUNING_SEEDS} or "
+                "more, which no report uses"
+            )
+    elif config["first_seed"] + config["seeds"] > TUNING_SEEDS:
+        yield (
+            f"first_seed={config['first_seed']} is not allowed; allowed: seeds below {TUNING_SEEDS}, since "
+            "those from there on choose settings (`vfcompare tune`) and must not judge them"
+        )
     agent = config["agent"]
     collector, estimator = agent.get("collector"), agent.get("estimator")
     if not isinstance(collector, Mapping) or not isinstance(estimator, Mapping):

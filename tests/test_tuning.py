@@ -1,0 +1,533 @@
+"""Tuning: every agent has the same trials, none is lost or hidden, and no report sees a tuning seed."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vfcompare import resume, store
+from vfcompare.assemble import assemble
+from vfcompare.compose import cells
+from vfcompare.errors import InputError
+from vfcompare.main import main
+from vfcompare.report import data, scoring
+from vfcompare.tuning import ledger, search, space
+from vfcompare.tuning.ledger import Rated, Reference, Trial
+from vfcompare.tuning.search import Options, Search, tune
+from vfcompare.validate import TUNING_SEEDS
+
+LEARNING_RATE = "agent.optimizer.learning_rate"
+CRITIC_RATE = "agent.estimator.critic.optimizer.learning_rate"
+ON_ONE = ("agent=rloo,ppo", "env=lock", "seeds=3", "env_steps=1000", "evaluations=4")
+WORDS = ("agent=rloo,ppo", "env=lock,frozen_lake", *ON_ONE[2:])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / "scratch-tune"
+
+
+class Trainer:
+    """In place of training: curves that depend on the settings, and accidents on order.
+
+    Attributes:
+      trained: ids of cells, as they were trained.
+    """
+
+    def __init__(self, accident=None, kill_after=None):
+        self.trained, self.accident, self.kill_after = (
+            [],
+            accident or (lambda cell: None),
+            kill_after,
+        )
+
+    def __call__(self, asked):
+        for cell in asked:
+            if self.kill_after is not None and len(self.trained) == self.kill_after:
+                raise KeyboardInterrupt
+            self.trained.append(cell.id)
+            finish(cell, self.accident(cell))
+        return {}
+
+
+def finish(cell, accident=None):
+    """The files of a cell that was trained: a learning rate near 0.003 learns best."""
+    rate = cell.config["agent"]["optimizer"]["learning_rate"]
+    height = np.exp(-abs(np.log(rate / 0.003))) * (0.5 if cell.agent == "rloo" else 1.0)
+    folder = store.RunFolder(cell.study / cell.id)
+    names = [str(seed) for seed in cell.seeds]
+    reference = assemble(cell.config["env"]).reference._asdict()
+    budget = cell.config["env_steps"]
+    folder.begin(
+        id=cell.id,
+        agent=cell.agent,
+        env=cell.env,
+        settings=cell.settings,
+        reference=reference,
+        budget={"env_steps": budget},
+        seeds={n: {"status": "running"} for n in names},
+    )
+    if accident == "crashed":
+        folder.update(status="crashed", message="ValueError: by accident")
+        return
+    steps = np.linspace(0, budget + 7, 5).round()
+    rows = [(seed, step) for seed in cell.seeds for step in steps]
+    returns = np.array([height * step / budget + 1e-3 * (seed % 7) for seed, step in rows])
+    table = {
+        "seed": np.array([seed for seed, _ in rows]),
+        "point": np.tile(np.arange(5), len(names)),
+        "update": np.tile(np.arange(5), len(names)),
+        "env_steps": np.array([step for _, step in rows]),
+        "return_sampled": returns,
+        "return_greedy": returns,
+    }
+    store.write_table(folder.path / "evaluation.parquet", table)
+    seeds: dict[str, dict[str, Any]] = {name: {"status": "completed"} for name in names}
+    if accident == "diverged":
+        seeds[names[0]] = {"status": "diverged", "update": 2}
+    total = len(names) * int(steps[-1])
+    folder.update(status="completed", seeds=seeds, seconds={"total": 1.0}, env_steps=total)
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    """`(accident, kill_after) -> Trainer` that is in the place of training from now on."""
+    monkeypatch.setattr(search, "rehearse", lambda config: None)
+
+    def use(**options):
+        made = Trainer(**options)
+        monkeypatch.setattr(resume, "train", made)
+        return made
+
+    return use
+
+
+def own(tmp_path, text):
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def knobs(name, agent):
+    (cell,) = cells([f"agent={agent}", "env=lock"], sweep=False)
+    return space.load(name).of(agent, cell.config)
+
+
+def test_agents_share_the_values_of_what_they_share():
+    trials = {agent: space.drawn(knobs("matched", agent), 9, 0) for agent in ("rloo", "a2c", "ppo")}
+    for path in trials["rloo"][1]:
+        assert len({tuple(t[path] for t in one[1:]) for one in trials.values()}) == 1
+    assert [t[CRITIC_RATE] for t in trials["a2c"][1:]] == [
+        t[CRITIC_RATE] for t in trials["ppo"][1:]
+    ]
+    assert all(one[0] == {} for one in trials.values())
+
+
+def test_more_trials_begin_with_the_same_ones_and_another_seed_has_others():
+    chosen = knobs("matched", "ppo")
+    assert space.drawn(chosen, 20, 0)[:8] == space.drawn(chosen, 8, 0)
+    assert space.drawn(chosen, 8, 1)[1:] != space.drawn(chosen, 8, 0)[1:]
+
+
+def test_lambda_of_advantage_and_target_move_together():
+    for trial in space.drawn(knobs("matched", "ppo"), 9, 0)[1:]:
+        assert trial["agent.estimator.advantage.lambda_"] == trial["agent.estimator.target.lambda_"]
+
+
+@pytest.mark.statistical
+def test_draws_have_the_distribution_that_they_name():
+    # 4,000 draws of a fixed seed; 0.03 is about the 99.9 % point of Kolmogorov's statistic, 1.95 / sqrt(4000)
+    knob = space.Knob("agent.a", "log_uniform", (1e-4, 1e-2))
+    shares = np.sort((np.log10(knob.draws(0, 4000)) + 4) / 2)
+    assert np.abs(shares - np.linspace(0, 1, 4000)).max() < 0.031
+    words = Counter(space.Knob("agent.b", "choice", ("x", "y", "z")).draws(0, 4000))
+    assert max(abs(number / 4000 - 1 / 3) for number in words.values()) < 0.025
+
+
+def test_a_grid_has_every_combination_of_levels_and_the_preset():
+    trials = space.grid(knobs("common", "rloo"), 3)
+    assert trials[0] == {}
+    assert len({tuple(t.values()) for t in trials[1:]}) == len(trials) - 1 == 9
+    assert sorted({t[LEARNING_RATE] for t in trials[1:]}) == [1e-4, 1e-3, 1e-2]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("comon: {agent.gamma: {uniform: [0, 1]}}", "did you mean 'common'"),
+        ("common: {agent.gama: {uniform: [0, 1]}}", "did you mean 'agent.gamma'"),
+        ("common: {agent.gamma: {unifrom: [0, 1]}}", "did you mean 'uniform'"),
+        ("common: {agent.gamma: {uniform: [1, 0]}}", "the lower one first"),
+        ("common: {agent.gamma: {log_uniform: [0, 1]}}", "two numbers above 0"),
+        ("common: {agent.gamma: {uniform: [0.5, 1.5]}}", "agent.gamma=1.5 is not allowed"),
+        ("common: {agent.gamma: {choice: [0.9]}}", "two or more different"),
+        ("common: {agent.gamma: 0.9}", "is not a distribution"),
+        ("common: {env.slip: {uniform: [0, 1]}}", "must not change the problem"),
+        ("common: {}", "common is empty"),
+        ("critic: {agent.gamma: {uniform: [0, 1]}}", "has nothing for agent=rloo"),
+        ("common: {agent.gamma: [", "cannot be read"),
+        (
+            "common: {agent.gamma: {uniform: [0, 1]}}\nrloo: {agent.gamma: {uniform: [0, 1]}}",
+            "agent.gamma twice",
+        ),
+    ],
+)
+def test_a_bad_space_is_refused_and_nothing_written(here, tmp_path, text, hint):
+    with pytest.raises(InputError, match="(?s)" + hint.replace("[", r"\[")):
+        tune(["agent=rloo", "env=lock"], Options(space=own(tmp_path, text)))
+    assert not here.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "hint"),
+    [
+        (["agent=rloo,pppo", "env=lock"], {}, "did you mean 'ppo'"),
+        (["agent=rloo", "env=lock", "agent.gamma=0.9,1"], {}, "agents and environments alone"),
+        (["agent=rloo", "env=lock", "env_steps=100,200"], {}, "agents and environments alone"),
+        (["agent=rloo", "env=lock", "first_seed=5"], {}, "1000000 or more"),
+        (["agent=rloo", "env=lock", "seeds=1,2"], {}, "one whole number"),
+        (["agent=rloo", "env=lock"], {"sampler": "rondom"}, "did you mean 'random'"),
+        (["agent=rloo", "env=lock"], {"metric": "ouc"}, "did you mean 'auc'"),
+        (["agent=rloo", "env=lock"], {"space": "mached"}, "did you mean 'matched'"),
+        (["agent=rloo", "env=lock"], {"trials": 1}, "2 or more"),
+        (["agent=rloo,ppo", "env=lock"], {"sampler": "grid"}, "different numbers of trials"),
+        (
+            ["agent=rloo", "env=lock"],
+            {"sampler": "grid", "space": "common", "trials": 9},
+            "the grid and the preset are 10",
+        ),
+    ],
+)
+def test_an_unfair_or_mistyped_search_is_refused_and_nothing_written(here, words, options, hint):
+    with pytest.raises(InputError, match=hint):
+        tune(words, Options(**options))
+    assert not here.parent.exists()
+
+
+def test_tpe_without_optuna_says_how_to_get_it(here, monkeypatch):
+    monkeypatch.setattr("vfcompare.tuning.tpe.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'vfcompare\[tune\]'"):
+        tune(["agent=rloo", "env=lock"], Options(sampler="tpe"))
+    assert not here.parent.exists()
+
+
+def test_a_study_may_hold_its_own_space(here):
+    told = "+study.tune={common:{agent.gamma:{uniform:[0.9,1.0]}}}"
+    made = Search(["agent=rloo", "env=lock", told], Options(trials=3))
+    assert [list(one) for one in made.drawn(made.players[0])] == [
+        [],
+        ["agent.gamma"],
+        ["agent.gamma"],
+    ]
+
+
+def test_every_agent_has_every_trial_once_with_the_same_steps_and_seeds(here, trainer):
+    trainer()
+    assert tune(WORDS, Options(trials=5))
+    rows = ledger.read(here)
+    names = [(row["agent"], row["env"], row["trial"]) for row in rows]
+    assert len(set(names)) == len(names) == 20
+    assert set(Counter(name[:2] for name in names).values()) == {5}
+    seeds = [TUNING_SEEDS, TUNING_SEEDS + 1, TUNING_SEEDS + 2]
+    assert all(row["seeds"] == seeds and row["budget"] == 1000 for row in rows)
+    assert {row["status"] for row in rows} == {"completed"}
+    assert main(["status", str(here)]) == 0
+
+
+def test_the_best_is_the_best_and_its_command_reports_on_fresh_seeds(here, trainer, capsys):
+    trainer()
+    assert tune(WORDS, Options(trials=6))
+    printed = capsys.readouterr().out
+    found = json.loads((here / "tuned.json").read_text())
+    rows = ledger.read(here)
+    for one in found["best"]:
+        mine = [r for r in rows if (r["agent"], r["env"]) == (one["agent"], one["env"])]
+        assert one["score"] == max(row["score"] for row in mine)
+        assert one["preset_score"] == mine[0]["score"]
+        assert one["command"] in printed
+        words = shlex.split(one["command"])[1:]
+        (cell,) = cells(words, sweep=False)
+        assert set(cell.seeds).isdisjoint(found["tuning_seeds"])
+        assert cell.study.name == "scratch-tuned"
+        assert cell.config["study"]["tuned"] == "scratch-tune"
+        assert {k: float(cell.settings[k]) for k in one["values"]} == one["values"]
+    assert len(found["shared"]) == 2
+
+
+def test_scores_are_those_of_a_report(here, trainer):
+    trainer()
+    for metric in ledger.METRICS:
+        study = here.parent / f"{metric}-tune"
+        assert tune([*ON_ONE, f"study.name={metric}"], Options(trials=3, metric=metric))
+        read = data.load(study)
+        for row in ledger.read(study):
+            (task,) = (t for t in scoring.score(read) if t.name == row["env"])
+            (arm,) = (arm for arm, cell in task.cells.items() if cell.info["id"] == row["run"])
+            reported = {str(one.seed): getattr(one, metric) for one in task.scores[arm]}
+            assert row["scores"] == pytest.approx(reported, abs=1e-12)
+
+
+def test_a_trial_that_failed_counts_with_the_worst_score(here, trainer, capsys):
+    def accident(cell):
+        rate = cell.config["agent"]["optimizer"]["learning_rate"]
+        return ("crashed" if rate > 0.008 else "diverged") if rate > 0.004 else None
+
+    trainer(accident=accident)
+    assert not tune(["agent=rloo,ppo", "env=lock", "seeds=3"], Options(trials=4))
+    rows = ledger.read(here)
+    assert Counter(row["status"] for row in rows) == {"completed": 4, "crashed": 2, "diverged": 2}
+    worst = min(score for row in rows for score in row["scores"].values())
+    assert worst <= 0.0
+    for row in rows:
+        failed = [s for s in row["scores"].values() if s == worst]
+        assert len(failed) == {"crashed": 3, "diverged": 1, "completed": 0}[row["status"]]
+    assert "failed" in capsys.readouterr().out
+
+
+def test_an_interrupted_search_goes_on_where_it_was(here, trainer):
+    first = trainer(kill_after=7)
+    with pytest.raises(KeyboardInterrupt):
+        tune(ON_ONE, Options(trials=5))
+    assert Counter(row["status"] for row in ledger.read(here)) == {"completed": 7, "planned": 3}
+    rows = ledger.read(here)
+    left = {row["run"] for row in rows if row["status"] == "planned"}
+    assert {cell.id for cell in resume.unfinished(here)} == left
+    second = trainer()
+    assert tune(ON_ONE, Options(trials=5))
+    assert len(first.trained) + len(second.trained) == 10
+    assert not set(first.trained) & set(second.trained)
+    third = trainer()
+    assert tune(ON_ONE, Options(trials=5))
+    assert third.trained == []
+
+
+def test_a_search_may_grow_and_may_not_be_changed_or_shortened(here, trainer):
+    trainer()
+    assert tune(ON_ONE, Options(trials=4))
+    for options, hint in (
+        (Options(trials=3), "none is forgotten"),
+        (Options(metric="final"), "metric="),
+    ):
+        with pytest.raises(InputError, match=hint):
+            tune(ON_ONE, options)
+    with pytest.raises(InputError, match="agents="):
+        tune(["agent=rloo", *ON_ONE[1:]], Options(trials=4))
+    more = trainer()
+    assert tune(ON_ONE, Options(trials=5))
+    assert len(more.trained) == 2
+
+
+def test_two_processes_do_not_tune_one_study(here, trainer):
+    trainer()
+    with (
+        store.RunFolder(here / "search").claim(),
+        pytest.raises(InputError, match="is tuning it"),
+    ):
+        tune(ON_ONE, Options(trials=3))
+
+
+@pytest.mark.parametrize("words", [["first_seed=1000000"], ["first_seed=999999", "seeds=2"]])
+def test_tuning_seeds_are_not_for_other_runs(here, words, capsys):
+    assert main(["agent=rloo", "env=lock", *words]) == 2
+    assert "must not judge them" in capsys.readouterr().err
+    assert not here.parent.exists()
+
+
+def test_a_report_of_tuning_seeds_is_refused(here, trainer, capsys):
+    trainer()
+    assert tune(ON_ONE, Options(trials=2))
+    assert main(["report", str(here)]) == 2
+    assert "must not judge them" in capsys.readouterr().err
+    assert not (here / "report").exists()
+
+
+def test_sensitivity_agrees_with_adkins_where_the_scale_changes_nothing(monkeypatch):
+    file = os.path.join(os.path.dirname(__file__), "data", "golden.json")
+    with open(file) as opened:
+        (golden,) = (g for g in json.load(opened) if g["name"] == "adkins_sensitivity")
+    scores = np.array(golden["inputs"]["normalised_perf_alg_env_setting"])
+    monkeypatch.setattr(ledger, "percentile_scaled", lambda x: x)
+    found = ledger.sensitivities({"a": scores[0], "b": scores[1]}, None)
+    performance = [one.performance for one in found.values()]
+    np.testing.assert_allclose(performance, golden["outputs"]["per_env_tuned"], atol=golden["tol"])
+    phi = [one.sensitivity for one in found.values()]
+    np.testing.assert_allclose(phi, golden["outputs"]["sensitivity"], atol=golden["tol"])
+
+
+def test_percentiles_are_of_each_environment_over_all_agents_and_settings():
+    scores = np.arange(2 * 2 * 21, dtype=float).reshape(2, 2, 21)
+    scaled = ledger.percentile_scaled(scores * np.array([1.0, 100.0])[None, :, None] + 3)
+    np.testing.assert_allclose(
+        np.percentile(scaled, [5, 95], axis=(0, 2)).T, [[0, 1], [0, 1]], atol=1e-12
+    )
+    with pytest.raises(ValueError, match="score the same"):
+        ledger.percentile_scaled(np.ones((2, 2, 5)))
+
+
+def test_a_grid_tells_how_many_knobs_must_be_tuned():
+    """On the first environment the first knob must be low, on the second high; the other never matters."""
+    rows = [[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]
+    other = [[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]
+    found = ledger.sensitivities(
+        {"one": np.array(rows), "none": np.array(other)}, dict.fromkeys(("one", "none"), (2, 2))
+    )
+    assert found["none"].dimensionality == found["none"].sensitivity == 0.0
+    assert found["one"].sensitivity == pytest.approx(0.5)
+    # from 0.5 to 1.0 with one knob: 95 % is reached at nine tenths of the way
+    assert found["one"].dimensionality == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "told"),
+    [
+        (ON_ONE, {"trials": 3}, "not from one environment"),
+        (WORDS, {"trials": 3}, None),
+        (WORDS, {"sampler": "grid", "space": "common", "levels": 2}, None),
+    ],
+)
+def test_sensitivity_is_told_where_it_can_be_computed(here, trainer, words, options, told):
+    trainer()
+    assert tune([*words], Options(**options))
+    found = json.loads((here / "tuned.json").read_text())["sensitivity"]
+    if told:
+        assert told in found
+        return
+    assert set(found) == {"rloo", "ppo"}
+    has = [one["dimensionality"] is not None for one in found.values()]
+    assert all(has) if options.get("sampler") == "grid" else not any(has)
+
+
+def test_the_scale_of_scores_needs_both_references():
+    assert Reference(random=-5.0, optimal=None).floor == -5.0
+    assert Reference(random=2.0, optimal=4.0).rescale(np.array([2.0, 3.0])).tolist() == [0.0, 0.5]
+    assert Reference(random=2.0, optimal=2.0).scaled is False
+
+
+class TestTpe:
+    """Optuna, where it is installed."""
+
+    OPTIONS = Options(sampler="tpe", trials=8, round=3)
+
+    @pytest.fixture(autouse=True)
+    def needs(self):
+        pytest.importorskip("optuna")
+
+    @staticmethod
+    def values(study):
+        return [(row["agent"], row["env"], row["values"]) for row in ledger.read(study)]
+
+    def test_rounds_are_equal_and_its_first_is_the_random_one(self, here, trainer):
+        trainer()
+        assert tune(ON_ONE, self.OPTIONS)
+        rows = ledger.read(here)
+        assert set(Counter((r["agent"], r["env"]) for r in rows).values()) == {8}
+        chosen = knobs("matched", "ppo")
+        mine = [r["values"] for r in rows if (r["agent"], r["env"]) == ("ppo", "lock")]
+        assert mine[:3] == space.drawn(chosen, 3, 0)
+        for knob in chosen:
+            assert all(knob.holds(one[knob.path]) for one in mine[1:])
+
+    @pytest.mark.parametrize("after", [2, 9])
+    def test_a_killed_search_ends_as_if_it_had_not_been(self, here, trainer, after):
+        trainer()
+        assert tune([*ON_ONE, "study.name=whole"], self.OPTIONS)
+        first = trainer(kill_after=after)
+        with pytest.raises(KeyboardInterrupt):
+            tune([*ON_ONE, "study.name=cut"], self.OPTIONS)
+        second = trainer()
+        assert tune([*ON_ONE, "study.name=cut"], self.OPTIONS)
+        cut, whole = here.with_name("cut-tune"), here.with_name("whole-tune")
+        assert self.values(cut) == self.values(whole)
+        assert len(set(first.trained + second.trained)) == len(first.trained + second.trained) == 16
+
+    def test_what_was_asked_for_by_half_is_asked_for_again(self, tmp_path):
+        from vfcompare.tuning.tpe import Tpe
+
+        chosen = knobs("common", "rloo")
+
+        def rated(number, values, score):
+            (cell,) = cells(
+                ["agent=rloo", "env=lock", "seeds=1", *space.overrides(values)], sweep=False
+            )
+            return Rated(Trial(number, values, cell), "completed", {0: score}, 1, 1.0, "")
+
+        def begin(name):
+            (tmp_path / name).mkdir(exist_ok=True)
+            return Tpe(tmp_path / name, "rloo on lock", chosen, 0)
+
+        drawn = space.drawn(chosen, 4, 0)
+        told = [rated(n, values, n / 10) for n, values in enumerate(drawn)]
+        whole, cut = begin("whole"), begin("cut")
+        for one in (whole, cut):
+            one.tell(told)
+        wanted = whole.ask(range(4, 7))
+        assert cut.ask(range(4, 5)) == wanted[:1]
+        # A kill between the birth of a trial and its number, and in the middle of a line.
+        cut._study.ask()
+        with open(tmp_path / "cut" / "journal.log", "ab") as file:
+            file.write(b'{"op_code":8,"worker')
+        again = begin("cut")
+        assert again.ask(range(4, 7)) == wanted
+        assert begin("cut").ask(range(4, 7)) == wanted
+        again.tell(told)
+        assert len(again._study.trials) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_search_that_was_killed_hard_continues_with_the_same_command(tmp_path, sampler):
+    if sampler == "tpe":
+        pytest.importorskip("optuna")
+    words = [
+        *(
+            "agent=rloo,ppo",
+            "env=lock",
+            "env.length=3",
+            "seeds=2",
+            "env_steps=3000",
+            "evaluations=3",
+        ),
+        *("agent.network.hidden=[8]", "agent.evaluation_episodes=4"),
+        *("agent.collector.prompts=2", "agent.collector.group=4"),
+    ]
+    command = [sys.executable, "-m", "vfcompare.main", "tune", *words, "trials=4", "--round=2"]
+    command.append(f"--sampler={sampler}")
+
+    def end(cwd):
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr
+        return ledger.read(cwd / "runs" / "scratch-tune")
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    process = subprocess.Popen(
+        command, cwd=cut, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 400
+    while process.poll() is None and time.monotonic() < deadline:
+        runs = cut.glob("runs/scratch-tune/*/run.json")
+        if any(store.read_json(file)["status"] == "completed" for file in runs):
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rows = end(cut)
+    kept = ("agent", "env", "trial", "values", "seeds", "status", "scores", "env_steps")
+    assert [[r[k] for k in kept] for r in rows] == [[r[k] for k in kept] for r in end(whole)]
+    assert len(rows) == 8
+    attempts = [
+        store.read_json(cut / "runs" / "scratch-tune" / row["run"] / "run.json")["attempt"]
+        for row in rows
+    ]
+    assert max(attempts) <= 2
+    assert min(attempts) == 1

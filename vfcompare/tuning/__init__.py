@@ -1,0 +1,1 @@
+"""Tuning that is fair: as many trials and steps for every agent, on seeds that no report may use."""

@@ -1,0 +1,289 @@
+"""What became of every trial: scores from the files of its run, and one line of a ledger for each."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vfcompare import statistics, status, store
+from vfcompare.cell import Cell
+from vfcompare.errors import InputError
+from vfcompare.report.scoring import FINAL_SHARE
+from vfcompare.tuning.space import Values
+from vfcompare.validate import TUNING_SEEDS
+
+LEDGER = "ledger.jsonl"
+
+ENDED = ("completed", "diverged", "crashed", "out of memory")
+"""How a trial ends that is over; what else can be read of it is not the agent's fault."""
+
+
+def judged(study: Path) -> bool:
+    """Whether a study's seeds have chosen settings, so that they must not judge them, too."""
+    plans = store.planned(study).values()
+    return any(max(map(int, cell.get("seeds") or [0])) >= TUNING_SEEDS for cell in plans)
+
+
+class Trial(NamedTuple):
+    """One setting of one agent on one environment.
+
+    Attributes:
+      number: in the search; 0 is the preset.
+      values: what it sets, by path.
+      cell: with all its seeds.
+    """
+
+    number: int
+    values: Values
+    cell: Cell
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Agent and environment."""
+        return self.cell.agent, self.cell.env
+
+
+class Rated(NamedTuple):
+    """A trial and what came of it.
+
+    Attributes:
+      trial: what was tried.
+      status: as `vfcompare status` has it.
+      scores: of each seed; of a failed one the worst, and none while the trial is not over.
+      steps: taken at the environment, over all seeds.
+      seconds: wall-clock, its share of the program that it was trained in.
+      note: what is said of a trial that failed.
+    """
+
+    trial: Trial
+    status: str
+    scores: dict[int, float]
+    steps: int | None
+    seconds: float | None
+    note: str
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.status in ENDED
+
+    @property
+    def score(self) -> float | None:
+        """Median over seeds: what the best is chosen by."""
+        return float(np.median(list(self.scores.values()))) if self.scores else None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds: the expected performance of sensitivity measures."""
+        return float(np.mean(list(self.scores.values()))) if self.scores else None
+
+    def row(self, metric: str) -> dict[str, Any]:
+        """Its line of the ledger."""
+        cell = self.trial.cell
+        return {
+            "agent": cell.agent,
+            "env": cell.env,
+            "trial": self.trial.number,
+            "values": self.trial.values,
+            "seeds": cell.seeds,
+            "run": cell.id,
+            "status": self.status,
+            "metric": metric,
+            "score": self.score,
+            "mean": self.mean,
+            "scores": {str(seed): score for seed, score in self.scores.items()},
+            "budget": cell.config["env_steps"],
+            "env_steps": self.steps,
+            "seconds": self.seconds,
+            "note": self.note,
+        }
+
+
+class Reference(NamedTuple):
+    """Known returns of an environment.
+
+    Attributes:
+      random: of the random policy.
+      optimal: the best there is.
+    """
+
+    random: float | None
+    optimal: float | None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether scores are on the scale random = 0, optimal = 1; else they are returns."""
+        return self.random is not None and self.optimal is not None and self.optimal > self.random
+
+    def rescale(self, returns: np.ndarray) -> np.ndarray:
+        """Returns as scores."""
+        if self.random is None or self.optimal is None or not self.scaled:
+            return returns
+        return statistics.normalise(returns, self.random, self.optimal)
+
+    @property
+    def floor(self) -> float:
+        """Score of the random policy, or infinity where it is not known."""
+        known = math.inf if self.random is None else self.random
+        return 0.0 if self.scaled else known
+
+
+def area(steps: np.ndarray, returns: np.ndarray, budget: float) -> float:
+    """Mean height of the learning curve from the first step to the budget."""
+    return statistics.area_under_curve(steps, returns, 0.0, budget)
+
+
+def final(steps: np.ndarray, returns: np.ndarray, budget: float) -> float:
+    """Mean of the evaluations in the last tenth of the budget."""
+    window = (steps > (1.0 - FINAL_SHARE) * budget) & (steps <= budget)
+    return float(returns[window].mean() if window.any() else np.interp(budget, steps, returns))
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray, float], float]] = {"auc": area, "final": final}
+"""What a trial can be judged by; named before it is trained, and the same as in reports."""
+
+
+def rate(
+    study: Path, trials: Iterable[Trial], metric: str, references: Mapping[str, Reference]
+) -> list[Rated]:
+    """What became of trials, from files.
+
+    A seed that diverged and every seed of a trial that crashed count, with the worst score: that of the
+    random policy on the environment, or the lowest that any seed has there, whichever is lower.
+    """
+    found = {cell.id: cell for cell in status.read(study)}
+    read = [_read(study, trial, found, metric, references[trial.cell.env]) for trial in trials]
+    worst = {name: reference.floor for name, reference in references.items()}
+    for rated in read:
+        env = rated.trial.cell.env
+        finite = [score for score in rated.scores.values() if math.isfinite(score)]
+        worst[env] = min([worst[env], *finite])
+    worst = {env: score if math.isfinite(score) else 0.0 for env, score in worst.items()}
+    return [_filled(rated, worst[rated.trial.cell.env]) for rated in read]
+
+
+def _read(
+    study: Path,
+    trial: Trial,
+    found: Mapping[str, status.CellStatus],
+    metric: str,
+    reference: Reference,
+) -> Rated:
+    """One trial, with NaN for the score of each failed seed."""
+    cell, now = trial.cell, found.get(trial.cell.id)
+    scores = dict.fromkeys(cell.seeds, math.nan)
+    if now is None or now.status not in ENDED:
+        return Rated(trial, "planned" if now is None else now.status, {}, None, None, "")
+    if now.status not in ("completed", "diverged"):
+        return Rated(trial, now.status, scores, None, None, now.note)
+    try:
+        record = store.read_json(study / cell.id / "run.json")
+        table = store.read_table(study / cell.id / "evaluation.parquet")
+        returns = reference.rescale(np.asarray(table["return_sampled"], np.float64))
+        for seed in cell.seeds:
+            rows = table["seed"] == seed
+            if record["seeds"][str(seed)]["status"] == "completed":
+                steps = np.asarray(table["env_steps"][rows], np.float64)
+                scores[seed] = METRICS[metric](steps, returns[rows], cell.config["env_steps"])
+        seconds, steps_taken = record["seconds"]["total"], int(record["env_steps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Rated(trial, "damaged", {}, None, None, f"{type(error).__name__}: {error}"[:200])
+    failed = sum(math.isnan(score) for score in scores.values())
+    note = f"{failed} seeds diverged" if failed else ""
+    return Rated(trial, now.status, scores, steps_taken, float(seconds), note)
+
+
+def _filled(rated: Rated, worst: float) -> Rated:
+    scores = {s: x if math.isfinite(x) else worst for s, x in rated.scores.items()}
+    return rated._replace(scores=scores)
+
+
+def write(study: Path, rated: Sequence[Rated], metric: str) -> None:
+    """Write one line for each trial, all or nothing."""
+    lines = [json.dumps(one.row(metric)) + "\n" for one in rated]
+    store.write_bytes(study / LEDGER, "".join(lines).encode())
+
+
+def read(study: Path) -> list[dict[str, Any]]:
+    """The lines of a ledger.
+
+    Raises:
+      InputError: if there is none, or it is damaged.
+    """
+    file = study / LEDGER
+    try:
+        return [dict(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise InputError(f"{file} does not exist; allowed: a study of `vfcompare tune`") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{file} is damaged ({error})") from error
+
+
+def matrix(
+    rated: Sequence[Rated], agents: Sequence[str], envs: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """`[envs, settings]`, expected performance by agent; the presets, which nobody drew, are left out."""
+    means = {(*one.trial.name, one.trial.number): one.mean for one in rated}
+    numbers = sorted({number for _, _, number in means if number})
+    return {
+        agent: np.array([[means[agent, env, number] for number in numbers] for env in envs], float)
+        for agent in agents
+    }
+
+
+class Sensitivity(NamedTuple):
+    """How much an agent depends on its settings (Adkins, Bowling & White, 2024, arXiv 2412.07165).
+
+    Attributes:
+      performance: mean over environments of the best setting's score on each.
+      sensitivity: what tuning on each environment buys over the best single setting.
+      dimensionality: how many knobs must be tuned on each environment for 95 % of the performance, linearly
+        between whole numbers; None without a grid.
+    """
+
+    performance: float
+    sensitivity: float
+    dimensionality: float | None
+
+
+def percentile_scaled(scores: np.ndarray) -> np.ndarray:
+    """Γ = (x - p5) / (p95 - p5), percentiles of each environment over all agents and settings.
+
+    Args:
+      scores: `[agents, envs, settings]`.
+
+    Raises:
+      ValueError: where nearly all settings of an environment score the same.
+    """
+    low, high = np.percentile(scores, [5, 95], axis=(0, 2), keepdims=True)
+    if not (high > low).all():
+        raise ValueError("on an environment nearly all settings score the same")
+    return np.asarray((scores - low) / (high - low))
+
+
+def sensitivities(
+    scores: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]] | None
+) -> dict[str, Sensitivity]:
+    """The measures of each agent.
+
+    Args:
+      scores: `[envs, settings]` expected performance by agent.
+      shapes: the numbers of levels whose product the settings are, where they are a grid.
+
+    Raises:
+      ValueError: where they cannot be computed, and why.
+    """
+    scaled = percentile_scaled(np.stack(list(scores.values())))
+    found = statistics.sensitivity(scaled)
+    made = {}
+    for index, agent in enumerate(scores):
+        dimensionality = None
+        if shapes is not None:
+            cube = scaled[index].reshape(len(scaled[index]), *shapes[agent])
+            dimensionality = statistics.effective_dimensionality(cube).interpolated
+        phi, performance = found.sensitivity[index], found.per_env_tuned[index]
+        made[agent] = Sensitivity(float(performance), float(phi), dimensionality)
+    return made

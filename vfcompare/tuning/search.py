@@ -1,0 +1,398 @@
+"""`vfcompare tune`: trials are proposed, trained together like any cells, and judged from their files."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from vfcompare import resume, store
+from vfcompare.assemble import assemble
+from vfcompare.cell import Cell, prepare_devices, rehearse
+from vfcompare.compose import cells, recompose
+from vfcompare.errors import InputError, nearest
+from vfcompare.tuning import ledger, space
+from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
+from vfcompare.tuning.outcome import show
+from vfcompare.tuning.space import Knob, Values, overrides
+from vfcompare.tuning.tpe import Tpe
+from vfcompare.validate import TUNING_SEEDS
+
+SAMPLERS = ("random", "grid", "tpe")
+
+SEEDS = 5
+"""Of a trial, where the command line says nothing."""
+
+TRIALS = 32
+"""Of each agent on each environment, where the command line says nothing; a grid has as many as it has."""
+
+LONGEST = 200
+"""Characters of a command line's rest that an error repeats."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search.
+
+    Attributes:
+      sampler: one of `SAMPLERS`.
+      trials: of each agent on each environment, trial 0 being its preset.
+      metric: one of `vfcompare.tuning.ledger.METRICS`.
+      space: name or file; else the study's, else `matched`.
+      round: trials that are proposed at once, where earlier ones decide on later ones.
+      levels: of each range in a grid.
+      draws: seed of the draws.
+    """
+
+    sampler: str = "random"
+    trials: int | None = None
+    metric: str = "auc"
+    space: str | None = None
+    round: int = 8
+    levels: int = 3
+    draws: int = 0
+
+    def check(self) -> None:
+        """Refuse what is not allowed.
+
+        Raises:
+          InputError: that names it.
+        """
+        for name, allowed in {"sampler": SAMPLERS, "metric": tuple(METRICS)}.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise InputError(
+                    f"--{name} {value} does not exist; allowed: {', '.join(allowed)}"
+                    f"{nearest(value, allowed)}"
+                )
+        least = {"trials": 2, "round": 1, "levels": 2, "draws": 0}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise InputError(f"--{name} {value} is not allowed; allowed: {lowest} or more")
+
+
+class Player(NamedTuple):
+    """An agent on an environment.
+
+    Attributes:
+      preset: the cell of trial 0.
+      knobs: what is tried of the agent.
+    """
+
+    preset: Cell
+    knobs: tuple[Knob, ...]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Agent and environment."""
+        return self.preset.agent, self.preset.env
+
+
+def tune(settings: Sequence[str], options: Options) -> bool:
+    """Search as the options say, go on where it was stopped, and print what was found.
+
+    Args:
+      settings: overrides, as typed; `agent` and `env` may be lists.
+      options: how to search.
+
+    Returns:
+      Whether every trial has ended, and none with an exception.
+
+    Raises:
+      InputError: for what is wrong; nothing is written then.
+    """
+    options.check()
+    search = Search(settings, options)
+    search.check()
+    with store.RunFolder(search.study / "search").claim() as mine:
+        if not mine:
+            owner = store.RunFolder(search.study / "search").owner
+            raise InputError(f"{search.study}: {owner} is tuning it; allowed: when that has ended")
+        search.declare()
+        rated = search.run()
+    left = [one for one in rated if not one.over]
+    if left or len(rated) < len(search.players) * search.trials:
+        told = f"{left[0].trial.cell.id} is {left[0].status}" if left else "trials are missing"
+        print(
+            f"vfcompare: {search.study}: {len(left)} trials have not ended ({told}); `vfcompare status "
+            f"{search.study}` says more, the same command continues",
+            file=sys.stderr,
+        )
+        return False
+    show(search, rated)
+    return not any(one.status in ("crashed", "out of memory") for one in rated)
+
+
+class Search:
+    """A search: who plays, what is tried, and by which rule.
+
+    Attributes:
+      options: how it was asked for.
+      settings: overrides of the command line that trials and later runs share.
+      players: every agent on every environment.
+      space: what is tried.
+      study: its folder.
+    """
+
+    def __init__(self, settings: Sequence[str], options: Options) -> None:
+        """Compose trial 0 of every player.
+
+        Raises:
+          InputError: where agents would not have the same trials.
+        """
+        self.options = options
+        self.settings = [text for text in settings if _key(text) not in ("first_seed", "seeds")]
+        first, seeds = _told(settings, "first_seed", TUNING_SEEDS), _told(settings, "seeds", SEEDS)
+        asked = cells([*self.settings, f"seeds={seeds}"], sweep=True)
+        told = asked[0].config["study"]
+        self.name = str(told["name"]).removesuffix("-tune")
+        if options.space or "tune" not in told:
+            self.space = space.load(options.space or "matched")
+        else:
+            self.space = space.parse(f"study.tune of {told['name']}", told["tune"])
+        self._own = [f"study.name={self.name}-tune", "+study.tuning=true"]
+        self._own += [f"first_seed={first}", f"seeds={seeds}"]
+        presets = recompose([[*_without_seeds(cell), *self._own] for cell in asked])
+        self.players = [
+            Player(cell, self.space.of(cell.agent, cell.config))
+            for cell in {cell.id: cell for cell in presets}.values()
+        ]
+        self._must_be_equal()
+        self.study = self.players[0].preset.study
+
+    @property
+    def agents(self) -> list[str]:
+        """Who is tuned."""
+        return list(dict.fromkeys(player.name[0] for player in self.players))
+
+    @property
+    def envs(self) -> list[str]:
+        """On what."""
+        return list(dict.fromkeys(player.name[1] for player in self.players))
+
+    @cached_property
+    def trials(self) -> int:
+        """Of each player."""
+        if self.options.sampler != "grid":
+            return self.options.trials or TRIALS
+        sizes = {player.name[0]: len(self._grid(player)) for player in self.players}
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{agent} {size}" for agent, size in sizes.items())
+            raise InputError(
+                f"{self.space.name} as a grid gives agents different numbers of trials ({told}); allowed: a "
+                "space whose knobs all agents have, such as --space common, or another --sampler"
+            )
+        size = next(iter(sizes.values()))
+        if self.options.trials not in (None, size):
+            raise InputError(
+                f"--trials {self.options.trials} is not allowed: the grid and the preset are {size}; "
+                f"allowed: {size}, other --levels, or --sampler random"
+            )
+        return size
+
+    @cached_property
+    def references(self) -> dict[str, Reference]:
+        """Known returns of each environment."""
+        prepare_devices()
+        found = {}
+        for player in self.players:
+            known = assemble(player.preset.config["env"]).reference
+            found[player.name[1]] = Reference(known.random, known.optimal)
+        return found
+
+    def _grid(self, player: Player) -> list[Values]:
+        return space.grid(player.knobs, self.options.levels)
+
+    def _must_be_equal(self) -> None:
+        names = [player.name for player in self.players]
+        if len(names) != len(self.agents) * len(self.envs) or len(set(names)) != len(names):
+            swept = [
+                text for text in self.settings if "," in text and _key(text) not in ("agent", "env")
+            ]
+            told = " ".join(swept)[:LONGEST] or "the study sweeps more"
+            raise InputError(
+                f"tune takes lists of agents and environments alone, each with each: {told}; allowed: "
+                "one value of everything else, or a knob of the space"
+            )
+        for key in ("env_steps", "evaluations", "seeds"):
+            values = sorted({player.preset.config[key] for player in self.players})
+            if len(values) > 1:
+                told = " and ".join(map(str, values))
+                raise InputError(f"{key} is {told}; allowed: the same for all that are tuned")
+
+    def check(self) -> None:
+        """Compose what can be composed, and build one update of each agent, before anything is written.
+
+        Raises:
+          InputError: for the first that is not right.
+        """
+        if self.options.sampler == "tpe":
+            Tpe.must_exist()
+        self._compose([list(space.corners(player.knobs)) for player in self.players])
+        self._must_be_the_same()
+        # Composed, and so checked, by being asked for.
+        _ = self.opening
+        prepare_devices()
+        for player in {player.name[0]: player for player in self.players}.values():
+            rehearse(player.preset.config)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What is decided before the first result."""
+        first = self.players[0].preset
+        return {
+            "agents": self.agents,
+            "envs": self.envs,
+            "trials": self.trials,
+            "sampler": self.options.sampler,
+            "metric": self.options.metric,
+            "draws": self.options.draws,
+            "round": self.options.round if self.options.sampler == "tpe" else None,
+            "levels": self.options.levels if self.options.sampler == "grid" else None,
+            "seeds": first.seeds,
+            "env_steps": first.config["env_steps"],
+            "settings": [text for text in self.settings if _key(text) not in ("agent", "env")],
+            "references": {name: known._asdict() for name, known in self.references.items()},
+            "space": self.space.written,
+        }
+
+    def _must_be_the_same(self) -> None:
+        """Refuse to mix two searches in one folder, or to take trials back."""
+        file = self.study / "tune.json"
+        if not file.exists():
+            return
+        try:
+            begun = store.read_json(file)
+            fewer = self.trials < int(begun["trials"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is damaged ({type(error).__name__}: {error})") from error
+        for key, value in self.protocol.items():
+            if key != "trials" and begun.get(key) != value:
+                raise InputError(
+                    f"{self.study} was begun with {key}={_short(begun.get(key))}, this is "
+                    f"{key}={_short(value)}; allowed: the former, or another study.name"
+                )
+        if fewer:
+            raise InputError(
+                f"{self.study} was begun with {begun['trials']} trials, and none is forgotten; allowed: as "
+                "many or more, or another study.name"
+            )
+
+    def declare(self) -> None:
+        """Write down what was decided."""
+        self._must_be_the_same()
+        store.write_json(self.study / "tune.json", {"schema": store.SCHEMA, **self.protocol})
+
+    def drawn(self, player: Player) -> list[Values]:
+        """What is tried where results do not decide on it."""
+        if self.options.sampler == "grid":
+            return self._grid(player)
+        return space.drawn(player.knobs, self.trials, self.options.draws)
+
+    def _compose(self, values: Sequence[Sequence[Values]], begin: int = 0) -> list[Trial]:
+        """Trials of every player, checked.
+
+        Args:
+          values: what each player tries.
+          begin: number of the first.
+        """
+        told = [
+            (begin + index, one, [*player.preset.overrides, *overrides(one)])
+            for player, mine in zip(self.players, values, strict=True)
+            for index, one in enumerate(mine)
+        ]
+        composed = recompose([words for _, _, words in told])
+        return [Trial(n, one, cell) for (n, one, _), cell in zip(told, composed, strict=True)]
+
+    @property
+    def _size(self) -> int:
+        """Trials of a round: all of them, where results do not decide on later ones."""
+        return min(self.options.round, self.trials) if self._asks else self.trials
+
+    @property
+    def _asks(self) -> bool:
+        return self.options.sampler == "tpe"
+
+    @cached_property
+    def opening(self) -> list[Trial]:
+        """The first round, which no result decides on."""
+        return self._compose([self.drawn(player)[: self._size] for player in self.players])
+
+    def run(self) -> list[Rated]:
+        """Train what is open, round by round; returns what became of every trial."""
+        helpers = {p.name: self._tpe(p) for p in self.players} if self._asks else {}
+        trials: list[Trial] = []
+        for begin in range(0, self.trials, self._size):
+            numbers = range(begin, min(begin + self._size, self.trials))
+            batch = self.opening
+            if begin:
+                batch = self._compose([one.ask(numbers) for one in helpers.values()], begin)
+            trials += batch
+            rated = self._train(trials, batch, numbers)
+            if not all(one.over for one in rated):
+                break
+            for name, helper in helpers.items():
+                helper.tell([one for one in rated if one.trial.name == name])
+        return rated
+
+    def _tpe(self, player: Player) -> Tpe:
+        name = " on ".join(player.name)
+        return Tpe(self.study / "search", name, player.knobs, self.options.draws)
+
+    def _train(self, trials: list[Trial], batch: list[Trial], numbers: range) -> list[Rated]:
+        """Train a round; the ledger is written before and after, and also when it is interrupted."""
+        first = self.players[0].preset
+        study = first.config["study"]
+        described = [trial.cell.planned() for trial in batch]
+        store.write_plan(self.study, study["name"], study["question"], described)
+        rated = self._record(trials)
+        done = {one.trial.cell.id for one in rated if one.status in ("completed", "diverged")}
+        # Where two settings are the same to the last digit they are one cell.
+        waiting = {t.cell.id: t.cell for t in batch if t.cell.id not in done}
+        print(
+            f"{self.study}: trials {numbers.start} to {numbers.stop - 1} of {self.trials}, "
+            f"{', '.join(self.agents)} on {', '.join(self.envs)}: {len(waiting)} cells to train, "
+            f"{len(done & {trial.cell.id for trial in batch})} done",
+            flush=True,
+        )
+        try:
+            if waiting:
+                resume.train(list(waiting.values()))
+        finally:
+            rated = self._record(trials)
+        return rated
+
+    def _record(self, trials: list[Trial]) -> list[Rated]:
+        rated = ledger.rate(self.study, trials, self.options.metric, self.references)
+        ledger.write(self.study, rated, self.options.metric)
+        return rated
+
+    def shapes(self) -> dict[str, tuple[int, ...]] | None:
+        """Numbers of levels of each agent's knobs, where every combination is tried."""
+        if self.options.sampler != "grid":
+            return None
+        number = self.options.levels
+        return {p.name[0]: tuple(len(k.levels(number)) for k in p.knobs) for p in self.players}
+
+
+def _key(text: str) -> str:
+    return text.split("=", 1)[0].lstrip("+")
+
+
+def _told(settings: Sequence[str], key: str, otherwise: int) -> int:
+    """A whole number of the command line, the last one that is told."""
+    values = [text.split("=", 1)[1] for text in settings if _key(text) == key and "=" in text]
+    if not values:
+        return otherwise
+    if not values[-1].isdecimal():
+        raise InputError(f"{key}={values[-1]} is not allowed; allowed: one whole number")
+    return int(values[-1])
+
+
+def _without_seeds(cell: Cell) -> list[str]:
+    return [text for text in cell.overrides if _key(text) not in ("first_seed", "seeds")]
+
+
+def _short(value: Any) -> str:
+    return str(value)[:LONGEST]
