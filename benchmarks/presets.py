@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vfcompare import statistics
-from vfcompare.report.data import Cell, load, read_table
+from vfcompare.report.data import Cell, load
+from vfcompare.report.files import read_table
 from vfcompare.store import write_bytes
 
 PAGE = Path(__file__).parents[1] / "docs" / "presets.md"

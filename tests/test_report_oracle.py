@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from vfcompare import report, theory
-from vfcompare.report import analysis, data, figures, maps, oracle
-from vfcompare.report.figures import style
+from vfcompare.report import files, oracle
+from vfcompare.report.analysis import resampling
+from vfcompare.report.figures import mazes, output
 
 LENGTH, GROUP = 8, 8
 METRICS = ("gradient_bias", "gradient_variance", "gradient_cosine", "advantage_bias")
@@ -42,9 +44,9 @@ KINDS = {"reinforce": "none", "oracle_v0": "start", "oracle_v": "state", "oracle
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(analysis, "REPS", 200)
-    monkeypatch.setattr(analysis, "PAIR_REPS", 200)
-    monkeypatch.setattr(figures, "FORMATS", {"svg": figures.FORMATS["svg"]})
+    monkeypatch.setattr(resampling, "REPS", 200)
+    monkeypatch.setattr(resampling, "PAIR_REPS", 200)
+    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
 
 
 def configuration(agent: str, success: float) -> dict[str, Any]:
@@ -224,6 +226,24 @@ def test_without_a_lab_there_is_no_section(tmp_path: Path) -> None:
     assert 'id="oracle"' not in report.write(study).read_text()
 
 
+def test_each_of_many_agents_has_a_row_of_its_own(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    plan = json.loads((study / "plan.json").read_text())
+    for number in range(20):
+        for success in ("0.1", "0.5"):
+            copy = f"agent_{number}-{success}"
+            shutil.copytree(study / f"rloo-{success}", study / copy)
+            cell = {"id": copy, "agent": f"agent_{number}", "env": "lock", "seeds": list(range(6))}
+            plan["cells"].append({**cell, "settings": {"agent.policy.success": success}})
+    (study / "plan.json").write_text(json.dumps(plan))
+    page = report.write(study)
+    for name in ("oracle-variance", "oracle-cosine"):
+        drawing = (page.parent / "figures" / f"{name}.svg").read_text()
+        assert all(drawing.count(f">agent_{number}<") == 1 for number in range(20))
+    named = (page.parent / "figures" / "oracle-tradeoff.svg").read_text().count(">agent_")
+    assert named <= 2 * 5
+
+
 def write_maps(folder: Path, *, critic: bool = True, **changes: Any) -> None:
     """Two mazes of 5 x 5 squares in the folder of a run."""
     rng, squares = np.random.default_rng(0), (2, 25)
@@ -249,11 +269,11 @@ def test_mazes_are_drawn_for_each_agent_and_side_by_side(tmp_path: Path) -> None
     study = write_study(tmp_path)
     write_maps(study / "rloo-0.5", critic=False)
     write_maps(study / "oracle_v-0.5")
-    found = maps.pictures(report.load(study))
+    found = mazes.pictures(report.load(study))
     assert [picture.id for picture in found] == ["maps-agents-1", "maps-1"]
     assert "0.200 of the actions the wrong sign" in found[1].caption
-    with style():
-        assert all(figures.render(picture.draw())["svg"] for picture in found)
+    with output.style():
+        assert all(output.render(picture.draw())["svg"] for picture in found)
     goal = [row for row in found[1].data.rows if (row[1], row[2]) == (3, 3)]
     assert not goal
 
@@ -270,7 +290,7 @@ def test_mazes_are_drawn_for_each_agent_and_side_by_side(tmp_path: Path) -> None
 def test_maps_of_another_shape_are_not_drawn(tmp_path: Path, changes: dict[str, Any]) -> None:
     study = write_study(tmp_path)
     write_maps(study / "oracle_v-0.5", **changes)
-    assert maps.pictures(report.load(study)) == []
+    assert mazes.pictures(report.load(study)) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY"])
@@ -286,7 +306,7 @@ def test_arrays_that_would_be_unpickled_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "oracle.npz"
     np.savez(path, walls=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="pickle"):
-        data.read_arrays(path)
+        files.read_arrays(path)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
-"""From the files of a study to a page: what was run, what failed, and what follows from it.
+"""From the files of studies to a page: what was run, what failed, and what follows from it.
 
 Nothing found on disk is executed: JSON, YAML (safe, bounded) and Parquet are read as data, and
 names are only ever printed.
+
+Rooms, each importing only from those before it: `files` and `labels`, `data`, `scoring`, `analysis`,
+`table` and `tables`, `sentences`, `figures`, `oracle`, `document`, `page`, `export`, `writing`.
 """
 
 from vfcompare.report.data import load
-from vfcompare.report.page import write
+from vfcompare.report.writing import write, write_export, write_figure
 
-__all__ = ["load", "write"]
+__all__ = ["load", "write", "write_export", "write_figure"]

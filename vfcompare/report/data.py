@@ -1,25 +1,27 @@
-"""Reading a study from its files, however damaged: each planned run has a status and a reason.
+"""Reading studies from their files, however damaged: each planned run has a status and a reason.
 
-Files are untrusted: sizes are bounded, links that lead out of the study are refused, names are
-cleaned of control characters, and nothing is composed or instantiated.
+Links that lead out of a study are refused, and names are cleaned of control characters.
 """
 
-import hashlib
-import json
 import math
-import unicodedata
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow.parquet as pq
-import yaml
 
-Array = npt.NDArray[np.float64]
+from vfcompare.report.files import (
+    Array,
+    clean,
+    number,
+    read_arrays,
+    read_json,
+    read_table,
+    read_yaml,
+    why,
+)
+from vfcompare.report.labels import label
 
 STATUSES = (
     "completed",
@@ -37,10 +39,6 @@ STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""
 
 CRITIC_AGENTS = frozenset({"a2c", "ppo", "reinforce_v"})
-TEXT_BYTES = 8_000_000
-TABLE_BYTES = 512_000_000
-TABLE_ROWS = 20_000_000
-NAME_LENGTH = 60
 STEP_COLUMNS = ("seed", "update", "env_steps", "episodes", "gradient_steps")
 DIAGNOSTICS = 8
 LAB = (
@@ -53,9 +51,7 @@ LAB = (
     *(f"value_rmse_to_go_{part}_of_4" for part in range(1, 5)),
 )
 """Columns of the evaluation that the lab writes, see `vfcompare.diagnostics`."""
-ARRAYS = 64
-PROBLEM = ("env.", "agent.policy.success")
-"""Settings that say which problem is posed: what a tabular policy can do at the start is part of it."""
+CURVE = ("seed", "update", "env_steps", "episodes", "return_sampled", "return_greedy")
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,7 @@ class Run:
       sampled: `[points]` mean return of sampled actions; finite up to a failure.
       greedy: `[points]` mean return of greedy actions, NaN where not measured.
       failed_at: environment step of the failure, or None.
+      clocks: `[points]` of what else had passed at each evaluation: `updates`, `episodes`.
     """
 
     seed: int
@@ -79,6 +76,7 @@ class Run:
     sampled: Array = field(default_factory=lambda: np.zeros(0))
     greedy: Array = field(default_factory=lambda: np.zeros(0))
     failed_at: float | None = None
+    clocks: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,11 @@ class Cell:
       agent: name of the agent.
       env: name of the environment.
       settings: flat overrides beyond these.
+      study: name of its study.
       arm: label of what is compared: the agent and its settings where they vary.
       task: label of what it is compared on: the environment and its settings where they vary.
+      chosen: the agent's settings that vary in the study, by short name.
+      posed: the environment's settings that vary, by short name.
       critic: whether its estimator has a learned critic.
       planned: whether the plan lists it.
       runs: one for each planned seed.
@@ -100,6 +101,7 @@ class Cell:
       reference: known returns: random, optimal, threshold.
       budget: environment steps that every seed was to take, or None where it is not recorded.
       diagnostics: mean of each training metric over the last tenth of training.
+      gradient_steps: of one update, on average, or None where that is not recorded.
       problems: what was wrong with its files.
       config: config.yaml, as data.
       lab: what the lab measured at the last evaluation of each completed seed.
@@ -119,11 +121,15 @@ class Cell:
     budget: float | None
     diagnostics: Mapping[str, float]
     problems: tuple[str, ...]
+    study: str = ""
     arm: str = ""
     task: str = ""
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    posed: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     lab: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     maps: Mapping[str, Array] = field(default_factory=dict)
+    gradient_steps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,130 +153,41 @@ class Study:
     problems: tuple[str, ...]
 
 
-def load(study_dir: Path) -> Study:
-    """Reads a study. Bad files become runs with a status and a reason, never an exception."""
-    root = Path(study_dir)
-    problems: list[str] = []
-    plan = _plan(root, problems)
-    cells = [_cell(root, entry, planned=True) for entry in plan.get("cells", [])]
-    known = {cell.id for cell in cells}
-    for name in _found(root):
-        if clean(name) not in known:
-            cells.append(_cell(root, {"id": name}, planned=not plan))
-    if plan and any(not cell.planned for cell in cells):
-        problems.append("Some folders are not in the plan; they are listed but not compared.")
+def load(study_dir: Path, *others: Path) -> Study:
+    """Reads a study, or several as one. Bad files become runs with a reason, never an exception."""
+    studies = [_study(Path(folder)) for folder in (study_dir, *others)]
+    questions = dict.fromkeys(study.question for study in studies if study.question)
+    cells, problems = label([cell for study in studies for cell in study.cells])
+    several = len(studies) > 1
     return Study(
-        name=clean(plan.get("study") or root.resolve().name),
-        question=clean(plan.get("question") or "", limit=600),
-        planned=bool(plan),
-        created=clean(plan.get("created") or ""),
-        cells=tuple(_label(cells)),
-        problems=tuple(problems),
+        name=clean(" + ".join(dict.fromkeys(study.name for study in studies))),
+        question=clean(" ".join(questions), limit=600),
+        planned=all(study.planned for study in studies),
+        created=max(study.created for study in studies),
+        cells=tuple(cells),
+        problems=(
+            *(f"{s.name}: {text}" if several else text for s in studies for text in s.problems),
+            *problems,
+        ),
     )
 
 
-def clean(value: object, limit: int = NAME_LENGTH) -> str:
-    """Text safe to print: one line, no control or direction characters, bounded, still unique."""
-    text = str(value).encode("utf-8", "replace").decode("utf-8")
-    text = text.replace("\N{FIRST STRONG ISOLATE}", "").replace("\N{POP DIRECTIONAL ISOLATE}", "")
-    shown = "".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in text)
-    if len(shown) > limit:
-        shown = f"{shown[: limit - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    if any(unicodedata.bidirectional(c) in {"R", "AL", "AN"} for c in shown):
-        # isolated, or a right-to-left name would reorder the numbers beside it
-        return f"\N{FIRST STRONG ISOLATE}{shown}\N{POP DIRECTIONAL ISOLATE}"
-    return shown
-
-
-def number(value: object) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc, unused-ignore]
-    """Refuses aliases: a resolved config has none, and nested ones grow without bound."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Composes one node, unless it is an alias."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are refused")
-        return super().compose_node(parent, index)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of bounded size; ValueError or OSError says what is wrong with it."""
-    try:
-        value = json.loads(_bounded(path))
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    return _mapping(value)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping of bounded size, parsed without any constructor beyond plain data."""
-    try:
-        value = _PlainLoader(_bounded(path)).get_single_data()
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError("not plain YAML") from error
-    return _mapping(value)
-
-
-def read_table(path: Path, columns: Iterable[str] | None = None) -> dict[str, Array]:
-    """Numeric columns of a Parquet file of bounded size; ValueError or OSError otherwise."""
-    if path.stat().st_size > TABLE_BYTES:
-        raise ValueError("larger than the limit")
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if file.metadata.num_rows > TABLE_ROWS:
-                raise ValueError("claims more rows than the limit")
-            names = [n for n in file.schema_arrow.names if columns is None or n in columns]
-            table = file.read(columns=names)
-            return {name: _floats(table.column(name)) for name in names}
-    except (OSError, ValueError):
-        raise
-    except Exception as error:
-        # pyarrow raises many kinds for a damaged file, some of them not its own
-        raise ValueError(f"damaged ({type(error).__name__})") from error
-
-
-def read_arrays(path: Path) -> dict[str, Array]:
-    """Numeric arrays of an npz file of bounded size, never pickled; ValueError or OSError otherwise."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = [item.file_size for item in archive.infolist()]
-        if len(sizes) > ARRAYS or sum(sizes) > TABLE_BYTES:
-            raise ValueError("larger than the limit")
-        with np.load(path, allow_pickle=False) as file:
-            return {clean(n): np.asarray(file[n], dtype=np.float64) for n in file.files}
-    except (OSError, ValueError):
-        raise
-    except Exception as error:
-        # a damaged archive fails in zipfile, zlib or numpy, each with kinds of its own
-        raise ValueError(f"damaged ({type(error).__name__})") from error
-
-
-def _floats(column: Any) -> Array:
-    values = column.to_numpy()
-    if values.dtype.kind not in "iufb":
-        return np.full(len(values), np.nan)
-    return np.asarray(values, dtype=np.float64)
-
-
-def _bounded(path: Path) -> str:
-    if path.stat().st_size > TEXT_BYTES:
-        raise ValueError("larger than the limit")
-    return path.read_text(encoding="utf-8")
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("not a mapping")
-    return value
+def _study(root: Path) -> Study:
+    problems: list[str] = []
+    plan = _plan(root, problems)
+    name = clean(plan.get("study") or root.resolve().name)
+    cells = [_cell(root, entry, name, planned=True) for entry in plan.get("cells", [])]
+    known = {cell.id for cell in cells}
+    for found in _found(root):
+        if clean(found) not in known:
+            cells.append(_cell(root, {"id": found}, name, planned=not plan))
+    if plan and any(not cell.planned for cell in cells):
+        problems.append("Some folders are not in the plan; they are listed but not compared.")
+    question, created = (
+        clean(plan.get("question") or "", limit=600),
+        clean(plan.get("created") or ""),
+    )
+    return Study(name, question, bool(plan), created, tuple(cells), tuple(problems))
 
 
 def _plan(root: Path, problems: list[str]) -> dict[str, Any]:
@@ -284,19 +201,9 @@ def _plan(root: Path, problems: list[str]) -> dict[str, Any]:
         problems.append("There is no plan.json: what was found on disk is the denominator.")
         return {}
     except (OSError, ValueError) as error:
-        problems.append(f"plan.json is damaged ({_why(error)}): what was found is the denominator.")
+        problems.append(f"plan.json is damaged ({why(error)}): what was found is the denominator.")
         return {}
     return plan
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return "not JSON"
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8"
-    if isinstance(error, OSError):
-        return clean(error.strerror or type(error).__name__)
-    return clean(error)
 
 
 def _found(root: Path) -> list[str]:
@@ -318,7 +225,7 @@ def _folder(root: Path, name: str) -> Path | None:
         return None
 
 
-def _cell(root: Path, entry: Mapping[str, Any], *, planned: bool) -> Cell:
+def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) -> Cell:
     name = str(entry.get("id", ""))
     problems: list[str] = []
     try:
@@ -333,7 +240,9 @@ def _cell(root: Path, entry: Mapping[str, Any], *, planned: bool) -> Cell:
     agent = entry.get("agent", (info or {}).get("agent", "unknown"))
     config = _read(folder, "config.yaml", read_yaml, problems) if info is not None else None
     certificate = _read(folder, "certificate.json", read_json, problems) if present else None
-    runs, trouble = _runs(folder if present else None, entry, info)
+    table, reason = _evaluation(folder) if present and info is not None else ({}, "")
+    runs, trouble = _runs(entry, info, table, reason, present=present)
+    trained = _training(folder, problems) if present else {}
     drawn = folder is not None and (folder / "oracle.npz").exists()
     maps = (_read(folder, "oracle.npz", read_arrays, problems) or {}) if drawn else {}
     return Cell(
@@ -348,11 +257,13 @@ def _cell(root: Path, entry: Mapping[str, Any], *, planned: bool) -> Cell:
         certificate=certificate,
         reference=_reference(info),
         budget=_budget(info),
-        diagnostics=_diagnostics(folder, problems) if present else {},
+        diagnostics=_diagnostics(trained),
+        gradient_steps=_gradient_steps(trained),
         problems=tuple(problems + trouble),
         config=config or {},
-        lab=_lab(folder, runs) if present else {},
+        lab=_lab(table, runs),
         maps=maps,
+        study=study,
     )
 
 
@@ -367,7 +278,7 @@ def _read(folder: Path | None, name: str, reader: Any, problems: list[str]) -> A
     except FileNotFoundError:
         problems.append(f"{name} is missing")
     except (OSError, ValueError) as error:
-        problems.append(f"{name}: {_why(error)}")
+        problems.append(f"{name}: {why(error)}")
     return None
 
 
@@ -413,15 +324,18 @@ def _seeds(value: object) -> list[int]:
 
 
 def _runs(
-    folder: Path | None, entry: Mapping[str, Any], info: Mapping[str, Any] | None
+    entry: Mapping[str, Any],
+    info: Mapping[str, Any] | None,
+    table: Mapping[str, Array],
+    reason: str,
+    *,
+    present: bool,
 ) -> tuple[tuple[Run, ...], list[str]]:
     planned = _seeds(entry.get("seeds"))
-    if folder is None:
+    if not present:
         return tuple(Run(seed, "missing", "its folder was not found") for seed in planned), []
     if info is None:
-        reason = "run.json could not be read"
-        return tuple(Run(seed, "damaged", reason) for seed in planned), []
-    table, reason = _evaluation(folder)
+        return tuple(Run(seed, "damaged", "run.json could not be read") for seed in planned), []
     listed = info.get("seeds")
     seeds = planned or _seeds(listed) or sorted({int(s) for s in table.get("seed", [])})
     problems = [f"evaluation.parquet: {reason}"] if reason else []
@@ -432,10 +346,14 @@ def _runs(
     return tuple(_run(s, info, per_seed.get(str(s)), table, reason) for s in seeds), problems
 
 
-def _evaluation(folder: Path) -> tuple[dict[str, Array], str]:
+def _evaluation(folder: Path | None) -> tuple[dict[str, Array], str]:
     problems: list[str] = []
-    wanted = ("seed", "update", "env_steps", "return_sampled", "return_greedy")
-    table = _read(folder, "evaluation.parquet", lambda path: read_table(path, wanted), problems)
+    wanted = frozenset({*CURVE, *LAB})
+
+    def read(path: Path) -> dict[str, Array]:
+        return read_table(path, lambda names: [name for name in names if name in wanted])
+
+    table = _read(folder, "evaluation.parquet", read, problems)
     if table is None:
         return {}, problems[0].removeprefix("evaluation.parquet").lstrip(": ")
     lacking = [name for name in ("seed", "env_steps", "return_sampled") if name not in table]
@@ -446,12 +364,9 @@ def _evaluation(folder: Path) -> tuple[dict[str, Array], str]:
     return {name: column[good] for name, column in table.items()}, ""
 
 
-def _lab(folder: Path | None, runs: Sequence[Run]) -> dict[int, dict[str, float]]:
+def _lab(table: Mapping[str, Array], runs: Sequence[Run]) -> dict[int, dict[str, float]]:
     """What was measured against the truth at the last evaluation of each completed seed."""
-    wanted = ("seed", "env_steps", *LAB)
-    # what is wrong with this file has been said where its returns were read
-    table = _read(folder, "evaluation.parquet", lambda path: read_table(path, wanted), [])
-    if not table or not {"seed", "env_steps", "gradient_variance"} <= table.keys():
+    if "gradient_variance" not in table:
         return {}
     found = {}
     for run in runs:
@@ -520,7 +435,9 @@ def _with_curve(
     good = np.isfinite(sampled)
     if failed_at is not None:
         good &= steps < failed_at
-    return Run(seed, status, reason, steps[good], sampled[good], greedy[good], failed_at)
+    clocks = {"updates": curve.get("update"), "episodes": curve.get("episodes")}
+    passed = {name: clock[good] for name, clock in clocks.items() if clock is not None}
+    return Run(seed, status, reason, steps[good], sampled[good], greedy[good], failed_at, passed)
 
 
 def _failure_step(
@@ -538,45 +455,36 @@ def _failure_step(
     return float(np.interp(update, updates, steps))
 
 
-def _diagnostics(folder: Path | None, problems: list[str]) -> dict[str, float]:
+def _training(folder: Path | None, problems: list[str]) -> dict[str, Array]:
+    def read(path: Path) -> dict[str, Array]:
+        return read_table(path, _metrics)
+
+    table = _read(folder, "metrics.parquet", read, problems)
+    return table if table and table.get("update", np.zeros(0)).size else {}
+
+
+def _diagnostics(table: Mapping[str, Array]) -> dict[str, float]:
     """Mean of each training metric over rows and seeds of the last tenth of updates."""
-    table = _read(folder, "metrics.parquet", read_table, problems)
-    if not table or "update" not in table or not table["update"].size:
+    if not table:
         return {}
     last = table["update"] >= 0.9 * np.nanmax(table["update"])
-    names = [n for n in table if n not in STEP_COLUMNS and np.isfinite(table[n][last]).any()]
-    picked = names[:DIAGNOSTICS]
-    return {clean(n): float(np.nanmean(_only_finite(table[n][last]))) for n in picked}
+    found = {name: _only_finite(table[name][last]) for name in table if name not in STEP_COLUMNS}
+    measured = {name: values for name, values in found.items() if values.size}
+    return {clean(n): float(v.mean()) for n, v in list(measured.items())[:DIAGNOSTICS]}
+
+
+def _gradient_steps(table: Mapping[str, Array]) -> float | None:
+    values = _only_finite(table.get("gradient_steps", np.zeros(0)))
+    return float(values.mean()) if values.size else None
+
+
+def _metrics(names: Sequence[str]) -> list[str]:
+    """More than are shown, since some may be finite nowhere."""
+    return [
+        *(name for name in names if name in {"update", "gradient_steps"}),
+        *[name for name in names if name not in STEP_COLUMNS][: 2 * DIAGNOSTICS],
+    ]
 
 
 def _only_finite(values: Array) -> Array:
     return values[np.isfinite(values)]
-
-
-def _label(cells: list[Cell]) -> list[Cell]:
-    """Names arms and tasks by what varies: settings of the `PROBLEM` are the task's, others the arm's."""
-    varying = {
-        key
-        for cell in cells
-        for key in cell.settings
-        if len({other.settings.get(key) for other in cells}) > 1
-    }
-    labelled: list[Cell] = []
-    taken: set[tuple[str, str]] = set()
-    for cell in cells:
-        chosen = {k: v for k, v in cell.settings.items() if k in varying}
-        task = _name(cell.env, {k: v for k, v in chosen.items() if k.startswith(PROBLEM)})
-        arm = _name(cell.agent, {k: v for k, v in chosen.items() if not k.startswith(PROBLEM)})
-        if cell.planned and (arm, task) in taken:
-            arm = clean(f"{arm} ({cell.id})", limit=90)
-        taken.add((arm, task))
-        labelled.append(replace(cell, arm=arm, task=task))
-    return labelled
-
-
-def _name(base: str, settings: Mapping[str, str]) -> str:
-    shown = ", ".join(
-        f"{key.removeprefix('env.').removeprefix('agent.policy.')}={value}"
-        for key, value in settings.items()
-    )
-    return clean(f"{base} {shown}" if shown else base, limit=90)

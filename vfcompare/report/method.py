@@ -1,14 +1,16 @@
 """The method appendix: every definition and every constant, from the code that used them."""
 
 from vfcompare import statistics
-from vfcompare.report import analysis, scoring
-from vfcompare.report.analysis import Results
+from vfcompare.report import scoring
+from vfcompare.report.analysis import Results, contrasts, resampling
+from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS
 
 
 def method(results: Results) -> list[tuple[str, str]]:
     """(term, definition) pairs, in reading order."""
     return [
         ("Run", _RUN),
+        ("What is drawn", _drawn()),
         ("Compared range", _range(results)),
         ("Area under the curve", _AUC),
         ("Final score", _final()),
@@ -99,6 +101,15 @@ _SOURCES = (
 )
 
 
+def _drawn() -> str:
+    return (
+        f"All agents and settings where there are at most {LINES}. Beyond, the leading {LEADERS} "
+        "agents of each family have a colour, by the IQM of the area under the curve over all environments "
+        f"on a common scale (else by mean rank). Beyond {ROWS}, each agent is drawn and compared at its "
+        "best setting, and drawn at its median one; families are means over all settings. Files have all."
+    )
+
+
 def _range(results: Results) -> str:
     interpolated = [task.name for task in results.tasks if not task.exact_grid]
     text = (
@@ -145,9 +156,9 @@ def _failed(results: Results) -> str:
 
 def _intervals() -> str:
     return (
-        f"95% percentile bootstrap, {analysis.REPS:,} resamples, seeds drawn with replacement within "
+        f"95% percentile bootstrap, {resampling.REPS:,} resamples, seeds drawn with replacement within "
         "each environment (stratified); bands around curves are pointwise. Every number has its own "
-        f"generator, seeded with {analysis.SEED} and the CRC-32 of the number's name. Fewer than "
+        f"generator, seeded with {resampling.SEED} and the CRC-32 of the number's name. Fewer than "
         f"{statistics.MIN_RUNS} runs give no interval (insufficient); below {statistics.FEW_RUNS} a "
         "warning is shown. Measured coverage of the nominal 95% on one environment, for the mean and "
         "the IQM: normal scores 74 and 75% at 3 runs, 83 and 89% at 5, 92 and 94% at 10, 93 and 94% "
@@ -160,21 +171,21 @@ def _intervals() -> str:
 def _paired() -> str:
     return (
         "Mean over environments of the mean over seeds of the difference between two agents on the "
-        f"same seed; {analysis.PAIR_REPS:,} resamples of seeds, pairs kept. Agents that have no seed "
+        f"same seed; {resampling.PAIR_REPS:,} resamples of seeds, pairs kept. Agents that have no seed "
         "in common are paired in the order of their seeds. The mean is used so "
         "that rare collapses count. For the families, the agents of each family are averaged "
         "within the seed first; seeds that some agent lacks are left out and counted. A "
         "difference is decided only if both the sign-flip test (exact up to 13 pairs, else "
-        f"{analysis.PAIR_REPS:,} random flips) and the interval say so. With five pairs the test "
+        f"{resampling.PAIR_REPS:,} random flips) and the interval say so. With five pairs the test "
         "cannot fall below p = 0.0625, so few seeds decide nothing."
     )
 
 
 def _holm() -> str:
     return (
-        f"Holm's step-down correction at {analysis.ALPHA:.0%} within each family of tests: the "
+        f"Holm's step-down correction at {resampling.ALPHA:.0%} within each family of tests: the "
         "four family contrasts; the family contrasts by environment; for each metric, all pairs "
-        f"of agents (beyond {analysis.ALL_PAIRS} agents, each against the first); all "
+        f"of agents (beyond {contrasts.ALL_PAIRS} agents, each against the first); all "
         "probabilities of improvement. An interval is drawn at the level at which Holm judged its "
         "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals."
     )
@@ -183,7 +194,7 @@ def _holm() -> str:
 def _equal() -> str:
     return (
         "Area under the curve and final score, normalised: the drawn interval of the difference "
-        f"lies within {analysis.MARGIN:g} of zero, a margin fixed in the code, with at least "
+        f"lies within {contrasts.MARGIN:g} of zero, a margin fixed in the code, with at least "
         f"{statistics.FEW_RUNS} pairs. This is stricter than two one-sided tests at 5%. An "
         "undecided difference is never called equal."
     )

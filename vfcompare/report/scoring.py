@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from vfcompare import statistics
 from vfcompare.report.data import Cell, Run, Study
+from vfcompare.report.files import Array
 
-Array = npt.NDArray[np.float64]
 Rule = Literal["floor", "last", "drop"]
 
 FINAL_SHARE = 0.1
@@ -103,14 +103,19 @@ class Task:
             return np.asarray(values, dtype=np.float64)
         return statistics.normalise(values, self.random, self.optimal)
 
+    def as_return(self, value: float) -> float:
+        """A score as a raw return."""
+        if self.random is None or self.optimal is None:
+            return value
+        return self.random + value * (self.optimal - self.random)
+
 
 def score(study: Study, rule: Rule = "floor") -> list[Task]:
     """Scores all planned cells, one task at a time.
 
     Args:
       study: what was read.
-      rule: what a failed run is worth from its failure on. `floor`: the random policy's return (or
-        the
+      rule: what a failed run is worth from its failure on. `floor`: the random policy's return (or the
         least return seen on the task). `last`: its last finite evaluation. `drop`: it is left out.
     """
     cells = [cell for cell in study.cells if cell.planned]

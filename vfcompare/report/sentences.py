@@ -1,22 +1,17 @@
 """What the numbers say, in sentences; nothing is claimed whose interval includes zero."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from vfcompare import statistics
-from vfcompare.report.analysis import (
-    ALPHA,
-    MARGIN,
-    Arm,
-    Contrast,
-    Curve,
-    Matching,
-    Results,
-    Speed,
-)
+from vfcompare.report.analysis import Arm, Contrast, Matching, Results
+from vfcompare.report.analysis.contrasts import ALL_PAIRS, MARGIN
 from vfcompare.report.data import STATUSES
-from vfcompare.report.tables import show, show_float, show_interval
+from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
+
+MOST = 6
+"""Names, and changed verdicts, that a sentence lists."""
 
 CLAIMS = {
     "auc": ("Sample efficiency", "learn faster", "area under the learning curve"),
@@ -33,12 +28,6 @@ class Sentence:
     text: str
     tone: str = "plain"
     title: str = ""
-
-
-def join(names: Iterable[str]) -> str:
-    """`a, b and c`."""
-    items = list(names)
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def capital(text: str) -> str:
@@ -62,16 +51,18 @@ def verdicts(results: Results) -> list[Sentence]:
 
 
 def _alarms(results: Results) -> Iterable[Sentence]:
+    unfair: dict[tuple[str, ...], list[str]] = {}
     for match in results.matching:
         if match.different:
-            items = ", ".join(match.different)
-            text = f"On {match.task} the runs differ where they should not: {items}."
-            yield Sentence(text, "warning", "Not a fair comparison")
+            unfair.setdefault(match.different, []).append(match.task)
+    for items, names in unfair.items():
+        text = f"On {join(names)} the runs differ where they should not: {join(items, 10)}."
+        yield Sentence(text, "warning", "Not a fair comparison")
     if results.rule_changes:
-        text = "A verdict depends on how failed runs are treated. " + "; ".join(
-            results.rule_changes
-        )
-        yield Sentence(text + ".", "warning", "Depends on a rule")
+        changes = results.rule_changes
+        text = "A verdict depends on how failed runs are treated. " + "; ".join(changes[:MOST])
+        more = f"; and {len(changes) - MOST} more verdicts" if len(changes) > MOST else ""
+        yield Sentence(f"{text}{more}.", "warning", "Depends on a rule")
 
 
 def _nothing(results: Results) -> Sentence:
@@ -90,7 +81,13 @@ def _leading(results: Results) -> list[Contrast]:
 
 
 def _members(results: Results, critic: bool) -> str:
-    return join(arm.name for arm in results.arms if arm.critic == critic)
+    """The agents of a family; where they have many settings, how many."""
+    family = [arm for arm in results.arms if arm.critic == critic]
+    if len(family) <= MOST:
+        return join(arm.name for arm in family)
+    agents = list(dict.fromkeys(arm.agent for arm in family))
+    averaged = f"; mean of {len(family)} settings" if len(agents) < len(family) else ""
+    return join(agents) + averaged
 
 
 def _family_claim(contrast: Contrast, results: Results) -> Sentence:
@@ -154,14 +151,15 @@ def _where(results: Results) -> Sentence | None:
         ),
     )
     parts = [
-        f"{verb} {join(f'{n} ({_signed(found[n].interval.estimate)})' for n in names)}"
+        f"{verb} {join(f'{n} ({signed(found[n].interval.estimate)})' for n in names)}"
         for verb, names in groups
         if names
     ]
     return Sentence("In area under the curve, " + "; ".join(parts) + ".", "plain", "Where")
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference, with its sign."""
     return ("+" if value > 0 else "") + show_float(value)
 
 
@@ -181,8 +179,17 @@ def _best(results: Results) -> Sentence | None:
         parts.append(f"ahead of {join(beaten)}")
     if open_:
         parts.append(f"undecided against {join(open_)}")
-    text = "; ".join(parts) + " (paired by seed, Holm-corrected over all pairs)."
-    return Sentence(text, "plain", "Agents")
+    text = "; ".join(parts)
+    if beaten or open_:
+        against = results.shown.compared[0].name
+        pairs = "all pairs" if len(results.shown.compared) <= ALL_PAIRS else f"pairs with {against}"
+        text += f" (paired by seed, Holm-corrected over {pairs})"
+    if results.shown.picked:
+        text += (
+            ". Each agent is at its best setting of those tried, chosen on these very seeds: such scores "
+            "are optimistic, and more so the more settings were tried"
+        )
+    return Sentence(f"{text}.", "plain", "Agents")
 
 
 def ranking(results: Results) -> list[tuple[Arm, Interval]]:
@@ -207,6 +214,10 @@ def _limits(results: Results) -> Iterable[Sentence]:
             f"{statistics.MIN_RUNS} there is none."
         )
         yield Sentence(text, "warning", "Few seeds")
+    tried = results.shown.picked
+    if len(set(tried.values())) > 1:
+        text = f"The best of {join(f'{n} settings of {agent}' for agent, n in tried.items())} is compared."
+        yield Sentence(text, "warning", "Unequal tuning")
     unscaled = [
         task.name for task in results.tasks if not task.normalised and len(results.tasks) > 1
     ]
@@ -231,76 +242,36 @@ def failures(results: Results) -> Sentence:
 
 
 def matching(results: Results) -> list[Sentence]:
-    """Whether the word may be used, for each environment."""
-    return [_matching_sentence(match.task, match) for match in results.matching]
+    """Whether the word may be used, for each environment; those of which the same is said, together."""
+    found: dict[Sentence, list[str]] = {}
+    for match in results.matching:
+        found.setdefault(_matching_sentence(match), []).append(match.task)
+    return [replace(sentence, title=join(names)) for sentence, names in found.items()]
 
 
-def _matching_sentence(task: str, match: Matching) -> Sentence:
+def _matching_sentence(match: Matching) -> Sentence:
     if match.reason:
-        return Sentence(f"Unchecked: {match.reason}.", "warning", task)
+        return Sentence(f"Unchecked: {match.reason}.", "warning")
     verdict_counts = [verdict for _, verdict, _ in match.rows]
     equal, design = verdict_counts.count("equal"), verdict_counts.count("by design")
     counts = f"{equal} items equal, {design} different by design"
+    swept = [item for item, verdict, _ in match.rows if verdict == "swept"]
+    if swept:
+        counts += f", swept alike for every agent: {join(swept)}"
     if match.different:
-        items = ", ".join(match.different)
-        return Sentence(f"Different where it should be equal: {items} ({counts}).", "warning", task)
-    return Sentence(f"Matched: {counts}.", "claim", task)
+        items = join(match.different, 10)
+        return Sentence(f"Different where it should be equal: {items} ({counts}).", "warning")
+    return Sentence(f"Matched: {counts}.", "claim")
 
 
-def overview_caption(results: Results) -> str:
-    """Which agent ends highest on each environment."""
-    ends = []
-    for task in results.tasks:
-        curves = [curve for curve in results.curves if curve.task == task.name]
-        if curves:
-            best = max(curves, key=lambda c: _end(results, c))
-            ends.append(f"{best.arm} on {task.name} ({show_float(_end(results, best))})")
-    sizes = _sizes(curve.n for curve in results.curves)
-    return (
-        f"Highest at the end: {', '.join(ends)}. IQM over {sizes} seeds of the return of sampled "
-        "actions, bands are pointwise 95% bootstrap intervals, thin lines are single seeds."
-    )
-
-
-def curve_caption(results: Results, task_name: str) -> str:
-    """Where each agent ends on one environment."""
-    curves = [curve for curve in results.curves if curve.task == task_name]
-    if not curves:
-        return f"{task_name}: no scored runs. {_failed_in(results, task_name)}"
-    order = sorted(curves, key=lambda c: -_end(results, c))
-    ends = ", ".join(f"{c.arm} {show_float(_end(results, c))}" for c in order)
-    band = (
-        "bands are pointwise 95% bootstrap intervals"
-        if any(curve.low is not None for curve in curves)
-        else "too few seeds for bands"
-    )
-    task = results.task(task_name)
-    shown = f"{show(round(task.start))} to {show(round(task.end))} steps"
-    return (
-        f"IQM over {_sizes(c.n for c in curves)} seeds of the return of sampled actions, {shown}; "
-        f"at the end {ends}. Thin lines are single seeds (a cross: it failed there), {band}. "
-        f"{_failed_in(results, task_name)}"
-    )
-
-
-def _end(results: Results, curve: Curve) -> float:
-    return raw(results, curve.task, float(curve.estimate[-1]))
-
-
-def raw(results: Results, task_name: str, value: float) -> float:
-    """A score of a task as a return."""
-    task = results.task(task_name)
-    if task.random is None or task.optimal is None:
-        return value
-    return task.random + value * (task.optimal - task.random)
-
-
-def _sizes(counts: Iterable[int]) -> str:
+def sizes(counts: Iterable[int]) -> str:
+    """How many runs a group has, or from how many to how many."""
     found = sorted(set(counts))
     return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
-def _failed_in(results: Results, *names: str) -> str:
+def failed_in(results: Results, *names: str) -> str:
+    """How many runs failed or are left out, on some tasks or all."""
     rows = [
         row
         for row in results.attrition
@@ -314,153 +285,12 @@ def _failed_in(results: Results, *names: str) -> str:
     for row in rows:
         if row["failed"]:
             by_arm[row["cell"].arm] = by_arm.get(row["cell"].arm, 0) + row["failed"]
-    who = f" ({', '.join(f'{name} {count}' for name, count in by_arm.items())})" if by_arm else ""
+    who = f" ({join(f'{name} {count}' for name, count in by_arm.items())})" if by_arm else ""
     return f"Failed {failed}{who}; left out {unknown}."
 
 
-def scores_caption(results: Results) -> str:
-    """Who leads on which environment."""
-    leaders = []
-    for task in results.tasks:
-        found = [
-            (results.summary["auc", task.name, arm.name].estimate, arm.name)
-            for arm in results.arms
-            if ("auc", task.name, arm.name) in results.summary
-        ]
-        if found:
-            value, name = max(found)
-            leaders.append(f"{name} on {task.name} ({show_float(value)})")
-    if not leaders:
-        return f"No scored runs. {_failed_in(results)}"
-    return (
-        f"Largest area under the curve: {join(leaders)}. Marks are IQM over seeds with 95% "
-        f"bootstrap intervals, dots are seeds. {_failed_in(results)}"
-    )
-
-
-def aggregate_caption(results: Results) -> str:
-    """The order of the agents over all environments."""
-    order = ", ".join(f"{arm.name} {show_interval(interval)}" for arm, interval in ranking(results))
-    count = len(results.pool)
-    return (
-        f"Area under the curve over {count} environment{'s' if count > 1 else ''}, IQM: {order}. "
-        f"{_failed_in(results, *results.pool)}"
-    )
-
-
-def profile_caption(results: Results) -> str:
-    """What share of runs nearly solved their environment."""
-    taus = results.profile_thresholds
-    at = int(abs(taus - 0.9).argmin())
-    shares = ", ".join(f"{name} {curve[0][at]:.0%}" for name, curve in results.profile.items())
-    return (
-        f"Share of runs whose final score is above each level; above {taus[at]:.1f}: {shares}. "
-        f"Bands are 95% bootstrap intervals. {_failed_in(results, *results.pool)}"
-    )
-
-
-def family_caption(results: Results) -> str:
-    """The critic's effect, over all and by environment."""
-    parts = [
-        f"{name} {_signed(c.interval.estimate)} ({_word(c)})"
-        for name, c in results.family_by_task.items()
-    ]
-    if "auc" in results.family and len(results.pool) > 1:
-        c = results.family["auc"]
-        parts.insert(0, f"all {_signed(c.interval.estimate)} ({_word(c)})")
-    return (
-        f"Critic minus outcome-only in area under the curve: {', '.join(parts)}. Right of zero the "
-        f"critic helps; dots are seeds. {_failed_in(results)}"
-    )
-
-
-def _word(contrast: Contrast) -> str:
+def verdict_word(contrast: Contrast) -> str:
+    """Whether a contrast is decided, in a caption."""
     if contrast.better is None:
         return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict)
     return f"{contrast.pairs} pairs, decided"
-
-
-def pairs_caption(results: Results) -> str:
-    """How many pairs are decided."""
-    found = results.pairs["auc"]
-    decided = [contrast for contrast in found if contrast.better]
-    text = (
-        f"{len(decided)} of {len(found)} pairs are decided at {ALPHA:.0%} after Holm's correction"
-    )
-    if decided:
-        largest = max(decided, key=lambda c: abs(c.interval.estimate))
-        text += (
-            f"; the largest is {largest.better} over "
-            f"{largest.second if largest.better == largest.first else largest.first}, "
-            f"{show_float(abs(largest.interval.estimate))}"
-        )
-    sizes = _sizes(contrast.pairs for contrast in found)
-    return (
-        f"{text}. {sizes} pairs of seeds each; dots are seeds. {_failed_in(results, *results.pool)}"
-    )
-
-
-def improvement_caption(results: Results) -> str:
-    """How many pairs are decided, and the most certain one."""
-    found = results.improvement
-    decided = sum(item.decided for item in found)
-    strongest = max(found, key=lambda item: abs(item.interval.estimate - 0.5))
-    flipped = strongest.interval.estimate < 0.5
-    first, second = (
-        (strongest.second, strongest.first) if flipped else (strongest.first, strongest.second)
-    )
-    value = max(strongest.interval.estimate, 1 - strongest.interval.estimate)
-    sizes = _sizes(item.interval.n for item in found)
-    return (
-        f"Probability that a run of the row has a larger area under the curve than one of the "
-        f"column; {decided} of {len(found)} pairs decided, hatched ones are not. Most certain: "
-        f"{first} over {second}, {show_float(value)}. {sizes} seeds per environment. "
-        f"{_failed_in(results, *results.pool)}"
-    )
-
-
-def speed_caption(results: Results) -> str:
-    """How many runs got there, and who first."""
-    by_task: dict[str, list[Speed]] = {}
-    for item in results.speed:
-        by_task.setdefault(item.task, []).append(item)
-    parts = [_fastest(name, items) for name, items in by_task.items()]
-    return (
-        f"{'; '.join(parts)}. Marks are Kaplan-Meier medians with 95% bootstrap intervals; runs "
-        f"that did not get there are kept, at the right edge. {_failed_in(results, *by_task)}"
-    )
-
-
-def _fastest(task: str, items: Sequence[Speed]) -> str:
-    total, reached = sum(item.n for item in items), sum(item.reached for item in items)
-    first = min(items, key=lambda item: item.median.estimate)
-    text = f"{task}: {reached} of {total} runs reached the threshold"
-    if first.median.estimate == float("inf"):
-        return f"{text}, no agent with half of its seeds"
-    return f"{text}, {first.arm} first (median {show(round(first.median.estimate))} steps)"
-
-
-def stability_caption(results: Results) -> str:
-    """The extremes of each quantity."""
-    parts = []
-    for key, name in (("spread", "spread over seeds"), ("drawdown", "drawdown")):
-        found = [
-            (results.stability[key, arm.name].estimate, arm.name)
-            for arm in results.arms
-            if (key, arm.name) in results.stability
-        ]
-        if found:
-            low, high = min(found), max(found)
-            parts.append(
-                f"{name} from {show_float(low[0])} ({low[1]}) to {show_float(high[0])} ({high[1]})"
-            )
-    counts = ", ".join(
-        f"{arm.name} {count} of {n}"
-        for arm in results.arms
-        for count, n in [results.counts["collapse", arm.name]]
-        if n
-    )
-    return (
-        f"{capital('; '.join(parts))}. Collapsed: {counts}. Left is better. "
-        f"{_failed_in(results, *results.pool)}"
-    )

@@ -1,15 +1,13 @@
-"""Tables of the report: one definition, shown as HTML, Markdown, CSV and JSON."""
+"""The tables of the report. Rows of arms that are drawn come first; the files have all."""
 
-import csv
-import io
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from vfcompare.report.analysis import METRICS, Contrast, Results
-from vfcompare.report.data import STATUSES, Cell, clean, number
-from vfcompare.statistics import Interval
+from vfcompare.report.analysis import Arm, Contrast, Results
+from vfcompare.report.analysis.contrasts import METRICS
+from vfcompare.report.analysis.matching import Matching
+from vfcompare.report.data import STATUSES, Cell
+from vfcompare.report.files import clean, number
+from vfcompare.report.table import MINUS, NONE, PRINTED, Table, Value, join
 
 METRIC_NAMES = {
     "auc": "AUC",
@@ -31,141 +29,8 @@ STABILITY_NAMES = {
     "collapse": "Collapse rate",
     "failure": "Failure rate",
 }
-MINUS = "\N{MINUS SIGN}"
-NONE = "\N{EN DASH}"
+MOST_VALUES = 8
 VERDICTS = {"undecided": "undecided", "equal": "equal in practice", "insufficient": "insufficient"}
-
-Value = str | int | float | Interval | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with typed cells.
-
-    Attributes:
-      id: name of its file.
-      title: what it shows.
-      columns: headings.
-      rows: texts, counts, numbers and intervals.
-      note: what a reader must know to read it.
-      marks: class of a row, by index: `bad` or `good`.
-    """
-
-    id: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-    note: str = ""
-    marks: Mapping[int, str] = field(default_factory=dict)
-
-    def texts(self) -> list[list[str]]:
-        """What is printed in each cell."""
-        return [[show(value) for value in row] for row in self.rows]
-
-    def numeric(self, index: int) -> bool:
-        """Whether a column holds numbers, and is set flush right."""
-        return any(not isinstance(row[index], str | None) for row in self.rows)
-
-
-def show(value: Value) -> str:
-    """The one way a number is printed in this report."""
-    if value is None:
-        return NONE
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Interval):
-        return show_interval(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return show_float(value)
-
-
-def show_float(value: float) -> str:
-    """Three decimals where numbers are about one, four digits otherwise; a true minus sign."""
-    if math.isnan(value):
-        return NONE
-    if math.isinf(value):
-        return "never" if value > 0 else f"{MINUS}\N{INFINITY}"
-    size = abs(value)
-    if size >= 1000:
-        text = f"{value:,.0f}"
-    elif size >= 10:
-        text = f"{value:.1f}"
-    elif size >= 0.0005 or size == 0:
-        text = f"{value:.3f}"
-    else:
-        text = f"{value:.1e}"
-    return text.replace("-", MINUS)
-
-
-def show_interval(interval: Interval) -> str:
-    """`estimate [low, high]`, or `estimate (insufficient)`."""
-    if interval.low is None or interval.high is None:
-        return f"{show_float(interval.estimate)} (insufficient)"
-    ends = f"[{show_float(interval.low)}, {show_float(interval.high)}]"
-    return f"{show_float(interval.estimate)} {ends}"
-
-
-def as_json(value: Any) -> Any:
-    """A value for JSON: intervals as objects, what is not finite as a word."""
-    if isinstance(value, Interval):
-        return {key: as_json(item) for key, item in value._asdict().items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    return value
-
-
-def as_csv(table: Table) -> str:
-    """Comma-separated values; intervals become three columns, and no text can start a formula."""
-    wide = [i for i in range(len(table.columns)) if _holds_interval(table, i)]
-    heading: list[str] = []
-    for i, name in enumerate(table.columns):
-        heading += [name, f"{name} low", f"{name} high"] if i in wide else [name]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([safe_text(name) for name in heading])
-    for row in table.rows:
-        writer.writerow([part for i, v in enumerate(row) for part in _csv_parts(v, i in wide)])
-    return stream.getvalue()
-
-
-def _holds_interval(table: Table, index: int) -> bool:
-    return any(isinstance(row[index], Interval) for row in table.rows)
-
-
-def _csv_parts(value: Value, wide: bool) -> list[object]:
-    if isinstance(value, Interval):
-        return [value.estimate, _blank(value.low), _blank(value.high)]
-    cell = safe_text(value) if isinstance(value, str) else _blank(value)
-    return [cell, "", ""] if wide else [cell]
-
-
-def _blank(value: float | None) -> object:
-    return "" if value is None else value
-
-
-def safe_text(text: str) -> str:
-    """Text that a spreadsheet will not run: a leading = + - @ or control character is quoted."""
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r", "\n"} else text
-
-
-def as_markdown(table: Table) -> str:
-    """A pipe table."""
-    head = [escape_markdown(name) for name in table.columns]
-    rule = ["---:" if table.numeric(i) else "---" for i in range(len(head))]
-    body = [[escape_markdown(text) for text in row] for row in table.texts()]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *body])
-
-
-def escape_markdown(text: str) -> str:
-    """Text without Markdown or HTML meaning."""
-    for mark in "\\`*_[]|#$":
-        text = text.replace(mark, f"\\{mark}")
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def build(results: Results) -> dict[str, Table]:
@@ -177,6 +42,7 @@ def build(results: Results) -> dict[str, Table]:
         tasks(results),
         *matching(results),
         scores(results),
+        settings(results),
         aggregates(results),
         speed(results),
         family(results),
@@ -189,27 +55,43 @@ def build(results: Results) -> dict[str, Table]:
 
 
 def attrition(results: Results) -> Table:
-    """What became of every planned run."""
-    always = {"completed", "diverged", "crashed", "running", "missing"}
+    """What became of every planned run; of many cells, the page prints totals and those that lost runs."""
+    always = {"completed", "diverged"}
     used = [s for s in STATUSES if s in always or any(row[s] for row in results.attrition)]
-    rows: list[tuple[Value, ...]] = []
+    keys = ("planned", *used, "scored")
+    cells: list[tuple[Value, ...]] = []
+    totals: dict[str, list[int]] = {}
     for row in results.attrition:
         cell: Cell = row["cell"]
         label = cell.arm if cell.planned else f"{cell.arm} (not in the plan)"
-        counts = [row[status] for status in used]
-        rows.append((cell.task, label, row["planned"], *counts, row["scored"]))
-    marks = {
-        i: "bad" for i, row in enumerate(results.attrition) if row["completed"] < row["planned"]
-    }
-    total = [sum(row[key] for row in results.attrition) for key in ("planned", *used, "scored")]
-    if rows:
-        rows.append(("all", "", *total))
-    heads = ("environment", "agent", "planned", *used, "scored")
+        counts = [row[key] for key in keys]
+        cells.append((cell.task, label, *counts))
+        if cell.planned:
+            before = totals.get(cell.task, [0] * len(keys))
+            totals[cell.task] = [a + b for a, b in zip(before, counts, strict=True)]
+    every = [sum(column) for column in zip(*totals.values(), strict=True)] or [0] * len(keys)
+    whole = ("all planned", "", *every)
+    if len(cells) > PRINTED:
+        by_task = [(task, "all planned", *counts) for task, counts in totals.items()]
+        cells.sort(key=lambda row: not _lost(row))
+        head = 1 + len(by_task) + min(PRINTED, sum(map(_lost, cells)))
+        rows = [whole, *by_task, *cells]
+    else:
+        rows = [*cells, whole] if cells else []
+        head = len(rows)
     note = (
         "Planned is the denominator. Scored: finished, or failed and given the floor; runs whose "
         "outcome is unknown (running, interrupted, missing, damaged, short) are only counted."
     )
-    return Table("attrition", "What became of every run", heads, tuple(rows), note, marks)
+    marks = {i: "bad" for i, row in enumerate(rows) if row is not whole and _lost(row)}
+    heads = ("environment", "agent", *keys)
+    return Table("attrition", "What became of every run", heads, tuple(rows), note, marks, head)
+
+
+def _lost(row: Sequence[Value]) -> bool:
+    """Whether fewer runs are complete than were planned."""
+    planned, completed = row[2], row[3]
+    return isinstance(planned, int) and isinstance(completed, int) and completed < planned
 
 
 def reasons(results: Results) -> Table:
@@ -295,18 +177,17 @@ def tasks(results: Results) -> Table:
 
 def matching(results: Results) -> list[Table]:
     """How the runs of each environment compare, item by item."""
-    tables: list[Table] = []
-    for index, match in enumerate(results.matching):
-        rows: list[tuple[Value, ...]] = []
-        marks: dict[int, str] = {}
-        order = {"different": 0, "by design": 1}
-        for item, verdict, values in sorted(match.rows, key=lambda row: order.get(row[1], 2)):
-            marks[len(rows)] = {"different": "bad", "by design": "design"}.get(verdict, "")
-            rows.append((_short(item, 60), _short(verdict, 20), _value_list(match.arms, values)))
-        title = f"Matching on {match.task}"
-        heads = ("item", "verdict", "values")
-        tables.append(Table(f"matching-{index + 1}", title, heads, tuple(rows), "", marks))
-    return tables
+    return [_matching(index, match) for index, match in enumerate(results.matching)]
+
+
+def _matching(index: int, match: Matching) -> Table:
+    order = {"different": 0, "swept": 1, "by design": 2}
+    found = sorted(match.rows, key=lambda row: order.get(row[1], 3))
+    rows = tuple((_short(i, 60), _short(v, 20), _value_list(match.arms, x)) for i, v, x in found)
+    classes = {"different": "bad", "by design": "design", "swept": "design"}
+    marks = {i: classes.get(row[1], "") for i, row in enumerate(found)}
+    title, heads = f"Matching on {match.task}", ("item", "verdict", "values")
+    return Table(f"matching-{index + 1}", title, heads, rows, "", marks)
 
 
 def _value_list(arms: Sequence[str], values: Sequence[str]) -> str:
@@ -316,22 +197,35 @@ def _value_list(arms: Sequence[str], values: Sequence[str]) -> str:
     groups: dict[str, list[str]] = {}
     for arm, value in zip(arms, shown, strict=True):
         groups.setdefault(value, []).append(arm)
-    return " · ".join(f"{', '.join(names)}: {value or 'none'}" for value, names in groups.items())
+    texts = [f"{join(names, 4)}: {value or 'none'}" for value, names in groups.items()]
+    more = len(texts) - MOST_VALUES
+    return " · ".join(texts[:MOST_VALUES]) + (f" · {more} more values" if more > 0 else "")
+
+
+def drawn_first(results: Results, arms: Iterable[Arm] | None = None) -> list[Arm]:
+    """Arms in the order of their figures, then those that are not drawn."""
+    every = list(results.arms if arms is None else arms)
+    drawn = [arm for arm in results.shown.rows if arm in every]
+    kept = {arm.name for arm in drawn}
+    return [*drawn, *(arm for arm in every if arm.name not in kept)]
 
 
 def scores(results: Results) -> Table:
     """Scores per environment: IQM over seeds."""
-    rows = []
-    for task in results.tasks:
-        for arm in results.arms:
-            cells = [
-                results.summary.get((metric, task.name, arm.name))
-                for metric in ("auc", "final", "greedy")
-            ]
-            items = task.scores.get(arm.name, ())
-            bad = sum(item.status != "completed" for item in items)
-            if arm.name in task.cells:
-                rows.append((task.name, arm.name, len(items), bad, *cells))
+    rows: list[tuple[Value, ...]] = []
+    drawn = {arm.name for arm in results.shown.rows}
+    head = sum(arm in task.cells for task in results.tasks for arm in drawn)
+    for part in (True, False):
+        for task in results.tasks:
+            for arm in drawn_first(results):
+                if (arm.name in drawn) == part and arm.name in task.cells:
+                    items = task.scores.get(arm.name, ())
+                    bad = sum(item.status != "completed" for item in items)
+                    found = [
+                        results.summary.get((metric, task.name, arm.name))
+                        for metric in ("auc", "final", "greedy")
+                    ]
+                    rows.append((task.name, arm.name, len(items), bad, *found))
     heads = (
         "environment",
         "agent",
@@ -340,7 +234,34 @@ def scores(results: Results) -> Table:
         *(METRIC_NAMES[m] for m in ("auc", "final", "greedy")),
     )
     note = "IQM over seeds, 95% bootstrap interval; of n scored runs, failed ones got the floor."
-    return Table("scores", "Scores per environment", heads, tuple(rows), note)
+    title = "Scores per environment"
+    return Table("scores", title, heads, tuple(rows), note, head=min(head, 3 * PRINTED))
+
+
+def settings(results: Results) -> Table:
+    """Every setting of every agent, best first."""
+    found = [arm for arm in results.arms if arm.settings]
+    names = list(dict.fromkeys(key for arm in found for key in arm.settings))
+    place = results.standing
+    agents = list(dict.fromkeys(arm.agent for arm in found))
+    order = sorted(found, key=lambda arm: (agents.index(arm.agent), -place[arm.name]))
+    rows: list[tuple[Value, ...]] = []
+    ranks: dict[str, int] = {}
+    for arm in order:
+        ranks[arm.agent] = ranks.get(arm.agent, 0) + 1
+        means = [results.summary.get(("auc", task, arm.name)) for task in results.pool]
+        over = place[arm.name] if results.pool and place[arm.name] > float("-inf") else None
+        values = [None if mean is None else mean.estimate for mean in means]
+        row = (arm.agent, ranks[arm.agent], *(arm.settings.get(n) for n in names), over, *values)
+        rows.append(row)
+    top = [row for row in rows if row[1] == 1]
+    rows = [*top, *(row for row in rows if row[1] != 1)]
+    heads = ("agent", "rank", *names, "IQM over all", *(f"on {task}" for task in results.pool))
+    note = (
+        "Area under the curve, IQM over seeds, of the best setting of each agent over all environments "
+        "together. These seeds chose it, so its score is optimistic: run it again with fresh seeds."
+    )
+    return Table("settings", "Settings", heads, tuple(rows), note, head=len(top))
 
 
 def aggregates(results: Results) -> Table:
@@ -352,12 +273,12 @@ def aggregates(results: Results) -> Table:
             *(results.aggregate.get((name, metric, arm.name)) for name in AGGREGATE_NAMES),
         )
         for metric in ("auc", "final")
-        for arm in results.arms
+        for arm in results.shown.rows
         if results.aggregate
     )
     heads = ("metric", "agent", *AGGREGATE_NAMES.values())
     note = "An agent that has no score on one of the environments is not aggregated."
-    return Table("aggregates", "Scores over environments", heads, rows, note)
+    return Table("aggregates", "Scores over environments", heads, rows, note, head=len(rows))
 
 
 def speed(results: Results) -> Table:
@@ -484,7 +405,7 @@ def stability(results: Results) -> Table:
             *_rate(results, "collapse", arm.name),
             *_rate(results, "failure", arm.name),
         )
-        for arm in results.arms
+        for arm in results.shown.rows
         if ("collapse", arm.name) in results.stability
     )
     heads = (
@@ -499,7 +420,7 @@ def stability(results: Results) -> Table:
         STABILITY_NAMES["failure"],
     )
     note = "Lower is better throughout; means over environments on the scale of the scores."
-    return Table("stability", "Stability", heads, rows, note)
+    return Table("stability", "Stability", heads, rows, note, head=len(rows))
 
 
 def _rate(results: Results, quantity: str, arm: str) -> tuple[str, Value]:

@@ -1,6 +1,7 @@
 """Against the truth: what the oracle lab measured, as tables and figures, and what theory had predicted.
 
-Rooms, each importing only from those before it: `findings`, `predictions`, `tabular`, `charts`, `prose`.
+Rooms, each importing only from those before it: `findings`, `predictions`, `tabular`, `points`, `crowd`,
+`charts`, `prose`.
 """
 
 from vfcompare.report.oracle.charts import pictures

@@ -1,25 +1,48 @@
 """Pictures: gradient variance, episodes that a good direction takes, and variance against bias."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from vfcompare.report import figures
-from vfcompare.report.figures import FAINT, INK, MUTED, ROW, WIDTH, Look, Picture, looks, shorten
+from vfcompare.report.figures.drawing import (
+    FAINT,
+    INK,
+    MUTED,
+    ROW,
+    WIDTH,
+    Look,
+    Picture,
+    canvas,
+    looks,
+    mark,
+    rows_axis,
+    shorten,
+)
+from vfcompare.report.oracle.crowd import MOST_AGENTS, draw_crowd, families, name_edges
 from vfcompare.report.oracle.findings import RELATIVE, Findings, Subject, measure
+from vfcompare.report.oracle.points import (
+    MAX_PANELS,
+    PANEL_COLUMNS,
+    Point,
+    by_panel,
+    capped,
+    ceiling,
+    drawn,
+    hollow,
+    log_ticks,
+    ordered,
+    panel_grid,
+    swept,
+    unit,
+)
 from vfcompare.report.oracle.predictions import ROUNDING, Compared
-from vfcompare.report.sentences import join
-from vfcompare.report.tables import Table, show, show_interval
+from vfcompare.report.table import Table, join, show, show_interval
 from vfcompare.statistics import Array, Interval
-
-MAX_PANELS = 9
-PANEL_COLUMNS = 3
 
 
 def pictures(findings: Findings, compared: Compared) -> list[Picture]:
@@ -27,15 +50,6 @@ def pictures(findings: Findings, compared: Compared) -> list[Picture]:
     if not findings.subjects:
         return []
     return [*_variance(findings, compared), *_episodes(findings), *_tradeoff(findings)]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A number to be drawn, and the predicted one where there is one."""
-
-    subject: Subject
-    interval: Interval
-    predicted: float | None = None
 
 
 def _variance(findings: Findings, compared: Compared) -> Iterator[Picture]:
@@ -103,12 +117,14 @@ def _picture(
         (p.subject.setting, p.subject.agent, p.interval.n, p.interval, p.predicted) for p in points
     )
     data = Table(name, title, ("setting", "agent", "n", label, "predicted"), rows)
-    axis = _swept(findings)
-    count = len(_panels(points, axis))
+    axis = swept(findings)
+    count = len(by_panel(points, axis))
     if count > MAX_PANELS:
         caption += f" The first {MAX_PANELS} of {count} panels are drawn."
 
     def draw() -> Figure:
+        if len({point.subject.agent for point in points}) > MOST_AGENTS:
+            return draw_crowd(findings, points, label, axis)
         if axis is None:
             return _draw_rows(findings, points, label)
         return _draw_sweep(findings, points, label, axis)
@@ -116,55 +132,12 @@ def _picture(
     return Picture(name, title, caption, draw, data)
 
 
-def _swept(findings: Findings) -> str | None:
-    """The setting with most values, which becomes the horizontal axis; the last one among equals."""
-    values: dict[str, set[str]] = {}
-    for item in findings.subjects:
-        for key, value in item.settings.items():
-            values.setdefault(key, set()).add(value)
-    return max(reversed(values), key=lambda key: len(values[key])) if values else None
-
-
-def _ordered(values: Iterable[str]) -> list[str]:
-    """Numbers by size, words as they came."""
-    found = list(dict.fromkeys(values))
-    try:
-        return sorted(found, key=float)
-    except ValueError:
-        return found
-
-
-def _panels(points: Sequence[Point], axis: str | None) -> dict[str, list[Point]]:
-    """Points by what is the same along the axis; the environment is named where there are several."""
-    several = len({point.subject.env for point in points}) > 1
-    groups: dict[str, list[Point]] = {}
-    for point in points:
-        rest = [f"{k}={v}" for k, v in point.subject.settings.items() if k != axis]
-        env = [point.subject.env] if several or not rest else []
-        groups.setdefault(" ".join(env + [", ".join(rest)] * bool(rest)), []).append(point)
-    return groups
-
-
-def _first(groups: dict[str, list[Point]]) -> dict[str, list[Point]]:
-    return dict(list(groups.items())[:MAX_PANELS])
-
-
-def _grid(number_: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    columns = min(PANEL_COLUMNS, number_)
-    lines = -(-number_ // columns)
-    figure, grid = figures._figure(0.5 + height * lines, lines, columns, **options)
-    figure.set_figwidth(WIDTH if columns < PANEL_COLUMNS else 1.25 * WIDTH)
-    for axes in list(grid.flat)[number_:]:
-        axes.set_visible(False)
-    return figure, list(grid.flat)[:number_]
-
-
 def _draw_sweep(findings: Findings, points: Sequence[Point], label: str, axis: str) -> Figure:
-    groups, appearance = _first(_panels(points, axis)), looks(findings.arms)
-    figure, panels = _grid(len(groups), 2.5, sharey=True)
-    ticks = _ordered(p.subject.settings.get(axis, show(None)) for p in points)
+    groups, appearance = drawn(by_panel(points, axis)), looks(findings.arms)
+    figure, panels = panel_grid(len(groups), 2.5, sharey=True)
+    ticks = ordered(p.subject.settings.get(axis, show(None)) for p in points)
     agents = [arm.name for arm in findings.arms]
-    top = _ceiling(points)
+    top = ceiling(points)
     for index, (axes, (name, group)) in enumerate(zip(panels, groups.items(), strict=True)):
         for place, agent in enumerate(agents):
             shift = 0.5 * ((place + 0.5) / len(agents) - 0.5)
@@ -180,42 +153,10 @@ def _draw_sweep(findings: Findings, points: Sequence[Point], label: str, axis: s
         if index % PANEL_COLUMNS == 0:
             axes.set_ylabel(label)
     if any(point.predicted for point in points):
-        _unit(panels, vertical=False)
-    _ticks(panels, "y")
+        unit(panels, vertical=False)
+    log_ticks(panels, "y")
     _legend(figure, findings, points)
     return figure
-
-
-def _ticks(panels: Sequence[Axes], which: str) -> None:
-    """Plain numbers on logarithmic axes that are drawn: 1, 2, 5 over decades, even steps within one."""
-    for axes in panels:
-        axis = axes.xaxis if which == "x" else axes.yaxis
-        low, high = sorted(axis.get_view_interval())
-        wide = low <= 0 or high > 8 * low
-        axis.set_major_locator(
-            LogLocator(subs=(1.0, 2.0, 5.0), numticks=7) if wide else MaxNLocator(5)
-        )
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-        if not wide:
-            axis.set_minor_locator(NullLocator())
-
-
-def _unit(panels: Sequence[Axes], *, vertical: bool) -> None:
-    for axes in panels:
-        line = axes.axvline if vertical else axes.axhline
-        line(1.0, color=INK, lw=0.7, zorder=1)
-
-
-def _ceiling(points: Sequence[Point]) -> float:
-    """Where what is infinite is drawn: above everything that is not."""
-    ends = [x for p in points for x in (p.interval.estimate, p.interval.high or 0.0)]
-    return 2.0 * max([x for x in ends if np.isfinite(x)], default=1.0)
-
-
-def _capped(interval: Interval, top: float) -> Interval:
-    low, high = (None if end is None else min(end, top) for end in (interval.low, interval.high))
-    return interval._replace(estimate=min(interval.estimate, top), low=low, high=high)
 
 
 def _line(axes: Axes, at: Array, points: Sequence[Point], look: Look, top: float) -> None:
@@ -231,35 +172,30 @@ def _line(axes: Axes, at: Array, points: Sequence[Point], look: Look, top: float
         marker = "^" if np.isinf(point.interval.estimate) else look.marker
         axes.plot([x], [y], marker=marker, ms=5.2, ls="none", color=look.color, mew=0, zorder=4)
         if point.predicted:
-            _hollow(axes, x, point.predicted, look)
-
-
-def _hollow(axes: Axes, x: float, y: float, look: Look) -> None:
-    shape: dict[str, Any] = {"mfc": "none", "mec": look.color, "mew": 1.0}
-    axes.plot([x], [y], marker=look.marker, ms=9.0, ls="none", zorder=5, clip_on=False, **shape)
+            hollow(axes, x, point.predicted, look)
 
 
 def _draw_rows(findings: Findings, points: Sequence[Point], label: str) -> Figure:
     """One panel an environment, one row an agent."""
-    groups, appearance = _first(_panels(points, None)), looks(findings.arms)
+    groups, appearance = drawn(by_panel(points, None)), looks(findings.arms)
     heights = [0.55 + ROW * len(group) for group in groups.values()]
-    figure, grid = figures._figure(sum(heights) + 0.3, len(groups), 1, height_ratios=heights)
-    top = _ceiling(points)
+    figure, grid = canvas(sum(heights) + 0.3, len(groups), 1, height_ratios=heights)
+    top = ceiling(points)
     for axes, (name, group) in zip(grid[:, 0], groups.items(), strict=True):
         agents = [point.subject.agent for point in group]
-        figures._rows_axis(axes, agents, [appearance[agent].color for agent in agents])
+        rows_axis(axes, agents, [appearance[agent].color for agent in agents])
         axes.set_xscale("log")
         for y, point in enumerate(group):
             look = appearance[point.subject.agent]
             marker = ">" if np.isinf(point.interval.estimate) else look.marker
-            figures._mark(axes, y, _capped(point.interval, top), replace(look, marker=marker))
+            mark(axes, y, capped(point.interval, top), replace(look, marker=marker))
             if point.predicted:
-                _hollow(axes, point.predicted, y, look)
+                hollow(axes, point.predicted, y, look)
         axes.set_title(shorten(name, 40))
     grid[-1, 0].set_xlabel(label)
     if label.endswith(tuple(arm.name for arm in findings.arms)):
-        _unit(list(grid[:, 0]), vertical=True)
-    _ticks(list(grid[:, 0]), "x")
+        unit(list(grid[:, 0]), vertical=True)
+    log_ticks(list(grid[:, 0]), "x")
     return figure
 
 
@@ -297,6 +233,8 @@ def _tradeoff(findings: Findings) -> Iterator[Picture]:
         f"{_extremes([Point(item, x) for item, _, x in noise])}. "
         f"{_sizes([Point(item, bias) for item, bias, _ in noise])}"
     )
+    if len({item.agent for item, _, _ in noise}) > MOST_AGENTS:
+        caption += " Blue: agents that read values; orange: others; those at the edges are named."
     data = Table("oracle-tradeoff", title, heads, rows)
     yield Picture("oracle-tradeoff", title, caption, lambda: _draw_tradeoff(findings, noise), data)
 
@@ -306,9 +244,10 @@ def _draw_tradeoff(
 ) -> Figure:
     biases = {id(item): bias for item, bias, _ in found}
     points = [Point(item, noise) for item, _, noise in found]
-    groups = _first(_panels(points, None))
-    figure, panels = _grid(len(groups), 1.9, sharex=True, sharey=True)
-    appearance = looks(findings.arms)
+    crowded = len({point.subject.agent for point in points}) > MOST_AGENTS
+    groups = drawn(by_panel(points, swept(findings) if crowded else None))
+    figure, panels = panel_grid(len(groups), 2.6 if crowded else 1.9, sharex=True, sharey=True)
+    appearance = families(findings) if crowded else looks(findings.arms)
     for index, (axes, (name, group)) in enumerate(zip(panels, groups.items(), strict=True)):
         for point in group:
             _cross(axes, biases[id(point.subject)], point.interval, appearance[point.subject.agent])
@@ -321,8 +260,12 @@ def _draw_tradeoff(
         if index + PANEL_COLUMNS >= len(groups):
             axes.set_xlabel("relative bias")
             axes.tick_params(labelbottom=True)
-    _ticks(panels, "y")
-    _legend(figure, findings, points)
+    log_ticks(panels, "y")
+    for axes, group in zip(panels, groups.values(), strict=True):
+        if crowded:
+            name_edges(axes, group, biases)
+    if not crowded:
+        _legend(figure, findings, points)
     return figure
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from vfcompare import statistics
-from vfcompare.report import analysis
-from vfcompare.report.analysis import Arm, generator, partners
-from vfcompare.report.data import Cell, Study, number
+from vfcompare.report.analysis import Arm, partners, resampling
+from vfcompare.report.analysis.resampling import generator
+from vfcompare.report.data import Cell, Study
+from vfcompare.report.files import number
 from vfcompare.statistics import Interval
 
 MEDIANS = frozenset({"episodes_to_cosine"})
@@ -172,7 +173,7 @@ def _resampled(name: str, n: int, statistic: Callable[[Any], Any]) -> Interval:
         generator(f"lab/{name}"),
         [np.arange(n, dtype=np.float64)],
         lambda rows: np.asarray(statistic(rows[0].astype(int))),
-        reps=analysis.REPS,
+        reps=resampling.REPS,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vfcompare import theory
-from vfcompare.report.data import number
+from vfcompare.report.files import number
 from vfcompare.report.oracle.findings import (
     Findings,
     Subject,
@@ -20,7 +20,7 @@ from vfcompare.report.oracle.findings import (
     plain_kind,
     ratio,
 )
-from vfcompare.report.tables import MINUS
+from vfcompare.report.table import MINUS
 from vfcompare.statistics import Interval
 
 ROUNDING = 1e-6

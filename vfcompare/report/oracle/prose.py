@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vfcompare.report.figures import Picture
+from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.oracle.findings import Findings
 from vfcompare.report.oracle.predictions import (
     CHANCE,
@@ -14,8 +14,8 @@ from vfcompare.report.oracle.predictions import (
     Prediction,
 )
 from vfcompare.report.oracle.tabular import percent
-from vfcompare.report.sentences import Sentence, join
-from vfcompare.report.tables import show_float, show_interval
+from vfcompare.report.sentences import Sentence
+from vfcompare.report.table import join, show_float, show_interval
 
 
 def notes(compared: Compared) -> list[Sentence]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from vfcompare.report.oracle.findings import Findings, kind, measure
 from vfcompare.report.oracle.predictions import CHANCE, PREDICTIONS, Compared
-from vfcompare.report.tables import MINUS, Table, Value, show
+from vfcompare.report.table import MINUS, Table, Value, show
 
 GRADIENT = {
     "gradient_bias": "bias",

@@ -12,10 +12,18 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from vfcompare.report import figures
 from vfcompare.report.data import Cell, Study
-from vfcompare.report.figures import INK, MUTED, PAPER, WIDTH, Mask, Picture, shorten
-from vfcompare.report.tables import MINUS, NONE, Table, Value, show_float
+from vfcompare.report.figures.drawing import (
+    INK,
+    MUTED,
+    PAPER,
+    WIDTH,
+    Mask,
+    Picture,
+    canvas,
+    shorten,
+)
+from vfcompare.report.table import MINUS, NONE, Table, Value, show_float
 from vfcompare.statistics import Array
 
 MAZE = "vfcompare.envs.maze.Maze"
@@ -228,7 +236,7 @@ def _caption(rows: Sequence[Scene], what: str) -> str:
 def _draw(rows: Sequence[Scene], scales: Mapping[str, Normalize]) -> Figure:
     panels = [p for p in PANELS if p.name == "policy" or any(p.name in s.squares for s in rows)]
     width = WIDTH * (1.4 if len(panels) > 3 else 1.0)
-    figure, _ = figures._figure(width / len(panels) * len(rows) + 0.75)
+    figure, _ = canvas(width / len(panels) * len(rows) + 0.75)
     figure.clear()
     figure.set_figwidth(width)
     # the bars have a line of their own, so that the column without one stays in line

@@ -1,0 +1,372 @@
+"""The report's formats, its verbs, and what it hides."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.report_study import ENVS, edit, read, set_returns, write_study
+from vfcompare import report
+from vfcompare.errors import InputError
+from vfcompare.main import main
+from vfcompare.report import formats, writing
+from vfcompare.report.analysis import resampling
+from vfcompare.report.anonymous import scrub
+from vfcompare.report.figures import output
+from vfcompare.report.table import Table
+from vfcompare.statistics import Interval
+
+MAZE = {"maze": ENVS["maze"]}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "REPS", 50)
+    monkeypatch.setattr(resampling, "PAIR_REPS", 50)
+    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_study(tmp_path, envs=MAZE, seeds=3)
+
+
+NUMBER = re.compile(r"[−-]?\d[\d,]*(?:\.\d+)?(?:e[−-]?\d+)?%?")
+
+
+class Prose(HTMLParser):
+    """Everything a reader sees, apart from drawings and the list of files."""
+
+    def __init__(self, page: str) -> None:
+        """Reads a page."""
+        super().__init__()
+        self.text: list[str] = []
+        self._hidden: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes what is not prose."""
+        opens = tag in {"style", "svg", "title"} or ("class", "files") in attrs
+        if (opens or self._hidden) and tag not in {"meta", "link", "br"}:
+            self._hidden.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element without content hides nothing."""
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leaves what is not prose."""
+        if self._hidden and tag == self._hidden[-1]:
+            self._hidden.pop()
+
+    def handle_data(self, data: str) -> None:
+        """Collects text."""
+        if not self._hidden:
+            self.text.append(data)
+
+
+def texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [*map(str, value), *(text for item in value.values() for text in texts(item))]
+    if isinstance(value, list):
+        return [text for item in value for text in texts(item)]
+    return [str(value)]
+
+
+def test_every_number_a_reader_sees_is_in_the_json(study: Path) -> None:
+    _, content, page = read(report.write(study))
+    known = {n for text in texts(content) for n in NUMBER.findall(text)}
+    known |= {f"{table['count']:,}" for table in content["tables"].values()}
+    seen = NUMBER.findall(" ".join(Prose(page).text))
+    assert len(seen) > 200
+    assert [number for number in seen if number not in known] == []
+
+
+def fits(value: Any, rule: dict[str, Any], root: dict[str, Any]) -> bool:
+    """Whether a value obeys a JSON Schema, as far as ours goes."""
+    if "$ref" in rule:
+        return fits(value, root["$defs"][rule["$ref"].rpartition("/")[2]], root)
+    kinds: dict[str, Any] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "boolean": bool,
+        "null": type(None),
+    }
+    kinds |= {"integer": int, "number": (int, float)}
+    named = rule.get("type", [])
+    wanted = [named] if isinstance(named, str) else named
+    good = not wanted or any(isinstance(value, kinds[name]) for name in wanted)
+    good &= "const" not in rule or value == rule["const"]
+    good &= "enum" not in rule or value in rule["enum"]
+    good &= "anyOf" not in rule or any(fits(value, option, root) for option in rule["anyOf"])
+    if isinstance(value, dict):
+        known, others = rule.get("properties", {}), rule.get("additionalProperties", True)
+        good &= set(rule.get("required", ())) <= set(value)
+        for key, item in value.items():
+            inner = known.get(key, others)
+            good &= inner if isinstance(inner, bool) else fits(item, inner, root)
+    if isinstance(value, list) and "items" in rule:
+        good &= all(fits(item, rule["items"], root) for item in value)
+    return good
+
+
+def test_the_json_obeys_the_schema_beside_it(study: Path) -> None:
+    page = report.write(study)
+    schema = json.loads((page.parent / "report.schema.json").read_text())
+    content = json.loads((page.parent / "report.json").read_text())
+    assert fits(content, schema, schema)
+    for path in (("verdicts", 0), ("tables", "scores"), ("figures", "scores")):
+        broken = json.loads(json.dumps(content))
+        broken[path[0]][path[1]].pop("title")
+        assert not fits(broken, schema, schema)
+
+
+def test_each_table_is_csv_parquet_and_latex_with_the_same_rows(study: Path) -> None:
+    page = report.write(study)
+    content = json.loads((page.parent / "report.json").read_text())
+    for item in content["tables"].values():
+        base = page.parent / item["file"]
+        table = pq.read_table(base.with_suffix(".parquet"))
+        assert table.num_rows == item["count"]
+        assert base.with_suffix(".tex").read_text().count(r" \\") == len(item["rows"]) + 1
+    scores = pq.read_table(page.parent / "tables" / "scores.parquet").to_pylist()
+    rows = content["tables"]["scores"]["rows"]
+    assert [row["AUC low"] for row in scores] == [row[4]["low"] for row in rows]
+
+
+HOSTILE = Table(
+    "t",
+    "\\end{document} %",
+    ("a_b", "50%", "n"),
+    (
+        ("[x]\\input{/etc/passwd}", "$\\write18{rm}$ #1 & ~^{}", Interval(-0.5, None, None, 1)),
+        ("*", "שלום \u202e <b>", Interval(1.0, 0.5, float("inf"), 9)),
+    ),
+)
+
+
+def test_no_name_has_a_meaning_in_latex() -> None:
+    body = formats.as_latex(HOSTILE).split(r"\toprule")[1]
+    allowed = r"\\(?:\\|[&%$#_{}]|text[a-z]+\{\}|midrule|bottomrule|end\{tabular\}|infty|ldots\{\})"
+    assert "\\" not in re.sub(allowed, "", body)
+    assert body.isascii()
+    assert "{}{" not in body.split(r"\midrule")[1].splitlines()[1][:2]
+    assert body.splitlines()[3].startswith("{}[x]")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_a_document_with_all_tables_and_figures_compiles(
+    tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    folder = report.write(study).parent
+    (folder / "tables" / "hostile.tex").write_text(formats.as_latex(HOSTILE))
+    lines = [rf"\input{{{path}}}\par" for path in sorted(folder.glob("tables/*.tex"))]
+    lines += [
+        rf"\includegraphics[width=5cm]{{{path}}}\par" for path in folder.glob("figures/*.pdf")
+    ]
+    packages = r"\usepackage{booktabs,graphicx,textcomp}\usepackage[T1]{fontenc}"
+    start = rf"\documentclass{{article}}{packages}\begin{{document}}\tiny"
+    (tmp_path / "paper.tex").write_text("\n".join([start, *lines, r"\end{document}"]))
+    command = ["pdflatex", "-no-shell-escape", "-halt-on-error", "paper.tex"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)
+    assert (tmp_path / "paper.pdf").stat().st_size > 10_000
+
+
+SECRETS = ("node17", "alice", "/home", "git@", "0123456789", "2026-11-23")
+
+
+def test_an_anonymous_report_names_nobody_and_no_place(study: Path) -> None:
+    def tell(info: dict[str, Any]) -> None:
+        info["command"] = "vfcompare -m root=/home/alice/runs"
+        info["host"] = "node17.cluster"
+        info["device"] = {"platform": "cpu", "kind": "node17"}
+        info["message"] = "alice: no space in /home/alice/runs"
+        info["status"] = "crashed"
+
+    edit(study / "maze-ppo-1a2b3c4d" / "run.json", tell)
+    edit(study / "plan.json", lambda p: p.update(question="From git@node17:alice/x and /home/a?"))
+    edit(
+        study / "maze-grpo-1a2b3c4d" / "certificate.json",
+        lambda c: c.update(parts={"env": {"sha256": "1", "text": "path=/home/alice/map"}}),
+    )
+    open_, hidden = (
+        b"".join(writing.report_files(writing.read([study], anonymous=anonymous)).values()).decode(
+            errors="replace"
+        )
+        for anonymous in (False, True)
+    )
+    assert all(secret in open_ for secret in SECRETS[2:])
+    assert not [secret for secret in SECRETS if secret in hidden]
+    assert "versions" in hidden
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("in /home/bob/x.py, line 3", "in …, line 3"),
+        ("git@host.org:me/repo.git", "…"),
+        ("see https://u@h.org/x", "see …"),
+        ("~/runs failed", "… failed"),
+        (r"C:\Users\bob\x", "…"),
+        ("reinforce/ppo at 1/2 of 3 and a / b", "reinforce/ppo at 1/2 of 3 and a / b"),
+    ],
+)
+def test_what_is_scrubbed_is_a_place_and_nothing_else(text: str, shown: str) -> None:
+    assert scrub(text) == shown
+
+
+def test_two_studies_of_other_environments_make_one_comparison(tmp_path: Path) -> None:
+    first = write_study(tmp_path / "a", envs=MAZE, seeds=3)
+    second = write_study(tmp_path / "b", envs={"chain": ENVS["chain"]}, seeds=3)
+    edit(second / "plan.json", lambda p: p.update(study="other"))
+    page = report.write([first, second], tmp_path / "out")
+    content = json.loads((page.parent / "report.json").read_text())
+    assert content["study"] == "compare + other"
+    assert {row[0] for row in content["tables"]["scores"]["rows"]} == {"maze", "chain"}
+    assert {row[1] for row in content["tables"]["aggregates"]["rows"]} == {
+        *("reinforce", "rloo", "grpo", "a2c", "ppo")
+    }
+
+
+def test_two_studies_of_one_environment_keep_their_agents_apart(tmp_path: Path) -> None:
+    first = write_study(tmp_path / "a", agents={"ppo": 1.0}, envs=MAZE, seeds=3)
+    second = write_study(tmp_path / "b", agents={"ppo": 1.0}, envs=MAZE, seeds=3)
+    edit(second / "plan.json", lambda p: p.update(study="other"))
+    study = report.load(first, second)
+    assert [cell.arm for cell in study.cells] == ["ppo (compare)", "ppo (other)"]
+
+
+def test_several_studies_need_a_place_for_their_report(study: Path) -> None:
+    with pytest.raises(InputError, match="--out"):
+        report.write([study, study])
+
+
+def test_equal_settings_of_other_configurations_are_numbered_and_said(study: Path) -> None:
+    def double(plan: dict[str, Any]) -> None:
+        plan["cells"] += [{**plan["cells"][-1], "id": "maze-again"}]
+
+    shutil.copytree(study / "maze-ppo-1a2b3c4d", study / "maze-again")
+    edit(study / "plan.json", double)
+    loaded = report.load(study)
+    assert [cell.arm for cell in loaded.cells][-2:] == ["ppo", "ppo (2)"]
+    assert any("numbered" in text for text in loaded.problems)
+
+
+def test_one_figure_with_its_data(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["figure", str(study), "learning", "--out", str(tmp_path / "f")]) == 0
+    assert sorted(path.name for path in (tmp_path / "f").iterdir()) == [
+        "learning-1.csv",
+        "learning-1.svg",
+    ]
+    assert main(["figure", str(study), "pears", "--out", str(tmp_path / "g")]) == 2
+    assert "did you mean 'pairs'?" in capsys.readouterr().err
+    assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_exported_runs_are_the_planned_ones(study: Path, tmp_path: Path, kind: str) -> None:
+    shutil.rmtree(study / "maze-ppo-1a2b3c4d")
+    assert main(["export", str(study), "--format", kind, "--out", str(tmp_path / "x")]) == 0
+    path = tmp_path / "x" / f"runs.{kind}"
+    text = path.read_text() if kind == "csv" else str(pq.read_table(path).to_pydict())
+    assert text.count("missing") == 3
+    assert text.count("completed") == 12
+
+
+def test_marl_eval_gets_its_layout(study: Path, tmp_path: Path) -> None:
+    assert main(["export", str(study), "--format", "marl-eval", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "marl_eval.json").read_text())
+    run = content["maze"]["maze"]["ppo"]["seed_0"]
+    evaluated = pq.read_table(study / "maze-ppo-1a2b3c4d" / "evaluation.parquet").to_pylist()[:12]
+    assert [run[f"step_{i}"]["step_count"] for i in range(12)] == [
+        row["env_steps"] for row in evaluated
+    ]
+    returns = [run[f"step_{i}"]["return"][0] for i in range(12)]
+    np.testing.assert_allclose(returns, [row["return_sampled"] for row in evaluated], rtol=1e-12)
+    assert set(run) - {f"step_{i}" for i in range(12)} == {"absolute_metrics"}
+
+
+def test_an_unknown_format_is_refused_with_the_nearest(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(study), "--format", "marl", "--out", str(tmp_path / "x")]) == 2
+    assert "did you mean 'marl-eval'?" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_venue_sets_the_width_of_figures(study: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tueplots")
+    report.write_figure([study], "pairs", tmp_path, venue="neurips2024")
+    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', (tmp_path / "pairs.svg").read_text())
+    assert found is not None
+    assert float(found[1]) == pytest.approx(72 * 5.5)
+    with pytest.raises(InputError, match="neurips2024"):
+        report.write_figure([study], "pairs", tmp_path, venue="neurips2042")
+
+
+@pytest.mark.slow
+def test_another_process_writes_the_same_bytes(study: Path, tmp_path: Path) -> None:
+    """Also where sets have another order, and in another folder."""
+    code = "import sys; from pathlib import Path; from vfcompare import report;"
+    code += "report.write(Path(sys.argv[1]), Path(sys.argv[2]))"
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-c", code, str(study), str(tmp_path / seed)],
+            check=True,
+            timeout=300,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+    names = sorted(p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*.*"))
+    assert len(names) > 50
+    different = [
+        n for n in names if (tmp_path / "1" / n).read_bytes() != (tmp_path / "2" / n).read_bytes()
+    ]
+    assert different == []
+
+
+@pytest.mark.parametrize("lost", ["greedy", "lengths", "cells", "all but one run"])
+def test_what_is_ragged_or_missing_is_reported(study: Path, lost: str) -> None:
+    if lost == "greedy":
+        for folder in study.glob("maze-*"):
+            set_returns(folder, lambda c: c["return_greedy"].fill(np.nan))
+    if lost == "lengths":
+        for number, folder in enumerate(sorted(study.glob("maze-*"))):
+
+            def cut(c: dict[str, np.ndarray], number: int = number) -> None:
+                keep = c["update"] < 12 - (c["seed"] + number) % 4
+                for name in c:
+                    c[name] = c[name][keep]
+
+            set_returns(folder, cut)
+    if lost in {"cells", "all but one run"}:
+        for folder in sorted(study.glob("maze-*"))[1:]:
+            shutil.rmtree(folder)
+    if lost == "all but one run":
+        edit(study / "plan.json", lambda p: [c.update(seeds=[0]) for c in p["cells"]])
+    _, content, _ = read(report.write(study))
+    planned = content["tables"]["attrition"]["rows"][-1][2]
+    runs = next(item["text"] for item in content["verdicts"] if item["title"] == "Runs")
+    assert f"of {planned} planned runs" in runs
+
+
+def test_a_study_without_cells_gives_every_format(tmp_path: Path) -> None:
+    study = tmp_path / "empty"
+    study.mkdir()
+    (study / "plan.json").write_text('{"cells": [], "study": "empty"}')
+    report.write(study)
+    for kind in ("csv", "parquet", "latex", "marl-eval"):
+        report.write_export([study], kind, tmp_path / kind)
+    assert (tmp_path / "csv" / "runs.csv").read_text().count("\n") == 1

@@ -1,0 +1,228 @@
+"""Reports of many cells: what is drawn, what is said of the rest, and that all of it is in the files."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.report_study import (
+    AGENTS,
+    ENVS,
+    column,
+    edit,
+    read,
+    write_cell,
+    write_parquet,
+    write_study,
+)
+from vfcompare import report
+from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.analysis.arms import LEADERS, ROWS
+from vfcompare.report.figures import output
+
+RATES = [f"{0.0001 * 2**i:g}" for i in range(6)]
+ENTROPIES = ["0.0", "0.05"]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "REPS", 50)
+    monkeypatch.setattr(resampling, "PAIR_REPS", 50)
+    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+
+
+def write_sweep(root: Path, envs: tuple[str, ...] = ("maze", "chain"), seeds: int = 3) -> Path:
+    """Every agent with twelve settings on each environment: the fourth rate is best, entropy costs."""
+    study, rng, cells = root / "sweep", np.random.default_rng(0), []
+    for env in envs:
+        low, high, budget = ENVS[env]
+        for agent, speed in AGENTS.items():
+            for rate in RATES:
+                for entropy in ENTROPIES:
+                    settings = {
+                        "agent.optimizer.learning_rate": rate,
+                        "agent.entropy_coef": entropy,
+                    }
+                    name = f"{env}-{agent}-{rate}-{entropy}"
+                    cell: dict[str, Any] = {"id": name, "agent": agent, "env": env}
+                    cell |= {"settings": settings, "seeds": list(range(seeds))}
+                    cells.append(cell)
+                    gain = speed * 0.5 ** abs(RATES.index(rate) - 3) * (1 - 10 * float(entropy))
+                    known = {"random": low, "optimal": high, "threshold": None}
+                    folder = write_cell(study, cell, rng, gain, (low, high, budget), 8, known)
+                    certificate = folder / "certificate.json"
+                    certificate.write_text(json.dumps(certify(agent, settings)))
+    plan = {"schema": 1, "study": "sweep", "question": "?", "created": "", "cells": cells}
+    (study / "plan.json").write_text(json.dumps(plan))
+    return study
+
+
+def certify(agent: str, settings: dict[str, str]) -> dict[str, Any]:
+    """A certificate as `vfcompare.certificate.make` writes it."""
+    parts = {
+        "agent.estimator": agent,
+        "agent.optimizer": settings["agent.optimizer.learning_rate"],
+        "agent.entropy_coef": settings["agent.entropy_coef"],
+        "env": "the same",
+    }
+    return {
+        "seeds": {
+            str(s): dict.fromkeys(("policy", "environment", "rollout"), "ab") for s in range(3)
+        },
+        "parts": {name: {"sha256": text, "text": text} for name, text in parts.items()},
+        "parameters": {"policy": 3},
+        "facts": {"lanes": 1},
+    }
+
+
+def test_of_many_settings_the_best_and_the_median_are_drawn_and_all_are_in_the_files(
+    tmp_path: Path,
+) -> None:
+    study = write_sweep(tmp_path)
+    page, content, _ = read(report.write(study))
+    best = content["tables"]["settings"]
+    assert column(best, "agent") == list(AGENTS)
+    assert set(column(best, "learning_rate")) == {RATES[3]}
+    assert set(column(best, "entropy_coef")) == {"0.0"}
+    assert len(page.tables["scores"]) - 1 == 2 * 2 * len(AGENTS)
+    assert content["tables"]["scores"]["count"] == 2 * 12 * len(AGENTS)
+    with (study / "report" / "tables" / "scores.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * 12 * len(AGENTS)
+    with (study / "report" / "figures" / "scores.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3 * 2 * 12 * len(AGENTS)
+    assert "50 others are in scores.csv" in content["figures"]["scores"]["caption"]
+    agents = next(item["text"] for item in content["verdicts"] if item["title"] == "Agents")
+    assert "optimistic" in agents
+
+
+def test_the_swept_settings_are_drawn_one_by_one(tmp_path: Path) -> None:
+    study = write_sweep(tmp_path)
+    report.write(study)
+    with (study / "report" / "figures" / "knobs.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["setting"] == "learning_rate"]
+    for agent in AGENTS:
+        mine = {row["value"]: float(row["auc"]) for row in rows if row["agent"] == agent}
+        assert list(mine) == RATES
+        assert max(mine, key=lambda value: mine[value]) == RATES[3]
+
+
+def test_what_was_swept_alike_for_every_agent_is_no_unfair_difference(tmp_path: Path) -> None:
+    study = write_sweep(tmp_path, envs=("maze",))
+    (match,) = analyse(report.load(study)).matching
+    verdicts = {item: verdict for item, verdict, _ in match.rows}
+    assert verdicts["optimizer"] == verdicts["entropy_coef"] == "swept"
+    assert match.holds
+
+
+@pytest.mark.parametrize("change", ["another value", "one agent alone"])
+def test_what_was_swept_otherwise_for_one_agent_is_a_difference(
+    tmp_path: Path, change: str
+) -> None:
+    study = write_sweep(tmp_path, envs=("maze",))
+    if change == "another value":
+        path = study / f"maze-ppo-{RATES[0]}-0.0" / "certificate.json"
+        edit(path, lambda c: c["parts"]["agent.optimizer"].update(sha256="x", text="x"))
+    else:
+        edit(
+            study / "plan.json",
+            lambda p: p.update(
+                cells=[
+                    cell
+                    for cell in p["cells"]
+                    if cell["agent"] == "ppo"
+                    or cell["settings"]["agent.optimizer.learning_rate"] == RATES[0]
+                ]
+            ),
+        )
+    (match,) = analyse(report.load(study)).matching
+    assert match.different == ("optimizer",)
+
+
+def test_fewer_settings_for_one_agent_are_said_to_be_unequal_tuning(tmp_path: Path) -> None:
+    study = write_sweep(tmp_path, envs=("maze",))
+
+    def drop(plan: dict[str, Any]) -> None:
+        gone = {f"maze-rloo-{rate}-0.05" for rate in RATES}
+        plan["cells"] = [cell for cell in plan["cells"] if cell["id"] not in gone]
+
+    edit(study / "plan.json", drop)
+    _, content, _ = read(report.write(study))
+    (warning,) = [item for item in content["verdicts"] if item["title"] == "Unequal tuning"]
+    assert "6 settings of rloo" in warning["text"]
+
+
+def test_a_page_of_many_agents_is_short_and_names_no_endless_list(tmp_path: Path) -> None:
+    agents = {f"agent_{i}": 0.5 + 0.03 * i for i in range(50)}
+    study = write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=3)
+    results = analyse(report.load(study))
+    assert len(results.shown.rows) == ROWS
+    assert len(results.shown.lines) == LEADERS
+    assert [arm.name for arm in results.shown.rows][:5] == sorted(
+        (arm.name for arm in results.arms), key=lambda name: -results.standing[name]
+    )[:5]
+    _, content, _ = read(report.write(study))
+    texts = [item["text"] for item in content["verdicts"]]
+    texts += [figure["caption"] for figure in content["figures"].values()]
+    assert max(map(len, texts)) < 700
+    assert "5 arms that stand lowest" in content["figures"]["scores"]["caption"]
+
+
+def test_few_agents_are_all_drawn_in_the_order_of_the_families(tmp_path: Path) -> None:
+    results = analyse(report.load(write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)))
+    shown = results.shown
+    assert shown.rows == shown.lines == shown.compared == results.arms
+    assert not shown.picked
+    assert shown.left == 0
+
+
+def test_two_settings_of_an_environment_make_a_plane(tmp_path: Path) -> None:
+    study = tmp_path / "plane"
+    rng, cells = np.random.default_rng(0), []
+    for horizon in (4, 8, 16):
+        for slip in ("0.0", "0.2"):
+            for agent in ("rloo", "ppo"):
+                helps = agent == "ppo" and horizon == 16
+                cell: dict[str, Any] = {"id": f"{agent}-{horizon}-{slip}", "agent": agent}
+                cell |= {"env": "maze", "seeds": list(range(6))}
+                cell["settings"] = {"env.horizon": str(horizon), "env.slip": slip}
+                known = {"random": 0.0, "optimal": 1.0}
+                write_cell(study, cell, rng, 6.0 if helps else 1.0, ENVS["maze"], 8, known)
+                cells.append(cell)
+    (study / "plan.json").write_text(json.dumps({"cells": cells[:-1], "study": "plane"}))
+    _, content, _ = read(report.write(study))
+    assert "1 places have no result" in content["figures"]["phase-1"]["caption"]
+    with (study / "report" / "figures" / "phase-1.csv").open() as file:
+        rows = {(row["horizon"], row["slip"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 5
+    assert float(rows["16", "0.0"]["difference"]) > 0.1
+    assert abs(float(rows["4", "0.0"]["difference"])) < 0.1
+
+
+def test_the_curves_are_drawn_against_gradient_steps_and_seconds_too(tmp_path: Path) -> None:
+    study = write_study(
+        tmp_path, agents={"rloo": 1.0, "ppo": 1.0}, envs={"maze": ENVS["maze"]}, seeds=3
+    )
+    for agent, per_update, seconds in (("rloo", 1.0, 10.0), ("ppo", 16.0, 30.0)):
+        folder = study / f"maze-{agent}-1a2b3c4d"
+        updates = list(range(50))
+        steps = {"update": updates, "gradient_steps": [per_update] * 50}
+        write_parquet(folder / "metrics.parquet", steps)
+        spent = {"seconds": {"train": seconds}, "env_steps": 3 * ENVS["maze"][2]}
+        info = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(info | spent))
+    _, content, _ = read(report.write(study))
+    assert "Seconds are those of all seeds" in content["figures"]["costs"]["caption"]
+    with (study / "report" / "figures" / "costs.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if float(row["env_steps"]) == ENVS["maze"][2]]
+    ends = {row["agent"]: (float(row["gradient steps"]), float(row["seconds"])) for row in rows}
+    assert ends == {"rloo": (11.0, 10.0), "ppo": (11.0 * 16, 30.0)}
+
+
+def test_costs_that_one_agent_did_not_record_are_not_drawn(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"rloo": 1.0, "ppo": 1.0}, envs={"maze": ENVS["maze"]})
+    edit(study / "maze-ppo-1a2b3c4d" / "run.json", lambda info: info.update(env_steps=1000))
+    _, content, _ = read(report.write(study))
+    assert "costs" not in content["figures"]

@@ -1,0 +1,136 @@
+"""From scores to what can be said: aggregates, contrasts, speed, stability, robustness.
+
+Rooms, each importing only from those before it: `resampling`, `arms`, `matching`, `contrasts`, `summaries`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vfcompare.report.analysis import contrasts, summaries
+from vfcompare.report.analysis.arms import Arm, Shown, arms_of, pooled, select, standing
+from vfcompare.report.analysis.contrasts import Contrast, Improvement, couples, partners
+from vfcompare.report.analysis.matching import Matching, matching
+from vfcompare.report.analysis.summaries import Curve, Speed
+from vfcompare.report.data import STATUSES, Cell, Study
+from vfcompare.report.files import Array
+from vfcompare.report.scoring import Task, counted, failed, score
+from vfcompare.statistics import Interval
+
+__all__ = [
+    "Arm",
+    "Contrast",
+    "Curve",
+    "Improvement",
+    "Matching",
+    "Results",
+    "Shown",
+    "Speed",
+    "analyse",
+    "couples",
+    "partners",
+]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report says, as numbers.
+
+    `summary` is keyed (metric, task, arm), `aggregate` (statistic, metric, arm), `stability`
+    (quantity, arm), `standing` by arm; `family` and `pairs` are keyed by metric. Of arms that are not
+    in `shown` there are scores and curves, no aggregates and no contrasts.
+    """
+
+    study: Study
+    arms: tuple[Arm, ...]
+    standing: Mapping[str, float]
+    shown: Shown
+    tasks: tuple[Task, ...]
+    pool: tuple[str, ...]
+    attrition: tuple[Mapping[str, Any], ...]
+    matching: tuple[Matching, ...]
+    curves: tuple[Curve, ...]
+    summary: Mapping[tuple[str, str, str], Interval]
+    aggregate: Mapping[tuple[str, str, str], Interval]
+    profile: Mapping[str, tuple[Array, Array | None, Array | None]]
+    profile_thresholds: Array
+    speed: tuple[Speed, ...]
+    family: Mapping[str, Contrast]
+    family_by_task: Mapping[str, Contrast]
+    pairs: Mapping[str, tuple[Contrast, ...]]
+    improvement: tuple[Improvement, ...]
+    stability: Mapping[tuple[str, str], Interval]
+    counts: Mapping[tuple[str, str], tuple[int, int]]
+    rule_changes: tuple[str, ...]
+
+    def called(self, name: str) -> str:
+        """What figures and captions call an arm; tables have its full name."""
+        return self.shown.names.get(name, name)
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def task(self, name: str) -> Task:
+        """The task of that name."""
+        return next(task for task in self.tasks if task.name == name)
+
+
+def analyse(study: Study) -> Results:
+    """All numbers of the report; the same files give the same numbers, since seeds are fixed."""
+    tasks = score(study)
+    found = arms_of(study)
+    place = standing(found, tasks)
+    shown = select(found, place)
+    pool = pooled(tasks)
+    family = contrasts.families(pool, found)
+    pairs = {name: contrasts.pairs(pool, shown.compared, name) for name in contrasts.METRICS}
+    thresholds = np.linspace(0.0, 1.0, 51)
+    return Results(
+        study=study,
+        arms=found,
+        standing=place,
+        shown=shown,
+        tasks=tuple(tasks),
+        pool=tuple(task.name for task in pool),
+        attrition=tuple(_attrition(study, tasks)),
+        matching=tuple(matching(task) for task in tasks),
+        curves=tuple(summaries.curves(tasks, found, shown.lines)),
+        summary=summaries.scores(tasks, found),
+        aggregate=summaries.aggregates(pool, shown.rows),
+        profile=summaries.profiles(pool, shown.lines, thresholds),
+        profile_thresholds=thresholds,
+        speed=tuple(summaries.speeds(tasks, shown.rows)),
+        family=family,
+        family_by_task=contrasts.families_by_task(tasks, found),
+        pairs=pairs,
+        improvement=tuple(contrasts.improvements(pool, shown.compared)),
+        stability=summaries.stability(pool, shown.rows),
+        counts=summaries.counts(pool, shown.rows),
+        rule_changes=tuple(contrasts.rule_changes(study, found, shown.compared, family, pairs)),
+    )
+
+
+def _attrition(study: Study, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    ends = {task.name: task.end for task in tasks}
+    return [_cell_counts(cell, ends.get(cell.task, 0.0)) for cell in study.cells]
+
+
+def _cell_counts(cell: Cell, end: float) -> dict[str, Any]:
+    statuses = [
+        "short"
+        if cell.planned and run.status == "completed" and not counted(run, end)
+        else run.status
+        for run in cell.runs
+    ]
+    reasons = [run.reason for run in cell.runs if run.status != "completed" and run.reason]
+    return {
+        "cell": cell,
+        "planned": len(cell.runs) if cell.planned else 0,
+        **{status: statuses.count(status) for status in STATUSES},
+        "scored": sum(counted(run, end) for run in cell.runs) if cell.planned else 0,
+        "failed": sum(failed(run) for run in cell.runs),
+        "reason": "; ".join(dict.fromkeys([*reasons, *cell.problems])),
+    }

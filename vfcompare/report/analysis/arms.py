@@ -1,0 +1,142 @@
+"""What is compared, and which of it a page has room for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vfcompare import statistics
+from vfcompare.report.data import Study
+from vfcompare.report.scoring import Task, column
+
+ROWS = 45
+"""Most arms that get a row of their own in a figure or a printed table."""
+LINES = 8
+"""Most arms that get a colour of their own; beyond, the leading ones of each family do."""
+LEADERS = 3
+"""Leading arms of a family that get a colour where there are more than `LINES`."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the things compared.
+
+    Attributes:
+      name: label, unique in the study.
+      agent: name of the agent.
+      critic: whether it learns a value function.
+      settings: those of its own that vary in the study, by short name.
+    """
+
+    name: str
+    agent: str
+    critic: bool
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def family(self) -> str:
+        """Which side of the question it stands on."""
+        return "critic" if self.critic else "outcome-only"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which arms are drawn, since no page can hold a thousand of them.
+
+    Attributes:
+      rows: arms with a row of their own.
+      lines: arms with a colour of their own.
+      compared: arms that are compared with each other; of each agent the best setting, where there are many.
+      names: what they are called in figures; the tables have the full names.
+      picked: of each agent with more settings than are drawn, its number of settings.
+      left: number of arms that are not drawn.
+    """
+
+    rows: tuple[Arm, ...]
+    lines: tuple[Arm, ...]
+    compared: tuple[Arm, ...]
+    names: Mapping[str, str]
+    picked: Mapping[str, int]
+    left: int
+
+
+def arms_of(study: Study) -> tuple[Arm, ...]:
+    """The arms of a study, those without a critic first."""
+    cells = [cell for cell in study.cells if cell.planned]
+    critics = {cell.arm for cell in cells if cell.critic}
+    found = {c.arm: Arm(c.arm, c.agent, c.arm in critics, c.chosen) for c in cells}
+    return tuple(sorted(found.values(), key=lambda arm: arm.critic))
+
+
+def pooled(tasks: Sequence[Task]) -> list[Task]:
+    """Tasks on a common scale: the normalised ones, or a single task on its own scale."""
+    scored = [task for task in tasks if not task.empty]
+    return [task for task in scored if task.normalised] or (scored if len(scored) == 1 else [])
+
+
+def standing(found: Sequence[Arm], tasks: Sequence[Task]) -> dict[str, float]:
+    """How good an arm is, for choosing what is drawn: IQM of its area under the curve over the pool.
+
+    Where there is no common scale, its mean rank within tasks. An arm that lacks a task stands below all
+    that do not, for an average over other tasks is another number.
+    """
+    pool = pooled(tasks)
+    over = pool or [task for task in tasks if not task.empty]
+    columns = {
+        arm.name: [np.array(list(column(task, arm.name, "auc").values())) for task in over]
+        for arm in found
+    }
+    complete = {
+        name: bool(over) and all(s.size for s in scores) for name, scores in columns.items()
+    }
+    if pool:
+        return {
+            name: float(statistics.iqm(scores)) if complete[name] else -np.inf
+            for name, scores in columns.items()
+        }
+    means = np.array(
+        [[s.mean() if s.size else -np.inf for s in scores] for scores in columns.values()]
+    ).reshape(len(columns), len(over))
+    ranks = np.argsort(np.argsort(means, axis=0, kind="stable"), axis=0).sum(axis=1)
+    return {
+        name: float(rank) if complete[name] else -np.inf
+        for name, rank in zip(columns, ranks, strict=True)
+    }
+
+
+def select(found: Sequence[Arm], place: Mapping[str, float]) -> Shown:
+    """All arms where there are few; else the best and the median setting of each agent.
+
+    Settings are chosen over all environments together, by their `standing`.
+    """
+    names = {arm.name: arm.name for arm in found}
+    everyone = tuple(found)
+    if len(found) <= LINES:
+        return Shown(everyone, everyone, everyone, names, {}, 0)
+    ranked = sorted(found, key=lambda arm: -place[arm.name])
+    by_agent: dict[str, list[Arm]] = {}
+    for arm in ranked:
+        by_agent.setdefault(arm.agent, []).append(arm)
+    bests = [group[0] for group in by_agent.values()]
+    lines = [
+        arm
+        for critic in (False, True)
+        for arm in [best for best in bests if best.critic == critic][:LEADERS]
+    ]
+    if len(found) <= ROWS:
+        return Shown(tuple(ranked), tuple(lines), everyone, names, {}, 0)
+    rows = []
+    with_median = 2 * len(by_agent) <= ROWS
+    for agent, group in by_agent.items():
+        best, middle = group[0], group[len(group) // 2]
+        several = len(group) > 1
+        names[best.name] = f"{agent}, best of {len(group)}" if several else best.name
+        rows.append(best)
+        if several and with_median:
+            names[middle.name] = f"{agent}, median"
+            rows.append(middle)
+    rows = sorted(rows, key=lambda arm: -place[arm.name])[:ROWS]
+    picked = {agent: len(group) for agent, group in by_agent.items() if len(group) > 1}
+    compared = sorted((arm for arm in bests if arm in rows), key=found.index)
+    left = len(found) - len(rows)
+    return Shown(tuple(rows), tuple(lines), tuple(compared), names, picked, left)

@@ -1,0 +1,106 @@
+"""Whether runs differ only where they should, from their certificates."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vfcompare.report.data import Cell
+from vfcompare.report.scoring import Task
+
+Row = tuple[str, str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How the runs of one task were matched, from their certificates.
+
+    Attributes:
+      task: label of the environment.
+      cells: ids in the order of the columns.
+      arms: their labels.
+      rows: (item, verdict, values by column).
+      different: items that are not equal, not different by design and not swept.
+      reason: why nothing could be compared, or empty.
+    """
+
+    task: str
+    cells: tuple[str, ...]
+    arms: tuple[str, ...]
+    rows: tuple[Row, ...]
+    different: tuple[str, ...]
+    reason: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the runs differ only where they should."""
+        return not self.reason and not self.different
+
+
+def matching(task: Task) -> Matching:
+    """Compares what is compared: the certificates of all cells of a task that have scores."""
+    cells = [cell for cell in task.cells.values() if task.scores.get(cell.arm)]
+    # of two studies, folders may have the same name
+    keys = tuple(f"{index}:{cell.id}" for index, cell in enumerate(cells))
+    ids, arms = tuple(cell.id for cell in cells), tuple(cell.arm for cell in cells)
+    if len(cells) < 2:
+        return Matching(task.name, ids, arms, (), (), "one agent only, nothing to compare")
+    lacking = [cell.arm for cell in cells if cell.certificate is None]
+    if lacking:
+        return Matching(task.name, ids, arms, (), (), f"no certificate of {_some(lacking)}")
+    try:
+        certificate = importlib.import_module("vfcompare.certificate")
+        named = zip(keys, cells, strict=True)
+        rows = certificate.compare({key: dict(cell.certificate or {}) for key, cell in named})
+        table = tuple((str(r.item), str(r.verdict), _row_values(r.values, keys)) for r in rows)
+    except Exception as error:
+        # a certificate is data of unknown origin: whatever it provokes is a finding, not a crash
+        return Matching(task.name, ids, arms, (), (), f"not comparable ({type(error).__name__})")
+    planned = list(task.cells.values())
+    table = tuple(_excused(row, cells, planned) for row in table)
+    different = tuple(item for item, verdict, _ in table if verdict == "different")
+    return Matching(task.name, ids, arms, table, different, "")
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _row_values(values: Any, keys: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(values, Mapping):
+        return tuple("" for _ in keys)
+    return tuple(str(values.get(key, "")) for key in keys)
+
+
+def _excused(row: Row, cells: Sequence[Cell], planned: Sequence[Cell]) -> Row:
+    """An item that follows the settings that were swept, alike for every agent, is not a difference."""
+    item, verdict, values = row
+    if verdict != "different":
+        return row
+    keys = {key for cell in planned for key in cell.settings}
+    swept = sorted(key for key in keys if len({cell.settings.get(key) for cell in planned}) > 1)
+    own = [key for key in swept if key.removeprefix("agent.").split(".")[0] == item]
+    chosen = own or swept
+    crossed = bool(chosen) and _crossed(chosen, planned)
+    return item, "swept" if crossed and _follows(chosen, cells, values) else verdict, values
+
+
+def _crossed(keys: Sequence[str], planned: Sequence[Cell]) -> bool:
+    """Whether every agent was to have the same settings."""
+    tried: dict[str, set[tuple[str | None, ...]]] = {}
+    for cell in planned:
+        tried.setdefault(cell.agent, set()).add(_point(keys, cell))
+    return len({frozenset(points) for points in tried.values()}) == 1
+
+
+def _follows(keys: Sequence[str], cells: Sequence[Cell], values: Sequence[str]) -> bool:
+    """Whether values depend on these settings alone."""
+    found: dict[tuple[str | None, ...], set[str]] = {}
+    for cell, value in zip(cells, values, strict=True):
+        found.setdefault(_point(keys, cell), set()).add(value)
+    return all(len(texts) == 1 for texts in found.values())
+
+
+def _point(keys: Sequence[str], cell: Cell) -> tuple[str | None, ...]:
+    return tuple(cell.settings.get(key) for key in keys)

@@ -1,0 +1,195 @@
+"""Arms one by one: curves, scores, profiles, steps to the threshold, stability; each with an interval."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vfcompare import statistics
+from vfcompare.report.analysis import resampling
+from vfcompare.report.analysis.arms import Arm
+from vfcompare.report.analysis.resampling import generator
+from vfcompare.report.files import Array
+from vfcompare.report.scoring import Task, column, matrix
+from vfcompare.statistics import Interval
+
+SPREAD_POINTS = 20
+SCORES = ("auc", "final", "greedy")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Steps to the threshold of one arm on one task."""
+
+    task: str
+    arm: str
+    n: int
+    reached: int
+    median: Interval
+    restricted_mean: Interval
+    arrivals: tuple[tuple[int, float, bool], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """IQM over seeds of one arm on one task, at the task's grid."""
+
+    task: str
+    arm: str
+    n: int
+    estimate: Array
+    low: Array | None
+    high: Array | None
+
+
+def curves(tasks: Sequence[Task], arms: Sequence[Arm], banded: Sequence[Arm]) -> list[Curve]:
+    """The curve of every arm, with a band for some."""
+    result = []
+    wanted = {arm.name for arm in banded}
+    for task in tasks:
+        for arm in arms:
+            if not task.scores.get(arm.name):
+                continue
+            values = matrix(task, arm.name)
+            if arm.name in wanted:
+                rng = generator(f"curve/{task.name}/{arm.name}")
+                curve = statistics.curve_interval(rng, values, reps=resampling.REPS)
+            else:
+                curve = statistics.trim_mean(values.T), None, None
+            result.append(Curve(task.name, arm.name, len(values), *curve))
+    return result
+
+
+def _column(task: Task, arm: str, metric: str) -> Array:
+    return np.array(list(column(task, arm, metric).values()))
+
+
+def scores(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, str], Interval]:
+    """IQM over seeds of each (metric, task, arm)."""
+    result = {}
+    for task in tasks:
+        for arm in arms:
+            for metric in SCORES:
+                values = _column(task, arm.name, metric)
+                if values.size:
+                    rng = generator(f"summary/{metric}/{task.name}/{arm.name}")
+                    result[metric, task.name, arm.name] = statistics.bootstrap(
+                        rng, [values], statistics.iqm, reps=resampling.REPS
+                    )
+    return result
+
+
+AGGREGATES: Mapping[str, statistics.Statistic] = {
+    "iqm": statistics.iqm,
+    "mean": statistics.mean,
+    "median": statistics.median,
+    "optimality_gap": statistics.optimality_gap,
+}
+
+
+def aggregates(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, str], Interval]:
+    """Over environments, of each (statistic, metric, arm)."""
+    result = {}
+    for arm in arms:
+        for metric in ("auc", "final"):
+            scores = _everywhere(pool, arm, metric)
+            if not scores:
+                continue
+            for name, statistic in AGGREGATES.items():
+                if name == "optimality_gap" and not pool[0].normalised:
+                    continue
+                rng = generator(f"aggregate/{name}/{metric}/{arm.name}")
+                result[name, metric, arm.name] = statistics.bootstrap(
+                    rng, scores, statistic, reps=resampling.REPS
+                )
+    return result
+
+
+def _everywhere(pool: Sequence[Task], arm: Arm, metric: str) -> list[Array]:
+    """The arm's scores on every task, or nothing: an average over other tasks is another number."""
+    scores = [_column(task, arm.name, metric) for task in pool]
+    return scores if all(values.size for values in scores) else []
+
+
+def profiles(
+    pool: Sequence[Task], arms: Sequence[Arm], thresholds: Array
+) -> dict[str, tuple[Array, Array | None, Array | None]]:
+    """Share of runs above each threshold, with the ends of its band."""
+    result: dict[str, tuple[Array, Array | None, Array | None]] = {}
+    for arm in arms:
+        scores = _everywhere(pool, arm, "final")
+        if not scores or not pool[0].normalised:
+            continue
+        result[arm.name] = statistics.profile_interval(scores, thresholds)
+    return result
+
+
+def speeds(tasks: Sequence[Task], arms: Sequence[Arm]) -> list[Speed]:
+    """Steps to the threshold, where there is one."""
+    return [_speed(task, arm.name) for task in tasks for arm in arms if task.arrivals.get(arm.name)]
+
+
+def _speed(task: Task, arm: str) -> Speed:
+    arrivals = task.arrivals[arm]
+    steps = [step for _, step, _ in arrivals]
+    reached = [yes for _, _, yes in arrivals]
+    median, area = statistics.arrival_intervals(
+        generator(f"speed/{task.name}/{arm}"),
+        steps,
+        reached,
+        horizon=task.end,
+        reps=resampling.REPS,
+    )
+    return Speed(task.name, arm, len(steps), sum(reached), median, area, arrivals)
+
+
+def stability(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str], Interval]:
+    """Of each (quantity, arm): spread over seeds, variation, drawdown, rates of collapse and failure."""
+    result: dict[tuple[str, str], Interval] = {}
+    for arm in arms:
+        for metric in ("variation", "drawdown"):
+            scores = _everywhere(pool, arm, metric)
+            if scores:
+                rng = generator(f"stability/{metric}/{arm.name}")
+                result[metric, arm.name] = statistics.bootstrap(
+                    rng, scores, statistics.mean, reps=resampling.REPS
+                )
+        if all(task.scores.get(arm.name) for task in pool) and pool:
+            result["spread", arm.name] = _spread(pool, arm.name)
+    for (quantity, name), (count, n) in counts(pool, arms).items():
+        if n:
+            result[quantity, name] = statistics.rate_interval(count, n)
+    return result
+
+
+def _spread(pool: Sequence[Task], arm: str) -> Interval:
+    """IQR over seeds, averaged over evaluation points and then over tasks."""
+    rng = generator(f"stability/spread/{arm}")
+    estimates, replicates, sizes = [], [], []
+    for task in pool:
+        every = max(1, -(-task.grid.size // SPREAD_POINTS))
+        curves = matrix(task, arm)[:, ::-1][:, ::every]
+        draws = rng.integers(len(curves), size=(resampling.REPS, len(curves)))
+        estimates.append(statistics.across_run_spread(curves).mean())
+        replicates.append(_fast_spread(curves, draws))
+        sizes.append(len(curves))
+    return statistics.percentile_interval(
+        float(np.mean(estimates)), np.mean(replicates, axis=0), n=min(sizes)
+    )
+
+
+def _fast_spread(curves: Array, draws: npt.NDArray[np.int64]) -> Array:
+    spreads = [statistics.interquartile_range(point[draws]) for point in curves.T]
+    return np.asarray(np.mean(spreads, axis=0))
+
+
+def counts(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Of each (quantity, arm), how many of how many runs collapsed and failed."""
+    result = {}
+    for arm in arms:
+        runs = [item for task in pool for item in task.scores.get(arm.name, ())]
+        result["collapse", arm.name] = (sum(item.collapsed for item in runs), len(runs))
+        bad = sum(item.status != "completed" for item in runs)
+        result["failure", arm.name] = (bad, len(runs))
+    return result

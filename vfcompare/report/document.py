@@ -1,0 +1,126 @@
+"""What the report says, in which order: sentences, figures, tables and the method."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vfcompare.report import figures, oracle, sentences, tables
+from vfcompare.report.analysis import Results, analyse
+from vfcompare.report.data import Study
+from vfcompare.report.figures import mazes
+from vfcompare.report.figures.drawing import Picture
+from vfcompare.report.method import method
+from vfcompare.report.sentences import Sentence
+from vfcompare.report.table import Table
+
+SECTIONS = (
+    ("runs", "Runs", (), ("attrition", "reasons")),
+    ("matching", "Matching", (), ("matching-",)),
+    ("oracle", "Against the truth", ("oracle-", "maps-"), ("oracle-",)),
+    ("effect", "With and without a critic", ("families", "phase-"), ("families",)),
+    ("learning", "Learning curves", ("overview", "learning-", "costs"), ()),
+    ("scores", "Scores", ("scores", "aggregate", "profile"), ("scores", "aggregates")),
+    ("settings", "Settings", ("settings", "knobs", "sensitivity"), ("settings",)),
+    ("speed", "Speed", ("speed",), ("steps-to-threshold",)),
+    ("pairs", "Agent against agent", ("pairs", "improvement"), ("pairs", "improvement")),
+    ("stability", "Stability", ("stability",), ("stability",)),
+    ("health", "Training", (), ("diagnostics",)),
+    ("provenance", "Provenance", (), ("environments", "provenance")),
+)
+"""Order of the page: id, heading, figures and tables; a name that ends in a dash is a prefix."""
+
+PERFORMANCE = frozenset(
+    {title for title, _, _ in sentences.CLAIMS.values()} | {"Where", "Agents", ""}
+)
+STILL = frozenset({"runs", "matching", "oracle", "provenance"})
+"""Sections of a study in which no policy learned: the returns of its agents are not compared."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    id: str
+    title: str
+    notes: tuple[Sentence, ...]
+    pictures: tuple[Picture, ...]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report, not yet written.
+
+    Attributes:
+      study: what was read.
+      verdicts: the answer, and what limits it.
+      sections: in the order of the page.
+      method: terms and their definitions.
+    """
+
+    study: Study
+    verdicts: tuple[Sentence, ...]
+    sections: tuple[Section, ...]
+    method: tuple[tuple[str, str], ...]
+
+    @property
+    def pictures(self) -> dict[str, Picture]:
+        """All figures, by name."""
+        return {picture.id: picture for section in self.sections for picture in section.pictures}
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """All tables, by name."""
+        return {table.id: table for section in self.sections for table in section.tables}
+
+
+def compose(study: Study) -> Document:
+    """All that can be said about a study."""
+    results = analyse(study)
+    findings = oracle.find(study)
+    compared = oracle.compare(findings)
+    against = oracle.pictures(findings, compared)
+    still = bool(findings.subjects) and findings.still
+    built = tables.build(results) | oracle.tables(findings, compared)
+    drawn = [*([] if still else figures.build(results)), *against, *mazes.pictures(study)]
+    sections = _sections(results, drawn, built, oracle.notes(compared))
+    verdicts = [*oracle.verdicts(compared, against), *sentences.verdicts(results)]
+    if still:
+        sections = [section for section in sections if section.id in STILL]
+        verdicts = [item for item in verdicts if item.title not in PERFORMANCE]
+    terms = (*method(results), *oracle.method(findings))
+    return Document(study, tuple(verdicts), tuple(sections), terms)
+
+
+def _sections(
+    results: Results,
+    pictures: Sequence[Picture],
+    built: Mapping[str, Table],
+    truths: Iterable[Sentence],
+) -> list[Section]:
+    by_id = {picture.id: picture for picture in pictures}
+    notes: dict[str, tuple[Sentence, ...]] = {
+        "oracle": tuple(truths),
+        "matching": tuple(sentences.matching(results)),
+        "runs": tuple(Sentence(text, "warning") for text in results.study.problems),
+    }
+    found = [
+        Section(
+            name,
+            title,
+            notes.get(name, ()),
+            tuple(by_id[item] for item in _picked(by_id, wanted)),
+            tuple(built[item] for item in _picked(built, listed)),
+        )
+        for name, title, wanted, listed in SECTIONS
+    ]
+    return [section for section in found if section.notes or section.pictures or section.tables]
+
+
+def _picked(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    known = list(names)
+    return [
+        name
+        for want in wanted
+        for name in known
+        if name == want or (want.endswith("-") and name.startswith(want))
+    ]

@@ -1,0 +1,117 @@
+"""A study for other programs: runs as tables, and the JSON that marl-eval reads."""
+
+import json
+from typing import Any
+
+from vfcompare.report import formats
+from vfcompare.report.data import Study
+from vfcompare.report.document import compose
+from vfcompare.report.scoring import Score, Task, on_grid, score
+from vfcompare.report.table import Table, Value
+
+FORMATS = ("csv", "parquet", "latex", "marl-eval")
+
+
+def export(study: Study, kind: str) -> dict[str, bytes]:
+    """Files by name.
+
+    `csv` and `parquet`: `runs`, one row a run, the failed ones included, and `evaluations`, one row an
+    evaluation, as they were measured. `latex`: the tables of the report, for booktabs. `marl-eval`: its JSON.
+    """
+    if kind == "latex":
+        printed = compose(study).tables.values()
+        return {f"{formats.slug(t.id)}.tex": formats.as_latex(t).encode() for t in printed}
+    if kind == "marl-eval":
+        return {"marl_eval.json": (json.dumps(marl_eval(study), indent=1) + "\n").encode()}
+    tables = (runs(study), evaluations(study))
+    if kind == "csv":
+        return {f"{table.id}.csv": formats.as_csv(table).encode() for table in tables}
+    return {f"{table.id}.parquet": formats.as_parquet(table) for table in tables}
+
+
+def runs(study: Study) -> Table:
+    """One row for each planned run, whatever became of it."""
+    scores = {
+        (task.name, arm, item.seed): item
+        for task in score(study)
+        for arm, items in task.scores.items()
+        for item in items
+    }
+    rows: list[tuple[Value, ...]] = []
+    for cell in (cell for cell in study.cells if cell.planned):
+        settings = json.dumps(dict(cell.settings), ensure_ascii=False)
+        names = (cell.study, cell.id, cell.task, cell.arm, cell.env, cell.agent, settings)
+        for run in cell.runs:
+            item = scores.get((cell.task, cell.arm, run.seed))
+            fate = (int(cell.critic), run.seed, run.status, run.reason, run.failed_at)
+            rows.append((*names, *fate, *_numbers(item)))
+    heads = (
+        *("study", "cell", "task", "arm", "env", "agent", "settings", "critic"),
+        *("seed", "status", "reason", "failed_at", "auc", "final", "final_greedy"),
+        *("drawdown", "variation", "collapsed"),
+    )
+    return Table("runs", "Runs", heads, tuple(rows))
+
+
+def _numbers(item: Score | None) -> tuple[Value, ...]:
+    if item is None:
+        return (None,) * 6
+    steady = (item.drawdown, item.variation, int(item.collapsed))
+    return item.auc, item.final, item.greedy, *steady
+
+
+def evaluations(study: Study) -> Table:
+    """One row for each evaluation, in returns; a failed run ends before its failure."""
+    rows = tuple(
+        (
+            cell.study,
+            cell.id,
+            cell.task,
+            cell.arm,
+            run.seed,
+            float(step),
+            float(sampled),
+            float(greedy),
+        )
+        for cell in study.cells
+        if cell.planned
+        for run in cell.runs
+        for step, sampled, greedy in zip(run.steps, run.sampled, run.greedy, strict=True)
+    )
+    heads = (
+        *("study", "cell", "task", "arm", "seed"),
+        *("env_steps", "return_sampled", "return_greedy"),
+    )
+    return Table("evaluations", "Evaluations", heads, rows)
+
+
+def marl_eval(study: Study) -> dict[str, Any]:
+    """`{environment: {task: {algorithm: {run: {step_k: {step_count, metric: [...]}}}}}}`.
+
+    The layout of instadeepai/marl-eval. It wants equally many runs and evaluations everywhere, so the
+    runs that are scored are given at the steps that all of a task share, failed ones with the floor;
+    `absolute_metrics` is the mean of the last tenth, since no best policy is evaluated anew.
+    """
+    content: dict[str, Any] = {}
+    for task in score(study):
+        env = next(iter(task.cells.values())).env
+        algorithms = {
+            arm: {f"seed_{item.seed}": _marl_run(task, item) for item in items}
+            for arm, items in task.scores.items()
+            if items
+        }
+        if algorithms:
+            content.setdefault(env, {})[task.name] = algorithms
+    return content
+
+
+def _marl_run(task: Task, item: Score) -> dict[str, Any]:
+    points = zip(task.grid, on_grid(item, task), strict=True)
+    steps = {
+        f"step_{index}": {
+            "step_count": round(float(step)),
+            "return": [task.as_return(float(value))],
+        }
+        for index, (step, value) in enumerate(points)
+    }
+    return {**steps, "absolute_metrics": {"return": [task.as_return(item.final)]}}

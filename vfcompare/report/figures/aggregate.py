@@ -1,0 +1,71 @@
+"""Scores over all environments of one scale."""
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.figures.drawing import (
+    Picture,
+    appearance,
+    canvas,
+    mark,
+    row_height,
+    row_names,
+    rows_axis,
+    unseen,
+)
+from vfcompare.report.sentences import failed_in, ranking
+from vfcompare.report.table import Table, join, show_interval
+
+PANELS = (
+    ("iqm", "auc", "IQM of area under curve"),
+    ("iqm", "final", "IQM of final score"),
+    ("mean", "final", "mean of final score"),
+)
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """Interquartile means and means, with intervals."""
+    arms = [arm for arm in results.shown.rows if ("iqm", "auc", arm.name) in results.aggregate]
+    if len(results.pool) < 2 or not arms:
+        return
+    rows = tuple(
+        (arm.name, metric, name, results.aggregate[name, metric, arm.name])
+        for arm in arms
+        for metric in ("auc", "final")
+        for name in ("iqm", "mean", "median", "optimality_gap")
+        if (name, metric, arm.name) in results.aggregate
+    )
+    yield Picture(
+        "aggregate",
+        "Scores over all environments",
+        _caption(results),
+        lambda: _draw(results, arms),
+        Table("aggregate", "Aggregates", ("agent", "metric", "statistic", "estimate"), rows),
+    )
+
+
+def _caption(results: Results) -> str:
+    """The order of the agents over all environments."""
+    order = join(f"{results.called(arm.name)} {show_interval(x)}" for arm, x in ranking(results))
+    count = len(results.pool)
+    return (
+        f"Area under the curve over {count} environment{'s' if count > 1 else ''}, IQM: {order}. "
+        f"{unseen(results, 'settings.csv')} {failed_in(results, *results.pool)}"
+    ).replace("  ", " ")
+
+
+def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
+    figure, grid = canvas(0.75 + row_height(len(arms)) * len(arms), 1, len(PANELS), sharey=True)
+    looks = appearance(results)
+    for axes, (name, metric, label) in zip(grid[0], PANELS, strict=True):
+        for y, arm in enumerate(arms):
+            mark(axes, y, results.aggregate[name, metric, arm.name], looks[arm.name])
+        rows_axis(axes, row_names(results, arms), [looks[arm.name].color for arm in arms])
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel(label)
+    for axes in grid[0, 1:]:
+        axes.tick_params(labelleft=False)
+    return figure

@@ -1,0 +1,94 @@
+"""Rows of paired differences, as `families` and `pairs` draw them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vfcompare.report.analysis import Contrast, Results
+from vfcompare.report.figures.drawing import (
+    CRITIC,
+    INK,
+    MUTED,
+    OUTCOME,
+    Look,
+    appearance,
+    canvas,
+    dots,
+    mark,
+    right_texts,
+    row_height,
+    rows_axis,
+)
+from vfcompare.report.files import Array
+from vfcompare.report.table import MINUS, Table, Value, show_float
+
+
+def data(name: str, contrasts: Mapping[str, Contrast]) -> Table:
+    """Every difference of every seed."""
+    rows: list[tuple[Value, ...]] = []
+    for label, c in contrasts.items():
+        rows.append((label, "", "", c.interval, c.p_adjusted, c.verdict))
+        for task, by_seed in c.values.items():
+            rows += [(label, task, seed, value, None, "") for seed, value in by_seed.items()]
+    heads = ("contrast", "environment", "seed", "difference", "adjusted p", "verdict")
+    return Table(name, "Paired differences", heads, tuple(rows))
+
+
+def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, str]) -> Figure:
+    """One row a contrast: its seeds as dots, its interval, and the number in words."""
+    figure, grid = canvas(0.85 + 1.15 * row_height(len(contrasts)) * len(contrasts))
+    axes: Axes = grid[0, 0]
+    known = appearance(results)
+    for y, contrast in enumerate(contrasts.values()):
+        color = _winner_color(contrast, known)
+        dots(axes, y, _by_seed(contrast), color)
+        mark(axes, y, contrast.interval, Look(color, "-", "o", contrast.better is not None))
+    axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
+    rows_axis(axes, list(contrasts))
+    right_texts(axes, [_text(c) for c in contrasts.values()])
+    low, high = axes.get_xlim()
+    reach = 0.3 * max(abs(low), abs(high))
+    axes.set_xlim(min(low, -reach), max(high, reach))
+    scale = "normalised" if results.pool and results.task(results.pool[0]).normalised else "return"
+    axes.set_xlabel(f"difference in area under the curve ({scale})")
+    axes.set_title(f"◂ {sides[0]}", loc="left", color=MUTED, fontweight="normal")
+    axes.set_title(f"{sides[1]} ▸", loc="right", color=MUTED, fontweight="normal")
+    return figure
+
+
+def largest(contrasts: Mapping[str, Contrast], most: int) -> dict[str, Contrast]:
+    """The contrasts of largest size, in their own order, where there are more than can be drawn."""
+    order = sorted(contrasts, key=lambda name: -abs(contrasts[name].interval.estimate))
+    kept = set(order[:most])
+    return {name: contrast for name, contrast in contrasts.items() if name in kept}
+
+
+def _by_seed(contrast: Contrast) -> Array:
+    """One dot a seed: its mean difference over the environments it has."""
+    seeds = sorted({seed for by_seed in contrast.values.values() for seed in by_seed})
+    found = [[d[seed] for d in contrast.values.values() if seed in d] for seed in seeds]
+    return np.array([np.mean(values) for values in found])
+
+
+def _text(contrast: Contrast) -> str:
+    word = {"equal": "equal", "undecided": "undecided", "insufficient": "insufficient"}
+    value = show_float(contrast.interval.estimate)
+    sign = "+" if contrast.interval.estimate > 0 else ""
+    return f"{sign}{value}  {word.get(contrast.verdict, '')}".rstrip()
+
+
+def _winner_color(contrast: Contrast, known: Mapping[str, Look]) -> str:
+    if contrast.better is None:
+        return MUTED
+    if contrast.better in known:
+        return known[contrast.better].color
+    return OUTCOME[0] if contrast.better == "outcome-only" else CRITIC[0]
+
+
+def names(results: Results, contrasts: Sequence[Contrast]) -> list[str]:
+    """`first - second`, as figures call them; the first alone, where all have the same second."""
+    if len(contrasts) > 1 and len({contrast.second for contrast in contrasts}) == 1:
+        return [results.called(contrast.first) for contrast in contrasts]
+    return [f"{results.called(c.first)} {MINUS} {results.called(c.second)}" for c in contrasts]

@@ -1,0 +1,169 @@
+"""The learning curves against other costs than environment steps: episodes, gradient steps, seconds."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from vfcompare.report.analysis import Curve, Results
+from vfcompare.report.data import Cell
+from vfcompare.report.figures.drawing import (
+    PAPER,
+    WIDTH,
+    Look,
+    Picture,
+    apart,
+    canvas,
+    looks,
+    shorten,
+    steps,
+)
+from vfcompare.report.files import Array, number
+from vfcompare.report.scoring import Task
+from vfcompare.report.table import Table, Value, join, show
+
+TASKS = 4
+"""Environments that are drawn."""
+
+Clock = Callable[[Cell, Task], Array | None]
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """One line of panels an environment, one panel a cost that is recorded for every drawn curve."""
+    tasks = [task for task in results.tasks if _curves(results, task)]
+    costs = {name: _costs(results, tasks, clock) for name, clock in CLOCKS.items()}
+    known = {name: found for name, found in costs.items() if found}
+    if not known:
+        return
+    rows: list[tuple[Value, ...]] = []
+    for task in tasks:
+        for arm, curve in _curves(results, task).items():
+            for i, step in enumerate(task.grid):
+                passed = [float(found[task.name, arm][i]) for found in known.values()]
+                value = task.as_return(float(curve.estimate[i]))
+                rows.append((task.name, arm, float(step), *passed, value))
+    title = "What else the steps cost"
+    data = Table("costs", title, ("environment", "agent", "env_steps", *known, "iqm"), tuple(rows))
+    caption = _caption(results, len(tasks), known)
+    yield Picture("costs", title, caption, lambda: _draw(results, tasks[:TASKS], known), data)
+
+
+Costs = Mapping[tuple[str, str], Array]
+"""`[points]` by task and arm: what had passed at each step of the task's grid."""
+
+
+def _curves(results: Results, task: Task) -> dict[str, Curve]:
+    """Of the arms that have a colour."""
+    names = {arm.name for arm in results.shown.lines}
+    return {c.arm: c for c in results.curves if c.task == task.name and c.arm in names}
+
+
+def _costs(results: Results, tasks: Sequence[Task], clock: Clock) -> Costs:
+    """Nothing, unless every curve has it."""
+    found: dict[tuple[str, str], Array] = {}
+    for task in tasks:
+        for arm in _curves(results, task):
+            cost = clock(task.cells[arm], task)
+            if cost is None:
+                return {}
+            found[task.name, arm] = cost
+    return found
+
+
+def _passed(cell: Cell, task: Task, clock: str) -> Array | None:
+    """Mean over the completed seeds."""
+    runs = [run for run in cell.runs if run.status == "completed" and run.steps.size]
+    if not runs or not all(clock in run.clocks for run in runs):
+        return None
+    found = np.mean([np.interp(task.grid, run.steps, run.clocks[clock]) for run in runs], axis=0)
+    return np.asarray(found) if np.isfinite(found).all() else None
+
+
+def _gradient_steps(cell: Cell, task: Task) -> Array | None:
+    updates = _passed(cell, task, "updates")
+    if updates is None or cell.gradient_steps is None:
+        return None
+    return updates * cell.gradient_steps
+
+
+def _seconds(cell: Cell, task: Task) -> Array | None:
+    """In which all seeds together took these steps, at the mean speed of the training."""
+    spent, total = cell.info.get("seconds"), number(cell.info.get("env_steps"))
+    trained = number(spent.get("train")) if isinstance(spent, Mapping) else None
+    if not trained or not total or trained < 0 or total < 0:
+        return None
+    return np.asarray(task.grid * (trained * len(cell.runs) / total))
+
+
+CLOCKS: Mapping[str, Clock] = {
+    "episodes": lambda cell, task: _passed(cell, task, "episodes"),
+    "gradient steps": _gradient_steps,
+    "seconds": _seconds,
+}
+
+
+def _caption(results: Results, tasks: int, known: Mapping[str, Costs]) -> str:
+    """What the end of the range costs the agents."""
+    parts = []
+    for name, costs in known.items():
+        ends = [
+            (float(x[-1]), f"{results.called(arm)} on {task}") for (task, arm), x in costs.items()
+        ]
+        low, high = min(ends), max(ends)
+        parts.append(f"{_number(low[0])} ({low[1]}) to {_number(high[0])} {name} ({high[1]})")
+    timed = (
+        " Seconds are those of all seeds together, at the mean speed of the training, without compiling; "
+        "they compare only runs on one machine under one load."
+        if "seconds" in known
+        else ""
+    )
+    cut = f" The first {TASKS} of {tasks} environments are drawn." if tasks > TASKS else ""
+    return (
+        "IQM over seeds of the return, as in the learning curves. The compared environment steps took "
+        f"{join(parts)}.{timed}{cut}"
+    )
+
+
+def _number(value: float) -> str:
+    return show(round(value)) if value >= 100 else show(value)
+
+
+def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -> Figure:
+    figure, grid = canvas(0.4 + 2.0 * len(tasks), len(tasks), len(known), sharey="row")
+    figure.set_figwidth(WIDTH * (1.3 if len(known) > 1 else 1.0))
+    apart(figure)
+    appearance = looks(results.shown.lines)
+    for line, task in zip(grid, tasks, strict=True):
+        for axes, (name, costs) in zip(line, known.items(), strict=True):
+            for arm, curve in _curves(results, task).items():
+                _line(axes, task, curve, costs[task.name, arm], appearance[arm])
+            _frame(axes, name)
+        line[0].set_title(shorten(task.name, 26))
+        line[0].set_ylabel("return")
+    handles = [
+        figure.axes[0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4.5)[0]
+        for look in appearance.values()
+    ]
+    names = [shorten(results.called(name), 28) for name in appearance]
+    where: dict[str, Any] = {"loc": "outside upper left", "ncols": 4, "frameon": False}
+    figure.legend(handles, names, handlelength=3.2, **where)
+    return figure
+
+
+def _line(axes: Axes, task: Task, curve: Curve, cost: Array, look: Look) -> None:
+    """A curve, with a mark where its budget ends."""
+    height = [task.as_return(float(value)) for value in curve.estimate]
+    axes.plot(cost, height, color=look.color, ls=look.line)
+    end: dict[str, Any] = {"ms": 5.5, "mec": PAPER, "mew": 0.6, "zorder": 4, "clip_on": False}
+    axes.plot(cost[-1:], height[-1:], look.marker, color=look.color, **end)
+
+
+def _frame(axes: Axes, name: str) -> None:
+    axes.set_xlim(left=0.0)
+    axes.xaxis.set_major_formatter(FuncFormatter(steps))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel(name)

@@ -1,0 +1,246 @@
+"""How everything is drawn: sizes, colours that the colour-blind can tell apart, marks, labels.
+
+Figures are drawn without pyplot, so that nothing global is changed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.files import Array
+from vfcompare.report.scoring import Task
+from vfcompare.report.table import Table
+from vfcompare.statistics import Interval
+
+Mask = npt.NDArray[np.bool_]
+
+WIDTH = 5.8
+ROW = 0.29
+INK, MUTED, FAINT, PAPER = "#1b1f24", "#5d6670", "#c9ced4", "#ffffff"
+CRITIC = ("#0072b2", "#009e73", "#56b4e9")
+OUTCOME = ("#d55e00", "#e69f00", "#cc79a7")
+KNOWN = {
+    "ppo": 0,
+    "a2c": 1,
+    "reinforce_v": 2,
+    "grpo": 0,
+    "rloo": 2,
+    "reinforce": 1,
+}
+CRITIC_LINES: tuple[Any, ...] = ("-", (0, (7, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (10, 2)))
+OUTCOME_LINES: tuple[Any, ...] = ((0, (3, 1.5)), (0, (1, 1)), (0, (3, 1.5, 1, 1.5)), (0, (2, 2.5)))
+CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^v<P"
+MAX_LEADERS = 8
+CROWDED = 15
+"""Rows beyond which they are set closer."""
+LABEL = 24
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, not yet drawn.
+
+    Attributes:
+      id: name of its files.
+      title: the question it answers.
+      caption: the answer, in one generated passage.
+      draw: makes it.
+      data: the numbers in it.
+    """
+
+    id: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+    data: Table
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn everywhere: colour, and line and marker for readers without colour."""
+
+    color: str
+    line: Any
+    marker: str
+    filled: bool = True
+
+
+def looks(arms: Sequence[Arm]) -> dict[str, Look]:
+    """One look per arm: blues and greens learn a critic, warm colours do not."""
+    result: dict[str, Look] = {}
+    for critic in (False, True):
+        family = [arm for arm in arms if arm.critic == critic]
+        taken: set[int] = set()
+        for arm in sorted(family, key=lambda arm: arm.name not in KNOWN):
+            wish = KNOWN.get(arm.agent, len(taken))
+            slot = wish if wish not in taken else min(set(range(len(family) + 3)) - taken)
+            taken.add(slot)
+            result[arm.name] = _look(critic, slot)
+    return result
+
+
+def _look(critic: bool, slot: int) -> Look:
+    colors = CRITIC if critic else OUTCOME
+    lines = CRITIC_LINES if critic else OUTCOME_LINES
+    markers = CRITIC_MARKERS if critic else OUTCOME_MARKERS
+    return Look(colors[slot % 3], lines[slot % len(lines)], markers[slot % len(markers)])
+
+
+def appearance(results: Results) -> dict[str, Look]:
+    """The look of every arm: another setting of an agent is hollow, other agents have their family's."""
+    own = looks(results.shown.lines)
+    agents = {arm.agent: replace(own[arm.name], filled=False) for arm in results.shown.lines}
+    picked = agents if results.shown.picked else {}
+    others = {arm.name: picked.get(arm.agent) or _look(arm.critic, 0) for arm in results.arms}
+    return others | own
+
+
+def shorten(name: str, limit: int = LABEL) -> str:
+    """A name that fits beside a mark; the tables have it in full."""
+    name = name.replace("\N{FIRST STRONG ISOLATE}", "").replace("\N{POP DIRECTIONAL ISOLATE}", "")
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
+def steps(value: float, _position: object = None) -> str:
+    """A number of steps, in thousands or millions."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure of one column's width, and its `[rows, columns]` of axes."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05)  # type: ignore[union-attr, call-arg]
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def apart(figure: Figure) -> None:
+    """More room between the lines of panels, so that no title is taken for the label above it."""
+    figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr, call-arg]
+
+
+def row_height(count: int) -> float:
+    """Inches of one of so many rows."""
+    return ROW if count <= CROWDED else 0.62 * ROW
+
+
+def jitter(count: int, width: float = 0.2) -> Array:
+    """Vertical offsets by the golden ratio: spread evenly, the same each time."""
+    return np.asarray(((np.arange(count) * 0.618_033_988_7) % 1.0 - 0.5) * 2.0 * width, np.float64)
+
+
+def rows_axis(axes: Axes, names: Sequence[str], colors: Sequence[str] | None = None) -> None:
+    """One named row for each of the things compared."""
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="x", color=FAINT, linewidth=0.4, alpha=0.6)
+    axes.set_axisbelow(True)
+    # the right one of two panels that share their rows has no labels
+    for label, color in zip(axes.get_yticklabels(), colors or [INK] * len(names), strict=False):
+        label.set_color(color)
+        label.set_fontsize(8.5 if len(names) <= CROWDED else 6.8)
+
+
+def mark(axes: Axes, y: float, interval: Interval, look: Look, **options: Any) -> None:
+    """An estimate with its interval on a row."""
+    if interval.low is not None and interval.high is not None:
+        axes.plot([interval.low, interval.high], [y, y], color=look.color, lw=2.2, zorder=3)
+    inside = {"mfc": look.color, "mec": PAPER, "mew": 0.6}
+    outside = {"mfc": PAPER, "mec": look.color, "mew": 1.3}
+    shape: dict[str, Any] = {**(inside if look.filled else outside), **options}
+    axes.plot(
+        [interval.estimate],
+        [y],
+        marker=look.marker,
+        ms=6.5,
+        ls="none",
+        zorder=4,
+        clip_on=False,
+        **shape,
+    )
+
+
+def dots(axes: Axes, y: float, values: Array, color: str, failed: Mask | None = None) -> None:
+    """A dot for each run on a row; a cross, where it failed."""
+    heights = y + jitter(values.size)
+    good: Mask = np.ones(values.size, dtype=np.bool_) if failed is None else ~failed
+    axes.plot(values[good], heights[good], ".", ms=4.6, color=color, alpha=0.4, mew=0, zorder=2)
+    if not good.all():
+        axes.plot(values[~good], heights[~good], "x", ms=5, color=color, mew=1.2, zorder=2)
+
+
+def right_texts(axes: Axes, texts: Sequence[str]) -> None:
+    """What stands behind each row."""
+    size = 8 if len(texts) <= CROWDED else 6.5
+    for y, text in enumerate(texts):
+        axes.annotate(
+            text,
+            (1.0, y),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=size,
+            color=MUTED,
+        )
+
+
+def spread(heights: Array, gap: float, low: float, high: float) -> Array:
+    """Sorted heights moved as little as needed to be `gap` apart, kept inside where they fit."""
+    gap = min(gap, (high - low) / max(1, heights.size - 1)) if heights.size > 1 else gap
+    offsets = gap * np.arange(heights.size)
+    wanted = heights - offsets
+    blocks: list[list[float]] = []
+    for value in wanted:
+        blocks.append([float(value)])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    level = np.array([np.mean(block) for block in blocks for _ in block])
+    top = high - gap * (heights.size - 1)
+    return np.asarray(np.clip(level, low, max(low, top)) + offsets)
+
+
+def unit_lines(axes: Axes, task: Task) -> None:
+    """Where the random and the optimal policy are."""
+    levels = (0.0, 1.0) if task.normalised else (task.random, task.optimal)
+    for level in levels:
+        if level is not None:
+            axes.axvline(level, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
+
+
+def brief_names(tasks: Sequence[str]) -> dict[str, str]:
+    """Tasks without the name of the environment, where all are the same one in several settings."""
+    parts = [name.partition(" ") for name in tasks]
+    alike = len(parts) > 1 and len({env for env, _, _ in parts}) == 1
+    whole = not alike or not all(rest for _, _, rest in parts)
+    return {name: name if whole else rest for name, (_, _, rest) in zip(tasks, parts, strict=True)}
+
+
+def row_names(results: Results, arms: Sequence[Arm]) -> list[str]:
+    """What the arms are called in figures."""
+    return [results.called(arm.name) for arm in arms]
+
+
+def unseen(results: Results, file: str) -> str:
+    """What is not drawn, and where it is; empty where everything is."""
+    left = results.shown.left
+    if not left:
+        return ""
+    return (
+        f"Drawn: the best setting of each agent and its median one (hollow); {left:,} others are in {file}."
+        if results.shown.picked
+        else f"The {left:,} arms that stand lowest are not drawn; they are in {file}."
+    )

@@ -1,0 +1,47 @@
+"""What a critic buys, over all environments and in each."""
+
+from collections.abc import Iterator
+
+from vfcompare.report.analysis import Contrast, Results
+from vfcompare.report.analysis.arms import ROWS
+from vfcompare.report.figures import contrasts
+from vfcompare.report.figures.drawing import Picture, brief_names
+from vfcompare.report.sentences import failed_in, signed, verdict_word
+from vfcompare.report.table import join
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """Critic minus outcome-only, by seed."""
+    found: dict[str, Contrast] = {}
+    if len(results.pool) > 1 and "auc" in results.family:
+        found["all environments"] = results.family["auc"]
+    found.update(results.family_by_task)
+    found = {name: contrast for name, contrast in found.items() if contrast.pairs}
+    scaled = {task.normalised for task in results.tasks if not task.empty}
+    if not found or len(scaled) > 1:
+        return
+    names = brief_names(list(results.family_by_task))
+    drawn = {names.get(n, n): c for n, c in contrasts.largest(found, ROWS).items()}
+    yield Picture(
+        "families",
+        "What a critic buys, and where",
+        _caption(results, len(found) - len(drawn)),
+        lambda: contrasts.draw(results, drawn, ("outcome-only better", "critic better")),
+        contrasts.data("families", found),
+    )
+
+
+def _caption(results: Results, left: int) -> str:
+    names = brief_names(list(results.family_by_task))
+    parts = [
+        f"{names[name]} {signed(c.interval.estimate)} ({verdict_word(c)})"
+        for name, c in results.family_by_task.items()
+    ]
+    if "auc" in results.family and len(results.pool) > 1:
+        c = results.family["auc"]
+        parts.insert(0, f"all {signed(c.interval.estimate)} ({verdict_word(c)})")
+    unseen = f"The {left} smallest effects are not drawn; families.csv has them. " if left else ""
+    return (
+        f"Critic minus outcome-only in area under the curve: {join(parts)}. Right of zero the "
+        f"critic helps; dots are seeds. {unseen}{failed_in(results)}"
+    )

@@ -1,0 +1,106 @@
+"""How likely one run beats another, for every pair of agents."""
+
+from collections.abc import Iterator
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from vfcompare.report.analysis import Results, couples
+from vfcompare.report.figures.drawing import FAINT, INK, Picture, canvas, row_names, shorten
+from vfcompare.report.sentences import failed_in, sizes
+from vfcompare.report.table import Table, show_float
+from vfcompare.statistics import Interval
+
+MOST = 10
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """A matrix: the row against the column."""
+    arms = results.shown.compared
+    if not results.improvement or len(arms) > MOST or len(couples(arms)) < 1:
+        return
+    rows = tuple((i.first, i.second, i.interval, i.decided) for i in results.improvement)
+    yield Picture(
+        "improvement",
+        "How likely one run beats another",
+        _caption(results),
+        lambda: _draw(results),
+        Table(
+            "improvement", "Probability of improvement", ("first", "second", "P", "decided"), rows
+        ),
+    )
+
+
+def _caption(results: Results) -> str:
+    """How many pairs are decided, and the most certain one."""
+    found = results.improvement
+    decided = sum(item.decided for item in found)
+    strongest = max(found, key=lambda item: abs(item.interval.estimate - 0.5))
+    flipped = strongest.interval.estimate < 0.5
+    first, second = (
+        (strongest.second, strongest.first) if flipped else (strongest.first, strongest.second)
+    )
+    value = max(strongest.interval.estimate, 1 - strongest.interval.estimate)
+    seeds = sizes(item.interval.n for item in found)
+    return (
+        f"Probability that a run of the row has a larger area under the curve than one of the "
+        f"column; {decided} of {len(found)} pairs decided, hatched ones are not. Most certain: "
+        f"{results.called(first)} over {results.called(second)}, {show_float(value)}. "
+        f"{seeds} seeds per environment. {failed_in(results, *results.pool)}"
+    )
+
+
+def _draw(results: Results) -> Figure:
+    arms = list(results.shown.compared)
+    n = len(arms)
+    figure, grid = canvas(0.75 + 0.52 * n)
+    axes: Axes = grid[0, 0]
+    colors = matplotlib.colormaps["PuOr"]
+    place = {arm.name: i for i, arm in enumerate(arms)}
+    small = 8 if n <= 6 else 6.5
+    for item in results.improvement:
+        for flip in (False, True):
+            first, second = (item.second, item.first) if flip else (item.first, item.second)
+            row, col = place[first], place[second]
+            value = _flip(item.interval, flip)
+            hatch = None if item.decided else "////"
+            face = colors(0.5 + 0.55 * (value.estimate - 0.5)) if item.decided else "none"
+            axes.add_patch(
+                Rectangle(
+                    (col - 0.48, row - 0.46), 0.96, 0.92, fc=face, ec=FAINT, hatch=hatch, lw=0.5
+                )
+            )
+            ink = "#111111" if item.decided else INK
+            weight = "bold" if item.decided else "normal"
+            ends = f"{value.low:.2f}–{value.high:.2f}"
+            axes.text(
+                col,
+                row - 0.12,
+                f"{value.estimate:.2f}",
+                ha="center",
+                va="center",
+                color=ink,
+                weight=weight,
+            )
+            axes.text(
+                col, row + 0.23, ends, ha="center", va="center", color=ink, fontsize=small - 1
+            )
+    names = [shorten(name, 16) for name in row_names(results, arms)]
+    axes.set_xlim(-0.55, n - 0.45)
+    axes.set_ylim(n - 0.45, -0.55)
+    axes.set_xticks(range(n), names)
+    axes.set_yticks(range(n), names)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False, labelcolor=INK)
+    axes.set_xlabel("P(row > column)")
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return figure
+
+
+def _flip(interval: Interval, flip: bool) -> Interval:
+    if not flip or interval.low is None or interval.high is None:
+        return interval
+    low, high = 1.0 - interval.high, 1.0 - interval.low
+    return Interval(1.0 - interval.estimate, low, high, interval.n, interval.confidence)

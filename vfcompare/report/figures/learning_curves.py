@@ -1,0 +1,320 @@
+"""How return grows with environment steps: one figure for each environment, and one of all."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from vfcompare.report.analysis import Arm, Curve, Results
+from vfcompare.report.analysis.arms import LINES
+from vfcompare.report.figures.drawing import (
+    FAINT,
+    MAX_LEADERS,
+    MUTED,
+    PAPER,
+    WIDTH,
+    Look,
+    Picture,
+    brief_names,
+    canvas,
+    looks,
+    shorten,
+    spread,
+    steps,
+)
+from vfcompare.report.scoring import Task, failed
+from vfcompare.report.sentences import capital, failed_in, sizes
+from vfcompare.report.table import Table, Value, join, show, show_float
+
+OWN_FIGURES = 8
+"""Most environments that have a figure of their own; more are small multiples."""
+PANELS, COLUMNS = 24, 4
+FADED = 60
+"""Most curves without a colour that are drawn behind the others."""
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """All environments beside each other, and each by itself."""
+    tasks = [task for task in results.tasks if _drawable(results, task)]
+    if len(tasks) > 1:
+        yield _overview(results, tasks)
+    for task in tasks if len(tasks) <= OWN_FIGURES else ():
+        number = results.tasks.index(task) + 1
+        name, title = f"learning-{number}", f"Learning curves on {task.name}"
+        caption = _caption(results, task)
+        yield Picture(
+            name,
+            title,
+            caption,
+            partial(_draw, results, task),
+            _data(results, name, title, [task]),
+        )
+
+
+def _drawable(results: Results, task: Task) -> bool:
+    return bool(_of(results, task)) or any(
+        run.steps.size for cell in task.cells.values() for run in cell.runs
+    )
+
+
+def _of(results: Results, task: Task) -> list[Curve]:
+    return [curve for curve in results.curves if curve.task == task.name]
+
+
+def _data(results: Results, name: str, title: str, tasks: Sequence[Task]) -> Table:
+    rows: list[tuple[Value, ...]] = []
+    for task in tasks:
+        for curve in _of(results, task):
+            ends = (curve.estimate, curve.low, curve.high)
+            heights = [
+                None if end is None else [task.as_return(float(v)) for v in end] for end in ends
+            ]
+            for i, step in enumerate(task.grid):
+                values = [None if height is None else height[i] for height in heights]
+                rows.append((task.name, curve.arm, float(step), curve.n, *values))
+    heads = ("environment", "agent", "env_steps", "n", "iqm", "low", "high")
+    return Table(name, title, heads, tuple(rows))
+
+
+def _caption(results: Results, task: Task) -> str:
+    """Where each agent ends on one environment."""
+    curves = _of(results, task)
+    if not curves:
+        return f"{task.name}: no scored runs. {failed_in(results, task.name)}"
+    lines = {arm.name for arm in results.shown.lines}
+    order = sorted(
+        (curve for curve in curves if curve.arm in lines), key=lambda curve: -_end(task, curve)
+    )
+    ends = join(f"{results.called(c.arm)} {show_float(_end(task, c))}" for c in order) or "none"
+    band = (
+        "bands are pointwise 95% bootstrap intervals"
+        if any(curve.low is not None for curve in curves)
+        else "too few seeds for bands"
+    )
+    shown = f"{show(round(task.start))} to {show(round(task.end))} steps"
+    return (
+        f"IQM over {sizes(c.n for c in curves)} seeds of the return of sampled actions, {shown}; "
+        f"at the end {ends}. {_thin(results)}{capital(band)}. "
+        f"{_colourless(results, curves)}{failed_in(results, task.name)}"
+    )
+
+
+def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
+    """Which agent ends highest on each environment."""
+    ends = []
+    for task in tasks:
+        curves = _of(results, task)
+        if curves:
+            best = max(curves, key=lambda curve: _end(task, curve))
+            name = results.called(best.arm)
+            ends.append(f"{name} on {task.name} ({show_float(_end(task, best))})")
+    text = f"Highest at the end: {join(ends)}. " if ends else "No scored runs. "
+    text += (
+        f"IQM over {sizes(curve.n for curve in results.curves)} seeds of the return of sampled "
+        f"actions, bands are pointwise 95% bootstrap intervals. {_thin(results)}"
+        if ends
+        else ""
+    )
+    if len(tasks) > PANELS:
+        text += f"The first {PANELS} of {len(tasks)} environments are drawn; overview.csv has all. "
+    return (text + _colourless(results, results.curves)).strip()
+
+
+def _colourless(results: Results, curves: Sequence[Curve]) -> str:
+    """What is said of the arms that have no colour of their own."""
+    grey = len({curve.arm for curve in curves}) - len(results.shown.lines)
+    if grey <= 0:
+        return ""
+    lines = "are drawn in grey" if grey <= FADED else "are not drawn"
+    settings = "best settings of the " if results.shown.picked else ""
+    return (
+        f"In colour: the {settings}leading agents of each family; {grey} others {lines}, and the data "
+        "have them. "
+    )
+
+
+def _thin(results: Results) -> str:
+    return "Thin lines are single seeds (a cross: it failed there). " if _few(results) else ""
+
+
+def _few(results: Results) -> bool:
+    """Whether there is room for the seeds, and not rather for the other agents."""
+    return len(results.arms) <= LINES
+
+
+def _end(task: Task, curve: Curve) -> float:
+    return task.as_return(float(curve.estimate[-1]))
+
+
+def _overview(results: Results, tasks: Sequence[Task]) -> Picture:
+    title = "Learning curves on all environments"
+    return Picture(
+        "overview",
+        title,
+        _overview_caption(results, tasks),
+        lambda: _draw_overview(results, tasks[:PANELS]),
+        _data(results, "overview", title, tasks),
+    )
+
+
+def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
+    columns = min(COLUMNS, len(tasks))
+    lines = -(-len(tasks) // columns)
+    names = brief_names([task.name for task in tasks])
+    figure, grid = canvas(0.5 + 2.3 * lines, lines, columns)
+    figure.set_figwidth(WIDTH * 1.5)
+    for axes in list(grid.flat)[len(tasks) :]:
+        axes.set_visible(False)
+    for place, task in enumerate(tasks):
+        panel: Axes = grid.flat[place]
+        _curves(panel, results, task)
+        _frame(panel, task, compact=True)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        panel.set_title(shorten(names[task.name], 26 if columns < COLUMNS else 20))
+        if place % columns:
+            panel.set_ylabel("")
+        if place + columns < len(tasks):
+            panel.set_xlabel("")
+    handles = [
+        figure.axes[0].plot(
+            [], [], color=look.color, ls=look.line, label=shorten(results.called(name), 28)
+        )[0]
+        for name, look in looks(results.shown.lines).items()
+    ]
+    where: dict[str, Any] = {"loc": "outside upper left", "ncols": 4, "frameon": False}
+    figure.legend(handles=handles, handlelength=3.2, **where)
+    return figure
+
+
+def _draw(results: Results, task: Task) -> Figure:
+    figure, grid = canvas(3.3)
+    axes: Axes = grid[0, 0]
+    labels = _curves(axes, results, task)
+    _frame(axes, task)
+    _end_labels(axes, labels)
+    return figure
+
+
+def _curves(axes: Axes, results: Results, task: Task) -> list[tuple[float, str, str]]:
+    """Draws the curves of one environment; returns height, name and colour of each end."""
+    appearance = looks(results.shown.lines)
+    found = {curve.arm: curve for curve in _of(results, task)}
+    _faded(axes, task, [curve for name, curve in found.items() if name not in appearance])
+    for arm in results.shown.lines if _few(results) else ():
+        _thin_lines(axes, task, arm, appearance[arm.name])
+    labels: list[tuple[float, str, str]] = []
+    for name, look in appearance.items():
+        if name in found:
+            height = _line(axes, task, found[name], look, len(labels))
+            labels.append((height, shorten(results.called(name), 28), look.color))
+    return labels
+
+
+def _line(axes: Axes, task: Task, curve: Curve, look: Look, place: int) -> float:
+    height = np.array([task.as_return(float(v)) for v in curve.estimate])
+    if curve.low is not None and curve.high is not None:
+        low, high = (np.array([task.as_return(v) for v in e]) for e in (curve.low, curve.high))
+        axes.fill_between(task.grid, low, high, color=look.color, alpha=0.16, lw=0, zorder=2)
+    axes.plot(
+        task.grid,
+        height,
+        color=look.color,
+        ls=look.line,
+        marker=look.marker,
+        markevery=(0.08 + 0.02 * place, 0.22),
+        ms=4.5,
+        mec=PAPER,
+        mew=0.5,
+        zorder=3,
+    )
+    return float(height[-1])
+
+
+def _faded(axes: Axes, task: Task, curves: Sequence[Curve]) -> None:
+    """Curves of arms without a colour, as a background."""
+    if not 0 < len(curves) <= FADED:
+        return
+    heights = [[task.as_return(float(v)) for v in curve.estimate] for curve in curves]
+    paths = [np.column_stack([task.grid, height]) for height in heights]
+    axes.add_collection(LineCollection(paths, colors=FAINT, lw=0.9, zorder=1))
+    axes.update_datalim(np.concatenate(paths))
+
+
+def _thin_lines(axes: Axes, task: Task, arm: Arm, look: Look) -> None:
+    cell = task.cells.get(arm.name)
+    if cell is None:
+        return
+    runs = [run for run in cell.runs if run.steps.size]
+    paths = [np.column_stack([run.steps, run.sampled]) for run in runs]
+    axes.add_collection(LineCollection(paths, colors=look.color, lw=0.5, alpha=0.18, zorder=1))
+    axes.update_datalim(np.concatenate(paths) if paths else np.zeros((0, 2)))
+    lost = [path[-1] for run, path in zip(runs, paths, strict=True) if failed(run)]
+    if lost:
+        points = np.array(lost)
+        axes.plot(points[:, 0], points[:, 1], "x", color=look.color, ms=7, mew=1.8, zorder=6)
+
+
+def _frame(axes: Axes, task: Task, *, compact: bool = False) -> None:
+    """Limits, levels to compare with and labels; a compact panel has no room for the threshold's."""
+    axes.autoscale_view()
+    left, right = axes.get_xlim()
+    if task.end > task.start:
+        left, right = min(task.start, 0.0), task.end
+    axes.set_xlim(left, right)
+    references = ((task.optimal, "optimal"), (task.threshold, "threshold"), (task.random, "random"))
+    levels = [level for level, _ in references if level is not None]
+    if levels:
+        low, high = axes.get_ylim()
+        low, high = min(low, *levels), max(high, *levels)
+        axes.set_ylim(low - 0.04 * (high - low), high + 0.07 * (high - low))
+    for level, name in references:
+        if level is None:
+            continue
+        axes.axhline(level, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
+        if not (compact and name == "threshold"):
+            axes.annotate(
+                name,
+                (0.0 if name != "random" else 1.0, level),
+                xycoords=axes.get_yaxis_transform(),
+                xytext=(3 if name != "random" else -2, 2),
+                textcoords="offset points",
+                ha="left" if name != "random" else "right",
+                fontsize=7.5,
+                color=MUTED,
+                zorder=6,
+            )
+    axes.xaxis.set_major_formatter(FuncFormatter(steps))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("return, sampled actions")
+
+
+def _end_labels(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Names at the line ends, pushed apart so that none covers another."""
+    if not labels:
+        return
+    low, high = axes.get_ylim()
+    gap = 0.065 * (high - low)
+    order = sorted(range(len(labels)), key=lambda i: labels[i][0])
+    heights = spread(np.array([labels[i][0] for i in order]), gap, low + gap / 2, high - gap / 2)
+    leader = {"arrowstyle": "-", "lw": 0.6, "shrinkA": 1, "shrinkB": 0, "relpos": (0.0, 0.5)}
+    for i, height in zip(order, heights, strict=True):
+        value, name, color = labels[i]
+        axes.annotate(
+            name,
+            (1.0, value),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(1.035, height),
+            textcoords=axes.get_yaxis_transform(),
+            color=color,
+            fontsize=9,
+            fontweight="bold",
+            va="center",
+            arrowprops={**leader, "color": color} if len(labels) <= MAX_LEADERS else None,
+        )

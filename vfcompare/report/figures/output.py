@@ -1,0 +1,117 @@
+"""Figures as files, and as a part of the page: the same numbers give the same bytes."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from vfcompare.report.figures.drawing import CRITIC, FAINT, INK, MUTED, OUTCOME, PAPER
+
+FORMATS: dict[str, Any] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+"""What figures are written as, without dates and names of programs."""
+
+STYLE: Any = {
+    "text.parse_math": False,
+    "text.usetex": False,
+    "svg.hashsalt": "vfcompare",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlecolor": INK,
+    "axes.unicode_minus": True,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "lines.linewidth": 1.6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "hatch.linewidth": 0.5,
+    "hatch.color": FAINT,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib settings of the report, without its complaints about glyphs of foreign names."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
+
+
+def render(figure: Figure, width: float | None = None) -> dict[str, bytes]:
+    """The figure in all `FORMATS`; the same figure gives the same bytes.
+
+    Args:
+      figure: drawn, and not yet laid out.
+      width: in inches; its own if None.
+    """
+    if width is not None:
+        figure.set_figwidth(width)
+    files = {}
+    for kind, metadata in FORMATS.items():
+        stream = io.BytesIO()
+        paper = PAPER if kind == "png" else "none"
+        figure.savefig(stream, format=kind, metadata=metadata, dpi=160, facecolor=paper)
+        # laid out once: the other formats take the same places, in a third of the time
+        figure.set_layout_engine("none")
+        files[kind] = stream.getvalue()
+    return files
+
+
+VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    FAINT: "--faint",
+    PAPER: "--paper",
+    **{color: f"--c{i}" for i, color in enumerate(CRITIC)},
+    **{color: f"--o{i}" for i, color in enumerate(OUTCOME)},
+}
+
+
+def inline(svg: bytes, name: str, label: str) -> str:
+    """An SVG for the page: own ids, colours and font from the page's style, a label for readers."""
+    text = svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"'DejaVu Sans'(, sans-serif)?", "var(--sans)", text)
+    for color, variable in VARIABLES.items():
+        text = text.replace(color, f"var({variable})")
+    opening = f'<svg role="img" aria-label="{_attribute(label)}"'
+    text = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", text, count=1)
+    text = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", text, count=1)
+    return text.replace("<svg", opening, 1)
+
+
+def _attribute(text: str) -> str:
+    for mark, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(mark, entity)
+    return text

@@ -1,0 +1,57 @@
+"""Which agents differ, seed by seed."""
+
+from collections.abc import Iterator, Sequence
+
+from vfcompare.report.analysis import Contrast, Results
+from vfcompare.report.analysis.arms import ROWS
+from vfcompare.report.analysis.resampling import ALPHA
+from vfcompare.report.figures import contrasts
+from vfcompare.report.figures.drawing import Picture
+from vfcompare.report.sentences import failed_in, sizes
+from vfcompare.report.table import show_float
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """One row a pair of agents."""
+    compared = [contrast for contrast in results.pairs["auc"] if contrast.pairs]
+    if not compared:
+        return
+    found = dict(zip(contrasts.names(results, compared), compared, strict=True))
+    drawn = contrasts.largest(found, ROWS)
+    sides = _sides(results, compared)
+    yield Picture(
+        "pairs",
+        "Which agents differ, seed by seed",
+        _caption(results, len(found) - len(drawn)),
+        lambda: contrasts.draw(results, drawn, sides),
+        contrasts.data("pairs", found),
+    )
+
+
+def _sides(results: Results, compared: Sequence[Contrast]) -> tuple[str, str]:
+    """What left and right of zero mean."""
+    first, second = (results.called(name) for name in (compared[0].first, compared[0].second))
+    if len(compared) == 1:
+        return f"{second} better", f"{first} better"
+    if len({contrast.second for contrast in compared}) == 1:
+        return f"{second} better", f"better than {second}"
+    return "second better", "first better"
+
+
+def _caption(results: Results, left: int) -> str:
+    """How many pairs are decided."""
+    found = results.pairs["auc"]
+    decided = [contrast for contrast in found if contrast.better]
+    text = (
+        f"{len(decided)} of {len(found)} pairs are decided at {ALPHA:.0%} after Holm's correction"
+    )
+    if decided:
+        largest = max(decided, key=lambda c: abs(c.interval.estimate))
+        text += (
+            f"; the largest is {results.called(largest.better or '')} over "
+            f"{results.called(largest.second if largest.better == largest.first else largest.first)}, "
+            f"{show_float(abs(largest.interval.estimate))}"
+        )
+    pairs = sizes(contrast.pairs for contrast in found)
+    unseen = f"The {left} smallest are not drawn; pairs.csv has them. " if left else ""
+    return f"{text}. {pairs} pairs of seeds each; dots are seeds. {unseen}{failed_in(results, *results.pool)}"

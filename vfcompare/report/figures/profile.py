@@ -1,0 +1,67 @@
+"""What share of runs is above each score."""
+
+from collections.abc import Iterator
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from vfcompare.report.analysis import Results
+from vfcompare.report.figures.drawing import Picture, canvas, looks, shorten
+from vfcompare.report.sentences import failed_in
+from vfcompare.report.table import Table, join
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """Performance profiles of the arms that have a colour."""
+    if not results.profile:
+        return
+    rows = tuple(
+        (
+            name,
+            float(tau),
+            float(curve[0][i]),
+            *(None if end is None else float(end[i]) for end in curve[1:]),
+        )
+        for name, curve in results.profile.items()
+        for i, tau in enumerate(results.profile_thresholds)
+    )
+    yield Picture(
+        "profile",
+        "Performance profiles",
+        _caption(results),
+        lambda: _draw(results),
+        Table("profile", "Performance profiles", ("agent", "level", "share", "low", "high"), rows),
+    )
+
+
+def _caption(results: Results) -> str:
+    """What share of runs nearly solved their environment."""
+    taus = results.profile_thresholds
+    at = int(abs(taus - 0.9).argmin())
+    shares = join(f"{results.called(n)} {c[0][at]:.0%}" for n, c in results.profile.items())
+    left = len(results.arms) - len(results.shown.lines)
+    unseen = f"The leading agents of each family; {left} other arms are left out. " if left else ""
+    return (
+        f"Share of runs whose final score is above each level; above {taus[at]:.1f}: {shares}. "
+        f"Bands are 95% bootstrap intervals. {unseen}{failed_in(results, *results.pool)}"
+    )
+
+
+def _draw(results: Results) -> Figure:
+    figure, grid = canvas(2.9)
+    axes: Axes = grid[0, 0]
+    appearance, taus = looks(results.shown.lines), results.profile_thresholds
+    for name, (share, low, high) in results.profile.items():
+        look = appearance[name]
+        if low is not None and high is not None:
+            axes.fill_between(taus, low, high, color=look.color, alpha=0.14, lw=0)
+        label = shorten(results.called(name))
+        axes.plot(taus, share, color=look.color, ls=look.line, label=label)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+    axes.set_xlabel("final score, normalised (0 random, 1 optimal)")
+    axes.set_ylabel("share of runs above")
+    axes.legend(loc="lower left", frameon=False, fontsize=8.5, handlelength=3.2)
+    return figure

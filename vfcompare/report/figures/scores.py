@@ -1,0 +1,152 @@
+"""Scores per environment: every run, and what they amount to."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.figures.drawing import (
+    CROWDED,
+    WIDTH,
+    Look,
+    Picture,
+    apart,
+    appearance,
+    brief_names,
+    canvas,
+    dots,
+    mark,
+    right_texts,
+    row_height,
+    row_names,
+    rows_axis,
+    shorten,
+    unit_lines,
+    unseen,
+)
+from vfcompare.report.scoring import Task, column
+from vfcompare.report.sentences import failed_in
+from vfcompare.report.table import Table, join, show_float
+
+COLUMNS, PANELS = 3, 12
+FEW_TASKS = 4
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """Area under the curve and final score of every run."""
+    tasks = [task for task in results.tasks if not task.empty]
+    if not tasks:
+        return
+    rows = tuple(
+        (task.name, arm.name, item.seed, item.status, item.auc, item.final, item.greedy)
+        for task in tasks
+        for arm in results.arms
+        for item in task.scores.get(arm.name, ())
+    )
+    heads = ("environment", "agent", "seed", "status", "auc", "final", "final greedy")
+    yield Picture(
+        "scores",
+        "Scores per environment",
+        _caption(results, len(tasks)),
+        lambda: _draw(results, tasks),
+        Table("scores-by-seed", "Scores of every run", heads, rows),
+    )
+
+
+def _caption(results: Results, tasks: int) -> str:
+    """Who leads on which environment."""
+    leaders = []
+    for task in results.tasks:
+        found = [
+            (results.summary["auc", task.name, arm.name].estimate, arm.name)
+            for arm in results.shown.rows
+            if ("auc", task.name, arm.name) in results.summary
+        ]
+        if found:
+            value, name = max(found)
+            leaders.append(f"{results.called(name)} on {task.name} ({show_float(value)})")
+    if not leaders:
+        return f"No scored runs. {failed_in(results)}"
+    cut = f"The first {PANELS} of {tasks} environments are drawn. " if tasks > PANELS else ""
+    return (
+        f"Largest area under the curve: {join(leaders)}. Marks are IQM over seeds with 95% "
+        f"bootstrap intervals, dots are seeds. {cut}{_left(results)}{failed_in(results)}"
+    )
+
+
+def _left(results: Results) -> str:
+    text = unseen(results, "scores.csv")
+    return f"{text} " if text else ""
+
+
+def _draw(results: Results, tasks: Sequence[Task]) -> Figure:
+    if len(results.shown.rows) > CROWDED or len(tasks) > FEW_TASKS:
+        return _draw_columns(results, tasks[:PANELS])
+    return _draw_both(results, tasks)
+
+
+def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
+    """One line of panels a task: area under the curve and final score."""
+    arms = results.shown.rows
+    height = len(tasks) * (0.5 + row_height(len(arms)) * len(arms)) + 0.35
+    figure, grid = canvas(height, len(tasks), 2, sharey="row")
+    apart(figure)
+    for line, task in zip(grid, tasks, strict=True):
+        for axes, metric, name in zip(
+            line, ("auc", "final"), ("area under curve", "final"), strict=True
+        ):
+            _panel(axes, results, task, arms, metric)
+            axes.set_title(f"{shorten(task.name, 26)}" if metric == "auc" else "", loc="left")
+            axes.set_xlabel(f"{name} ({_scale(task)})")
+        right_texts(line[1], [f"n={len(task.scores.get(arm.name, ()))}" for arm in arms])
+        line[1].tick_params(labelleft=False)
+    return figure
+
+
+def _draw_columns(results: Results, tasks: Sequence[Task]) -> Figure:
+    """Many rows or many tasks: the area under the curve alone, tasks beside each other."""
+    arms = results.shown.rows
+    columns = min(COLUMNS, len(tasks))
+    lines = -(-len(tasks) // columns)
+    names = brief_names([task.name for task in tasks])
+    height = 0.35 + lines * (0.6 + row_height(len(arms)) * len(arms))
+    figure, grid = canvas(height, lines, columns, sharey=True)
+    figure.set_figwidth(1.4 * WIDTH)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(tasks):
+            axes.set_visible(False)
+            continue
+        _panel(axes, results, tasks[place], arms, "auc")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_title(shorten(names[tasks[place].name], 26))
+        axes.set_xlabel(f"area under curve ({_scale(tasks[place])})")
+        axes.tick_params(labelleft=place % columns == 0)
+    return figure
+
+
+def _scale(task: Task) -> str:
+    return "normalised" if task.normalised else "return"
+
+
+def _panel(axes: Axes, results: Results, task: Task, arms: Sequence[Arm], metric: str) -> None:
+    looks = appearance(results)
+    for y, arm in enumerate(arms):
+        _row(axes, results, task, arm, y, metric, looks[arm.name])
+    rows_axis(axes, row_names(results, arms), [looks[arm.name].color for arm in arms])
+    unit_lines(axes, task)
+
+
+def _row(
+    axes: Axes, results: Results, task: Task, arm: Arm, y: int, metric: str, look: Look
+) -> None:
+    interval = results.summary.get((metric, task.name, arm.name))
+    if interval is None:
+        return
+    values = column(task, arm.name, metric)
+    lost = {item.seed for item in task.scores[arm.name] if item.status != "completed"}
+    failed = np.array([seed in lost for seed in values])
+    dots(axes, y, np.array(list(values.values())), look.color, failed)
+    mark(axes, y, interval, look)

@@ -1,0 +1,269 @@
+"""What settings do to an agent: all of them, one knob at a time, and what tuning each environment buys."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vfcompare import statistics
+from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.analysis.arms import ROWS
+from vfcompare.report.figures.drawing import (
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    WIDTH,
+    Look,
+    Picture,
+    canvas,
+    jitter,
+    looks,
+    right_texts,
+    row_height,
+    rows_axis,
+    shorten,
+    spread,
+)
+from vfcompare.report.files import Array
+from vfcompare.report.scoring import column
+from vfcompare.report.table import Table, Value, join, show_float
+
+KNOBS, COLUMNS = 6, 3
+COLOURED = 8
+"""Most agents that are told apart by colour."""
+
+Groups = Mapping[str, Sequence[Arm]]
+"""The scored settings of each agent, best first."""
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """Nothing where no agent has settings of its own, or the environments no common scale."""
+    groups = _groups(results)
+    if not results.pool or not groups:
+        return
+    yield _settings(results, groups)
+    knobs = _knobs(groups)
+    if knobs and len(groups) <= COLOURED:
+        yield _by_knob(results, groups, knobs)
+    scores = {agent: _scores(results, arms) for agent, arms in groups.items()}
+    if len(results.pool) > 1 and len(groups) <= COLOURED:
+        yield _plane(results, groups, scores)
+
+
+def _groups(results: Results) -> dict[str, list[Arm]]:
+    found: dict[str, list[Arm]] = {}
+    for arm in sorted(results.arms, key=lambda arm: -results.standing[arm.name]):
+        if arm.settings and np.isfinite(results.standing[arm.name]):
+            found.setdefault(arm.agent, []).append(arm)
+    several = {agent: arms for agent, arms in found.items() if len(arms) > 1}
+    agents = sorted(several, key=lambda agent: several[agent][0].critic)
+    return {agent: several[agent] for agent in agents}
+
+
+def _looks(groups: Groups) -> dict[str, Look]:
+    return looks([Arm(agent, agent, arms[0].critic) for agent, arms in groups.items()])
+
+
+def _heights(results: Results, arms: Sequence[Arm]) -> Array:
+    return np.array([results.standing[arm.name] for arm in arms])
+
+
+def _settings(results: Results, groups: Groups) -> Picture:
+    rows: list[tuple[Value, ...]] = [
+        (agent, arm.name, results.standing[arm.name])
+        for agent, arms in groups.items()
+        for arm in arms
+    ]
+    parts = []
+    for agent, arms in groups.items():
+        heights = _heights(results, arms)
+        parts.append(
+            f"{agent} {show_float(heights[0])} ({arms[0].name.removeprefix(agent).strip()}), "
+            f"median {show_float(float(np.median(heights)))}"
+        )
+    left = len(groups) - ROWS
+    more = f" The first {ROWS} of {len(groups)} agents are drawn." if left > 0 else ""
+    caption = (
+        f"Best setting and median of all: {'; '.join(parts[:4])}"
+        f"{f'; and {len(parts) - 4} more agents' if len(parts) > 4 else ''}. A dot is a setting: its area "
+        "under the curve, IQM over seeds and environments. The best of many is optimistic, since the same "
+        f"seeds chose it.{more}"
+    )
+    title = "What settings do"
+    data = Table("settings", title, ("agent", "setting", "auc"), tuple(rows))
+    return Picture("settings", title, caption, lambda: _draw_settings(results, groups), data)
+
+
+def _draw_settings(results: Results, groups: Groups) -> Figure:
+    drawn = dict(list(groups.items())[:ROWS])
+    figure, grid = canvas(0.8 + 1.25 * row_height(len(drawn)) * len(drawn))
+    axes: Axes = grid[0, 0]
+    known = _looks(groups)
+    for y, (agent, arms) in enumerate(drawn.items()):
+        heights, look = _heights(results, arms), known[agent]
+        places = y + jitter(len(arms), 0.3)
+        axes.plot(heights, places, ".", ms=5, color=look.color, alpha=0.45, mew=0)
+        axes.plot([np.median(heights)] * 2, [y - 0.34, y + 0.34], color=INK, lw=1.4, zorder=3)
+        axes.plot(
+            heights[:1], [y], look.marker, ms=7, color=look.color, mec=PAPER, mew=0.6, zorder=4
+        )
+    rows_axis(axes, list(drawn), [known[agent].color for agent in drawn])
+    right_texts(axes, [f"{len(arms)} settings" for arms in drawn.values()])
+    axes.set_xlabel("area under curve of a setting (mark: the best; line: the median)")
+    return figure
+
+
+def _knobs(groups: Groups) -> list[str]:
+    """Settings of which some agent has tried several values."""
+    tried: dict[str, set[str]] = {}
+    for arms in groups.values():
+        for arm in arms:
+            for key, value in arm.settings.items():
+                tried.setdefault(key, set()).add(value)
+    return [key for key, values in tried.items() if len(values) > 1][:KNOBS]
+
+
+def _in_order(values: set[str]) -> list[str]:
+    try:
+        return sorted(values, key=lambda value: (float(value), value))
+    except ValueError:
+        return sorted(values)
+
+
+def _best_by_value(results: Results, arms: Sequence[Arm], knob: str) -> dict[str, float]:
+    """The best standing with each value of a knob, whatever the others are."""
+    found: dict[str, float] = {}
+    for arm in arms:
+        if knob in arm.settings:
+            value = arm.settings[knob]
+            found[value] = max(found.get(value, -np.inf), results.standing[arm.name])
+    return found
+
+
+def _by_knob(results: Results, groups: Groups, knobs: Sequence[str]) -> Picture:
+    rows: list[tuple[Value, ...]] = []
+    widest: tuple[float, str, str] = (-1.0, "", "")
+    for knob in knobs:
+        for agent, arms in groups.items():
+            found = _best_by_value(results, arms, knob)
+            rows += [(knob, agent, value, found[value]) for value in _in_order(set(found))]
+            reach = max(found.values()) - min(found.values()) if found else 0.0
+            widest = max(widest, (reach, knob, agent))
+    caption = (
+        f"Area under the curve at each value of a setting, with the best values of the others. Most depends "
+        f"on {widest[1]}: {widest[2]} differs by {show_float(widest[0])} over its range."
+    )
+    title = "One setting at a time"
+    data = Table("knobs", title, ("setting", "agent", "value", "auc"), tuple(rows))
+    return Picture("knobs", title, caption, lambda: _draw_knobs(results, groups, knobs), data)
+
+
+def _draw_knobs(results: Results, groups: Groups, knobs: Sequence[str]) -> Figure:
+    columns = min(COLUMNS, len(knobs))
+    lines = -(-len(knobs) // columns)
+    figure, grid = canvas(0.3 + 2.3 * lines, lines, columns, sharey=True)
+    figure.set_figwidth(WIDTH * (1.3 if columns > 1 else 1.0))
+    for place, axes in enumerate(grid.flat):
+        axes.set_visible(place < len(knobs))
+        if place < len(knobs):
+            _panel(axes, results, groups, knobs[place])
+            axes.set_ylabel("area under curve" if place % columns == 0 else "")
+    known = _looks(groups)
+    handles = [
+        grid[0, 0].plot(
+            [], [], color=look.color, ls=look.line, marker=look.marker, ms=4, label=name
+        )[0]
+        for name, look in known.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, handlelength=3)
+    return figure
+
+
+def _panel(axes: Axes, results: Results, groups: Groups, knob: str) -> None:
+    found = {agent: _best_by_value(results, arms, knob) for agent, arms in groups.items()}
+    ticks = _in_order({value for values in found.values() for value in values})
+    for agent, look in _looks(groups).items():
+        mine = [value for value in ticks if value in found[agent]]
+        at = [ticks.index(value) for value in mine]
+        heights = [found[agent][value] for value in mine]
+        axes.plot(at, heights, color=look.color, ls=look.line, marker=look.marker, ms=4, lw=1.2)
+    every = max(1, -(-len(ticks) // 6))
+    axes.set_xticks(range(0, len(ticks), every), [_brief(t) for t in ticks[::every]])
+    axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)
+    axes.set_xlabel(shorten(knob, 26))
+
+
+def _brief(value: str) -> str:
+    """A value that fits below an axis."""
+    try:
+        return f"{float(value):.3g}"
+    except ValueError:
+        return shorten(value, 10)
+
+
+def _scores(results: Results, arms: Sequence[Arm]) -> Array:
+    """`[envs, settings]`, mean over seeds."""
+    tasks = [results.task(name) for name in results.pool]
+    return np.array(
+        [[np.mean(list(column(t, arm.name, "auc").values())) for arm in arms] for t in tasks]
+    )
+
+
+def _plane(results: Results, groups: Groups, scores: Mapping[str, Array]) -> Picture:
+    found = {agent: statistics.sensitivity(values[None]) for agent, values in scores.items()}
+    points = {a: (float(s.sensitivity[0]), float(s.per_env_tuned[0])) for a, s in found.items()}
+    rows = tuple(
+        (
+            agent,
+            len(groups[agent]),
+            float(s.per_env_tuned[0]),
+            float(s.cross_env_tuned[0]),
+            points[agent][0],
+        )
+        for agent, s in found.items()
+    )
+    heads = ("agent", "settings", "tuned per environment", "tuned once for all", "sensitivity")
+    low, high = min(points, key=lambda a: points[a][0]), max(points, key=lambda a: points[a][0])
+    caption = (
+        "Area under the curve with the best setting of each environment, against how much of it is lost "
+        "with the best one for all (Adkins et al. 2024); up and left is better. Least lost: "
+        f"{low} ({show_float(points[low][0])}); most: {high} ({show_float(points[high][0])}). A maximum over "
+        f"noisy means is optimistic, for all alike. Settings: "
+        f"{join(f'{len(arms)} of {agent}' for agent, arms in groups.items())}."
+    )
+    title = "Performance and sensitivity"
+    data = Table("sensitivity", title, heads, rows)
+    return Picture("sensitivity", title, caption, lambda: _draw_plane(groups, points), data)
+
+
+def _draw_plane(groups: Groups, points: Mapping[str, tuple[float, float]]) -> Figure:
+    figure, grid = canvas(3.0)
+    axes: Axes = grid[0, 0]
+    for agent, look in _looks(groups).items():
+        axes.plot(*points[agent], look.marker, ms=9, color=look.color, mec=PAPER, mew=0.6)
+    xs, ys = (np.array(values) for values in zip(*points.values(), strict=True))
+    reach = max(float(np.ptp(ys)), 0.02)
+    low, high = ys.min() - 0.25 * reach, ys.max() + 0.25 * reach
+    axes.set_ylim(low, high)
+    axes.set_xlim(-0.05 * max(xs.max(), 0.01), 1.35 * max(xs.max(), 0.01))
+    order = sorted(points, key=lambda agent: points[agent][1])
+    heights = spread(
+        np.array([points[agent][1] for agent in order]), 0.08 * (high - low), low, high
+    )
+    for agent, height in zip(order, heights, strict=True):
+        axes.annotate(
+            shorten(agent, 18),
+            points[agent],
+            xytext=(points[agent][0] + 0.04 * axes.get_xlim()[1], float(height)),
+            textcoords="data",
+            va="center",
+            color=_looks(groups)[agent].color,
+            fontweight="bold",
+        )
+    axes.grid(color=FAINT, linewidth=0.4, alpha=0.6)
+    axes.set_xlabel("sensitivity: what one setting for all environments loses")
+    axes.set_ylabel("tuned per environment")
+    axes.set_title("◂ ▴ better", color=MUTED, fontweight="normal", loc="left")
+    return figure

@@ -1,0 +1,139 @@
+"""How many steps to the threshold, with the runs that never got there."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from vfcompare.report.analysis import Results, Speed
+from vfcompare.report.figures.drawing import (
+    CROWDED,
+    MUTED,
+    PAPER,
+    WIDTH,
+    Look,
+    Picture,
+    appearance,
+    brief_names,
+    canvas,
+    jitter,
+    right_texts,
+    row_height,
+    rows_axis,
+    shorten,
+    steps,
+    unseen,
+)
+from vfcompare.report.sentences import failed_in
+from vfcompare.report.table import Table, show, show_float
+
+COLUMNS, PANELS = 3, 12
+FEW_TASKS = 4
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """Every run's first arrival, and the median of each arm."""
+    if not results.speed:
+        return
+    rows = tuple(
+        (item.task, item.arm, seed, step, "reached" if reached else "censored")
+        for item in results.speed
+        for seed, step, reached in item.arrivals
+    )
+    heads = ("environment", "agent", "seed", "step", "outcome")
+    yield Picture(
+        "speed",
+        "How many steps to the threshold",
+        _caption(results),
+        lambda: _draw(results),
+        Table("steps-by-seed", "Steps to the threshold of every run", heads, rows),
+    )
+
+
+def _caption(results: Results) -> str:
+    """How many runs got there, and who first."""
+    by_task: dict[str, list[Speed]] = {}
+    for item in results.speed:
+        by_task.setdefault(item.task, []).append(item)
+    parts = [_fastest(results, name, items) for name, items in by_task.items()]
+    more = f"; and {len(parts) - 6} more environments" if len(parts) > 6 else ""
+    left = unseen(results, "scores.csv")
+    return (
+        f"{'; '.join(parts[:6])}{more}. Marks are Kaplan-Meier medians with 95% bootstrap intervals; "
+        f"runs that did not get there are kept, at the right edge. {left} {failed_in(results, *by_task)}"
+    ).replace("  ", " ")
+
+
+def _fastest(results: Results, task: str, items: Sequence[Speed]) -> str:
+    total, reached = sum(item.n for item in items), sum(item.reached for item in items)
+    first = min(items, key=lambda item: item.median.estimate)
+    text = f"{task}: {reached} of {total} runs reached the threshold"
+    if first.median.estimate == float("inf"):
+        return f"{text}, no agent with half of its seeds"
+    return f"{text}, {results.called(first.arm)} first (median {show(round(first.median.estimate))} steps)"
+
+
+def _draw(results: Results) -> Figure:
+    names = list(dict.fromkeys(item.task for item in results.speed))[:PANELS]
+    groups = [[item for item in results.speed if item.task == name] for name in names]
+    most = max(len(group) for group in groups)
+    crowded = most > CROWDED or len(names) > FEW_TASKS
+    columns = min(COLUMNS, len(names)) if crowded else 1
+    lines = -(-len(names) // columns)
+    heights = [0.62 + row_height(most) * (most if crowded else len(g)) for g in groups[:lines]]
+    figure, grid = canvas(sum(heights) + 0.2, lines, columns, height_ratios=heights)
+    if crowded:
+        figure.set_figwidth(1.4 * WIDTH)
+    brief = brief_names(names)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(names):
+            axes.set_visible(False)
+            continue
+        _panel(axes, results, names[place], groups[place], named=place % columns == 0)
+        level = show_float(results.task(names[place]).threshold or 0.0)
+        title = shorten(brief[names[place]], 20 if crowded else 30)
+        axes.set_title(f"{title} ≥ {level}" if crowded else f"{title}: return ≥ {level}")
+        if place + columns >= len(names):
+            axes.set_xlabel("environment steps (▸ not reached)")
+        if crowded:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+    return figure
+
+
+def _panel(axes: Axes, results: Results, name: str, group: Sequence[Speed], *, named: bool) -> None:
+    task, looks = results.task(name), appearance(results)
+    for y, item in enumerate(group):
+        _row(axes, y, item, looks[item.arm], task.end)
+    called = [results.called(item.arm) for item in group]
+    rows_axis(axes, called, [looks[item.arm].color for item in group])
+    axes.tick_params(labelleft=named)
+    axes.set_xlim(min(task.start, 0.0), task.end * 1.05)
+    axes.axvline(task.end, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(steps))
+    right_texts(axes, [f"{item.reached} of {item.n}" for item in group])
+
+
+def _row(axes: Axes, y: int, item: Speed, look: Look, end: float) -> None:
+    heights = y + jitter(item.n)
+    arrived = np.array([yes for _, _, yes in item.arrivals])
+    steps = np.array([step for _, step, _ in item.arrivals])
+    axes.plot(steps[arrived], heights[arrived], ".", ms=4.6, color=look.color, alpha=0.42, mew=0)
+    axes.plot(
+        np.where(steps[~arrived] >= 0.9 * end, end * 1.02, steps[~arrived]),
+        heights[~arrived],
+        marker=">",
+        ls="none",
+        ms=3.6,
+        color=look.color,
+        alpha=0.75,
+        mew=0,
+    )
+    middle = item.median
+    if middle.low is not None and middle.high is not None and np.isfinite(middle.low):
+        axes.plot([middle.low, min(middle.high, end)], [y, y], color=look.color, lw=2.2, zorder=3)
+    if np.isfinite(middle.estimate):
+        shape: dict[str, Any] = {"mfc": look.color, "mec": PAPER, "mew": 0.6}
+        axes.plot([middle.estimate], [y], marker=look.marker, ms=6.5, ls="none", zorder=4, **shape)

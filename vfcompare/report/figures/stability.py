@@ -1,0 +1,94 @@
+"""How steady the agents are: over seeds, within a run, and whether they keep what they learned."""
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.figures.drawing import (
+    CROWDED,
+    WIDTH,
+    Picture,
+    appearance,
+    canvas,
+    mark,
+    row_height,
+    row_names,
+    rows_axis,
+    unseen,
+)
+from vfcompare.report.sentences import capital, failed_in
+from vfcompare.report.table import Table, join, show_float
+from vfcompare.report.tables import STABILITY_NAMES
+
+PANELS = {
+    "spread": "IQR over seeds",
+    "variation": "IQR of change\nper 1% of steps",
+    "drawdown": "worst 5% of\ndrawdowns, mean",
+    "collapse": "share of runs",
+}
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """Four quantities, left is better."""
+    arms = [arm for arm in results.shown.rows if ("drawdown", arm.name) in results.stability]
+    if not arms:
+        return
+    rows = tuple(
+        (arm.name, key, results.stability[key, arm.name])
+        for arm in arms
+        for key in STABILITY_NAMES
+        if (key, arm.name) in results.stability
+    )
+    yield Picture(
+        "stability",
+        "How steady the agents are",
+        _caption(results, arms),
+        lambda: _draw(results, arms),
+        Table("stability", "Stability", ("agent", "quantity", "estimate"), rows),
+    )
+
+
+def _caption(results: Results, arms: Sequence[Arm]) -> str:
+    """The extremes of each quantity."""
+    parts = []
+    for key, name in (("spread", "spread over seeds"), ("drawdown", "drawdown")):
+        found = [
+            (results.stability[key, arm.name].estimate, results.called(arm.name))
+            for arm in arms
+            if (key, arm.name) in results.stability
+        ]
+        if found:
+            low, high = min(found), max(found)
+            parts.append(
+                f"{name} from {show_float(low[0])} ({low[1]}) to {show_float(high[0])} ({high[1]})"
+            )
+    counted = [(results.called(arm.name), *results.counts["collapse", arm.name]) for arm in arms]
+    worst = sorted((item for item in counted if item[2]), key=lambda item: -item[1] / item[2])
+    counts = join(f"{name} {count} of {n}" for name, count, n in worst)
+    return (
+        f"{capital('; '.join(parts))}. Collapsed: {counts}. Left is better. "
+        f"{unseen(results, 'settings.csv')} {failed_in(results, *results.pool)}"
+    ).replace("  ", " ")
+
+
+def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
+    crowded = len(arms) > CROWDED
+    lines, columns = (1, 4) if crowded else (2, 2)
+    height = lines * (0.72 + row_height(len(arms)) * len(arms))
+    figure, grid = canvas(height, lines, columns, sharey=True)
+    if crowded:
+        figure.set_figwidth(1.4 * WIDTH)
+    looks = appearance(results)
+    for axes, (key, label) in zip(grid.flat, PANELS.items(), strict=True):
+        for y, arm in enumerate(arms):
+            if (key, arm.name) in results.stability:
+                mark(axes, y, results.stability[key, arm.name], looks[arm.name])
+        rows_axis(axes, row_names(results, arms), [looks[arm.name].color for arm in arms])
+        axes.xaxis.set_major_locator(MaxNLocator(3 if crowded else 5))
+        axes.set_xlim(0.0, 1.04 * axes.get_xlim()[1])
+        axes.set_title(STABILITY_NAMES[key])
+        axes.set_xlabel(label if crowded else label.replace("\n", " "))
+    grid.flat[-1].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+    return figure

@@ -1,0 +1,153 @@
+"""Untrusted files, read as plain data: sizes are bounded, nothing is composed, instantiated or unpickled."""
+
+import hashlib
+import json
+import math
+import unicodedata
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import yaml
+
+Array = npt.NDArray[np.float64]
+
+TEXT_BYTES = 8_000_000
+TABLE_BYTES = 512_000_000
+TABLE_ROWS = 20_000_000
+NAME_LENGTH = 60
+ARRAYS = 64
+DEPTH = 64
+
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The parser in C, where PyYAML was built with it, takes a tenth of the time."""
+
+
+def clean(value: object, limit: int = NAME_LENGTH) -> str:
+    """Text safe to print: one line, no control or direction characters, bounded, still unique."""
+    text = str(value).encode("utf-8", "replace").decode("utf-8")
+    text = text.replace("\N{FIRST STRONG ISOLATE}", "").replace("\N{POP DIRECTIONAL ISOLATE}", "")
+    shown = "".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in text)
+    if len(shown) > limit:
+        shown = f"{shown[: limit - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    if any(unicodedata.bidirectional(c) in {"R", "AL", "AN"} for c in shown):
+        # isolated, or a right-to-left name would reorder the numbers beside it
+        return f"\N{FIRST STRONG ISOLATE}{shown}\N{POP DIRECTIONAL ISOLATE}"
+    return shown
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of bounded size; ValueError or OSError says what is wrong with it."""
+    try:
+        value = json.loads(_bounded(path))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return _mapping(value)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping of bounded size and depth, parsed without any constructor beyond plain data."""
+    text = _bounded(path)
+    try:
+        _must_be_shallow(text)
+        return _mapping(LOADER(text).get_single_data())
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError("not plain YAML") from error
+
+
+def _must_be_shallow(text: str) -> None:
+    """Refuses aliases, which a resolved config has not and which grow without bound, and deep nesting.
+
+    The parser in C composes by recursion, and overflows the stack where Python would raise.
+    """
+    depth = 0
+    for event in yaml.parse(text, LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEPTH:
+            raise yaml.YAMLError("aliases and deep nesting are refused")
+
+
+def read_table(
+    path: Path, choose: Callable[[Sequence[str]], Sequence[str]] = tuple
+) -> dict[str, Array]:
+    """Numeric columns of a Parquet file of bounded size; ValueError or OSError otherwise.
+
+    Args:
+      path: of the file.
+      choose: which of its columns are read; all by default.
+    """
+    if path.stat().st_size > TABLE_BYTES:
+        raise ValueError("larger than the limit")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if file.metadata.num_rows > TABLE_ROWS:
+                raise ValueError("claims more rows than the limit")
+            names = list(choose(file.schema_arrow.names))
+            table = file.read(columns=names, use_threads=False)
+            return {name: _floats(table.column(name)) for name in names}
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        # pyarrow raises many kinds for a damaged file, some of them not its own
+        raise ValueError(f"damaged ({type(error).__name__})") from error
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Numeric arrays of an npz file of bounded size, never pickled; ValueError or OSError otherwise."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = [item.file_size for item in archive.infolist()]
+        if len(sizes) > ARRAYS or sum(sizes) > TABLE_BYTES:
+            raise ValueError("larger than the limit")
+        with np.load(path, allow_pickle=False) as file:
+            return {clean(n): np.asarray(file[n], dtype=np.float64) for n in file.files}
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        # a damaged archive fails in zipfile, zlib or numpy, each with kinds of its own
+        raise ValueError(f"damaged ({type(error).__name__})") from error
+
+
+def _floats(column: Any) -> Array:
+    values = column.to_numpy()
+    if values.dtype.kind not in "iufb":
+        return np.full(len(values), np.nan)
+    return np.asarray(values, dtype=np.float64)
+
+
+def _bounded(path: Path) -> str:
+    if path.stat().st_size > TEXT_BYTES:
+        raise ValueError("larger than the limit")
+    return path.read_text(encoding="utf-8")
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("not a mapping")
+    return value
+
+
+def why(error: Exception) -> str:
+    """What is wrong with a file, in words."""
+    if isinstance(error, json.JSONDecodeError):
+        return "not JSON"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    if isinstance(error, OSError):
+        return clean(error.strerror or type(error).__name__)
+    return clean(error)

@@ -1,0 +1,104 @@
+"""One table, however it is shown: typed cells, and the one way a number is printed."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from vfcompare.statistics import Interval
+
+MINUS = "\N{MINUS SIGN}"
+NONE = "\N{EN DASH}"
+PRINTED = 60
+"""Rows of a longer table that the page prints; the files have all."""
+
+Value = str | int | float | Interval | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with typed cells.
+
+    Attributes:
+      id: name of its file.
+      title: what it shows.
+      columns: headings.
+      rows: texts, counts, numbers and intervals.
+      note: what a reader must know to read it.
+      marks: class of a row, by index: `bad` or `good`.
+      head: number of its first rows that the page prints; `PRINTED` of them if None.
+    """
+
+    id: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    note: str = ""
+    marks: Mapping[int, str] = field(default_factory=dict)
+    head: int | None = None
+
+    @property
+    def printed(self) -> tuple[tuple[Value, ...], ...]:
+        """The rows that the page prints."""
+        return self.rows[: PRINTED if self.head is None else self.head]
+
+    @property
+    def rest(self) -> str:
+        """What is said where not all rows are printed."""
+        if len(self.printed) == len(self.rows):
+            return ""
+        return f"{len(self.printed):,} of {len(self.rows):,} rows; the files have all."
+
+    def texts(self) -> list[list[str]]:
+        """What is printed in each cell."""
+        return [[show(value) for value in row] for row in self.printed]
+
+    def numeric(self, index: int) -> bool:
+        """Whether a column holds numbers, and is set flush right."""
+        return any(not isinstance(row[index], str | None) for row in self.rows)
+
+
+def show(value: Value) -> str:
+    """The one way a number is printed in this report."""
+    if value is None:
+        return NONE
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Interval):
+        return show_interval(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return show_float(value)
+
+
+def show_float(value: float) -> str:
+    """Three decimals where numbers are about one, four digits otherwise; a true minus sign."""
+    if math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "never" if value > 0 else f"{MINUS}\N{INFINITY}"
+    size = abs(value)
+    if size >= 1000:
+        text = f"{value:,.0f}"
+    elif size >= 10:
+        text = f"{value:.1f}"
+    elif size >= 0.0005 or size == 0:
+        text = f"{value:.3f}"
+    else:
+        text = f"{value:.1e}"
+    return text.replace("-", MINUS)
+
+
+def show_interval(interval: Interval) -> str:
+    """`estimate [low, high]`, or `estimate (insufficient)`."""
+    if interval.low is None or interval.high is None:
+        return f"{show_float(interval.estimate)} (insufficient)"
+    ends = f"[{show_float(interval.low)}, {show_float(interval.high)}]"
+    return f"{show_float(interval.estimate)} {ends}"
+
+
+def join(names: Iterable[str], most: int = 6) -> str:
+    """`a, b and c`; of more than `most` names the first, and how many more there are."""
+    items = list(names)
+    if len(items) > most:
+        items = [*items[: most - 1], f"{len(items) - most + 1} more"]
+    return " and ".join([*filter(None, [", ".join(items[:-1])]), *items[-1:]])

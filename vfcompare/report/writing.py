@@ -1,0 +1,138 @@
+"""From the files of a study to the files of its report."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vfcompare.errors import InputError, nearest
+from vfcompare.report import export, formats, page
+from vfcompare.report.anonymous import anonymous as without_names
+from vfcompare.report.data import Study, load
+from vfcompare.report.document import Document, compose
+from vfcompare.report.figures import output
+from vfcompare.report.figures.drawing import Picture
+from vfcompare.report.formats import slug
+from vfcompare.report.table import Table
+from vfcompare.report.venues import width_of
+from vfcompare.store import write_bytes
+
+
+def write(
+    studies: Path | Sequence[Path],
+    out: Path | None = None,
+    *,
+    anonymous: bool = False,
+    venue: str | None = None,
+) -> Path:
+    """Writes the report of a study, or of several together, and returns the path of the page.
+
+    Args:
+      studies: their folders, `runs/<study>`.
+      out: folder of the report; `report` inside the study if None.
+      anonymous: leave out whatever tells who ran it where, see `vfcompare.report.anonymous`.
+      venue: a conference or journal whose width the figures take, such as `neurips2024`.
+
+    Raises:
+      InputError: there are several studies and no `out`, or the venue is unknown.
+    """
+    folders = [studies] if isinstance(studies, Path) else list(studies)
+    if out is None and len(folders) > 1:
+        raise InputError("--out is missing; allowed: the folder for the report of several studies")
+    folder = folders[0] / "report" if out is None else Path(out)
+    width = width_of(venue)
+    for name, content in report_files(read(folders, anonymous=anonymous), width).items():
+        write_bytes(folder / name, content)
+    return folder / "index.html"
+
+
+def read(folders: Sequence[Path], *, anonymous: bool = False) -> Study:
+    """The studies as one."""
+    study = load(*folders)
+    return without_names(study) if anonymous else study
+
+
+def report_files(study: Study, width: float | None = None) -> dict[str, bytes]:
+    """Every file of a report by its name, as bytes that depend on the study alone."""
+    document = compose(study)
+    files = figure_files(document.pictures.values(), width)
+    files |= table_files(document.tables.values())
+    files["report.json"] = page.as_json(document).encode()
+    files["report.schema.json"] = page.schema().encode()
+    files["report.md"] = page.as_markdown(document).encode()
+    listing = sorted([*files, "index.html"])
+    drawings = {name: files[f"figures/{name}.svg"] for name in document.pictures}
+    files["index.html"] = page.as_html(document, drawings, listing).encode()
+    return files
+
+
+def figure_files(pictures: Iterable[Picture], width: float | None = None) -> dict[str, bytes]:
+    """Each figure in all formats, and its data."""
+    files: dict[str, bytes] = {}
+    with output.style():
+        for picture in pictures:
+            name = f"figures/{picture.id}"
+            for kind, content in output.render(picture.draw(), width).items():
+                files[f"{name}.{kind}"] = content
+            files[f"{name}.csv"] = formats.as_csv(picture.data).encode()
+    return files
+
+
+def table_files(tables: Iterable[Table]) -> dict[str, bytes]:
+    """Each table as CSV and Parquet, with all rows, and as LaTeX, as it is printed."""
+    files: dict[str, bytes] = {}
+    for table in tables:
+        name = f"tables/{slug(table.id)}"
+        files[f"{name}.csv"] = formats.as_csv(table).encode()
+        files[f"{name}.parquet"] = formats.as_parquet(table)
+        files[f"{name}.tex"] = formats.as_latex(table).encode()
+    return files
+
+
+def write_figure(
+    studies: Sequence[Path],
+    name: str,
+    out: Path,
+    *,
+    anonymous: bool = False,
+    venue: str | None = None,
+) -> list[Path]:
+    """Writes one figure in all formats, with its data; `learning` is short for all that begin so.
+
+    Raises:
+      InputError: there is no such figure, or the venue is unknown.
+    """
+    width = width_of(venue)
+    pictures = chosen(compose(read(studies, anonymous=anonymous)), name)
+    files = figure_files(pictures, width)
+    paths = [out / Path(name).name for name in files]
+    for path, content in zip(paths, files.values(), strict=True):
+        write_bytes(path, content)
+    return paths
+
+
+def chosen(document: Document, name: str) -> list[Picture]:
+    """The figures of this name, or of this beginning before a dash."""
+    known = document.pictures
+    found = [picture for key, picture in known.items() if key == name or key.startswith(f"{name}-")]
+    if not found:
+        listed = ", ".join(known) or "none: no run is finished"
+        raise InputError(f"no figure {name!r}; allowed: {listed}{nearest(name, known)}")
+    return found
+
+
+def write_export(
+    studies: Sequence[Path], kind: str, out: Path, *, anonymous: bool = False
+) -> list[Path]:
+    """Writes a study for other programs, see `vfcompare.report.export`.
+
+    Raises:
+      InputError: there is no such format.
+    """
+    if kind not in export.FORMATS:
+        allowed = ", ".join(export.FORMATS)
+        raise InputError(
+            f"unknown format {kind!r}; allowed: {allowed}{nearest(kind, export.FORMATS)}"
+        )
+    files = export.export(read(studies, anonymous=anonymous), kind)
+    for name, content in files.items():
+        write_bytes(out / name, content)
+    return [out / name for name in files]
