@@ -23,6 +23,9 @@ class Counter(FuncEnv):
         super().__init__()
         self.horizon = horizon
 
+    def held_out(self):
+        return self
+
     def initial(self, rng, params=None):
         start = jax.random.randint(rng, (), 0, 4)
         return jnp.stack([start, 0, 0]).astype(jnp.int32)

@@ -308,7 +308,6 @@ def test_an_unknown_format_is_refused_with_the_nearest(
 
 
 def test_a_venue_sets_the_width_of_figures(study: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tueplots")
     report.write_figure([study], "pairs", tmp_path, venue="neurips2024")
     found = re.search(r'<svg[^>]* width="([\d.]+)pt"', (tmp_path / "pairs.svg").read_text())
     assert found is not None

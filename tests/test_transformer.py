@@ -59,7 +59,7 @@ class Case:
         )(self.params)
 
 
-@pytest.fixture(scope="module", params=TASKS.values(), ids=TASKS)
+@pytest.fixture(scope="module", params=[*TASKS.values()], ids=[*TASKS])
 def case(request):
     return Case(request.param)
 

@@ -236,7 +236,7 @@ class Trainer:
         self._make = varied.make if self._numbers and varied else lambda numbers: learner
         self.compile_seconds = 0.0
         self._limit, self._most = 1, most
-        self._functions = {
+        self._functions: dict[str, Any] = {
             "init": self._over_seeds(init, 1),
             "advance": self._over_seeds(advance, self.lanes),
             "evaluate": self._over_seeds(evaluate, self.lanes),

@@ -60,11 +60,15 @@ _AGGREGATES = (
 )
 _IMPROVEMENT = (
     "P(X > Y) + P(X = Y)/2 over all pairs of runs of an environment (Mann-Whitney U / nm), "
-    "averaged over environments. The interval resamples each agent's runs; the test exchanges the "
+    "averaged over environments. The interval is Newcombe's score interval (2006, method 5), by the "
+    "variance of the placements of the runs; the test exchanges the "
     "ranks of the two agents within seeds. The share of pairs above, in the tables, compares "
     "equal seeds only."
 )
-_PROFILE = "Share of runs with a final score strictly above each level, averaged over environments."
+_PROFILE = (
+    "Share of runs with a final score strictly above each level, averaged over environments, with "
+    "Wilson's band, pointwise."
+)
 _THRESHOLD = (
     "First evaluation at or above the threshold; one evaluation suffices, and the true step lies "
     "before it by at most one interval between evaluations. Completed runs that never get there "
@@ -156,16 +160,30 @@ def _failed(results: Results) -> str:
 
 def _intervals() -> str:
     return (
-        f"95% percentile bootstrap, {resampling.REPS:,} resamples, seeds drawn with replacement within "
-        "each environment (stratified); bands around curves are pointwise. Every number has its own "
+        f"95% bootstrap, {resampling.REPS:,} resamples, seeds drawn with replacement within each environment "
+        "(stratified), with percentiles expanded for few seeds (Hesterberg 2015); bands around curves are "
+        "pointwise. Every number has its own "
         f"generator, seeded with {resampling.SEED} and the CRC-32 of the number's name. Fewer than "
         f"{statistics.MIN_RUNS} runs give no interval (insufficient); below {statistics.FEW_RUNS} a "
-        "warning is shown. Measured coverage of the nominal 95% on one environment, for the mean and "
-        "the IQM: normal scores 74 and 75% at 3 runs, 83 and 89% at 5, 92 and 94% at 10, 93 and 94% "
-        "at 20; where a fifth of the runs collapse 47 and 74%, 65 and 90%, 89 and 94%, 91 and 95%. "
+        f"warning is shown. Measured coverage on one environment: {_covered()} "
+        "(python -m benchmarks.coverage; docs/statistics.md has every interval). "
         "Intervals of means, and so of differences, are too narrow where runs collapse: this is why "
         "a difference also needs the sign-flip test."
     )
+
+
+def _covered() -> str:
+    """What intervals of means and IQMs really cover, in words."""
+    rows = []
+    for runs in statistics.COVERAGE_RUNS:
+        kinds = [statistics.known_coverage(kind, runs).shares for kind in ("mean", "IQM")]
+        normal, bimodal = (
+            " and ".join(f"{shares[law]:.0%}" for shares in kinds) for law in ("normal", "bimodal")
+        )
+        rows.append(
+            f"{normal} of normal scores, {bimodal} where a fifth of the runs collapse, at {runs}"
+        )
+    return f"of the mean and the IQM {'; '.join(rows)} runs."
 
 
 def _paired() -> str:
@@ -177,7 +195,10 @@ def _paired() -> str:
         "within the seed first; seeds that some agent lacks are left out and counted. A "
         "difference is decided only if both the sign-flip test (exact up to 13 pairs, else "
         f"{resampling.PAIR_REPS:,} random flips) and the interval say so. With five pairs the test "
-        "cannot fall below p = 0.0625, so few seeds decide nothing."
+        "cannot fall below p = 0.0625, so few seeds decide nothing. "
+        "The test asks whether two agents are interchangeable: where their means are equal but one is "
+        "steady and the other skewed or prone to collapse, it says different in up to 13% of simulated "
+        "studies (python -m benchmarks.verdicts)."
     )
 
 
@@ -187,7 +208,9 @@ def _holm() -> str:
         "four family contrasts; the family contrasts by environment; for each metric, all pairs "
         f"of agents (beyond {contrasts.ALL_PAIRS} agents, each against the first); all "
         "probabilities of improvement. An interval is drawn at the level at which Holm judged its "
-        "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals."
+        "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "
+        "Over all families together, 10 to 18% of simulated studies of equal agents claim something "
+        "somewhere: what was to be found out is best decided beforehand."
     )
 
 

@@ -208,11 +208,7 @@ def _limits(results: Results) -> Iterable[Sentence]:
     sizes = [len(task.scores.get(arm.name, ())) for task in results.tasks for arm in results.arms]
     few = min((size for size in sizes if size), default=0)
     if 0 < few < statistics.FEW_RUNS:
-        text = (
-            f"The smallest group has n = {few}. Below {statistics.FEW_RUNS} a nominal 95% "
-            "bootstrap interval is too narrow (83 to 89% at five seeds, less where runs collapse), and below "
-            f"{statistics.MIN_RUNS} there is none."
-        )
+        text = f"The smallest group has n = {few}: {_covered(few)}"
         yield Sentence(text, "warning", "Few seeds")
     tried = results.shown.picked
     if len(set(tried.values())) > 1:
@@ -224,6 +220,18 @@ def _limits(results: Results) -> Iterable[Sentence]:
     if unscaled:
         text = f"No random and optimal returns are known for {join(unscaled)}: not aggregated."
         yield Sentence(text, "plain", "Scale")
+
+
+def _covered(runs: int) -> str:
+    """What an interval of so few runs is worth."""
+    if runs < statistics.MIN_RUNS:
+        return f"below {statistics.MIN_RUNS} there are no intervals."
+    known = statistics.known_coverage("mean", runs)
+    normal, bimodal = (f"{known.shares[law]:.0%}" for law in ("normal", "bimodal"))
+    return (
+        f"at {known.runs} runs a nominal 95% interval of a mean covers {normal} for normal scores, and "
+        f"{bimodal} where a fifth of the runs collapse."
+    )
 
 
 def failures(results: Results) -> Sentence:

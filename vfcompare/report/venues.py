@@ -1,6 +1,6 @@
 """Sizes of figures for conferences and journals, from tueplots."""
 
-import importlib
+from tueplots import figsizes
 
 from vfcompare.errors import InputError, nearest
 
@@ -13,16 +13,10 @@ def width_of(venue: str | None) -> float | None:
         `icml2024` for both.
 
     Raises:
-      InputError: the venue is unknown, or tueplots is not installed.
+      InputError: the venue is unknown.
     """
     if venue is None:
         return None
-    try:
-        figsizes = importlib.import_module("tueplots.figsizes")
-    except ImportError as error:
-        raise InputError(
-            f"venue {venue!r} needs tueplots; allowed: no venue, or after `pip install tueplots`"
-        ) from error
     names = [name for name in dir(figsizes) if not name.startswith("_")]
     known = [name for name in names if name[-1].isdigit() or name.endswith(("_full", "_half"))]
     name = venue if venue in known else f"{venue}_full"
