@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 .PHONY: help
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(READY)  ## Make .venv with everything in requirements.lock, from nothing but Python 3.11+
@@ -40,6 +40,14 @@ report: $(READY)  ## Write the report of a study again: make report STUDY=compar
 .PHONY: test
 test: $(READY)  ## Run the fast tests
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+
+.PHONY: test-cluster
+test-cluster: $(READY)  ## Run studies on a private SLURM; skipped, with the reason, where there is none
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) -m slow tests/test_cluster.py
+
+.PHONY: test-survival
+test-survival: $(READY)  ## Run the most telling kills, interrupts, rivals, full disks and devices
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) -m essential tests/test_survival.py
 
 .PHONY: test-slow
 test-slow: $(READY)  ## Run the slow tests: statistics, learning, packaging
@@ -81,7 +89,7 @@ wheel: $(READY)  ## Build the wheel into dist/
 lock: $(READY)  ## Resolve requirements.lock anew, for every supported Python
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
-		--extra dev --extra slurm --extra joblib --upgrade pyproject.toml --output-file requirements.lock
+		--extra dev --extra slurm --extra joblib --extra tune --upgrade pyproject.toml --output-file requirements.lock
 
 .PHONY: clean
 clean:  ## Remove caches and build products; results in runs/ stay

@@ -1,4 +1,4 @@
-"""Run the command line, and at one of its writes kill the process or fill the disk.
+"""Run the command line, and at one of its writes kill the process, put it to sleep or fill the disk.
 
 python fail_point.py WHEN NUMBER LOG ARGUMENTS...
 
@@ -14,7 +14,10 @@ from pathlib import Path
 
 
 def watch(when: str, number: int, log: Path) -> None:
-    """Count writes, and act before or after one of them; `full` leaves no room for any byte after it."""
+    """Count writes, and act before or after one of them; `full` leaves no room for any byte after it.
+
+    `asleep` stops the process after it, until somebody wakes it.
+    """
     here, count = Path.cwd(), 0
 
     def counted(name: str, does):
@@ -34,6 +37,8 @@ def watch(when: str, number: int, log: Path) -> None:
             result = original(*args, **kwargs)
             if (when, number) == ("after", count):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if (when, number) == ("asleep", count):
+                os.kill(os.getpid(), signal.SIGSTOP)
             if (when, number) == ("full", count):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
             return result

@@ -12,7 +12,7 @@ from pathlib import Path
 
 NEEDED = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "munged")
 ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "mariadb", "mariadb-admin", "sacctmgr")
-PATIENCE = 60.0
+PATIENCE = 120.0
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Debian keeps the daemons where not every user looks."""
 
@@ -34,7 +34,6 @@ SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd.log
 SlurmctldParameters=preempt_send_user_signal
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerType=sched/backfill
@@ -46,18 +45,51 @@ ReturnToService=2
 MinJobAge=300
 KillWait=5
 JobCompType=jobcomp/none
-NodeName={node} NodeAddr=127.0.0.1 CPUs=2 RealMemory={memory} State=UNKNOWN
-PartitionName=test Nodes={node} Default=YES MaxTime=INFINITE DefMemPerCPU=512 State=UP
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+PreemptType=preempt/partition_prio
+NodeName={name} NodeHostname={node} NodeAddr=127.0.0.1 CPUs=2 RealMemory={memory} State=UNKNOWN
+PartitionName=DEFAULT Nodes={name} MaxTime=INFINITE DefMemPerCPU=512 PriorityTier=1 State=UP
+PartitionName=test Default=YES PreemptMode=OFF
+PartitionName=urgent PriorityTier=10 PreemptMode=OFF
 """
 
+MEMORY = Path("/sys/fs/cgroup/memory")
+
+FENCED = """\
+TaskPlugin=task/cgroup
+"""
+
+CGROUPS = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+ConstrainRAMSpace=yes
+"""
+
+WATCHED = """\
+TaskPlugin=task/none
+JobAcctGatherParams=OverMemoryKill
+"""
+"""SLURM looks once a second, kills, and calls it a failure."""
+
+WITHDRAWING = """\
+PreemptMode=REQUEUE
+PartitionName=requeue PreemptMode=REQUEUE
+PartitionName=grace PreemptMode=REQUEUE GraceTime=30
+PartitionName=cancel PreemptMode=CANCEL GraceTime=10
+"""
+
+SUSPENDING = """\
+PreemptMode=SUSPEND,GANG
+PartitionName=suspend PreemptMode=SUSPEND OverSubscribe=FORCE:1
+"""
+"""A SLURM that suspends knows no time of grace, hence another one."""
+
 WITHOUT_ACCOUNTING = """\
-JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 """
 
 WITH_ACCOUNTING = """\
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=2
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={accounting}
@@ -97,16 +129,20 @@ def accounts() -> bool:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, accounting: bool) -> Iterator[dict[str, str]]:
+def running(
+    folder: Path, *, accounting: bool, preemption: str = WITHDRAWING
+) -> Iterator[dict[str, str]]:
     """A SLURM with an idle node; yields the environment in which its commands find it.
 
     Args:
       folder: empty, and short: a socket's path has 107 characters.
       accounting: whether `sacct` works.
+      preemption: what becomes of tasks when jobs of the partition `urgent` need their place.
     """
     names = ("controller", "worker", "accounting", "database")
     facts = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     facts |= {"folder": str(folder), "node": socket.gethostname().split(".")[0]}
+    facts["name"] = f"node-{facts['worker']}"
     facts["memory"] = str(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10 >> 20)
     for name in ("state", "spool", "log", "munge"):
         (folder / name).mkdir(parents=True)
@@ -116,9 +152,10 @@ def running(folder: Path, *, accounting: bool) -> Iterator[dict[str, str]]:
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     conf = folder / "slurm.conf"
-    conf.write_text(
-        (CONTROLLER + (WITH_ACCOUNTING if accounting else WITHOUT_ACCOUNTING)).format(**facts)
-    )
+    memory = FENCED if os.access(MEMORY / "memory.oom_control", os.W_OK) else WATCHED
+    accounts = WITH_ACCOUNTING if accounting else WITHOUT_ACCOUNTING
+    conf.write_text("".join((CONTROLLER, memory, preemption, accounts)).format(**facts))
+    (folder / "cgroup.conf").write_text(CGROUPS)
     environment = {**os.environ, "PATH": SBIN, "SLURM_CONF": str(conf)}
 
     def run(*command: str) -> None:
@@ -136,7 +173,7 @@ def running(folder: Path, *, accounting: bool) -> Iterator[dict[str, str]]:
             database = _begin_database(folder, facts, environment, run)
             _begin_accounting(folder, facts, run)
         run("slurmctld", "-f", str(conf), "-c")
-        run("slurmd", "-f", str(conf), "-N", facts["node"])
+        run("slurmd", "-f", str(conf), "-N", facts["name"])
         until(lambda: ask(environment, "sinfo", "-h", "-o", "%T") == "idle")
         yield environment
     finally:
@@ -147,6 +184,8 @@ def running(folder: Path, *, accounting: bool) -> Iterator[dict[str, str]]:
             end(folder / name)
         if database is not None:
             database.wait(PATIENCE)
+        with contextlib.suppress(OSError):
+            (MEMORY / f"slurm_{facts['name']}").rmdir()
 
 
 def _begin_database(folder, facts, environment, run):

@@ -64,6 +64,9 @@ def study(folder, records, groups=None, slurm_number="7", **job):
                 path / name / "run.json",
                 {"heartbeat": store.now(), "started": store.now(), "seeds": seeds, **record},
             )
+            if record["status"] == "running":
+                claim = {"host": "a node", "pid": 1, "time": store.now()}
+                store.write_json(path / name / "claim.json", claim)
     if groups is not None:
         content = {"created": "2020-01-01T00:00:00+00:00", "slurm": slurm_number, **job}
         store.write_json(path / "jobs" / "0.json", {**content, "groups": groups})
@@ -221,6 +224,20 @@ def test_a_cell_stands_as_its_files_and_slurm_say_together(case, tmp_path, tools
     assert (cell.task != "") == (expected in ("queued", "running"))
 
 
+def test_a_task_that_slurm_killed_for_its_memory_and_calls_failed_is_told_from_others(
+    tmp_path, tools
+):
+    records = {name: {"status": "running", "task": f"7_{i}"} for i, name in enumerate("abc")}
+    path = study(tmp_path, records, [["a"], ["b"], ["c"]])
+    tool(tools, "squeue", "for i in 0 1 2; do echo 7_$i'|FAILED|JobLaunchFailure'; done")
+    line = "slurmstepd-n: error: StepId=7.batch exceeded memory limit (2 > 1), being killed\n"
+    (path / "jobs" / "0-0.log").write_text(f"one\n{line}slurmstepd-n: error: CANCELLED\n")
+    # That was an earlier attempt.
+    (path / "jobs" / "0-1.log").write_text(line + "100,000 steps in 3 s\n" * 50)
+    assert statuses(path) == {"a": "out of memory", "b": "lost", "c": "lost"}
+    assert "exceeded memory limit" in status.read(path)[0].note
+
+
 def test_accounting_remembers_what_the_queue_has_forgotten(tmp_path, tools):
     records = {name: {"status": "running", "task": f"7_{i}"} for i, name in enumerate("abc")}
     path = study(tmp_path, records, [["a"], ["b"], ["c"]])
@@ -277,6 +294,7 @@ def test_a_run_without_memory_and_a_dead_process_are_told_apart_from_crashes(tmp
         "d": {"status": "running", "heartbeat": "2020-01-01T00:00:00+00:00"},
     }
     path = study(tmp_path, records)
+    (path / "c" / "claim.json").unlink()
     with store.RunFolder(path / "c").claim():
         claim = store.read_json(path / "c" / "claim.json")
         store.write_json(path / "c" / "claim.json", claim | {"pid": int(gone.stdout)})
@@ -396,6 +414,15 @@ def real():
 
 
 @pytest.fixture(scope="session")
+def suspending(real):
+    """The environment of one that suspends."""
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        place = Path(folder) / "s"
+        with private.running(place, accounting=False, preemption=private.SUSPENDING) as environment:
+            yield {**environment, "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory):
     """The same cells as one sweep in one process, without SLURM."""
     folder = tmp_path_factory.mktemp("uninterrupted")
@@ -408,9 +435,9 @@ def uninterrupted(tmp_path_factory):
 def begin(real, tmp_path):
     """Submits agents; returns the study."""
 
-    def submit(agents, *options):
+    def submit(agents, *options, at=real):
         few = ("--cpus", "1", "--mem-gb", "1")
-        done = vfcompare("submit", *few, *options, f"agent={agents}", *LONG, cwd=tmp_path, env=real)
+        done = vfcompare("submit", *few, *options, f"agent={agents}", *LONG, cwd=tmp_path, env=at)
         assert done.returncode == 0, done.stderr
         return tmp_path / "runs" / "scratch"
 
@@ -493,17 +520,129 @@ def test_a_crash_and_a_kill_are_of_one_cell_and_resume_completes_them(real, begi
 
 
 @pytest.mark.slow
-def test_a_preempted_task_requeues_itself_and_ends_with_the_same_bits(real, begin, uninterrupted):
+@pytest.mark.parametrize("notice", ["USR2", "TERM"])
+def test_a_preempted_task_requeues_itself_and_ends_with_the_same_bits(
+    notice, real, begin, uninterrupted
+):
     path = begin("grpo")
     pid = worker(path, "grpo")
     (job,) = slurm.jobs(path)
-    private.ask(real, "scancel", "--batch", "--signal=USR2", job.task(0))
+    private.ask(real, "scancel", "--batch", f"--signal={notice}", job.task(0))
     time.sleep(1.0)
     os.kill(pid, signal.SIGCONT)
     private.until(lambda: "saved" in (path / "jobs" / "0-0.log").read_text())
     private.until(lambda: ask(path, real)[0] != {"grpo": "preempted"})
     assert ask(path, real)[0]["grpo"] in ("queued", "running", "completed")
     at_rest(real)
+    assert ask(path, real)[0] == {"grpo": "completed"}
+    assert attempts(path) == {"grpo": 2}
+    assert same_bits(path, uninterrupted)
+
+
+def urgent(env, seconds=3):
+    """Send a job that needs the whole machine, and takes it from others."""
+    job = ("-p", "urgent", "-n1", "-c2", "--mem=100M", "-t1", "-o", "/dev/null")
+    private.ask(env, "sbatch", *job, f"--wrap=sleep {seconds}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("partition", ["grace", "requeue"])
+def test_a_task_whose_place_is_needed_waits_and_ends_with_the_same_bits(
+    partition, real, begin, uninterrupted
+):
+    # With a time of grace it saves and requeues itself; without, SLURM does while it saves.
+    path = begin("grpo", "--partition", partition)
+    worker(path, "grpo")
+    urgent(real)
+    private.until(lambda: ask(path, real)[0] != {"grpo": "running"})
+    private.until(lambda: ask(path, real)[0] != {"grpo": "preempted"})
+    found, said = ask(path, real)
+    assert found == {"grpo": "queued"}, said
+    assert "after it was preempted" in said
+    at_rest(real)
+    assert ask(path, real)[0] == {"grpo": "completed"}
+    assert attempts(path) == {"grpo": 2}
+    assert same_bits(path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_task_that_others_end_for_good_is_preempted_and_resume_completes_it(
+    real, begin, uninterrupted
+):
+    # Told by SIGWINCH, which nobody heeds, so that SIGTERM after the time of grace is all it hears.
+    path = begin("rloo", "--partition", "cancel", "--extra=--signal=B:28@10")
+    pid = worker(path, "rloo")
+    urgent(real)
+    private.until(lambda: not asleep(pid))
+    at_rest(real)
+    found, said = ask(path, real)
+    assert found == {"rloo": "preempted"}, said
+    done = vfcompare("resume", str(path), cwd=path, env=real)
+    assert done.returncode == 0, done.stderr
+    assert ask(path, real)[0] == {"rloo": "completed"}
+    assert attempts(path) == {"rloo": 2}
+    assert same_bits(path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_task_that_the_user_took_back_does_not_requeue_itself(real, begin, uninterrupted):
+    path = begin("rloo")
+    worker(path, "rloo")
+    private.ask(real, "scancel", "-u", "root")
+    at_rest(real)
+    found, said = ask(path, real)
+    assert found == {"rloo": "cancelled"}, said
+    assert attempts(path) == {"rloo": 1}
+
+
+@pytest.mark.slow
+def test_a_task_that_is_suspended_says_so_and_goes_on_by_itself(suspending, begin, uninterrupted):
+    path = begin("rloo", "--partition", "suspend", at=suspending)
+    worker(path, "rloo")
+    urgent(suspending, 8)
+    private.until(lambda: ask(path, suspending)[0] != {"rloo": "running"})
+    found, said = ask(path, suspending)
+    assert found == {"rloo": "preempted"}, said
+    assert "SUSPENDED, goes on by itself" in said
+    done = vfcompare("resume", str(path), cwd=path, env=suspending)
+    assert "0 cells to go" in done.stdout
+    at_rest(suspending)
+    assert ask(path, suspending)[0] == {"rloo": "completed"}
+    assert attempts(path) == {"rloo": 1}
+    assert same_bits(path, uninterrupted)
+
+
+SWELL = """
+import ctypes, threading, time
+from pathlib import Path
+
+def swell():
+    while not Path({!r}).exists():
+        time.sleep(0.01)
+    held = bytearray(1_500_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    ctypes.PyDLL(None).sleep(600)
+
+threading.Thread(target=swell, daemon=True).start()
+"""
+"""Takes more than the GB that a task has, and then holds Python up, since SLURM looks once a second only."""
+
+
+@pytest.mark.slow
+def test_a_task_that_takes_too_much_memory_says_so_and_resume_completes_it(
+    real, begin, uninterrupted, tmp_path
+):
+    told = tmp_path / "told"
+    (tmp_path / "sitecustomize.py").write_text(SWELL.format(str(told)))
+    path = begin("grpo", at={**real, "PYTHONPATH": str(tmp_path)})
+    pid = worker(path, "grpo")
+    told.touch()
+    os.kill(pid, signal.SIGCONT)
+    at_rest(real)
+    found, said = ask(path, real)
+    assert found == {"grpo": "out of memory"}, said
+    done = vfcompare("resume", str(path), cwd=path, env=real)
+    assert done.returncode == 0, done.stderr
     assert ask(path, real)[0] == {"grpo": "completed"}
     assert attempts(path) == {"grpo": 2}
     assert same_bits(path, uninterrupted)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vfcompare import compose, fuse, resume, store
+from vfcompare import compose, fuse, resume, stopping, store
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.stopping import Listener, Stopped
@@ -60,10 +61,10 @@ def vfcompare(*args, cwd, at=None, timeout=300, **env):
     )
 
 
-def begin(*args, cwd):
+def begin(*args, cwd, at=None):
     cwd.mkdir(exist_ok=True)
     return subprocess.Popen(
-        command(*args), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(*args, at=at), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -79,6 +80,11 @@ def only(cwd):
     """The only run below a working directory."""
     (folder,) = store.runs(cwd / "runs" / "scratch")
     return folder
+
+
+def essential(value):
+    """A parameter of a slow test with which it is run all the same."""
+    return pytest.param(value, marks=pytest.mark.essential)
 
 
 def status(folder):
@@ -134,6 +140,7 @@ def long(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_every_write_of_a_run_is_listed_here(whole):
     assert tuple((whole / "writes").read_text().split()) == WRITES
 
@@ -141,10 +148,14 @@ def test_every_write_of_a_run_is_listed_here(whole):
 # Before a write is, but for the file that is ready to be renamed, after the one before it. After the second
 # there is a claim without content.
 KILLS = [*(("before", n) for n in range(1, len(WRITES) + 1)), ("after", 2), ("after", len(WRITES))]
+SOME = [
+    pytest.param(*kill, marks=pytest.mark.essential) if index % 4 == 2 else kill
+    for index, kill in enumerate(KILLS)
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("when", "number"), KILLS)
+@pytest.mark.parametrize(("when", "number"), SOME)
 def test_a_kill_at_any_write_changes_no_bit(whole, when, number, tmp_path):
     killed = vfcompare(*SMALL, cwd=tmp_path, at=(when, number, "writes"))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -314,6 +325,7 @@ def reseal(folder, change):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_checkpoint_of_another_version_is_refused_unless_anyway(whole, copy):
     reseal(only(copy), lambda state, known: (state, known | {"jax": "0.0.1"}))
     before = {name: (only(copy) / name).read_bytes() for name in files(only(copy))}
@@ -345,7 +357,93 @@ def test_a_checkpoint_of_another_shape_is_refused_with_the_name_of_an_array(copy
         assert "env_steps was int32[1], is int32[2]" in refused.stderr
 
 
+# A power cut
+
+
+def test_a_name_is_on_the_disk_before_the_next_is_written(tmp_path, monkeypatch):
+    """A folder, too, has to be synchronised after a file in it was renamed or a folder made."""
+    events = []
+
+    def noted(name, path_of):
+        original = getattr(os, name)
+
+        def call(*args, **options):
+            result = original(*args, **options)
+            events.append((name, path_of(*args)))
+            return result
+
+        monkeypatch.setattr(os, name, call)
+
+    noted("fsync", lambda handle: Path(os.readlink(f"/proc/self/fd/{handle}")))
+    noted("replace", lambda old, new: (Path(old), Path(new)))
+    noted("mkdir", lambda path, *rest: Path(path))
+    noted("unlink", lambda path, **options: Path(path))
+    folder = store.RunFolder(tmp_path / "runs" / "study" / "cell")
+    with folder.claim() as got:
+        assert got
+        folder.begin(id="cell", seeds={})
+        for point in range(4):
+            folder.save_checkpoint(point, b"state")
+    made = [path for name, path in events if name == "mkdir"]
+    names = ("runs", "runs/study", "runs/study/cell", "runs/study/cell/checkpoint")
+    assert made == [tmp_path / name for name in names]
+    for index, (name, path) in enumerate(events):
+        if name == "mkdir":
+            assert events[index + 1] == ("fsync", path.parent)
+        elif name == "replace":
+            old, new = path
+            assert events[index - 1] == ("fsync", old)
+            assert events[index + 1] == ("fsync", new.parent)
+    assert sum(name == "unlink" and path.suffix == ".msgpack" for name, path in events) == 2
+
+
 # A full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a file system of a size; returns its folder and what changes its size."""
+    made = tmp_path / "disk"
+    made.mkdir()
+
+    def mount(options):
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(made)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        return made
+
+    yield mount
+    subprocess.run(["umount", str(made)], capture_output=True, check=False)
+
+
+# From the claim to a checkpoint; a view's file between two others; and no number for a file.
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("mount") is None, reason="needs mount")
+@pytest.mark.parametrize("room", ["size=4k", "size=20k", essential("size=100k"), "nr_inodes=12"])
+def test_a_disk_that_is_full_is_named_in_one_line_and_the_same_command_goes_on(
+    room, long, small_disk
+):
+    disk = small_disk(room)
+    full = vfcompare(*LONG, cwd=disk)
+    assert full.returncode == 1
+    assert "Traceback" not in full.stderr
+    told = full.stderr.splitlines()[-1]
+    assert told.startswith(f"vfcompare: {'a file below ' if room == 'size=20k' else ''}{disk}")
+    assert "No space left on device" in told
+    assert f"(file system {disk} with " in told
+    assert "the same command goes on" in told
+    assert vfcompare("status", "runs/scratch", cwd=disk).returncode == (room != "size=4k")
+    assert [status(folder) for folder in store.runs(disk / "runs" / "scratch")] != ["completed"]
+    assert not list(disk.rglob("*.tmp"))
+    small_disk("remount,size=50m,nr_inodes=1000")
+    done = vfcompare(*LONG, cwd=disk)
+    assert done.returncode == 0, done.stderr
+    same(only(disk), long)
 
 
 @pytest.mark.slow
@@ -494,6 +592,75 @@ def test_who_lost_a_claim_leaves_that_of_the_other(tmp_path):
     assert store.read_json(folder / "claim.json")["host"] == "elsewhere"
 
 
+def test_who_lost_a_claim_writes_nothing_more(tmp_path):
+    folder = store.RunFolder(tmp_path / "study" / "cell")
+    with folder.claim():
+        folder.begin(id="cell", seeds={})
+        claimed(folder.path, host="elsewhere", pid=7)
+        before = tree_bytes(folder.path)
+        with pytest.raises(store.ClaimLost, match="process 7 on elsewhere took it over"):
+            folder.update(status="completed")
+        with pytest.raises(store.ClaimLost):
+            folder.save_checkpoint(1, b"state")
+        assert tree_bytes(folder.path) == before
+        shutil.rmtree(folder.path)
+        with pytest.raises(store.ClaimLost, match="somebody removed its claim"):
+            folder.update(status="completed")
+    assert not folder.path.exists()
+
+
+def tree_bytes(folder):
+    """Bytes of every file, without the view's."""
+    found = {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file()}
+    return {str(name): p.read_bytes() for name, p in found.items() if name.parts[0] != "tb"}
+
+
+@contextlib.contextmanager
+def sleeper(*args, cwd, after):
+    """A process that was put to sleep after one of its writes, and is woken at the end."""
+    process = begin(*args, cwd=cwd, at=("asleep", after, "writes"))
+    stat = Path(f"/proc/{process.pid}/stat")
+    deadline = time.monotonic() + 240
+    while stat.read_text().rsplit(")", 1)[1].split()[0] != "T":
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield process
+    process.send_signal(signal.SIGCONT)
+
+
+SAVED_ONCE = WRITES.index("state-1.msgpack") + 3
+
+
+@pytest.mark.slow
+@pytest.mark.essential
+def test_a_process_that_slept_stops_where_another_has_its_run(tmp_path):
+    with sleeper(*SMALL, cwd=tmp_path, after=SAVED_ONCE) as process:
+        folder = only(tmp_path)
+        claimed(folder, host="elsewhere", pid=7)
+        before = tree_bytes(folder)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "process 7 on elsewhere took it over; it is left alone" in err
+    assert tree_bytes(folder) == before
+    assert "completed" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.essential
+def test_a_process_whose_folder_was_removed_stops_and_does_not_make_it_again(tmp_path):
+    # After an old checkpoint was removed, and before the record says that there is a new one.
+    removal = len(WRITES) - WRITES[::-1].index("state-1.msgpack")
+    with sleeper(*SMALL, cwd=tmp_path, after=removal) as process:
+        folder = only(tmp_path)
+        shutil.rmtree(folder)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "somebody removed its claim" in err
+    assert "1 planned" in err
+    assert not folder.exists()
+
+
 def test_who_gets_a_run_sweeps_up_after_the_killed(tmp_path):
     for name in ("study/cell/.run.json.1.tmp", "study/cell/checkpoint/.state-1.msgpack.1.tmp"):
         store.write_bytes(tmp_path / name, b"half")
@@ -502,7 +669,7 @@ def test_who_gets_a_run_sweeps_up_after_the_killed(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("left", ["nothing", "stale"])
+@pytest.mark.parametrize("left", ["nothing", essential("stale")])
 def test_of_eight_processes_one_trains_and_the_others_say_so(whole, left, tmp_path):
     if left == "stale":
         killed = vfcompare(*SMALL, cwd=tmp_path, at=("after", 3, "writes"))
@@ -704,7 +871,7 @@ def test_a_fused_sweep_has_the_bits_of_its_cells_one_by_one(together, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("share", [0.3, 0.5, essential(0.7), 0.9])
 def test_a_fused_sweep_that_was_killed_is_resumed_to_the_same_bits(together, share, tmp_path):
     args, fused, writes = together
     number = max(3, round(share * len(writes)))
@@ -715,6 +882,47 @@ def test_a_fused_sweep_that_was_killed_is_resumed_to_the_same_bits(together, sha
     for rate, folder in cells(tmp_path).items():
         same(folder, fused[rate])
         assert files(folder) == files(fused[rate])
+
+
+@pytest.mark.slow
+@pytest.mark.essential
+def test_a_fused_sweep_goes_on_without_the_cell_that_another_process_has(together, tmp_path):
+    args, fused, writes = together
+    first = writes.index("checkpoints.json")
+    rest = [n for n, name in enumerate(writes, 1) if name == "run.json" and n > first + 1]
+    with sleeper(*args, cwd=tmp_path, after=rest[2]) as process:
+        lost = cells(tmp_path)[3e-3]
+        claimed(lost, host="elsewhere", pid=7)
+        before = tree_bytes(lost)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert err.count("took it over") == 1
+    assert tree_bytes(lost) == before
+    for rate in (1e-3, 1e-2):
+        same(cells(tmp_path)[rate], fused[rate])
+
+
+LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", essential("joblib"), "submitit_local", "fused"])
+def test_the_exit_code_tells_of_a_bad_cell_whoever_trained_it(launcher, tmp_path):
+    if launcher in LAUNCHERS:
+        pytest.importorskip(f"hydra_plugins.{LAUNCHERS[launcher]}")
+    args = ("-m", "agent=ppo", *SWEEP[2:], f"hydra/launcher={launcher}")
+    for told in ("1 diverged", "2 of 2 cells were done before"):
+        done = vfcompare(*args, f"{RATES}1e-3,1e38", cwd=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert told in done.stderr + done.stdout
+    # What is to be a file is a folder: writing it fails.
+    crash = tmp_path / "crash"
+    (cell,) = compose.cells([*args[1:-1], f"{RATES}3e-3"], sweep=False)
+    (crash / cell.study / cell.id / "metrics.parquet").mkdir(parents=True)
+    done = vfcompare(*args, f"{RATES}3e-3", cwd=crash)
+    assert done.returncode == 1
+    assert "IsADirectoryError" in done.stderr
+    assert status(only(crash)) == "crashed"
 
 
 @pytest.mark.slow
@@ -750,7 +958,7 @@ def test_cells_with_other_budgets_are_not_trained_together():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR2"])
+@pytest.mark.parametrize("name", [essential("SIGTERM"), "SIGINT", "SIGUSR2"])
 def test_a_signal_ends_training_and_the_same_command_continues_it(long, name, tmp_path):
     process = begin(*LONG, cwd=tmp_path)
     await_file(process, tmp_path, "checkpoints.json")
@@ -783,6 +991,7 @@ def test_a_signal_before_training_is_not_lost(long, name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_two_interrupts_leave_a_run_that_continues(long, tmp_path):
     process = begin(*LONG, cwd=tmp_path)
     await_file(process, tmp_path, "checkpoints.json")
@@ -793,6 +1002,47 @@ def test_two_interrupts_leave_a_run_that_continues(long, tmp_path):
     assert process.returncode == 130
     assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
     same(only(tmp_path), long)
+
+
+BUSY = """
+import jax, sys
+from vfcompare.stopping import Listener, ending_at_second_interrupt
+spin = jax.jit(lambda x: jax.lax.fori_loop(0, 2 * 10**9, lambda i, x: jax.numpy.sin(x), x))
+compiled = spin.lower(1.0).compile()
+with ending_at_second_interrupt(), Listener():
+    print("begun", flush=True)
+    float(compiled(1.0))
+print("ended by itself")
+"""
+
+
+def test_a_second_interrupt_ends_a_process_that_cannot_hear_the_first():
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    for _ in range(2):
+        # Signals of one kind that wait together are one.
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "ended at once" in err
+    assert out == ""
+
+
+def test_interrupts_are_no_longer_counted_after_the_command(monkeypatch):
+    monkeypatch.setattr(stopping, "HASTE", 0.0)
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    with stopping.ending_at_second_interrupt():
+        pass
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.set_wakeup_fd(before) == before
 
 
 def test_the_first_signal_is_remembered_and_a_second_interrupt_ends_at_once():
@@ -808,20 +1058,57 @@ def test_the_first_signal_is_remembered_and_a_second_interrupt_ends_at_once():
 
 # Devices
 
+EPISODES = ("agent=ppo", *PARTS, "seeds=8", "env_steps=600", "evaluations=2")
+FRAGMENTS = (*DENSE[1:7], "seeds=8", "env_steps=600", "evaluations=2")
+
+
+def over(number):
+    return {"XLA_FLAGS": WITH_DEVICES.format(number)}
+
 
 @pytest.mark.slow
-def test_the_number_of_devices_changes_no_bit(tmp_path):
-    args = ("agent=ppo", *PARTS, "seeds=8", "env_steps=600", "evaluations=2")
+@pytest.mark.parametrize("args", [EPISODES, (*FRAGMENTS, "lanes=2")], ids=["episodes", "fragments"])
+def test_the_number_of_devices_changes_no_bit(args, tmp_path):
     for number in (1, 2, 8):
-        flags = WITH_DEVICES.format(number)
-        done = vfcompare(*args, cwd=tmp_path / str(number), XLA_FLAGS=flags)
+        done = vfcompare(*args, cwd=tmp_path / str(number), **over(number))
         assert done.returncode == 0, done.stderr
+        assert store.read_json(only(tmp_path / str(number)) / "run.json")["devices"] == number
     for number in (2, 8):
         same(only(tmp_path / "1"), only(tmp_path / str(number)))
 
 
 @pytest.mark.slow
-def test_a_run_continues_on_another_number_of_devices(whole, copy):
-    flags = os.environ["XLA_FLAGS"].replace("device_count=2", "device_count=1")
-    assert vfcompare(*SMALL, cwd=copy, XLA_FLAGS=flags).returncode == 0
-    same(only(copy), only(whole))
+@pytest.mark.essential
+@pytest.mark.parametrize("args", [EPISODES, FRAGMENTS], ids=["episodes", "fragments"])
+def test_a_run_continues_on_another_number_of_devices_and_says_so(args, tmp_path):
+    done = vfcompare(*args, cwd=tmp_path / "2", at=("list", 0, "writes"), **over(2))
+    assert done.returncode == 0, done.stderr
+    lanes = certificate(only(tmp_path / "2"))["lanes"]
+    assert lanes == (4 if args is FRAGMENTS else 1)
+    writes = (tmp_path / "2" / "writes").read_text().split()
+    second = writes.index("state-2.msgpack") + 1
+    for number in (1, 8):
+        cwd = tmp_path / str(number)
+        killed = vfcompare(*args, cwd=cwd, at=("before", second, "writes"), **over(2))
+        assert killed.returncode == -signal.SIGKILL
+        done = vfcompare(*args, cwd=cwd, **over(number))
+        assert done.returncode == 0, done.stderr
+        # What its certificate says of the number side by side still holds.
+        assert (
+            f"goes on over {min(number, 8)} devices, before 2; still {lanes} seeds" in done.stderr
+        )
+        same(only(cwd), only(tmp_path / "2"))
+
+
+def certificate(folder):
+    """Facts of a certificate."""
+    return store.read_json(folder / "certificate.json")["facts"]
+
+
+@pytest.mark.slow
+def test_fragments_of_other_numbers_side_by_side_are_told_apart(tmp_path):
+    for number in (1, 8):
+        done = vfcompare(*FRAGMENTS, cwd=tmp_path / str(number), **over(number))
+        assert done.returncode == 0, done.stderr
+    lanes = [certificate(only(tmp_path / str(number)))["lanes"] for number in (1, 8)]
+    assert lanes == [4, 1]

@@ -218,7 +218,9 @@ def work(study: Path, job_file: Path, index: int) -> int:
     try:
         outcomes = resume.train(cells, most=sum(len(cell.seeds) for cell in cells))
     except Stopped as stopped:
-        if stopped.signal == "SIGUSR2" and task:
+        # Not every cluster gives notice by SIGUSR2. One that has taken a task back does not call it running.
+        term = stopped.signal == "SIGTERM" and running(task)
+        if task and (stopped.signal == "SIGUSR2" or term):
             return requeue(task)
         if slurm.read_job(job_file).cancelled:
             _mark_cancelled(study, names)
@@ -227,6 +229,12 @@ def work(study: Path, job_file: Path, index: int) -> int:
         )
         return 128 + signal.Signals[stopped.signal]
     return 1 if {"crashed", "refused"} & set(outcomes.values()) else 0
+
+
+def running(task: str) -> bool:
+    """Whether SLURM calls a task running."""
+    tasks = slurm.ask([task.split("_")[0]]) or {}
+    return task in tasks and tasks[task].state == "RUNNING"
 
 
 def requeue(task: str) -> int:

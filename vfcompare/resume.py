@@ -153,6 +153,9 @@ def train(cells: Sequence[Cell], most: int = MOST) -> dict[str, str]:
         try:
             outcomes |= execute(group.cells, command, group.traced)
         except Exception as error:
+            if isinstance(error, OSError) and store.no_room(error):
+                # The others would find none, either.
+                raise
             refused = isinstance(error, InputError)
             print(
                 f"vfcompare: {'' if refused else type(error).__name__ + ': '}{error}",

@@ -1,5 +1,6 @@
 """What has become of every planned cell of a study: from its files, and from SLURM where it was used."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ SAVED = ("COMPLETED", "FAILED", "PREEMPTED")
 """How a task ends that was told to stop and could save; what it wrote says more."""
 
 NO_MEMORY = ("MemoryError", "RESOURCE_EXHAUSTED")
+
+END = 500
+"""Bytes at the end of a log that are of the end of a task, and not of an earlier attempt."""
 
 
 class CellStatus(NamedTuple):
@@ -145,6 +149,8 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return "lost", f"no sign of life for {age:,.0f} s"
     if store.RunFolder(path, record).abandoned:
         return "lost", "its process is gone"
+    if not (path / "claim.json").exists() and _record(path)["status"] == "running":
+        return "lost", "its process ended and could not say why, as on a full disk"
     return "running", f"last sign of life {max(age, 0.0):.0f} s ago"
 
 
@@ -162,10 +168,14 @@ def _at_slurm(
         status, told = _after_cancel(status, told, own, place)
         return status, told, "", ""
     had = tasks.get(own)
+    if had is not None and had.state == "SUSPENDED":
+        return "preempted", f"SLURM: task {own} SUSPENDED, goes on by itself", own, ""
     if own and had is None and status == "running":
         status, note = "lost", f"SLURM does not know task {own} any more"
     elif had is not None and not had.live and _killed(status, had.state):
         status, note = slurm.ENDED[had.state], f"SLURM: task {own} {had.state}"
+        if place is not None and own == task and (said := _memory(place)):
+            status, note = "out of memory", said
     elif had is not None and had.live and not had.waits and status == "lost":
         status = "running"
     gone = own if own and (had is None or not had.live or had.waits) else ""
@@ -173,7 +183,8 @@ def _at_slurm(
         return status, note, own, ""
     has = tasks.get(task)
     if has is not None and has.waits:
-        return "queued", f"task {task}: {has.reason}", task, gone
+        after = ", after it was preempted" if status == "preempted" else ""
+        return "queued", f"task {task}: {has.reason}{after}", task, gone
     if has is not None and has.live and own != task and status != "running":
         return "running", f"task {task} is starting", task, gone
     if has is not None and not has.live and own != task and _older(record, place):
@@ -182,6 +193,17 @@ def _at_slurm(
         note = f"SLURM: task {task} {has.state} before it began training, see {log}"
     status, note = _after_cancel(status, note, own, place)
     return status, note, "", gone
+
+
+def _memory(place: Place) -> str:
+    """What SLURM printed last of a task about its memory: where it has no cgroups, the task just failed."""
+    try:
+        with place.job.file.with_name(Path(place.log).name).open("rb") as log:
+            log.seek(-min(END, log.seek(0, os.SEEK_END)), os.SEEK_END)
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if "slurm" in line and "exceeded memory limit" in line), "")
 
 
 def _killed(status: str, state: str) -> bool:

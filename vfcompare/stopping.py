@@ -1,12 +1,25 @@
 """Signals that ask a run to stop: it finishes its chunk, saves where it stands, and goes."""
 
+import contextlib
+import os
 import signal
+import socket
 import threading
+import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 ASKED = {"SIGINT": "interrupted", "SIGTERM": "preempted", "SIGUSR2": "preempted"}
 """Signals that are heard, and the status of a run that stopped for one."""
+
+
+HASTE = 1.0
+"""Seconds that a second interrupt leaves the program to end by itself."""
+
+
+STDERR = 2
+"""Written to without Python's buffer, which a signal may have caught half-way."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -60,6 +73,8 @@ class Listener:
         name = signal.Signals(number).name
         if self.heard is not None and name == "SIGINT":
             raise KeyboardInterrupt
+        if name == "SIGINT":
+            os.write(STDERR, b"\nvfcompare: saves and ends; a second interrupt ends at once\n")
         self.heard = name
 
     def check(self) -> None:
@@ -70,6 +85,41 @@ class Listener:
         """
         if self.heard is not None:
             raise Stopped(self.heard)
+
+
+@contextlib.contextmanager
+def ending_at_second_interrupt() -> Iterator[None]:
+    """End the process with 130 at a second SIGINT, also while Python cannot hear it.
+
+    Python's handlers wait until compiled code returns, which may take minutes where XLA compiles. Files are
+    written whole or not at all, so that at any moment what was saved is whole. Only a main thread can ask.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_count_interrupts, args=(reader,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        writer.close()
+
+
+def _count_interrupts(reader: socket.socket) -> None:
+    heard = 0
+    with reader:
+        while heard < 2:
+            number = reader.recv(1)
+            if not number:
+                return
+            heard += number[0] == signal.SIGINT
+    # As a rule the main thread ends by itself meanwhile, and says more.
+    time.sleep(HASTE)
+    os.write(STDERR, b"vfcompare: ended at once; the same command continues\n")
+    os._exit(128 + signal.SIGINT)
 
 
 def spare_until_training() -> None:

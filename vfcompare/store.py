@@ -13,6 +13,7 @@
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -46,26 +48,91 @@ CHECKPOINTS = 2
 TASK = "VFCOMPARE_TASK"
 """Variable that says which task of SLURM, and nobody else, runs in this process."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system answers where a disk, a quota or the largest allowed file is full."""
+
 PACKAGES = ("vfcompare", "jax", "jaxlib", "flax", "optax", "rlax", "gymnasium", "numpy")
 
 Table = dict[str, np.ndarray]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file in one step: a reader sees the old bytes or the new ones, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace a file in one step: a reader sees the old bytes or the new ones, also after a power cut."""
     name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        make_folder(path.parent)
         with open(name, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
+        sync_folder(path.parent)
     except OSError as error:
         # A full disk does not say which file it had no room for.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         name.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, so that a power cut does not lose them."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names of a folder to the disk: a new name is in its folder, not in its file.
+
+    Nothing is done where folders cannot be opened, as on Windows, or the file system does not know how.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def no_room(error: OSError) -> str:
+    """What to do about a full disk, in one line; nothing for any other error."""
+    if error.errno not in FULL:
+        return ""
+    where = Path(str(error.filename or ".")).absolute()
+    what = where if error.filename else f"a file below {where}"
+    there = next(folder for folder in (where, *where.parents) if folder.exists())
+    mount = next(folder for folder in (there, *there.parents) if os.path.ismount(folder))
+    room = ""
+    with contextlib.suppress(OSError, AttributeError):
+        disk = os.statvfs(mount)
+        room = (
+            f" with {disk.f_bavail * disk.f_frsize / 1e6:,.1f} MB and {disk.f_favail:,} files free"
+        )
+    return (
+        f"{what} could not be written: {error.strerror} (file system {mount}{room}); what was saved before "
+        "is whole: make room, or raise the quota, and the same command goes on from there"
+    )
+
+
+@contextlib.contextmanager
+def one_line_about_full_disks() -> Iterator[None]:
+    """Keep threads from printing a traceback about a full disk: whoever waits for them hears of it, too."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError) or not no_room(args.exc_value):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextlib.contextmanager
@@ -74,7 +141,7 @@ def guard(folder: Path) -> Iterator[None]:
 
     It is held for moments. Where a file system has no locks, or Python none for the system, it does nothing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         with contextlib.suppress(ImportError, OSError):
@@ -235,6 +302,10 @@ def seal(entry: Mapping[str, Any], state: bytes) -> str:
     return hashlib.sha256(digest(said).encode() + state).hexdigest()
 
 
+class ClaimLost(Exception):
+    """A run that this process trained is another's by now, or its folder is gone; it was not touched."""
+
+
 class RunFolder:
     """One run on disk.
 
@@ -254,6 +325,7 @@ class RunFolder:
         self.path = path
         self.record: dict[str, Any] = self._read() if record is None else record
         self.damage: list[str] = []
+        self._claim: dict[str, Any] | None = None
 
     def _read(self) -> dict[str, Any]:
         file = self.path / "run.json"
@@ -270,7 +342,8 @@ class RunFolder:
         return self.record.get("status") == "completed"
 
     def update(self, **fields: Any) -> None:
-        """Change fields of `run.json`."""
+        """Change fields of `run.json`; see `must_hold`."""
+        self.must_hold()
         self.record |= fields | {"heartbeat": now()}
         write_json(self.path / "run.json", self.record)
 
@@ -292,7 +365,7 @@ class RunFolder:
         mine |= {"task": os.environ.get(TASK, ""), "place": place()}
         file = self.path / "claim.json"
         self._stay_inside()
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         # Without the guard, who finds a claim stale could replace that of a process that was faster.
         with guard(self.path.parent):
             got = _create(file, mine)
@@ -301,14 +374,29 @@ class RunFolder:
                 got = True
         try:
             if got:
+                self._claim = mine
                 # What another process did before this one had the run.
                 self.record = self._read()
                 for folder in (self.path, self.path / "checkpoint"):
                     sweep_up(folder)
             yield got and not self.completed
         finally:
+            self._claim = None
             if got and self._holds(mine):
                 file.unlink(missing_ok=True)
+
+    def must_hold(self) -> None:
+        """Refuse to write over the files of another process.
+
+        One that slept for long, on a laptop or on a node that hung, may have been taken for lost.
+
+        Raises:
+          ClaimLost: if this process has claimed the run, and has it no longer.
+        """
+        if self._claim is not None and not self._holds(self._claim):
+            taken = (self.path / "claim.json").exists()
+            why = f"{self.owner} took it over" if taken else "somebody removed its claim"
+            raise ClaimLost(f"{self.path.name}: {why}; it is left alone from here on")
 
     def _stay_inside(self) -> None:
         """Refuse to write where links lead.
@@ -386,7 +474,11 @@ class RunFolder:
           point: the last evaluation that was made.
           state: of the training.
           circumstances: what must be the same for the training to go on bit by bit.
+
+        Raises:
+          ClaimLost: see `must_hold`.
         """
+        self.must_hold()
         folder = self.path / "checkpoint"
         try:
             known = self._checkpoints()
