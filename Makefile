@@ -19,13 +19,15 @@ help:  ## Show this list
 setup: $(READY)  ## Make .venv with everything in requirements.lock, from nothing but Python 3.11+
 
 # setuptools goes first: one dependency is built from source, and it, too, must use a hashed builder.
+# The lock is complete (pip check says so): resolving it again, pip 23.2 takes newer releases for extras.
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "vfcompare needs Python 3.11 or newer; try: make setup PYTHON=/path/to/python3"; exit 2; }
 	$(PYTHON) -m venv .venv
 	awk '/^[a-z]/ {keep = /^setuptools==/} keep' requirements.lock > .venv/builder.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r .venv/builder.lock
-	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation -r requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check --quiet
 	@touch $@
 
 .PHONY: compare
