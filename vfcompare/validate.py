@@ -112,6 +112,8 @@ RULES: dict[str, Rule] = {
     "n": COUNT,
     "ddof": INDEX,
     "evaluation_episodes": COUNT,
+    "metric": _word("auc", "final", "drawdown"),
+    "margin": POSITIVE,
     "seeds": COUNT,
     "first_seed": INDEX,
     "env_steps": COUNT,
