@@ -61,6 +61,7 @@ RULES: dict[str, Rule] = {
     "clip": _or_null(POSITIVE),
     "norm": _word("own", "joint"),
     "gain": NOT_NEGATIVE,
+    "temperature": POSITIVE,
     "coef": NOT_NEGATIVE,
     "entropy_coef": NOT_NEGATIVE,
     "gamma": SHARE,
