@@ -111,6 +111,7 @@ def policy(
     network: Callable[..., nn.Module],
     head: str,
     gain: float,
+    temperature: float,
 ) -> Policy:
     """A policy for an environment's spaces.
 
@@ -119,17 +120,26 @@ def policy(
       network: `(obs_ndim) -> body`.
       head: `auto`, `categorical` or `gaussian`.
       gain: of the output layer's orthogonal initialisation; small, so that actions begin nearly uniform.
+      temperature: `τ` of `π(a) = softmax(logits / τ)_a`. It belongs to the policy: log-probabilities and
+        entropies are those of the distribution that is sampled, so that ratios stay exact.
+
+    Raises:
+      ValueError: for a temperature of continuous actions.
     """
     family = distribution(head, spec.action_space)
+    continuous = isinstance(spec.action_space, gymnasium.spaces.Box)
+    if continuous and temperature != 1.0:
+        raise ValueError(
+            f"agent.policy.temperature={temperature} has no meaning for continuous actions; allowed: 1.0"
+        )
     body = build(network, spec)
     if isinstance(body, Transformer):
-        return assemble(family, reader(Tied(body)), listed=True)
+        return assemble(family, reader(Tied(body)), listed=True, temperature=temperature)
     head_module = Head(body, family.outputs, gain)
-    continuous = isinstance(spec.action_space, gymnasium.spaces.Box)
     module = Scale(head_module) if continuous else head_module
     if isinstance(body, Gru):
-        return assemble(family, recurrent(module, body), listed=False)
-    return assemble(family, feed_forward(module), listed=not continuous)
+        return assemble(family, recurrent(module, body), listed=False, temperature=temperature)
+    return assemble(family, feed_forward(module), listed=not continuous, temperature=temperature)
 
 
 def table(
@@ -158,16 +168,20 @@ def table(
     return assemble(family, feed_forward(Table(family.outputs, columns, logit)), listed=True)
 
 
-def assemble(family: Distribution, forward: "Forward", *, listed: bool) -> Policy:
+def assemble(
+    family: Distribution, forward: "Forward", *, listed: bool, temperature: float = 1.0
+) -> Policy:
     """A policy from its parts.
 
     Args:
       family: of distributions.
       forward: the network.
       listed: whether the probabilities of all actions can be listed.
+      temperature: that the network's outputs are divided by.
     """
 
     def masked(outputs: Array, legal: Array | None) -> Array:
+        outputs = outputs / temperature
         return outputs if legal is None else jnp.where(legal, outputs, ILLEGAL)
 
     def act(

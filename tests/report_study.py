@@ -57,6 +57,7 @@ def write_study(
     points: int = 12,
     plan: bool = True,
     question: str = "Does a critic help?",
+    decided: dict[str, Any] | None = None,
     reference: bool = True,
 ) -> Path:
     """A synthetic study whose critics learn faster; `agents` maps names to learning speeds."""
@@ -77,6 +78,7 @@ def write_study(
             write_cell(study, cell, rng, speed, (low, high, budget), points, known)
     if plan:
         content = {"schema": 1, "study": "compare", "question": question, "cells": cells}
+        content["decided"] = decided
         (study / "plan.json").write_text(json.dumps(content | {"created": "2026-11-23T18:00:00Z"}))
     return study
 

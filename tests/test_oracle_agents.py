@@ -117,7 +117,9 @@ class TestRefusals:
 
     def test_probabilities_of_continuous_actions_are_not_listed(self):
         spec = Spec(Box(0.0, 1.0, (3,)), Box(-1.0, 1.0, (2,)), (1, 1, 4), dense=False)
-        gaussian = standard_policy(spec=spec, network=unread, head="auto", gain=0.01)
+        gaussian = standard_policy(
+            spec=spec, network=unread, head="auto", gain=0.01, temperature=1.0
+        )
         with pytest.raises(ValueError, match="discrete actions"):
             exact.require_listed(gaussian.log_probs)
 

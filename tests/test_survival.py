@@ -503,7 +503,7 @@ root, name, begin = Path(sys.argv[1]), sys.argv[3], float(sys.argv[2])
 while time.time() < begin:
     pass
 for number in range(20):
-    store.write_plan(root, "study", None, [{"id": f"cell-{name}-{number}"}])
+    store.write_plan(root, {"name": "study"}, [{"id": f"cell-{name}-{number}"}])
 """
 
 
@@ -810,7 +810,7 @@ def test_links_that_lead_out_of_a_study_are_refused(link, tmp_path):
 @pytest.mark.parametrize("where", ["renamed", ".", "link"])
 def test_a_study_is_resumed_where_it_is_now(where, tmp_path, monkeypatch):
     study = tmp_path / "elsewhere" / "renamed"
-    store.write_plan(study, "study", None, [entry()])
+    store.write_plan(study, {"name": "study"}, [entry()])
     monkeypatch.chdir(study if where == "." else study.parent)
     (study.parent / "link").symlink_to(study)
     (cell,) = resume.unfinished(Path(where))
@@ -818,7 +818,7 @@ def test_a_study_is_resumed_where_it_is_now(where, tmp_path, monkeypatch):
 
 
 def test_a_study_whose_folder_cannot_be_one_is_refused(tmp_path):
-    store.write_plan(tmp_path / "my study", "study", None, [entry()])
+    store.write_plan(tmp_path / "my study", {"name": "study"}, [entry()])
     with pytest.raises(InputError, match="my study"):
         resume.unfinished(tmp_path / "my study")
 

@@ -50,7 +50,9 @@ class Case:
             layout=self.env.layout,
         )
         self.network = lambda obs_ndim: Transformer(obs_ndim, layers=2, width=16, heads=2)
-        self.policy = policies.policy(spec=self.spec, network=self.network, head="auto", gain=0.01)
+        self.policy = policies.policy(
+            spec=self.spec, network=self.network, head="auto", gain=0.01, temperature=1.0
+        )
         obs = self.env.observation(self.env.initial(KEY), KEY)
         self.params = sharpened(self.policy.init(KEY, obs))
         collector = episodes(self.env, prompts=3, group=4, start="shared")
@@ -166,3 +168,62 @@ def test_what_does_not_fit_is_refused_with_what_does(settings, words):
     (cell,) = cells(["agent=ppo", *settings], sweep=False)
     with pytest.raises(InputError, match=words):
         rehearse(cell.config)
+
+
+TOKENS = ("env=modular_sum", "agent.collector.prompts=3", "agent.collector.group=4")
+
+
+def once(*settings):
+    """Metrics of one update that moves nothing, and the parameters of each network."""
+    cut = ("agent.batching.epochs=1", "agent.batching.minibatches=1")
+    rate = "agent.optimizer.learning_rate=1e-12"
+    (cell,) = cells([*settings, *TOKENS, *cut, rate], sweep=False)
+    _, learner = build(cell.config)
+    state = learner.init(KEY)
+    _, metrics = jax.jit(learner.update)(state, KEY, jnp.float32(0.0))
+    assert all(np.isfinite(x) for x in metrics.values())
+    count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
+    return metrics, {name: count(tree) for name, tree in state.params.items()}
+
+
+def test_temperature_belongs_to_the_policy(case):
+    hot = policies.policy(
+        spec=case.spec, network=case.network, head="auto", gain=0.01, temperature=2.0
+    )
+    batch = rows(case.rollout, {}, whole=True)
+    row = case.rollout.obs[0, 0, 1], None if (x := case.rollout.legal) is None else x[0, 0, 1]
+    logits = case.policy.log_probs(case.params, *row)
+    want = jax.nn.log_softmax(jnp.where(logits < -1e6, -jnp.inf, logits / 2.0))
+    got = hot.log_probs(case.params, *row)
+    np.testing.assert_allclose(jnp.exp(got), jnp.exp(want), atol=ROUNDING)
+    mask = case.rollout.mask.reshape(12, -1)
+    cold, warm = (p.evaluate(case.params, batch["steps"])[1] * mask for p in (case.policy, hot))
+    assert float(warm.sum()) > float(cold.sum())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_ratios_are_exact_at_any_temperature(temperature):
+    metrics, _ = once(
+        "agent=grpo",
+        "network@agent.network=transformer_tiny",
+        f"agent.policy.temperature={temperature}",
+    )
+    assert float(metrics["ratio_deviation"]) < ROUNDING
+
+
+def test_the_presets_differ_in_size_and_a_critic_may_be_smaller_than_its_policy():
+    sizes = {
+        name: once(
+            "agent=ppo", f"network@agent.network={name}", "critic@agent.estimator.critic=mini"
+        )[1]
+        for name in ("transformer_tiny", "transformer")
+    }
+    assert sizes["transformer_tiny"]["policy"] < sizes["transformer"]["policy"]
+    assert len({size["critic"] for size in sizes.values()}) == 1
+    assert sizes["transformer"]["critic"] < sizes["transformer"]["policy"]
+
+
+@pytest.mark.parametrize("agent", ["grpo", "ppo"])
+def test_a_recurrent_policy_reads_tokens_as_one_hot_vectors(agent):
+    metrics, _ = once(f"agent={agent}", "network@agent.network=gru", "env.view=one_hot")
+    assert float(metrics["ratio_deviation"]) < ROUNDING

@@ -422,7 +422,7 @@ def plan(settings: list[str], *, sweep: bool) -> "list[Cell]":
         rehearse(first.config)
     study = planned[0].config["study"]
     described = [cell.planned() for cell in planned]
-    store.write_plan(planned[0].study, study["name"], study["question"], described)
+    store.write_plan(planned[0].study, study, described)
     return planned
 
 

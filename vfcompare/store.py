@@ -572,18 +572,43 @@ class RunFolder:
         print(f"vfcompare: {self.path / name} {problem}", file=sys.stderr)
 
 
-def write_plan(folder: Path, study: str, question: str | None, cells: list[dict[str, Any]]) -> None:
-    """Record what a sweep is going to do; cells planned before stay planned."""
+DECIDED = ("metric", "margin")
+"""What a study decides before its first run."""
+
+
+def write_plan(folder: Path, study: Mapping[str, Any], cells: list[dict[str, Any]]) -> None:
+    """Record what a sweep is going to do; cells planned before stay planned.
+
+    Args:
+      folder: of the study.
+      study: its `name` and `question`, and what it has `DECIDED`.
+      cells: to be trained.
+
+    Raises:
+      InputError: if the study was begun with other decisions: results may be known by now.
+    """
     # Two sweeps of a study that begin together would each write what it had read, and its own cells.
     with guard(folder):
         sweep_up(folder)
         known = planned(folder) | {cell["id"]: cell for cell in cells}
+        decided = {name: study[name] for name in DECIDED if name in study}
+        if (folder / "plan.json").exists():
+            begun = dict(read_json(folder / "plan.json").get("decided") or {})
+            for name in begun.keys() & decided.keys():
+                if decided[name] != begun[name]:
+                    raise InputError(
+                        f"study.{name}={decided[name]} is not allowed: {folder} was begun with "
+                        f"{begun[name]}, and its results may be known; allowed: "
+                        f"study.{name}={begun[name]}, or another study.name"
+                    )
+            decided = begun
         write_json(
             folder / "plan.json",
             {
                 "schema": SCHEMA,
-                "study": study,
-                "question": question,
+                "study": study["name"],
+                "question": study.get("question"),
+                "decided": decided,
                 "created": now(),
                 "cells": list(known.values()),
             },

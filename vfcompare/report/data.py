@@ -38,6 +38,12 @@ STATUSES = (
 STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""
 
+LEADING = ("auc", "final", "drawdown")
+"""Metrics that can be a study's own."""
+
+MARGIN = 0.05
+"""Of studies that decided on none."""
+
 CRITIC_AGENTS = frozenset({"a2c", "ppo", "reinforce_v"})
 STEP_COLUMNS = ("seed", "update", "env_steps", "episodes", "gradient_steps")
 DIAGNOSTICS = 8
@@ -141,6 +147,9 @@ class Study:
       question: what it asks.
       planned: whether there was a readable plan.
       created: when the plan was made, as written.
+      metric: what is judged first, one of `LEADING`.
+      margin: normalised scores that differ by less are equal in practice.
+      decided: whether the plan fixed both before its first run; several studies must agree.
       cells: planned cells first, in the plan's order.
       problems: what was wrong, in words.
     """
@@ -151,6 +160,9 @@ class Study:
     created: str
     cells: tuple[Cell, ...]
     problems: tuple[str, ...]
+    metric: str = LEADING[0]
+    margin: float = MARGIN
+    decided: bool = False
 
 
 def load(study_dir: Path, *others: Path) -> Study:
@@ -159,6 +171,7 @@ def load(study_dir: Path, *others: Path) -> Study:
     questions = dict.fromkeys(study.question for study in studies if study.question)
     cells, problems = label([cell for study in studies for cell in study.cells])
     several = len(studies) > 1
+    agreed = len({(study.metric, study.margin) for study in studies}) == 1
     return Study(
         name=clean(" + ".join(dict.fromkeys(study.name for study in studies))),
         question=clean(" ".join(questions), limit=600),
@@ -169,6 +182,9 @@ def load(study_dir: Path, *others: Path) -> Study:
             *(f"{s.name}: {text}" if several else text for s in studies for text in s.problems),
             *problems,
         ),
+        metric=studies[0].metric if agreed else LEADING[0],
+        margin=min(study.margin for study in studies),
+        decided=agreed and all(study.decided for study in studies),
     )
 
 
@@ -187,7 +203,21 @@ def _study(root: Path) -> Study:
         clean(plan.get("question") or "", limit=600),
         clean(plan.get("created") or ""),
     )
-    return Study(name, question, bool(plan), created, tuple(cells), tuple(problems))
+    told = plan.get("decided")
+    decided = told if isinstance(told, dict) else {}
+    margin, metric = number(decided.get("margin")), decided.get("metric")
+    fixed = margin is not None and margin > 0 and metric in LEADING
+    return Study(
+        name=name,
+        question=question,
+        planned=bool(plan),
+        created=created,
+        cells=tuple(cells),
+        problems=tuple(problems),
+        metric=str(metric) if fixed else LEADING[0],
+        margin=margin if fixed and margin is not None else MARGIN,
+        decided=fixed,
+    )
 
 
 def _plan(root: Path, problems: list[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def method(results: Results) -> list[tuple[str, str]]:
         ("Intervals", _intervals()),
         ("Paired differences", _paired()),
         ("Multiplicity", _holm()),
-        ("Equal in practice", _equal()),
+        ("Equal in practice", _equal(results)),
         ("Probability of improvement", _IMPROVEMENT),
         ("Performance profile", _PROFILE),
         ("Steps to the threshold", _THRESHOLD),
@@ -214,10 +214,12 @@ def _holm() -> str:
     )
 
 
-def _equal() -> str:
+def _equal(results: Results) -> str:
+    decided = results.study.decided
+    whose = "the study's margin" if decided else "the margin of studies that decided on none"
     return (
         "Area under the curve and final score, normalised: the drawn interval of the difference "
-        f"lies within {contrasts.MARGIN:g} of zero, a margin fixed in the code, with at least "
+        f"lies within {results.study.margin:g} of zero, {whose}, with at least "
         f"{statistics.FEW_RUNS} pairs. This is stricter than two one-sided tests at 5%. An "
         "undecided difference is never called equal."
     )

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Matching, Results
-from vfcompare.report.analysis.contrasts import ALL_PAIRS, MARGIN
-from vfcompare.report.data import STATUSES
+from vfcompare.report.analysis.contrasts import ALL_PAIRS
+from vfcompare.report.data import LEADING, STATUSES
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
 
@@ -41,6 +41,8 @@ def verdicts(results: Results) -> list[Sentence]:
     if not results.pool:
         return [*sentences, _nothing(results), *_limits(results)]
     sentences += [_family_claim(contrast, results) for contrast in _leading(results)]
+    if results.family:
+        sentences.append(_decided(results))
     where = _where(results)
     if where:
         sentences.append(where)
@@ -76,8 +78,25 @@ def _nothing(results: Results) -> Sentence:
 
 
 def _leading(results: Results) -> list[Contrast]:
-    order = ("auc", "final", "drawdown")
+    own = results.study.metric
+    order = (own, *(metric for metric in LEADING if metric != own))
     return [results.family[metric] for metric in order if metric in results.family]
+
+
+def _decided(results: Results) -> Sentence:
+    study = results.study
+    if not study.decided:
+        text = (
+            "No metric and no margin were fixed before the first run: read every claim as a hint."
+        )
+        return Sentence(text, "open", "Decided beforehand")
+    return Sentence(
+        f"Agents with a critic against outcome-only agents on {CLAIMS[study.metric][2]}; "
+        f"normalised scores within ±{study.margin:g} of each other are equal in practice. All "
+        "else is a hint.",
+        "plain",
+        "Decided beforehand",
+    )
 
 
 def _members(results: Results, critic: bool) -> str:
@@ -101,7 +120,7 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     if contrast.verdict == "equal":
         text = (
             f"Equal in practice: the interval of the difference in {measure} lies within "
-            f"±{MARGIN:g}. Critic minus outcome-only {evidence}."
+            f"±{results.study.margin:g}. Critic minus outcome-only {evidence}."
         )
         return Sentence(text, "claim", title)
     if contrast.better is None:

@@ -345,7 +345,7 @@ class Search:
         first = self.players[0].preset
         study = first.config["study"]
         described = [trial.cell.planned() for trial in batch]
-        store.write_plan(self.study, study["name"], study["question"], described)
+        store.write_plan(self.study, study, described)
         rated = self._record(trials)
         done = {one.trial.cell.id for one in rated if one.status in ("completed", "diverged")}
         # Where two settings are the same to the last digit they are one cell.

@@ -85,8 +85,11 @@ def analyse(study: Study) -> Results:
     place = standing(found, tasks)
     shown = select(found, place)
     pool = pooled(tasks)
-    family = contrasts.families(pool, found)
-    pairs = {name: contrasts.pairs(pool, shown.compared, name) for name in contrasts.METRICS}
+    family = contrasts.families(pool, found, study.margin)
+    pairs = {
+        name: contrasts.pairs(pool, shown.compared, name, study.margin)
+        for name in contrasts.METRICS
+    }
     thresholds = np.linspace(0.0, 1.0, 51)
     return Results(
         study=study,
@@ -104,7 +107,7 @@ def analyse(study: Study) -> Results:
         profile_thresholds=thresholds,
         speed=tuple(summaries.speeds(tasks, shown.rows)),
         family=family,
-        family_by_task=contrasts.families_by_task(tasks, found),
+        family_by_task=contrasts.families_by_task(tasks, found, study.margin),
         pairs=pairs,
         improvement=tuple(contrasts.improvements(pool, shown.compared)),
         stability=summaries.stability(pool, shown.rows),

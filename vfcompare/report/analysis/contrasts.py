@@ -14,7 +14,6 @@ from vfcompare.report.files import Array
 from vfcompare.report.scoring import Rule, Task, column, failed, score
 from vfcompare.statistics import Interval
 
-MARGIN = 0.05
 ALL_PAIRS = 8
 METRICS = ("auc", "final", "drawdown", "variation")
 LOWER_IS_BETTER = frozenset({"drawdown", "variation"})
@@ -207,12 +206,12 @@ def _within(interval: Interval, margin: float) -> bool:
     return -margin < interval.low and interval.high < margin
 
 
-def _margin(pool: Sequence[Task]) -> float:
-    """Differences inside this are of no practical interest; only on the normalised scale."""
-    return MARGIN if pool and pool[0].normalised else 0.0
+def _applied(margin: float, tasks: Sequence[Task]) -> float:
+    """The study's margin where all scores are normalised, else none: it is meant for that scale."""
+    return margin if tasks and all(task.normalised for task in tasks) else 0.0
 
 
-def families(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[str, Contrast]:
+def families(pool: Sequence[Task], arms: Sequence[Arm], margin: float) -> dict[str, Contrast]:
     """The critic agents against the outcome-only ones, on each metric."""
     if len({arm.critic for arm in arms}) < 2:
         return {}
@@ -220,10 +219,12 @@ def families(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[str, Contrast]:
         ("critic", "outcome-only", metric, *_family_values(pool, arms, metric))
         for metric in METRICS
     ]
-    return {contrast.metric: contrast for contrast in _judge(drafts, _margin(pool))}
+    return {contrast.metric: contrast for contrast in _judge(drafts, _applied(margin, pool))}
 
 
-def families_by_task(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[str, Contrast]:
+def families_by_task(
+    tasks: Sequence[Task], arms: Sequence[Arm], margin: float
+) -> dict[str, Contrast]:
     """The critic's effect on AUC in each environment, corrected over environments."""
     if len({arm.critic for arm in arms}) < 2:
         return {}
@@ -233,8 +234,7 @@ def families_by_task(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[str, Co
         if values:
             names.append(task.name)
             drafts.append((f"critic on {task.name}", "outcome-only", "auc", values, alone))
-    margin = MARGIN if all(task.normalised for task in tasks) else 0.0
-    return dict(zip(names, _judge(drafts, margin), strict=True))
+    return dict(zip(names, _judge(drafts, _applied(margin, tasks)), strict=True))
 
 
 def couples(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
@@ -244,13 +244,15 @@ def couples(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     return [(b, a) for i, a in enumerate(arms) for b in arms[i + 1 :]]
 
 
-def pairs(pool: Sequence[Task], arms: Sequence[Arm], metric: str) -> tuple[Contrast, ...]:
+def pairs(
+    pool: Sequence[Task], arms: Sequence[Arm], metric: str, margin: float
+) -> tuple[Contrast, ...]:
     """The `couples` on one metric."""
     drafts = [
         (x.name, y.name, metric, *_pair_values(pool, x.name, y.name, metric))
         for x, y in couples(arms)
     ]
-    return tuple(_judge(drafts, _margin(pool)))
+    return tuple(_judge(drafts, _applied(margin, pool)))
 
 
 def improvements(pool: Sequence[Task], arms: Sequence[Arm]) -> list[Improvement]:
@@ -314,8 +316,8 @@ def rule_changes(
     for rule in OTHER_RULES:
         pool = pooled(score(study, rule))
         others = [
-            *families(pool, arms).values(),
-            *pairs(pool, compared, "auc"),
+            *families(pool, arms, study.margin).values(),
+            *pairs(pool, compared, "auc", study.margin),
         ]
         changes += [
             f"{a.first} against {a.second} on {a.metric}: {_says(a)} under the rule 'floor', "
