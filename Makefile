@@ -55,6 +55,12 @@ test-survival: $(READY)  ## Run the most telling kills, interrupts, rivals, full
 test-slow: $(READY)  ## Run the slow tests: statistics, learning, packaging
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
+.PHONY: latex
+latex: $(READY)  ## Compile a paper with every exported table and figure; needs pdflatex
+	@command -v pdflatex > /dev/null || { echo "pdflatex is missing; on Debian: \
+	apt-get install texlive-latex-base texlive-latex-recommended"; exit 2; }
+	$(BIN)/python -m pytest -q tests/test_latex.py
+
 .PHONY: coverage
 coverage: $(READY)  ## Run the fast tests and show branch coverage
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow" --cov --cov-report=term-missing:skip-covered

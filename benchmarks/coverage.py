@@ -10,18 +10,17 @@ studies made of such scores.
 
 import argparse
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy import stats
 
+from benchmarks import verdicts
+from benchmarks.populations import POPULATIONS, SEED, in_parallel
 from vfcompare import statistics as s
 from vfcompare.statistics import Array, Interval
 from vfcompare.store import write_bytes
@@ -31,35 +30,12 @@ PAGE = RESULTS / "coverage.md"
 NUMBERS = Path(s.__file__).parent / "coverage.json"
 """Where `vfcompare.statistics.known_coverage` reads what was measured."""
 
-SEED = 20_261_124
 SEEDS = s.COVERAGE_RUNS
 RESAMPLES = 1000
 NOMINAL, ENOUGH = 0.95, 0.92
-SIZE = 50_000
 TASKS = ((1.0, 0.0), (0.5, 0.2), (1.5, -0.2), (1.0, 0.1))
 """Scale and shift of the four tasks of a study of several."""
 
-
-def _grid(size: int) -> Array:
-    return np.asarray((np.arange(size) + 0.5) / size)
-
-
-NORMAL = stats.norm.ppf(_grid(SIZE))
-POPULATIONS: dict[str, Array] = {
-    "normal": 0.6 + 0.1 * NORMAL,
-    "bimodal": np.concatenate(
-        [
-            0.1 + 0.05 * stats.norm.ppf(_grid(SIZE // 5)),
-            0.9 + 0.05 * stats.norm.ppf(_grid(SIZE - SIZE // 5)),
-        ]
-    ),
-    "heavy": 0.6 + 0.1 * stats.t.ppf(_grid(SIZE), 3),
-    "skewed": 0.3 * np.exp(NORMAL),
-}
-"""Finite populations, drawn from with replacement, so that their own numbers are exact.
-
-Normal; 80% at 0.9 and 20% collapsed at 0.1; Student's t with 3 degrees; lognormal with sigma 1.
-"""
 
 Trial = Callable[[np.random.Generator, int], Iterable[Interval]]
 """The intervals of one study with so many seeds."""
@@ -329,24 +305,6 @@ def rows_of(found: Sequence[Case], reps: int) -> list[Row]:
     ]
 
 
-def in_parallel(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
-    """`[function(job) for job in jobs]` in as many processes as there are cores.
-
-    The function is inherited by forking, so it need not be importable by name.
-    """
-    global _work
-    _work = function
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("fork")) as pool:
-        return list(pool.map(_call, jobs, chunksize=2))
-
-
-def _call(job: Any) -> Any:
-    return _work(job)
-
-
-_work: Callable[[Any], Any]
-
-
 def numbers(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Coverage by kind, one or several tasks, and scores, at each number of `SEEDS`."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
@@ -414,8 +372,6 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=150, help="studies a line of the verdicts")
     parser.add_argument("--print", action="store_true", help="write no files")
     options = parser.parse_args()
-    from benchmarks import verdicts  # it imports the populations from here
-
     rows = rows_of(cases(), options.reps)
     page = [
         INTRODUCTION.format(

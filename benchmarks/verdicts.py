@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 from scipy import stats
 
-from benchmarks.coverage import NORMAL, POPULATIONS, SEED, in_parallel
+from benchmarks.populations import NORMAL, POPULATIONS, SEED, in_parallel
 from vfcompare import statistics as s
 from vfcompare.report import analysis, data
 from vfcompare.statistics import Array

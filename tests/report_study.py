@@ -17,6 +17,18 @@ ENVS = {
     "chain": (-10.0, 0.0, 80_000),
 }
 
+HOSTILE = {
+    "<script>alert(1)</script>": 1.0,
+    "a$\\bad{$": 1.2,
+    "=cmd|' /C calc'!A0": 1.1,
+    "x" * 5000: 1.3,
+    "\u202eevil\u0000\n| **bold**": 1.4,
+    "שלום עולם": 1.5,
+    "\ud800 lone": 1.6,
+    "{{ 7*7 }}": 1.7,
+    "a_b^c&d%e$f#g~h": 1.8,
+}
+
 
 class Row(NamedTuple):
     """A row of a certificate comparison."""
@@ -68,6 +80,21 @@ def write_study(
         content = {"schema": 1, "study": "compare", "question": question, "cells": cells}
         content["decided"] = decided
         (study / "plan.json").write_text(json.dumps(content | {"created": "2026-11-23T18:00:00Z"}))
+    return study
+
+
+def write_hostile_study(root: Path) -> Path:
+    """A study whose agents, environments, name and question all try to be more than text."""
+    study = write_study(root, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+    template = json.loads((study / "plan.json").read_text())["cells"][0]
+    cells = [template]
+    rng = np.random.default_rng(1)
+    for i, (name, speed) in enumerate(HOSTILE.items()):
+        cell = {**template, "id": f"maze-{i}", "agent": name, "env": "<img src=x onerror=alert(1)>"}
+        write_cell(study, cell, rng, speed, ENVS["maze"], 12, {"random": 0.0, "optimal": 1.0})
+        cells.append(cell)
+    content = {"cells": cells, "study": "</title><script>", "question": "$\\bad{$ <b>?"}
+    (study / "plan.json").write_text(json.dumps(content))
     return study
 
 

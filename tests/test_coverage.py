@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import coverage, verdicts
+from benchmarks import coverage, populations, verdicts
 from vfcompare import statistics as s
 
 REPS = 200
@@ -18,11 +18,11 @@ def error(share: float, reps: int) -> float:
 
 
 def test_populations_have_the_means_they_are_made_for() -> None:
-    assert coverage.POPULATIONS["normal"].mean() == pytest.approx(0.6, abs=1e-9)
-    assert coverage.POPULATIONS["bimodal"].mean() == pytest.approx(0.74, abs=1e-9)
-    assert coverage.POPULATIONS["skewed"].mean() == pytest.approx(0.3 * math.exp(0.5), rel=2e-3)
-    for population in coverage.POPULATIONS.values():
-        assert population.size == coverage.SIZE
+    assert populations.POPULATIONS["normal"].mean() == pytest.approx(0.6, abs=1e-9)
+    assert populations.POPULATIONS["bimodal"].mean() == pytest.approx(0.74, abs=1e-9)
+    assert populations.POPULATIONS["skewed"].mean() == pytest.approx(0.3 * math.exp(0.5), rel=2e-3)
+    for population in populations.POPULATIONS.values():
+        assert population.size == populations.SIZE
 
 
 @pytest.mark.statistical

@@ -21,7 +21,7 @@ from tests.report_study import (
     edit,
     read,
     set_returns,
-    write_cell,
+    write_hostile_study,
     write_study,
 )
 from vfcompare import report
@@ -316,30 +316,8 @@ def test_different_evaluation_steps_are_compared_on_what_all_cover(tmp_path: Pat
     assert all(len(items) == 3 for items in task.scores.values())
 
 
-HOSTILE = {
-    "<script>alert(1)</script>": 1.0,
-    "a$\\bad{$": 1.2,
-    "=cmd|' /C calc'!A0": 1.1,
-    "x" * 5000: 1.3,
-    "\u202eevil\u0000\n| **bold**": 1.4,
-    "שלום עולם": 1.5,
-    "\ud800 lone": 1.6,
-    "{{ 7*7 }}": 1.7,
-    "a_b^c&d%e$f#g~h": 1.8,
-}
-
-
 def test_hostile_names_are_only_names(tmp_path: Path) -> None:
-    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
-    template = json.loads((study / "plan.json").read_text())["cells"][0]
-    cells = [template]
-    rng = np.random.default_rng(1)
-    for i, (name, speed) in enumerate(HOSTILE.items()):
-        cell = {**template, "id": f"maze-{i}", "agent": name, "env": "<img src=x onerror=alert(1)>"}
-        write_cell(study, cell, rng, speed, ENVS["maze"], 12, {"random": 0.0, "optimal": 1.0})
-        cells.append(cell)
-    content = {"cells": cells, "study": "</title><script>", "question": "$\\bad{$ <b>?"}
-    (study / "plan.json").write_text(json.dumps(content))
+    study = write_hostile_study(tmp_path)
     page, stored, text = read(report.write(study))
     assert not page.tags & {"script", "img"}
     assert not page.handlers

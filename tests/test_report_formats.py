@@ -163,26 +163,6 @@ def test_no_name_has_a_meaning_in_latex() -> None:
     assert body.splitlines()[3].startswith("{}[x]")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_a_document_with_all_tables_and_figures_compiles(
-    tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
-    folder = report.write(study).parent
-    (folder / "tables" / "hostile.tex").write_text(formats.as_latex(HOSTILE))
-    lines = [rf"\input{{{path}}}\par" for path in sorted(folder.glob("tables/*.tex"))]
-    lines += [
-        rf"\includegraphics[width=5cm]{{{path}}}\par" for path in folder.glob("figures/*.pdf")
-    ]
-    packages = r"\usepackage{booktabs,graphicx,textcomp}\usepackage[T1]{fontenc}"
-    start = rf"\documentclass{{article}}{packages}\begin{{document}}\tiny"
-    (tmp_path / "paper.tex").write_text("\n".join([start, *lines, r"\end{document}"]))
-    command = ["pdflatex", "-no-shell-escape", "-halt-on-error", "paper.tex"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)
-    assert (tmp_path / "paper.pdf").stat().st_size > 10_000
-
-
 SECRETS = ("node17", "alice", "/home", "git@", "0123456789", "2026-11-23")
 
 

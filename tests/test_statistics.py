@@ -345,6 +345,12 @@ def test_collapse_needs_something_to_lose(best: float, final: float, expected: b
     assert s.collapsed(best, final, floor=0.0, span=1.0) is expected
 
 
+@pytest.mark.parametrize("n", range(3, 40))
+def test_wilson_interval_of_none_and_of_all_ends_exactly_there(n: int) -> None:
+    assert s.rate_interval(0, n).low == 0.0
+    assert s.rate_interval(n, n).high == 1.0
+
+
 def test_wilson_interval_agrees_with_scipy() -> None:
     for count in (0, 3, 20):
         interval = s.rate_interval(count, 20)

@@ -95,7 +95,7 @@ LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
+        '"': r"\symbol{34}",
         "`": r"\textasciigrave{}",
         "'": r"\textquotesingle{}",
         MINUS: "$-$",

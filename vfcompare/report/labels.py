@@ -1,15 +1,10 @@
 """What cells are called: the agent and the environment, and of their settings those that vary."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from vfcompare.report.cells import Cell
 from vfcompare.report.files import clean
-
-if TYPE_CHECKING:
-    from vfcompare.report.data import Cell
 
 PROBLEM = ("env.", "agent.policy.success")
 """Settings that say which problem is posed: what a tabular policy can do at the start is part of it."""

@@ -256,4 +256,6 @@ def wilson(share: npt.ArrayLike, n: float, confidence: float) -> tuple[Array, Ar
     centre = share + z * z / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return np.maximum(0.0, (centre - half) / scale), np.minimum(1.0, (centre + half) / scale)
+    low, high = (centre - half) / scale, (centre + half) / scale
+    # exact where rounding would leave 5e-17 of nothing
+    return np.where(share > 0.0, low, 0.0), np.where(share < 1.0, high, 1.0)

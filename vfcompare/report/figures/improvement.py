@@ -14,6 +14,8 @@ from vfcompare.report.table import Table, show_float
 from vfcompare.statistics import Interval
 
 MOST = 10
+ACROSS = 60
+"""Letters that have room side by side; longer names of columns are turned."""
 
 
 def pictures(results: Results) -> Iterator[Picture]:
@@ -93,6 +95,9 @@ def _draw(results: Results) -> Figure:
     axes.set_xticks(range(n), names)
     axes.set_yticks(range(n), names)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, labelcolor=INK)
+    if n * max(map(len, names)) > ACROSS:
+        for name in axes.get_xticklabels():
+            name.set(rotation=30, ha="left", rotation_mode="anchor")
     axes.set_xlabel("P(row > column)")
     for side in axes.spines.values():
         side.set_visible(False)

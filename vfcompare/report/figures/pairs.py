@@ -6,9 +6,12 @@ from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
-from vfcompare.report.figures.drawing import Picture
+from vfcompare.report.figures.drawing import Picture, shorten
 from vfcompare.report.sentences import failed_in, sizes
 from vfcompare.report.table import show_float
+
+SIDE = 11
+"""Letters of a name above the axes, where two must fit."""
 
 
 def pictures(results: Results) -> Iterator[Picture]:
@@ -30,11 +33,12 @@ def pictures(results: Results) -> Iterator[Picture]:
 
 def _sides(results: Results, compared: Sequence[Contrast]) -> tuple[str, str]:
     """What left and right of zero mean."""
-    first, second = (results.called(name) for name in (compared[0].first, compared[0].second))
+    names = compared[0].first, compared[0].second
+    first, second = (shorten(results.called(name), SIDE) for name in names)
     if len(compared) == 1:
         return f"{second} better", f"{first} better"
     if len({contrast.second for contrast in compared}) == 1:
-        return f"{second} better", f"better than {second}"
+        return f"{second} better", f"{second} worse"
     return "second better", "first better"
 
 

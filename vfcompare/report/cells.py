@@ -1,0 +1,87 @@
+"""Runs and cells as the report knows them, whatever they were read from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vfcompare.report.files import Array
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one cell.
+
+    Attributes:
+      seed: the training seed.
+      status: one of `vfcompare.report.data.STATUSES`.
+      reason: why, where it is not completed.
+      steps: `[points]` environment steps of the evaluations, increasing.
+      sampled: `[points]` mean return of sampled actions; finite up to a failure.
+      greedy: `[points]` mean return of greedy actions, NaN where not measured.
+      failed_at: environment step of the failure, or None.
+      clocks: `[points]` of what else had passed at each evaluation: `updates`, `episodes`.
+    """
+
+    seed: int
+    status: str
+    reason: str = ""
+    steps: Array = field(default_factory=lambda: np.zeros(0))
+    sampled: Array = field(default_factory=lambda: np.zeros(0))
+    greedy: Array = field(default_factory=lambda: np.zeros(0))
+    failed_at: float | None = None
+    clocks: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One agent on one environment with one setting, and all its seeds.
+
+    Attributes:
+      id: name of its folder, as data.
+      agent: name of the agent.
+      env: name of the environment.
+      settings: flat overrides beyond these.
+      study: name of its study.
+      arm: label of what is compared: the agent and its settings where they vary.
+      task: label of what it is compared on: the environment and its settings where they vary.
+      chosen: the agent's settings that vary in the study, by short name.
+      posed: the environment's settings that vary, by short name.
+      critic: whether its estimator has a learned critic.
+      planned: whether the plan lists it.
+      runs: one for each planned seed.
+      info: run.json, as data.
+      certificate: certificate.json, or None.
+      reference: known returns: random, optimal, threshold.
+      budget: environment steps that every seed was to take, or None where it is not recorded.
+      diagnostics: mean of each training metric over the last tenth of training.
+      gradient_steps: of one update, on average, or None where that is not recorded.
+      problems: what was wrong with its files.
+      config: config.yaml, as data.
+      lab: what the lab measured at the last evaluation of each completed seed.
+      maps: what the lab laid over the squares of a maze, see `vfcompare.maps`.
+    """
+
+    id: str
+    agent: str
+    env: str
+    settings: Mapping[str, str]
+    critic: bool
+    planned: bool
+    runs: tuple[Run, ...]
+    info: Mapping[str, Any]
+    certificate: Mapping[str, Any] | None
+    reference: Mapping[str, float | None]
+    budget: float | None
+    diagnostics: Mapping[str, float]
+    problems: tuple[str, ...]
+    study: str = ""
+    arm: str = ""
+    task: str = ""
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    posed: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    lab: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    maps: Mapping[str, Array] = field(default_factory=dict)
+    gradient_steps: float | None = None
