@@ -192,6 +192,8 @@ def test_temperature_belongs_to_the_policy(case):
     )
     batch = rows(case.rollout, {}, whole=True)
     row = case.rollout.obs[0, 0, 1], None if (x := case.rollout.legal) is None else x[0, 0, 1]
+    assert case.policy.log_probs is not None
+    assert hot.log_probs is not None
     logits = case.policy.log_probs(case.params, *row)
     want = jax.nn.log_softmax(jnp.where(logits < -1e6, -jnp.inf, logits / 2.0))
     got = hot.log_probs(case.params, *row)
