@@ -29,6 +29,7 @@ from vfcompare.report import data, files, scoring
 from vfcompare.report.analysis import analyse, resampling
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import spread
+from vfcompare.report.sentences import verdicts
 from vfcompare.report.table import show
 from vfcompare.statistics import Interval
 
@@ -456,6 +457,21 @@ def test_few_pairs_are_undecided_even_where_the_interval_excludes_zero(tmp_path:
     results = analyse(report.load(study))
     assert results.family["auc"].plain.excludes(0.0)
     assert results.family["auc"].verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("reached", "title"), [(0.05, "Nothing learned"), (0.5, None), (1.0, "Solved")]
+)
+def test_an_environment_that_tells_no_agents_apart_is_named(
+    tmp_path: Path, reached: float, title: str | None
+) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]})
+    for folder in study.glob("maze-*"):
+        set_returns(folder, lambda rows: rows["return_sampled"].fill(reached))
+    said = {s.title: s for s in verdicts(analyse(report.load(study)))}
+    assert said.keys() & {"Nothing learned", "Solved"} == ({title} if title else set())
+    if title:
+        assert "On maze" in said[title].text
 
 
 def test_one_agent_cannot_be_called_matched(tmp_path: Path) -> None:

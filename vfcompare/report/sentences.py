@@ -12,6 +12,8 @@ from vfcompare.statistics import Interval
 
 MOST = 6
 """Names, and changed verdicts, that a sentence lists."""
+LEARNED, SOLVED = 0.1, 0.95
+"""Final scores below which an agent has learned nothing, and above which it has no more to learn."""
 
 CLAIMS = {
     "auc": ("Sample efficiency", "learn faster", "area under the learning curve"),
@@ -65,6 +67,27 @@ def _alarms(results: Results) -> Iterable[Sentence]:
         text = "A verdict depends on how failed runs are treated. " + "; ".join(changes[:MOST])
         more = f"; and {len(changes) - MOST} more verdicts" if len(changes) > MOST else ""
         yield Sentence(f"{text}{more}.", "warning", "Depends on a rule")
+    idle = [name for name, finals in _finals(results).items() if max(finals) < LEARNED]
+    if idle:
+        text = (
+            f"On {join(idle)} no agent ends {LEARNED:.0%} of the way from the random policy to the optimal "
+            "one (IQM of the final score). Agents that have learned nothing are equal whatever they are."
+        )
+        yield Sentence(text, "warning", "Nothing learned")
+
+
+def _finals(results: Results) -> dict[str, list[float]]:
+    """IQM of the final score of every agent, on each environment with a scale."""
+    found = {
+        task.name: [
+            results.summary["final", task.name, arm.name].estimate
+            for arm in results.arms
+            if ("final", task.name, arm.name) in results.summary
+        ]
+        for task in results.tasks
+        if task.normalised
+    }
+    return {name: finals for name, finals in found.items() if finals}
 
 
 def _nothing(results: Results) -> Sentence:
@@ -187,19 +210,20 @@ def _best(results: Results) -> Sentence | None:
     if len(ranked) < 2:
         return None
     top, interval = ranked[0]
-    beaten: list[str] = []
-    open_: list[str] = []
+    others: dict[str, list[str]] = {
+        "ahead of": [],
+        "equal in practice to": [],
+        "undecided against": [],
+    }
     for arm, _ in ranked[1:]:
         contrast = _between(results, top.name, arm.name)
         if contrast is not None:
-            (beaten if contrast.better == top.name else open_).append(arm.name)
+            equal = "equal in practice to" if contrast.verdict == "equal" else "undecided against"
+            others["ahead of" if contrast.better == top.name else equal].append(arm.name)
     parts = [f"{top.name} has the largest area under the curve, IQM {show_interval(interval)}"]
-    if beaten:
-        parts.append(f"ahead of {join(beaten)}")
-    if open_:
-        parts.append(f"undecided against {join(open_)}")
+    parts += [f"{how} {join(names)}" for how, names in others.items() if names]
     text = "; ".join(parts)
-    if beaten or open_:
+    if any(others.values()):
         against = results.shown.compared[0].name
         pairs = "all pairs" if len(results.shown.compared) <= ALL_PAIRS else f"pairs with {against}"
         text += f" (paired by seed, Holm-corrected over {pairs})"
@@ -233,6 +257,12 @@ def _limits(results: Results) -> Iterable[Sentence]:
     if len(set(tried.values())) > 1:
         text = f"The best of {join(f'{n} settings of {agent}' for agent, n in tried.items())} is compared."
         yield Sentence(text, "warning", "Unequal tuning")
+    solved = [name for name, finals in _finals(results).items() if min(finals) > SOLVED]
+    if solved:
+        text = (
+            f"On {join(solved)} every agent ends above {SOLVED:g}: only how fast can differ there."
+        )
+        yield Sentence(text, "plain", "Solved")
     unscaled = [
         task.name for task in results.tasks if not task.normalised and len(results.tasks) > 1
     ]

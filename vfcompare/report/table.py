@@ -89,9 +89,11 @@ def show_float(value: float) -> str:
 
 
 def show_interval(interval: Interval) -> str:
-    """`estimate [low, high]`, or `estimate (insufficient)`."""
+    """`estimate [low, high]`, `estimate (insufficient)`, or `never` where nothing else is possible."""
     if interval.low is None or interval.high is None:
         return f"{show_float(interval.estimate)} (insufficient)"
+    if interval.low == interval.high == math.inf:
+        return show_float(math.inf)
     ends = f"[{show_float(interval.low)}, {show_float(interval.high)}]"
     return f"{show_float(interval.estimate)} {ends}"
 

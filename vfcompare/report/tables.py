@@ -154,8 +154,8 @@ def tasks(results: Results) -> Table:
             task.optimal,
             task.threshold,
             task.threshold_rule,
-            task.start if task.end else None,
-            task.end or None,
+            round(task.start) if task.end else None,
+            round(task.end) or None,
             "normalised" if task.normalised else "raw return",
             "shared by all runs" if task.exact_grid else "linear between a run's own evaluations",
         )

@@ -37,6 +37,8 @@ KNOWN = {
 CRITIC_LINES: tuple[Any, ...] = ("-", (0, (7, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (10, 2)))
 OUTCOME_LINES: tuple[Any, ...] = ((0, (3, 1.5)), (0, (1, 1)), (0, (3, 1.5, 1, 1.5)), (0, (2, 2.5)))
 CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^v<P"
+MARKS = dict(zip(CRITIC_MARKERS + OUTCOME_MARKERS, "●■◆⬟▲▼◀✚", strict=True))
+"""The markers as letters, for labels that are told apart in grey."""
 MAX_LEADERS = 8
 CROWDED = 15
 """Rows beyond which they are set closer."""

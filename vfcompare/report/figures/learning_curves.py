@@ -14,6 +14,7 @@ from vfcompare.report.analysis import Arm, Curve, Results
 from vfcompare.report.analysis.arms import LINES
 from vfcompare.report.figures.drawing import (
     FAINT,
+    MARKS,
     MAX_LEADERS,
     MUTED,
     PAPER,
@@ -211,7 +212,8 @@ def _curves(axes: Axes, results: Results, task: Task) -> list[tuple[float, str, 
     for name, look in appearance.items():
         if name in found:
             height = _line(axes, task, found[name], look, len(labels))
-            labels.append((height, shorten(results.called(name), 28), look.color))
+            label = f"{MARKS[look.marker]} {shorten(results.called(name), 28)}"
+            labels.append((height, label, look.color))
     return labels
 
 
@@ -286,6 +288,7 @@ def _frame(axes: Axes, task: Task, *, compact: bool = False) -> None:
                 ha="left" if name != "random" else "right",
                 fontsize=7.5,
                 color=MUTED,
+                bbox={"facecolor": PAPER, "alpha": 0.75, "lw": 0, "pad": 0.6},
                 zorder=6,
             )
     axes.xaxis.set_major_formatter(FuncFormatter(steps))

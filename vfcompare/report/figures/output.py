@@ -86,6 +86,8 @@ def render(figure: Figure, width: float | None = None) -> dict[str, bytes]:
     return files
 
 
+LEAST = 1.0
+"""Pixels of the page for a point of a figure, at least: letters of 8 points are 8 pixels high."""
 VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -106,9 +108,14 @@ def inline(svg: bytes, name: str, label: str) -> str:
     for color, variable in VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     opening = f'<svg role="img" aria-label="{_attribute(label)}"'
-    text = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", text, count=1)
+    text = re.sub(r'<svg([^>]*?) width="([\d.]+)pt"', _legible, text, count=1)
     text = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", text, count=1)
     return text.replace("<svg", opening, 1)
+
+
+def _legible(found: re.Match[str]) -> str:
+    """The page's width, whatever it is, but on a phone not so narrow that letters are too small."""
+    return f'<svg{found[1]} style="--least: {LEAST * float(found[2]):.0f}px"'
 
 
 def _attribute(text: str) -> str:

@@ -1,6 +1,7 @@
 """What share of runs is above each score."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ def _caption(results: Results) -> str:
     unseen = f"The leading agents of each family; {left} other arms are left out. " if left else ""
     return (
         f"Share of runs whose final score is above each level; above {taus[at]:.1f}: {shares}. "
-        f"Bands are 95% bootstrap intervals. {unseen}{failed_in(results, *results.pool)}"
+        f"Bands are pointwise 95% Wilson intervals. {unseen}{failed_in(results, *results.pool)}"
     )
 
 
@@ -63,5 +64,7 @@ def _draw(results: Results) -> Figure:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
     axes.set_xlabel("final score, normalised (0 random, 1 optimal)")
     axes.set_ylabel("share of runs above")
-    axes.legend(loc="lower left", frameon=False, fontsize=8.5, handlelength=3.2)
+    # all profiles end together, so that names at the ends would not tell them apart
+    where: dict[str, Any] = {"loc": "outside upper left", "ncols": 4, "frameon": False}
+    figure.legend(handlelength=3.2, **where)
     return figure
