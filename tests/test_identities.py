@@ -95,6 +95,18 @@ def test_rloo_is_the_centred_group_times_g_over_g_minus_1():
     np.testing.assert_allclose(loo, 4 / 3 * centred, atol=1e-6)
 
 
+def test_weights_of_successes_are_reinforce_with_a_reward_of_one():
+    rollout, _ = batch(KEY)
+    return_ = returns.outcome(rollout, gamma=0.9)[..., :1]
+    last = rollout.terminated * rollout.mask
+    paid = rollout.replace(reward=last * (return_ > 0.1))
+    credit = partial(returns.success, above=0.1)
+    got = relative(rollout, baseline=advantages.none, credit=credit)
+    want = relative(paid, baseline=advantages.none, gamma=1.0)
+    assert 0 < float(got.sum()) < float(rollout.mask.sum())
+    np.testing.assert_array_equal(got, want)
+
+
 def test_gae_with_lambda_1_is_the_return_minus_the_value():
     rollout, value = batch(KEY)
     got = returns.gae(rollout, value, gamma=0.9, lambda_=1.0)

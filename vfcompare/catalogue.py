@@ -137,7 +137,7 @@ NOTHING = (
     *("advantages.whitened_gae", "estimators.elapsed", "estimators.value_based"),
     *("estimators.off_policy", "collect.episodes", "collect.fragments", "returns.reward_to_go"),
     *("returns.outcome", "returns.gae", "returns.lambda_return", "returns.n_step"),
-    *("returns.vtrace",),
+    *("returns.vtrace", "returns.success"),
 )
 """Functions that need none of this; every advantage, estimator and collector stands here or above."""
 

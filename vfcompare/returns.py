@@ -47,6 +47,26 @@ def outcome(rollout: Rollout, *, gamma: float) -> Array:
     return reward_to_go(rollout, gamma=gamma)[..., :1] * rollout.mask
 
 
+def success(rollout: Rollout, *, gamma: float, above: float) -> Array:
+    """`1{R > above}` at every step: whether the episode succeeded.
+
+    As the weight of `-log π` it makes maximum likelihood of the rollouts that succeeded, which is rejection
+    sampling, expert iteration or supervised fine-tuning on own successes: STaR (Zelikman et al., 2022,
+    arXiv:2203.14465), RAFT (Dong et al., 2023, arXiv:2304.06767), ReST (Gulcehre et al., 2023,
+    arXiv:2308.08998).
+
+    Args:
+      rollout: `[B, G, T]`, whole episodes.
+      gamma: the agent's discount.
+      above: the return that a success exceeds.
+
+    Returns:
+      `[B, G, T]`; not a number where the return is none.
+    """
+    return_ = outcome(rollout, gamma=gamma)
+    return jnp.where(jnp.isnan(return_), return_, (return_ > above) * rollout.mask)
+
+
 def lambda_return(rollout: Rollout, value: Array, *, gamma: float, lambda_: float) -> Array:
     """The λ-return, a critic's target: `G_t = r_t + γ_t [(1 - λ) V_{t+1} + λ G_{t+1}]`.
 
