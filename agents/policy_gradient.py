@@ -11,7 +11,7 @@ import optax
 from flax import struct
 
 from vfcompare import collect, exact, maps
-from vfcompare.batching import Batching, Rows, descend, rows, steps, summarise
+from vfcompare.batching import Batching, Rows, descend, present, rows, steps, summarise
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
 from vfcompare.surrogates import Penalty, token
@@ -91,8 +91,8 @@ def make(
       aggregate: `mask [B, G, T] -> weights [B, G, T]`.
       penalty: for leaving the initial policy, or None.
       optimizer: of the policy.
-      rows_of: what minibatches are made of, `steps` or whole `episodes`; networks with a memory and
-        surrogates of whole episodes need episodes.
+      rows_of: what minibatches are made of, `steps`, whole `episodes` or whole `groups`; networks with a
+        memory and surrogates of whole episodes need episodes, surrogates that compare episodes groups.
       batching: `(dense) -> Batching`.
       entropy_coef: weight of the entropy bonus.
       evaluation_episodes: episodes of one evaluation, sampled and greedy each.
@@ -113,11 +113,11 @@ def make(
     advisor = estimator(spec=spec._replace(features=actor.features, sequential=sequential))
     critic = advisor.critic
     remembers = actor.recurrent or (critic is not None and critic.recurrent)
-    whole = remembers or rows_of == "episodes"
+    unit = "episodes" if remembers and rows_of == "steps" else rows_of
     if advisor.privileged or lab is not None:
         exact.require_enumerable(env)
         exact.require_listed(actor.log_probs)
-    cut = batching(dense=gatherer.dense or whole)
+    cut = batching(dense=gatherer.dense or unit != "steps")
     optimizers = {"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer})
 
     def init(key: Key) -> State:
@@ -211,7 +211,7 @@ def make(
         }
         if reference is not None:
             extra["reference"] = reference
-        batch = rows(rollout, jax.lax.stop_gradient(extra), whole=whole)
+        batch = rows(rollout, jax.lax.stop_gradient(extra), unit=unit)
         params, opt_state, learned = descend(
             values, state.params, state.opt_state, optimizers, batch, key, cut, progress
         )
@@ -270,7 +270,7 @@ def make(
             state, rollout, reference, estimate, stream(key, "minibatch"), progress
         )
         drawn = metrics.pop("discarded_steps", 0.0) + estimate.metrics.pop("simulated_steps", 0.0)
-        count = (rollout.mask.max(-1) if whole else rollout.mask).sum().astype(jnp.int32)
+        count = present(rollout.mask, unit).sum().astype(jnp.int32)
         improved["gradient_steps"] = (cut.epochs * cut.pieces(count)).astype(jnp.float32)
         metrics |= {"env_steps": rollout.mask.sum() + drawn, **estimate.metrics, **improved}
         metrics |= describe(estimate.advantage, rollout.mask)

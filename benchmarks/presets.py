@@ -59,6 +59,7 @@ REASONS = {
     ): "only the best of a group has an advantage, and none if two are equally good",
     ("passk", "maze_small"): "the same: in most groups several rollouts succeed",
     ("passk", "cartpole"): "the same: the best of eight by its distance to the second",
+    ("sft", "cartpole"): "every episode has a return above zero, so that every one is imitated",
     (
         "gpg",
         "maze_small",

@@ -30,7 +30,9 @@ def small(agent):
         return (f"agent={agent}", "env=cartpole", *size, STILL)
     inner = {"dapo": ("collector.", "collector.inner."), "rloo_pair": ("network.", "network.part.")}
     within = inner.get(agent, ("", ""))
-    return (f"agent={agent}", *TASK, *(setting.replace(*within) for setting in SMALL), STILL)
+    cut = ("agent.batching.minibatches=2",) if agent == "dpo" else ()
+    shrunk = (setting.replace(*within) for setting in SMALL)
+    return (f"agent={agent}", *TASK, *shrunk, *cut, STILL)
 
 
 class Agent(NamedTuple):

@@ -637,3 +637,35 @@ def test_ppo_with_lambda_1_is_composed_to_the_learner_of_reinforce_with_a_value(
         "agent.estimator.target.lambda_=1.0",
     )
     assert by_hand["agent"] == config("agent=reinforce_v")["agent"]
+
+
+def preferred(log_prob, return_, beta=0.1):
+    """`surrogates.preference` of episodes of one step, the policy that collected being uniform."""
+    log_prob, return_ = jnp.asarray(log_prob)[..., None], jnp.asarray(return_)[..., None]
+    zero = jnp.zeros_like(log_prob)
+    return surrogates.preference(log_prob, zero, return_, zero + 1, beta=beta)[..., 0]
+
+
+def test_dpo_begins_at_half_beta_between_winners_and_losers():
+    # Two winners and one loser: two pairs, each worth beta / 2 over two.
+    gradient = jax.grad(lambda x: preferred(x, [2.0, 1.0, 0.0]).mean())(jnp.zeros(3))
+    pairs = [[-1, 1, 0], [-1, 0, 1], [0, -1, 1]]
+    np.testing.assert_allclose(gradient, 0.1 / 2 * np.mean(pairs, 0), atol=1e-7)
+
+
+def test_dpo_is_the_logistic_loss_of_a_single_pair():
+    got = preferred([0.3, -0.5], [0.0, 1.0], beta=2.0)
+    np.testing.assert_allclose(got, -np.log(1 / (1 + np.exp(-2.0 * (-0.5 - 0.3)))), rtol=1e-6)
+
+
+def test_dpo_learns_nothing_from_a_group_whose_returns_are_equal():
+    loss, gradient = jax.value_and_grad(lambda x: preferred(x, [1.0, 1.0, 1.0]).sum())(jnp.ones(3))
+    assert float(loss) == 0.0
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_dpo_looks_at_the_order_of_returns_alone():
+    log_prob = jnp.array([0.3, -0.5, 0.1])
+    np.testing.assert_array_equal(
+        preferred(log_prob, [0.0, 1.0, 0.5]), preferred(log_prob, [-9.0, 100.0, 0.1])
+    )

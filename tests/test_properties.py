@@ -288,25 +288,27 @@ def adding_up():
 
 SURROGATES = sorted(path.stem for path in (CONF / "surrogate").glob("*.yaml"))
 AGGREGATES = sorted(path.stem for path in (CONF / "aggregate").glob("*.yaml"))
-WHOLE = ("gspo", "gmpo", "episode_clipped")
+UNITS = dict.fromkeys(("gspo", "gmpo", "episode_clipped"), "episodes") | {"preference": "groups"}
 
 
 def gradients(config, surrogate, aggregate, network="mlp"):
     """`(data, advantage) -> gradients` of the policy's loss: as written, and as the learner takes it.
 
-    The learner's are those of the whole batch at once, and the mean over four minibatches of what each adds
-    up from blocks of three rows (of steps, or of episodes where the surrogate looks at whole ones).
+    The learner's are those of the whole batch at once, and the mean over several minibatches of what each
+    adds up from blocks of three rows (of what the surrogate looks at: steps, episodes or groups).
     """
-    whole = surrogate in WHOLE or network == "gru"
+    unit = UNITS.get(surrogate, "episodes" if network == "gru" else "steps")
     parts = config(
         "agent=rloo",
         f"network@agent.network={network}",
         f"agent.network.hidden={5 if network == 'gru' else [5]}",
         f"surrogate@agent.surrogate={surrogate}",
         f"aggregate@agent.aggregate={aggregate}",
-        f"agent.rows_of={'episodes' if whole else 'steps'}",
+        f"agent.rows_of={unit}",
         # Steps of all sizes, not those of a policy that has yet to make up its mind.
         "agent.policy.gain=1.0",
+        # Margins between episodes are of order one, as all else here.
+        *(["agent.surrogate.beta=1.0"] if surrogate == "preference" else []),
     )["agent"]
     given = {"collector": held, "estimator": told, "optimizer": adding_up()}
     mine = {name: part for name, part in parts.items() if name not in given}
@@ -343,7 +345,7 @@ def gradients(config, surrogate, aggregate, network="mlp"):
         return {
             "written": written(params, case, advantage),
             "at once": tuple(at_once),
-            "in pieces": learned(case, advantage, 4, 3)[:2],
+            "in pieces": learned(case, advantage, 3 if unit == "groups" else 4, 3)[:2],
         }
 
     return run

@@ -106,7 +106,7 @@ def test_what_follows_an_episode_has_no_influence(case):
 
 
 def test_the_order_of_episodes_and_how_many_there_are_changes_nothing(case):
-    batch = rows(case.rollout, {"log_prob": case.rollout.log_prob}, whole=True)
+    batch = rows(case.rollout, {"log_prob": case.rollout.log_prob}, unit="episodes")
     order = np.random.default_rng(0).permutation(12)[:5]
     some = jax.tree.map(lambda x: x[order], batch["steps"])
     mask = case.rollout.mask.reshape(12, -1)
@@ -190,7 +190,7 @@ def test_temperature_belongs_to_the_policy(case):
     hot = policies.policy(
         spec=case.spec, network=case.network, head="auto", gain=0.01, temperature=2.0
     )
-    batch = rows(case.rollout, {}, whole=True)
+    batch = rows(case.rollout, {}, unit="episodes")
     row = case.rollout.obs[0, 0, 1], None if (x := case.rollout.legal) is None else x[0, 0, 1]
     assert case.policy.log_probs is not None
     assert hot.log_probs is not None

@@ -1,6 +1,7 @@
 """Descend a loss over the steps of a rollout: epochs, minibatches, and no work on padding.
 
-A batch is a tree of *rows* (steps for feed-forward networks, whole episodes for recurrent ones). Every
+A batch is a tree of *rows*: steps for feed-forward networks, whole episodes for recurrent ones, whole groups
+where the loss compares the episodes of a group. Every
 network has a value for each row, and weights that sum to one. The loss of a minibatch is `pieces · Σ weight ·
 value` over its rows, `pieces` being their number, so that the minibatches of an epoch add up to the loss of
 the batch, however it is cut. All networks learn from the same minibatches, each by its own optimiser.
@@ -21,12 +22,15 @@ Rows = dict[str, Any]
 """Arrays and trees with a leading axis of rows, among them `valid` and `weight`, a dict by network."""
 
 Values = Callable[[dict[str, Params], Rows], dict[str, Array]]
-"""`(params, rows [n]) -> values [n]` of each network, or `[n, T]` where a row is an episode."""
+"""`(params, rows [n]) -> values` of each network, `[n]`, `[n, T]` or `[n, G, T]` by what a row is."""
 
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
 """One optimiser for each network."""
 
 Sums = TypeVar("Sums")
+
+AXES = {"steps": 3, "episodes": 2, "groups": 1}
+"""What rows may be, and how many axes of `[B, G, T]` count them."""
 
 
 class Batching(NamedTuple):
@@ -71,18 +75,24 @@ def steps(rollout: Rollout) -> Steps:
     )
 
 
-def rows(rollout: Rollout, extra: Rows, *, whole: bool) -> Rows:
-    """A rollout as rows: every step by itself, or whole episodes.
+def present(mask: Array, unit: str) -> Array:
+    """Which rows are there: `mask [B, G, T]` to `[B, G, T]`, `[B, G]` or `[B]` by what a row is."""
+    return mask.max(tuple(range(AXES[unit], 3)))
+
+
+def rows(rollout: Rollout, extra: Rows, *, unit: str) -> Rows:
+    """A rollout as rows: every step by itself, whole episodes, or whole groups.
 
     Args:
       rollout: `[B, G, T]`.
       extra: trees of per-step arrays `[B, G, T]` that go along.
-      whole: whether rows are episodes, `[B G, T]`, rather than steps, `[B G T]`.
+      unit: `steps` `[B G T]`, `episodes` `[B G, T]`, or `groups` `[B, G, T]`.
     """
     taken = steps(rollout)
-    if whole:
-        return flat({"steps": taken, "valid": rollout.mask.max(-1), **extra}, 2)
-    return flat({"steps": taken.replace(carry=()), "valid": rollout.mask, **extra}, 3)
+    if unit == "steps":
+        taken = taken.replace(carry=())
+    batch = {"steps": taken, "valid": present(rollout.mask, unit), **extra}
+    return flat(batch, AXES[unit])
 
 
 def order(key: Key, valid: Array) -> Array:

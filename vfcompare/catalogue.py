@@ -91,6 +91,7 @@ NEEDED_BY: dict[str, dict[str, str]] = {
         "advantages.group_share": "the mean of the group",
         "advantages.above_others": "values along the other rollouts of the group",
         "advantages.others_mean": "returns of the other rollouts of the group",
+        "surrogates.preference": "pairs of rollouts of the same prompt",
         "collect.informative": "groups whose returns are all equal are drawn again",
     },
     "resets": {
@@ -123,6 +124,7 @@ NEEDED_BY: dict[str, dict[str, str]] = {
         "returns.length_adaptive_gae": "their length",
         "surrogates.sequence_clipped": "one ratio an episode",
         "surrogates.geometric_mean": "one ratio an episode",
+        "surrogates.preference": "one ratio an episode",
         "collect.informative": "their returns",
     },
 }

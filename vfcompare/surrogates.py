@@ -4,7 +4,8 @@ A surrogate is `(log_prob, behaviour_log_prob, advantage, mask) -> loss`, one va
 returns one weight per step. The loss is `Σ weight · value`, a plain sum, so that any cut of the batch into
 minibatches or micro-batches adds up to it. `ρ_t = π(a_t|s_t) / μ(a_t|s_t)`, `μ` the policy that collected.
 
-Surrogates of whole episodes look along the last axis and need minibatches of episodes (`rows_of=episodes`).
+Surrogates of whole episodes look along the last axis and need minibatches of episodes (`rows_of=episodes`);
+`preference` compares the episodes of a group and needs minibatches of groups (`rows_of=groups`).
 Their value is the same at every step: weights that sum to `1/N` over an episode (`sequence`) average them.
 """
 
@@ -191,6 +192,40 @@ def gated(
     ratio = jnp.exp(log_prob - behaviour_log_prob)
     steep = jnp.where(advantage > 0, tau, tau_negative)
     return -advantage * jax.nn.sigmoid(steep * (ratio - 1.0)) * 4.0 / steep
+
+
+def preference(
+    log_prob: Array,
+    behaviour_log_prob: Array,
+    advantage: Array,
+    mask: Array,
+    *,
+    beta: float,
+) -> Array:
+    """`-log σ(β (Δ_w - Δ_l))`, the mean over all pairs of a group in which `w` has more advantage than `l`.
+
+    DPO (Rafailov et al., 2023, arXiv:2305.18290) on pairs of the batch itself. `Δ = Σ_t log ρ_t`: the
+    reference is the policy that collected, as in iterative DPO (Xu et al., 2023, arXiv:2312.16682; Yuan et
+    al., 2024, arXiv:2401.10020), which makes each iteration's model the reference of the next. At the
+    reference the gradient is that of `-β/2 (log π(w) - log π(l))`. How much more `w` has does not matter.
+
+    Args:
+      log_prob: `[..., G, T]` under the policy that is learned.
+      behaviour_log_prob: `[..., G, T]` under the policy that collected.
+      advantage: `[..., G, T]`, that of the first step counts: its return, for instance.
+      mask: `[..., G, T]`.
+      beta: `β`.
+
+    Returns:
+      `[..., G, T]`, the group's loss at each of its steps; zero where all are equal.
+    """
+    ratio = ((log_prob - behaviour_log_prob) * mask).sum(-1)
+    score = advantage[..., 0]
+    better = (score[..., :, None] > score[..., None, :]).astype(log_prob.dtype)
+    margin = beta * (ratio[..., :, None] - ratio[..., None, :])
+    lost = (better * jax.nn.softplus(-margin)).sum((-2, -1))
+    loss = lost / jnp.maximum(better.sum((-2, -1)), 1.0)
+    return jnp.broadcast_to(loss[..., None, None], log_prob.shape)
 
 
 class Penalty(NamedTuple):

@@ -121,11 +121,12 @@ RULES: dict[str, Rule] = {
     "evaluations": COUNT,
     "lanes": _or_null(COUNT),
     "resume": _word("strict", "anyway"),
-    "rows_of": _word("steps", "episodes"),
+    "rows_of": _word("steps", "episodes", "groups"),
     "dual": _or_null(POSITIVE),
     "ceiling": _or_null(POSITIVE),
     "normalise": SWITCH,
     "tau": POSITIVE,
+    "beta": POSITIVE,
     "tau_negative": POSITIVE,
     "start": _word("shared", "independent"),
     "time_limit": _word("truncates", "terminates"),
@@ -133,6 +134,7 @@ RULES: dict[str, Rule] = {
 }
 
 GROUPED = (
+    "preference",
     *("leave_one_out", "group_mean", "group_std", "group_share", "length_weighted"),
     *("optimal_token", "step_mean", "second_best", "above_others", "others_mean"),
 )
@@ -143,6 +145,9 @@ FRAGMENTARY = ("value_based", "off_policy")
 
 EPISODIC = ("above_start", "above_others", "others_mean", "length_adaptive_gae")
 """Advantages and targets that look at whole episodes."""
+
+COMPARING = ("preference",)
+"""Surrogates that compare the episodes of a group."""
 
 WHOLE = ("sequence_clipped", "geometric_mean")
 """Surrogates that look at whole episodes."""
@@ -210,7 +215,12 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
         return
     collector = collector.get("inner", collector)
     kind = str((agent.get("surrogate") or {}).get("_target_", "")).rsplit(".", 1)[-1]
-    if kind in WHOLE and agent["rows_of"] != "episodes":
+    if kind in COMPARING and agent["rows_of"] != "groups":
+        yield (
+            f"agent.rows_of={agent['rows_of']} is not allowed: the surrogate {kind} compares the episodes "
+            "of a group; allowed: groups"
+        )
+    if kind in WHOLE and agent["rows_of"] == "steps":
         yield (
             f"agent.rows_of={agent['rows_of']} is not allowed: the surrogate {kind} looks at whole "
             "episodes; allowed: episodes"
@@ -247,10 +257,14 @@ def _episodes(
     agent: Mapping[str, Any], collector: Mapping[str, Any], estimator: Mapping[str, Any]
 ) -> Iterator[str]:
     batch = collector["prompts"] * collector["group"]
-    yield from _divisible("episodes", "agent.collector.group", batch, agent)
+    if agent["rows_of"] == "groups":
+        yield from _divisible("groups", "agent.collector.prompts", collector["prompts"], agent)
+    else:
+        yield from _divisible("episodes", "agent.collector.group", batch, agent)
     advantage = estimator.get("advantage") or {}
     parts = {"baseline": advantage.get("baseline"), "scale": advantage.get("scale")}
     parts |= {"advantage": advantage, "target": estimator.get("target")}
+    parts |= {"surrogate": agent.get("surrogate")}
     for part, told in parts.items():
         for name in GROUPED:
             if collector["group"] < 2 and _ends(told, name):
