@@ -14,7 +14,7 @@ from vfcompare import collect, exact, maps
 from vfcompare.batching import Batching, Rows, descend, present, rows, steps, summarise
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
-from vfcompare.surrogates import Penalty, token
+from vfcompare.surrogates import Penalty, k3, token
 from vfcompare.types import (
     Access,
     Array,
@@ -28,6 +28,7 @@ from vfcompare.types import (
     Networks,
     Params,
     Policy,
+    Prior,
     Rollout,
     Spec,
 )
@@ -46,7 +47,7 @@ class State(struct.PyTreeNode):
       memory: what the estimator remembers.
       moved: how far the last update moved the policy, see `vfcompare.types.Access`.
       behaviour: the policy that collects and its age in updates, where it may be an older one, else None.
-      reference: the policy that a penalty holds on to, or None.
+      reference: the policy at the start, where a penalty holds on to it or it has a prior, else None.
     """
 
     params: Networks
@@ -74,8 +75,10 @@ def make(
     batching: Callable[..., Batching],
     entropy_coef: float,
     evaluation_episodes: int,
+    evaluation_attempts: int,
     warmup: float,
     refresh: int,
+    prior: Prior | None,
     lab: Lab | None,
 ) -> Learner:
     """Assemble a learner from its parts.
@@ -95,9 +98,11 @@ def make(
         memory and surrogates of whole episodes need episodes, surrogates that compare episodes groups.
       batching: `(dense) -> Batching`.
       entropy_coef: weight of the entropy bonus.
-      evaluation_episodes: episodes of one evaluation, sampled and greedy each.
+      evaluation_episodes: start states of one evaluation.
+      evaluation_attempts: episodes by sampled actions from each of them; there is one greedy one.
       warmup: share of the budget in which the policy stays as it was initialised and only a critic learns.
       refresh: updates after which the policy that collects is brought up to date; 1 is on-policy.
+      prior: what the policy has learned before, or None.
       lab: how much to measure against the truth at each evaluation, or None.
     """
     gatherer = collector(env)
@@ -124,8 +129,12 @@ def make(
         start_key = stream(key, "example")
         obs = env.observation(env.initial(start_key), start_key)
         params: Networks = {"policy": actor.init(stream(key, "policy"), obs)}
+        if prior is not None and prior.params is not None:
+            params["policy"] = fitting(prior.params, params["policy"])
         if critic is not None:
             params["critic"] = critic.init(stream(key, "critic"), params, obs)
+            if prior is not None and prior.inherited:
+                params["critic"] = inheriting(params["critic"], params["policy"])
         return State(
             params=params,
             opt_state={name: optimizers[name].init(params[name]) for name in params},
@@ -133,7 +142,7 @@ def make(
             memory=advisor.init(params),
             moved=jnp.float32(0.0),
             behaviour=None if refresh == 1 else (params["policy"], jnp.int32(0)),
-            reference=None if penalty is None else params["policy"],
+            reference=None if penalty is None and prior is None else params["policy"],
         )
 
     def gather(
@@ -250,8 +259,11 @@ def make(
         acting = params if state.behaviour is None else state.behaviour[0]
         collected, rollout, metrics = gather(acting, state.collector, key)
         reference, paid = None, rollout
-        if penalty is not None:
+        if state.reference is not None:
             reference = actor.evaluate(state.reference, steps(rollout))[0]
+            away = k3(rollout.log_prob, reference)
+            metrics["reference_kl"] = (away * token(rollout.mask)).sum()
+        if penalty is not None and reference is not None:
             divergence = penalty.divergence(rollout.log_prob, reference) * rollout.mask
             metrics["penalty"] = divergence.sum() / rollout.mask.sum()
             if penalty.on_reward:
@@ -290,13 +302,43 @@ def make(
         update=update,
         rollout=lambda params, state, key: gather(params, state, key, keep_state=True)[1],
         evaluate=lambda params, key: collect.evaluate(
-            env.held_out(), actor, params, key, number=evaluation_episodes
+            env.held_out(),
+            actor,
+            params,
+            key,
+            number=evaluation_episodes,
+            attempts=evaluation_attempts,
         ),
         dense=gatherer.dense,
         privileged=advisor.privileged,
         examine=None if lab is None else partial(examine, lab, subject),
         maps=None if lab is None or not maps.drawable(env) else partial(maps.draw, lab, subject),
     )
+
+
+def fitting(params: Params, fresh: Params) -> Params:
+    """Parameters that were made elsewhere.
+
+    Raises:
+      ValueError: if they are not those of the same network.
+    """
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree)  # noqa: E731
+    if shapes(params) != shapes(fresh):
+        raise ValueError("agent.prior: these parameters are not those of this network")
+    return jax.tree.map(jnp.asarray, params)
+
+
+def inheriting(critic: Params, policy: Params) -> Params:
+    """A critic's parameters with the policy's body in place of its own, or of each of its parts'.
+
+    What is of another size, such as `critic=mini`, or reads the policy's own body, stays as it is.
+    """
+    if isinstance(critic, list):
+        return [inheriting(part, policy) for part in critic]
+    shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree.get("params", {}).get("body"))  # noqa: E731
+    if shapes(critic) is None or shapes(critic) != shapes(policy):
+        return critic
+    return {**critic, "params": {**critic["params"], "body": policy["params"]["body"]}}
 
 
 def describe(advantage: Array, mask: Array) -> Metrics:

@@ -36,6 +36,7 @@ class Task(FuncEnv):
         False the horizon is an ordinary time limit, which the environment does not know: whoever collects
         truncates there.
       shortest: fewest steps after which an episode may end by itself.
+      passes: the return from which an episode counts as passed, where it is right or wrong, else None.
     """
 
     observation_space: Space
@@ -43,6 +44,7 @@ class Task(FuncEnv):
     horizon: int
     time_aware: bool = False
     shortest: int = 1
+    passes: float | None = None
 
     @property
     def reference(self) -> Reference:

@@ -30,7 +30,17 @@ FLOORS: dict[int, set[str]] = {
     3: {"agents", "envs"},
     4: {
         *("train", "store", "certificate", "statistics", "report", "assemble", "fuse"),
-        *("cell", "events", "validate", "slurm", "status", "stopping", "progress", "planning"),
+        *(
+            "cell",
+            "events",
+            "priors",
+            "validate",
+            "slurm",
+            "status",
+            "stopping",
+            "progress",
+            "planning",
+        ),
     },
     5: {"catalogue", "compose", "resume", "cluster", "launcher", "tuning", "main"},
 }

@@ -52,6 +52,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "surrogate": ("the policy's loss at one step", "surrogate@agent.surrogate=NAME"),
     "aggregate": ("how the losses of steps become one", "aggregate@agent.aggregate=NAME"),
     "penalty": ("the price of leaving the initial policy", "+penalty@agent.penalty=NAME"),
+    "prior": ("what a policy has learned before it is rewarded", "+prior@agent.prior=NAME"),
     "network": ("bodies of policy and critic", "network@agent.network=NAME"),
     "policy": ("distributions over actions", "policy@agent.policy=NAME"),
     "optimizer": (

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import OmegaConf
 
-from vfcompare import certificate, store
+from vfcompare import certificate, priors, store
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.stopping import ASKED, Listener, Stopped
@@ -22,7 +22,7 @@ from vfcompare.validate import leaves
 SAVE_SECONDS = 60.0
 """Most that a kill without warning can cost, beside the chunk that was under way."""
 
-PRIVATE = ("root", "study", "hydra", "resume")
+PRIVATE = ("root", "priors", "study", "hydra", "resume")
 """Keys that say where a run is kept and not what it is."""
 
 LANES = "seeds side by side"
@@ -108,12 +108,18 @@ def prepare_devices() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def build(config: Mapping[str, Any], numbers: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
+def build(
+    config: Mapping[str, Any],
+    numbers: Mapping[str, Any] | None = None,
+    *,
+    rehearsal: bool = False,
+) -> tuple[Any, Any]:
     """Make the environment and the learner of a configuration.
 
     Args:
       config: resolved and plain.
       numbers: what stands in place of numbers of the configuration, by path, such as what JAX traces.
+      rehearsal: whether only shapes matter, so that a prior need not have been made.
 
     Returns:
       `(env, learner)`.
@@ -121,12 +127,14 @@ def build(config: Mapping[str, Any], numbers: Mapping[str, Any] | None = None) -
     Raises:
       InputError: where a part refuses its parameters.
     """
-    chosen = {name: config[name] for name in ("env", "agent")}
+    chosen = dict(config)
     for path, value in (numbers or {}).items():
         chosen = replaced(chosen, path.split("."), value)
     try:
         env = assemble(chosen["env"])
-        return env, assemble(chosen["agent"], env=env)
+        prior = priors.given(chosen, rehearsal=rehearsal)
+        agent = {name: part for name, part in chosen["agent"].items() if name != "prior"}
+        return env, assemble(agent, env=env, prior=prior)
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         raise InputError(str(error)) from error
 
@@ -146,7 +154,7 @@ def rehearse(config: Mapping[str, Any]) -> None:
     import jax
     import jax.numpy as jnp
 
-    _, learner = build(config)
+    _, learner = build(config, rehearsal=True)
     key = jax.random.key(0)
     try:
         jax.eval_shape(learner.update, jax.eval_shape(learner.init, key), key, jnp.float32(0.0))
@@ -173,6 +181,7 @@ def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> 
     open_cells = [cell for cell in cells if not folders[cell.id].completed]
     if open_cells:
         prepare_devices()
+        priors.ensure(cell.config for cell in open_cells)
         with contextlib.ExitStack() as held, store.one_line_about_full_disks():
             mine = [cell for cell in open_cells if held.enter_context(folders[cell.id].claim())]
             for cell in open_cells:
@@ -590,6 +599,7 @@ class Log:
             parameters=parameters,
             facts={
                 "privilege": "exact values" if trainer.learner.privileged else "none",
+                "prior": priors.describe(cell.config),
                 "lanes": trainer.lanes,
                 "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
                 **store.versions(),

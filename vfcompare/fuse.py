@@ -79,7 +79,7 @@ def room(config: Mapping[str, Any]) -> float:
     """
     import jax
 
-    _, learner = build(config)
+    _, learner = build(config, rehearsal=True)
     state = jax.eval_shape(learner.init, jax.random.key(0))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     return free_memory() / 2 / (COPIES * size)
@@ -111,7 +111,7 @@ def traceable(config: Mapping[str, Any], path: str) -> bool:
     import jax.numpy as jnp
 
     def attempt(number: Any, key: Any) -> Any:
-        _, learner = build(config, {path: number})
+        _, learner = build(config, {path: number}, rehearsal=True)
         state, metrics = learner.update(learner.init(key), key, jnp.float32(0.0))
         examined = None if learner.examine is None else learner.examine(state, key)
         return metrics, learner.evaluate(state.params["policy"], key), examined

@@ -25,6 +25,7 @@ vfcompare plan -m ...                           the cells of a sweep, and what t
 vfcompare submit --time 240 agent=rloo,ppo ...  the same sweep on a SLURM cluster; returns at once
 vfcompare status runs/NAME                      what is planned, queued, running, done and missing
 vfcompare cancel runs/NAME                      take its jobs back from the cluster
+vfcompare prior env=addition                    policies that have learned demonstrations, to begin with
 vfcompare tune agent=rloo,ppo env=maze          as many trials for each agent, on seeds of their own
 vfcompare resume runs/NAME                      go on with what is not finished
 vfcompare report runs/NAME                      figures, tables and a page, from files only
@@ -78,6 +79,7 @@ def verb(args: list[str]) -> int:
         "plan": show_plan,
         "resume": resume,
         "submit": submit,
+        "prior": prior,
         "tune": tune,
         "cancel": cancel,
         "status": status,
@@ -94,7 +96,7 @@ def verb(args: list[str]) -> int:
             f"unknown command {args[0]!r}; allowed: {', '.join(verbs)}, or settings like agent=ppo"
             f"{nearest(args[0], verbs)}"
         )
-    if chosen in (show_plan, submit, tune, report, figure, export):
+    if chosen in (show_plan, submit, prior, tune, report, figure, export):
         return chosen(args[1:])
     parser = argparse.ArgumentParser(prog=f"vfcompare {args[0]}", description=chosen.__doc__)
     if chosen is catalogue:
@@ -213,6 +215,34 @@ def submit_parser() -> argparse.ArgumentParser:
     parser.add_argument("--extra", action="append", default=[], metavar="OPTION", help=more)
     parser.add_argument("--dry-run", action="store_true", help="print the script, and do nothing")
     return parser
+
+
+def prior(args: list[str]) -> int:
+    """Pretrain a policy on demonstrations until it has each rung's pass@1, unless that was done before."""
+    from vfcompare import priors
+    from vfcompare.cell import prepare_devices
+    from vfcompare.compose import cells
+
+    parser = argparse.ArgumentParser(
+        prog="vfcompare prior", description=prior.__doc__, allow_abbrev=False
+    )
+    what = (
+        "as for vfcompare -m; agent.prior.rung=0.01,0.05 asks for other rungs than the usual ones"
+    )
+    parser.add_argument("settings", nargs="*", help=what)
+    given = vars(parser.parse_args([arg for arg in args if arg not in SWEEPS]))["settings"]
+    usual = {
+        "prior@agent.prior": "+prior@agent.prior=ladder",
+        "agent.prior.rung": f"agent.prior.rung={','.join(f'{rung:g}' for rung in priors.RUNGS)}",
+        "network@agent.network": "network@agent.network=transformer",
+        "env": "env=addition",
+    }
+    told = {setting.split("=")[0].lstrip("+") for setting in given}
+    settings = [*(text for key, text in usual.items() if key not in told), *given]
+    planned = cells(settings, sweep=True)
+    prepare_devices()
+    print(priors.table(priors.ensure(cell.config for cell in planned)))
+    return OK
 
 
 def tune(args: list[str]) -> int:

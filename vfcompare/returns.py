@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import rlax
 
 from vfcompare.types import Array, Rollout
@@ -65,6 +66,22 @@ def success(rollout: Rollout, *, gamma: float, above: float) -> Array:
     """
     return_ = outcome(rollout, gamma=gamma)
     return jnp.where(jnp.isnan(return_), return_, (return_ > above) * rollout.mask)
+
+
+def pass_at(passed: Array, attempts: int, k: int) -> Array:
+    """pass@k, `1 - C(n - c, k) / C(n, k)`: the chance that one of `k` attempts out of `n` passes.
+
+    Unbiased for `1 - (1 - p)^k` (Chen et al., 2021, arXiv:2107.03374), as the product
+    `1 - Π_{i<k} (n - c - i) / (n - i)`.
+
+    Args:
+      passed: `c`, of any shape.
+      attempts: `n`.
+      k: at most `n`.
+    """
+    i = np.arange(k)
+    left = jnp.maximum(attempts - passed[..., None] - i, 0) / (attempts - i)
+    return 1.0 - left.prod(-1)
 
 
 def lambda_return(rollout: Rollout, value: Array, *, gamma: float, lambda_: float) -> Array:

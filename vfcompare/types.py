@@ -34,6 +34,10 @@ class Env(Protocol):
     def horizon(self) -> int:
         """Most steps of an episode; whoever collects truncates there."""
 
+    @property
+    def passes(self) -> float | None:
+        """The return from which an episode counts as passed, where it is right or wrong, else None."""
+
     def held_out(self) -> "Env":
         """The task as it is evaluated: itself, where no start state is kept back from training."""
 
@@ -374,6 +378,18 @@ class Estimator(NamedTuple):
     value: Callable[[Any, Networks, Rollout], Array] | None = None
     needs_state: bool = False
     privileged: bool = False
+
+
+class Prior(NamedTuple):
+    """What a policy is before it is rewarded.
+
+    Attributes:
+      params: its parameters, or None where only shapes matter.
+      inherited: whether a critic's body begins as the policy's.
+    """
+
+    params: Params | None
+    inherited: bool
 
 
 class Learner(NamedTuple):

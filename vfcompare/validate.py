@@ -113,6 +113,10 @@ RULES: dict[str, Rule] = {
     "n": COUNT,
     "ddof": INDEX,
     "evaluation_episodes": COUNT,
+    "evaluation_attempts": COUNT,
+    "rung": Rule("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1),
+    "correct": SHARE,
+    "batch": COUNT,
     "metric": _word("auc", "final", "drawdown"),
     "margin": POSITIVE,
     "seeds": COUNT,
@@ -210,6 +214,12 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
             "those from there on choose settings (`vfcompare tune`) and must not judge them"
         )
     agent = config["agent"]
+    prior = agent.get("prior")
+    if prior is not None and prior["critic"] not in ("body", "fresh"):
+        yield (
+            f"agent.prior.critic={prior['critic']} is not allowed; allowed: body or fresh"
+            f"{nearest(str(prior['critic']), ('body', 'fresh'))}"
+        )
     collector, estimator = agent.get("collector"), agent.get("estimator")
     if not isinstance(collector, Mapping) or not isinstance(estimator, Mapping):
         return

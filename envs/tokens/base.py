@@ -140,6 +140,7 @@ class TokenTask(Transcript):
 
     spread = 1
     contextual = True
+    passes = 1.0
 
     def __init__(
         self,
@@ -291,6 +292,19 @@ class TokenTask(Transcript):
         prompt = state.tokens[: self.prompt_length]
         answer = self.solve(self._gather(prompt), key)
         return jnp.pad(jnp.concatenate([prompt, answer]), (0, self.answer_length - answer.shape[0]))
+
+    def along(self, tokens) -> tuple[State, jax.Array, jax.Array]:
+        """The steps of an episode that is known, `[L]` tokens of it.
+
+        Returns:
+          The states before each step, `[N]` of them; the actions int32[N]; and float32[N], one up to the end.
+        """
+        time = np.arange(self.answer_length, dtype=np.int32)
+        written = np.arange(self.length) < self.prompt_length + time[:, None]
+        action = tokens[self.prompt_length :]
+        ended = jnp.cumsum(action == EOS) - (action == EOS)
+        states = State(jnp.where(written, tokens, PAD), jnp.asarray(time))
+        return states, action, (ended == 0).astype(jnp.float32)
 
     @property
     def places(self) -> int:

@@ -1,0 +1,122 @@
+"""What a policy is before it is rewarded: supervised learning of demonstrations."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vfcompare import collect
+from vfcompare.streams import stream
+from vfcompare.types import Array, Env, Key, Metrics, Params, Policy, Spec, Steps
+
+
+class Taught(Env, Protocol):
+    """A task in tokens that knows right answers."""
+
+    prompt_length: int
+
+    def demonstration(self, state: Any, key: Key) -> Array:
+        """The tokens of a good episode from a start state, int32[L]."""
+
+    def along(self, tokens: Array) -> tuple[Any, Array, Array]:
+        """The states, actions and mask of an episode that is known."""
+
+
+class Pretraining(NamedTuple):
+    """A supervised learner as pure functions.
+
+    Attributes:
+      init: `(key) -> state`, whose first entry is the policy's parameters.
+      update: `(state, key) -> (state, loss)`.
+      measure: `(params, key) -> metrics`, on held-out prompts, see `vfcompare.collect.evaluate`.
+    """
+
+    init: Callable[[Key], tuple[Params, Any]]
+    update: Callable[[tuple[Params, Any], Key], tuple[tuple[Params, Any], Array]]
+    measure: Callable[[Params, Key], Metrics]
+
+
+def make(
+    *,
+    env: Taught,
+    network: Callable[..., nn.Module],
+    policy: Callable[..., Policy],
+    optimizer: optax.GradientTransformationExtraArgs,
+    batch: int,
+    correct: float,
+    prompts: int,
+    attempts: int,
+) -> Pretraining:
+    """Maximum likelihood of demonstrations, `L = -Σ_t m_t log π(a_t | s_t) / Σ m`.
+
+    Args:
+      env: a task in tokens; demonstrations are of the prompts that are not held out.
+      network: `(obs_ndim) -> body`.
+      policy: `(spec, network) -> Policy`.
+      optimizer: of the policy.
+      batch: demonstrations of one update.
+      correct: share of them that are right. The others carry the answer to another prompt, which where few
+        answers are possible may happen to be right.
+      prompts: of one measurement.
+      attempts: answers to each.
+
+    Raises:
+      ValueError: where the task has no demonstrations, or no answer that is right or wrong.
+    """
+    if env.passes is None:
+        raise ValueError(
+            "agent.prior needs demonstrations of answers that are right or wrong; allowed: tasks in tokens "
+            "with a verifier, such as env=addition (`vfcompare list env`), or agent.prior=null"
+        )
+    layout = getattr(env, "layout", None)
+    spec = Spec(
+        env.observation_space, env.action_space, (batch, 1, env.horizon), False, layout=layout
+    )
+    actor = policy(spec=spec, network=network)
+
+    def init(key: Key) -> tuple[Params, Any]:
+        start_key = stream(key, "example")
+        obs = env.observation(env.initial(start_key), start_key)
+        params = actor.init(stream(key, "policy"), obs)
+        return params, optimizer.init(params)
+
+    def loss(params: Params, steps: Steps, mask: Array) -> Array:
+        log_prob, _ = actor.evaluate(params, steps)
+        return -(log_prob * mask).sum() / mask.sum()
+
+    def update(state: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], Array]:
+        params, opt_state = state
+        steps, mask = taken(env, actor, demonstrations(env, key, batch, correct))
+        value, gradient = jax.value_and_grad(loss)(params, steps, mask)
+        norm, progress = optax.tree.norm(gradient), jnp.float32(0.0)
+        change, opt_state = optimizer.update(
+            gradient, opt_state, params, joint_norm=norm, progress=progress
+        )
+        return (optax.apply_updates(params, change), opt_state), value
+
+    measure = partial(collect.evaluate, env.held_out(), actor, number=prompts, attempts=attempts)
+    return Pretraining(init, update, measure)
+
+
+def demonstrations(env: Taught, key: Key, number: int, correct: float) -> Array:
+    """Tokens of episodes, int32[number, L], of which a share `correct` is right, see `make`."""
+    start = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
+    tokens = jax.vmap(env.demonstration)(start, jax.random.split(stream(key, "answer"), number))
+    right = jax.random.uniform(stream(key, "correct"), (number, 1)) < correct
+    prompt = np.arange(tokens.shape[1]) < env.prompt_length
+    return jnp.where(right | prompt, tokens, jnp.roll(tokens, 1, 0))
+
+
+def taken(env: Taught, actor: Policy, tokens: Array) -> tuple[Steps, Array]:
+    """Demonstrations `[N, L]` as steps `[N, T]` of episodes, and the mask of those before their end."""
+    states, action, mask = jax.vmap(env.along)(tokens)
+    see = partial(collect.observe, env, key=jax.random.key(0))
+    obs, legal = jax.vmap(jax.vmap(see))(states)
+    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(tokens), *x.shape)), actor.carry)
+    first = jnp.zeros_like(mask).at[:, 0].set(1.0)
+    return Steps(obs, action, first, legal, carry), mask

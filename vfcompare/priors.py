@@ -1,0 +1,323 @@
+"""Pretrained policies, kept as the rungs of ladders: how good each is at its task before it is rewarded.
+
+priors/<env>-<hash>/                    the hash is of the task, the network and the supervised training
+  0.05.msgpack                          parameters that answer 5 % of held-out prompts right
+  0.05.json                             what was measured of them, and their SHA-256
+
+A rung is a function of its recipe: whoever asks for it first makes it, everybody else finds it.
+"""
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vfcompare import store
+from vfcompare.assemble import assemble
+from vfcompare.errors import InputError
+from vfcompare.types import Prior
+
+RUNGS = (0.001, 0.01, 0.05, 0.2, 0.5)
+"""Of the usual ladder."""
+
+UNSEEN = ("noise", "partial")
+"""What the verifier pays is nothing to a policy that is never rewarded."""
+
+FIRST, GROWTH = 8, 1.25
+"""Updates before the first measurement, and their ratio from one to the next."""
+
+CLOSE = 0.1
+"""A rung is found where `|log(pass@1 / rung)|` is below this."""
+
+SHARDS = 8
+"""Parts of a measurement, each on a random stream of its own; they spread over the devices."""
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ladder depends on.
+
+    Args:
+      config: resolved and plain, of a cell that asks for a prior.
+    """
+    agent, kept = config["agent"], ("rung", "critic")
+    return {
+        "env": {key: value for key, value in config["env"].items() if key not in UNSEEN},
+        "network": agent["network"],
+        "policy": agent["policy"],
+        "training": {key: value for key, value in agent["prior"].items() if key not in kept},
+    }
+
+
+class Rung(NamedTuple):
+    """One pretrained policy on disk.
+
+    Attributes:
+      folder: of its ladder.
+      share: pass@1 that it was asked to have.
+    """
+
+    folder: Path
+    share: float
+
+    @property
+    def params(self) -> Path:
+        """Where its parameters are."""
+        return self.folder / f"{self.share:g}.msgpack"
+
+    @property
+    def facts(self) -> Path:
+        """Where it says what was measured of it."""
+        return self.folder / f"{self.share:g}.json"
+
+    def read(self) -> dict[str, Any]:
+        """What was measured.
+
+        Raises:
+          InputError: if it was not made.
+        """
+        try:
+            return store.read_json(self.facts)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{self.facts} is not there; allowed: `vfcompare prior` with the same settings makes it"
+            ) from error
+
+    def load(self) -> Any:
+        """Its parameters, verified.
+
+        Raises:
+          InputError: if they were not made, or are not those that were measured.
+        """
+        import hashlib
+
+        from flax import serialization
+
+        facts, data = self.read(), self.params.read_bytes()
+        if hashlib.sha256(data).hexdigest() != facts["sha256"]:
+            raise InputError(
+                f"{self.params} is damaged: its SHA-256 is not that in {self.facts.name}; remove both, and "
+                "they are made anew"
+            )
+        return serialization.msgpack_restore(data)
+
+
+def asked(config: Mapping[str, Any]) -> Rung | None:
+    """The rung on which a cell's policy begins, if any."""
+    prior = config["agent"].get("prior")
+    if prior is None:
+        return None
+    name = str(config["env"]["_target_"]).rsplit(".", 2)[-2]
+    ladder = f"{name}-{store.digest([store.SCHEMA, identity(config)])[:10]}"
+    return Rung(Path(config.get("priors", "priors")) / ladder, float(prior["rung"]))
+
+
+def given(config: Mapping[str, Any], *, rehearsal: bool) -> Prior | None:
+    """What a learner is told of its prior.
+
+    Args:
+      config: resolved and plain.
+      rehearsal: whether shapes are enough, so that it need not have been made.
+    """
+    rung = asked(config)
+    if rung is None:
+        return None
+    return Prior(None if rehearsal else rung.load(), config["agent"]["prior"]["critic"] == "body")
+
+
+def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Rung]:
+    """Make the rungs that cells ask for, unless they are there; others who ask meanwhile wait.
+
+    Args:
+      configs: resolved and plain, of cells with and without a prior.
+
+    Returns:
+      Each rung once, in the order of its ladder.
+
+    Raises:
+      InputError: if a task has no such rung.
+    """
+    found = {rung: config for config in configs if (rung := asked(config)) is not None}
+    climbers: dict[Path, Climber] = {}
+    for rung in sorted(found):
+        if rung.facts.exists():
+            continue
+        with store.guard(rung.folder):
+            if rung.facts.exists():
+                continue
+            if rung.folder not in climbers:
+                climbers[rung.folder] = Climber(found[rung])
+            make(found[rung], rung, climbers[rung.folder])
+    return sorted(found)
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """The prior in a few words, for the certificate: two runs that say the same began the same."""
+    rung = asked(config)
+    return "none" if rung is None else f"{rung.share:g} {rung.read()['sha256'][:12]}"
+
+
+def make(config: Mapping[str, Any], rung: Rung, climber: "Climber") -> None:
+    """Pretrain until a rung is found, measure it on a stream of its own, and write it."""
+    import hashlib
+
+    from flax import serialization
+
+    params, updates = climber.find(rung.share)
+    data = serialization.to_bytes(params)
+    found = climber.measure(params, "final")
+    facts = {
+        "rung": rung.share,
+        **{name: round(float(np.mean(each)), 6) for name, each in found.items()},
+        "standard_error": round(float(np.std(found["pass_at_1"], ddof=1)) / SHARDS**0.5, 6),
+        "updates": updates,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "recipe": identity(config),
+        "versions": store.versions(),
+        "made": store.now(),
+    }
+    store.write_bytes(rung.params, data)
+    store.write_json(rung.facts, facts)
+
+
+def table(rungs: Sequence[Rung]) -> str:
+    """What was measured of rungs, as lines of text."""
+    rows = [["rung", "pass@1", "pass@16", "greedy", "nats a token", "updates", "kept in"]]
+    for rung in rungs:
+        facts = rung.read()
+        most = max((name for name in facts if name.startswith("pass_at_")), key=_attempts)
+        rows[0][2] = most.replace("pass_at_", "pass@")
+        rows.append(
+            [
+                f"{rung.share:g}",
+                f"{facts['pass_at_1']:.2%} ± {facts['standard_error']:.2%}",
+                f"{facts[most]:.1%}",
+                f"{facts['return_greedy']:.1%}",
+                f"{facts['entropy']:.2f}",
+                str(facts["updates"]),
+                str(rung.params),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _attempts(name: str) -> int:
+    return int(name.removeprefix("pass_at_"))
+
+
+class Climber:
+    """Supervised training of one policy, that can go back to any point it has passed."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Compile training and measuring.
+
+        Args:
+          config: resolved and plain.
+
+        Raises:
+          InputError: where the task cannot be learned from demonstrations.
+        """
+        import jax
+
+        from vfcompare.streams import stream
+        from vfcompare.train import over_seeds, root_key
+
+        prior, agent = config["agent"]["prior"], config["agent"]
+        part = {k: v for k, v in prior.items() if k not in ("rung", "critic", "seed", "updates")}
+        part |= {"network": agent["network"], "policy": agent["policy"]}
+        part["prompts"] = -(-prior["prompts"] // SHARDS)
+        try:
+            learner = assemble(part, env=assemble(config["env"]))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(str(error)) from error
+        key = stream(root_key(prior["seed"]), "prior")
+        self._key, self._most = key, int(prior["updates"])
+
+        def train(state: Any, begin: Any, end: Any) -> Any:
+            def body(i: Any, state: Any) -> Any:
+                return learner.update(state, jax.random.fold_in(stream(key, "update"), i))[0]
+
+            return jax.lax.fori_loop(begin, end, body, state)
+
+        devices = max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count())
+        self._train = jax.jit(train)
+        self._measure = over_seeds(
+            lambda name, shard, params: learner.measure(
+                params, jax.random.fold_in(jax.random.fold_in(key, name), shard)
+            ),
+            devices,
+            1,
+        )
+        state = jax.jit(learner.init)(stream(key, "init"))
+        passed = float(self.measure(state[0], "search")["pass_at_1"].mean())
+        self._states: dict[int, tuple[Any, float]] = {0: (state, passed)}
+
+    def measure(self, params: Any, name: str) -> dict[str, np.ndarray]:
+        """What a policy can do on the prompts of a named stream, `[SHARDS]` each."""
+        from zlib import crc32
+
+        import jax
+
+        names = np.full(SHARDS, crc32(name.encode()), np.uint32)
+        each = jax.tree.map(
+            lambda x: np.broadcast_to(x, (SHARDS, *x.shape)), jax.device_get(params)
+        )
+        found = self._measure(names, np.arange(SHARDS, dtype=np.uint32), each)
+        return {key: np.asarray(x, np.float64) for key, x in found.items()}
+
+    def find(self, share: float) -> tuple[Any, int]:
+        """The first parameters on the way whose pass@1 is near `share`, and after how many updates.
+
+        Measured after ever more updates until it is passed, then between the last two points, by halves.
+
+        Raises:
+          InputError: if it is passed before training, or not within the updates that are allowed.
+        """
+        low, high, step, best = 0, 0, float(FIRST), self._passed(0, 0)
+        if best >= share and not near(best, share):
+            raise InputError(
+                f"agent.prior.rung={share:g} is not allowed: without any training {best:.2g} of the "
+                f"answers are right; allowed: a share from {best:.2g} to 1"
+            )
+        while not reached(self._passed(high, low), share):
+            if high >= self._most:
+                raise InputError(
+                    f"agent.prior.rung={share:g} is not allowed: after {high} updates at most {best:.2g} "
+                    "of the answers were right; allowed: a lower one, a larger agent.prior.updates, or "
+                    "another agent.network"
+                )
+            low, high = high, min(max(int(step), high + 1), self._most)
+            best, step = max(best, self._passed(high, low)), step * GROWTH
+        while not near(self._passed(high, low), share) and high - low > 1:
+            middle = (low + high) // 2
+            if reached(self._passed(middle, low), share):
+                high = middle
+            else:
+                low = middle
+        return self._states[high][0][0], high
+
+    def _passed(self, updates: int, begin: int) -> float:
+        """pass@1 after so many updates, which are made from a point that was seen before."""
+        if updates not in self._states:
+            state = self._train(self._states[begin][0], begin, updates)
+            passed = float(self.measure(state[0], "search")["pass_at_1"].mean())
+            self._states[updates] = state, passed
+            print(f"prior: {updates} updates, pass@1 {passed:.2g}", file=sys.stderr, flush=True)
+        return self._states[updates][1]
+
+
+def reached(passed: float, share: float) -> bool:
+    """Whether a measured share is as high as one that is sought, or close to it."""
+    return passed >= share or near(passed, share)
+
+
+def near(passed: float, share: float) -> bool:
+    """Whether a measured share is close to one that is sought."""
+    return passed > 0 and abs(math.log(passed / share)) < CLOSE
