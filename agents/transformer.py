@@ -1,5 +1,6 @@
 """A small decoder-only transformer: reads a whole episode at once, or token by token with a cache."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -17,14 +18,25 @@ class Cache(NamedTuple):
     """What one sequence leaves for its next token.
 
     Attributes:
-      keys: `[layers, front + L, heads, D]`; only rows from `front` to `end` mean something.
+      keys: of each block, `[heads, D, front + L]`; only columns from `front` to `end` mean something. The
+        tokens come last, as attention reads them: turning a cache round at every step costs more than
+        the step.
       values: the same.
-      end: row of the next token.
+      end: column of the next token.
     """
 
-    keys: Array
-    values: Array
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
     end: Array
+
+
+def flat(f: Callable[[Array], Array], x: Array) -> Array:
+    """`f` over the last axis of `x`, called with the others merged into one.
+
+    The gradient of a matrix that multiplies more than two axes is several times as slow on a CPU.
+    """
+    out = f(x.reshape(-1, x.shape[-1]))
+    return out.reshape(*x.shape[:-1], *out.shape[1:])
 
 
 class Block(nn.Module):
@@ -50,14 +62,16 @@ class Block(nn.Module):
         self.query, self.key, self.value = (
             nn.DenseGeneral(shape, use_bias=False, kernel_init=init) for _ in range(3)
         )
-        self.out = nn.DenseGeneral(self.width, axis=(-2, -1), use_bias=False, kernel_init=init)
+        self.out = nn.Dense(self.width, use_bias=False, kernel_init=init)
         self.up = nn.Dense(self.expansion * self.width, use_bias=False, kernel_init=init)
         self.down = nn.Dense(self.width, use_bias=False, kernel_init=init)
 
     def project(self, x: Array, position: Array) -> tuple[Array, Array, Array]:
-        """Queries, keys and values of tokens `[..., S, W]`, each `[..., S, heads, D]`."""
+        """Queries `[..., S, heads, D]`, keys and values `[..., heads, D, S]` of tokens `[..., S, W]`."""
         x = self.before_attention(x)
-        return rotate(self.query(x), position), rotate(self.key(x), position), self.value(x)
+        query, key, value = (flat(each, x) for each in (self.query, self.key, self.value))
+        last = lambda x: jnp.moveaxis(x, -3, -1)  # noqa: E731
+        return rotate(query, position), last(rotate(key, position)), last(value)
 
     def attend(self, x: Array, query: Array, keys: Array, values: Array, seen: Array) -> Array:
         """The block's outputs `[..., S, W]`.
@@ -65,14 +79,19 @@ class Block(nn.Module):
         Args:
           x: `[..., S, W]`, its inputs.
           query: `[..., S, heads, D]`.
-          keys: `[..., K, heads, D]`.
-          values: `[..., K, heads, D]`.
+          keys: `[..., heads, D, K]`.
+          values: `[..., heads, D, K]`.
           seen: bool `[S, K]`, which keys a token may look at.
         """
-        scores = jnp.einsum("...shd,...khd->...hsk", query, keys) / query.shape[-1] ** 0.5
+        scores = jnp.einsum("...shd,...hdk->...hsk", query, keys) / query.shape[-1] ** 0.5
         share = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf))
-        x = x + self.out(jnp.einsum("...hsk,...khd->...shd", share, values))
-        return x + self.down(getattr(nn, self.activation)(self.up(self.before_mlp(x))))
+        heads = jnp.einsum("...hsk,...hdk->...shd", share, values)
+        x = x + flat(self.out, heads.reshape(x.shape))
+        return x + flat(self.perceptron, self.before_mlp(x))
+
+    def perceptron(self, x: Array) -> Array:
+        """`down(activation(up(x)))`."""
+        return self.down(getattr(nn, self.activation)(self.up(x)))
 
 
 def rotate(x: Array, position: Array) -> Array:
@@ -165,7 +184,7 @@ class Transformer(nn.Module):
     def begin(self, obs: Array) -> Cache:
         """Read what is written, but for what the next step reads: `obs [L] -> carry`."""
         _, keys, values = self.read(obs)
-        rows = lambda xs: jnp.pad(jnp.stack(xs), ((0, 0), (self.front, 0), (0, 0), (0, 0)))  # noqa: E731
+        rows = lambda xs: tuple(jnp.pad(x, ((0, 0), (0, 0), (self.front, 0))) for x in xs)  # noqa: E731
         end = self.front + last(obs) + 1 - self.written.stride
         return Cache(rows(keys), rows(values), end)
 
@@ -179,12 +198,10 @@ class Transformer(nn.Module):
         keys, values = [], []
         for index, block in enumerate(self.blocks):
             query, key, value = block.project(x, position[:, 0])
-            keys.append(jax.lax.dynamic_update_slice(carry.keys[index], key, (carry.end, 0, 0)))
-            values.append(
-                jax.lax.dynamic_update_slice(carry.values[index], value, (carry.end, 0, 0))
-            )
+            keys.append(write(carry.keys[index], key, carry.end))
+            values.append(write(carry.values[index], value, carry.end))
             x = block.attend(x, query, keys[-1], values[-1], seen)
-        cache = Cache(jnp.stack(keys), jnp.stack(values), carry.end + stride)
+        cache = Cache(tuple(keys), tuple(values), carry.end + stride)
         return cache, self.norm(x)[-1]
 
     def __call__(self, obs: Array, first: Array, carry: Carry) -> Array:
@@ -202,6 +219,36 @@ class Transformer(nn.Module):
     def attend(self, features: Array) -> Array:
         """Logits of the tokens by the embedding itself, `[..., W] -> [..., V]` (Press & Wolf, 2017)."""
         return self.embed.attend(features)
+
+
+@jax.custom_batching.custom_vmap
+def write(cache: Array, new: Array, start: Array) -> Array:
+    """`cache [..., K]` with `new [..., S]` in its columns from `start` on."""
+    return jax.lax.dynamic_update_slice_in_dim(cache, new, start, -1)
+
+
+@write.def_vmap
+def write_lanes(number: int, mapped: Sequence[bool], *args: Array) -> tuple[Array, bool]:
+    """`write` in `number` lanes: at once where all stand at the same place, as they do from a start on.
+
+    An update at an index of each lane's own is a scatter, which is slow; so lanes that stand apart compare.
+    """
+    lanes = (
+        x if is_mapped else jnp.broadcast_to(x, (number, *x.shape))
+        for x, is_mapped in zip(args, mapped, strict=True)
+    )
+
+    def together(cache: Array, new: Array, start: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(cache, new, start[0], -1)
+
+    def apart(cache: Array, new: Array, start: Array) -> Array:
+        column, start = jnp.arange(cache.shape[-1]), start.reshape(-1, *(1,) * (cache.ndim - 1))
+        for offset in range(new.shape[-1]):
+            cache = jnp.where(column == start + offset, new[..., offset, None], cache)
+        return cache
+
+    cache, new, start = lanes
+    return jax.lax.cond((start == start[0]).all(), together, apart, cache, new, start), True
 
 
 def last(obs: Array) -> Array:
