@@ -85,6 +85,15 @@ $(PEERS): benchmarks/peers/requirements.txt
 	.bench-venv/bin/python -m pip install --quiet -r benchmarks/peers/requirements.txt
 	@touch $@
 
+.PHONY: bench-tokens
+bench-tokens: $(READY) .trl-venv/.ready  ## Compare speed on tokens with TRL on this machine
+	$(BIN)/python -m benchmarks.tokens
+
+.trl-venv/.ready: benchmarks/peers/requirements-trl.txt
+	$(PYTHON) -m venv .trl-venv
+	.trl-venv/bin/python -m pip install --quiet -r benchmarks/peers/requirements-trl.txt
+	@touch $@
+
 .PHONY: reproduce
 reproduce: $(READY)  ## Reproduce the published results in benchmarks/results
 	$(BIN)/python benchmarks/reproduce.py

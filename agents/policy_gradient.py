@@ -324,7 +324,10 @@ def fitting(params: Params, fresh: Params) -> Params:
     """
     shapes = lambda tree: jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree)  # noqa: E731
     if shapes(params) != shapes(fresh):
-        raise ValueError("agent.prior: these parameters are not those of this network")
+        raise ValueError(
+            "agent.prior: these parameters are not those of this network; were they made by another version? "
+            "`vfcompare prior` makes them anew where the old ones are gone"
+        )
     return jax.tree.map(jnp.asarray, params)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.peers import recipe
 
@@ -239,9 +240,9 @@ def play_round(case: Case, rounds: Rounds, threads: int, *, peer_first: bool) ->
     return True
 
 
-def ratio_of_medians(ours: Sequence[float], peer: Sequence[float]) -> Ratio:
+def ratio_of_medians(ours: npt.ArrayLike, peer: npt.ArrayLike) -> Ratio:
     """Return the ratio of the medians; the interval resamples whole rounds."""
-    pairs = np.array([ours, peer])
+    pairs = np.array([ours, peer], float)
     generator = np.random.default_rng(0)
     picks = generator.integers(pairs.shape[1], size=(RESAMPLES, pairs.shape[1]))
     medians = np.median(pairs[:, picks], axis=2)
