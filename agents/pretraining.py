@@ -14,6 +14,9 @@ from vfcompare import collect
 from vfcompare.streams import stream
 from vfcompare.types import Array, Env, Key, Metrics, Params, Policy, Spec, Steps
 
+from .networks import build
+from .transformer import Transformer, sharpened
+
 
 class Taught(Env, Protocol):
     """A task in tokens that knows right answers."""
@@ -34,11 +37,14 @@ class Pretraining(NamedTuple):
       init: `(key) -> state`, whose first entry is the policy's parameters.
       update: `(state, key) -> (state, loss)`.
       measure: `(params, key) -> metrics`, on held-out prompts, see `vfcompare.collect.evaluate`.
+      sharpen: `(params, factor) -> params` whose logits are `factor` times as large, or None where the
+        network has no number for that.
     """
 
     init: Callable[[Key], tuple[Params, Any]]
     update: Callable[[tuple[Params, Any], Key], tuple[tuple[Params, Any], Array]]
     measure: Callable[[Params, Key], Metrics]
+    sharpen: Callable[[Params, Array], Params] | None
 
 
 def make(
@@ -100,7 +106,8 @@ def make(
         return (optax.apply_updates(params, change), opt_state), value
 
     measure = partial(collect.evaluate, env.held_out(), actor, number=prompts, attempts=attempts)
-    return Pretraining(init, update, measure)
+    tied = isinstance(build(network, spec), Transformer)
+    return Pretraining(init, update, measure, sharpened if tied else None)
 
 
 def demonstrations(env: Taught, key: Key, number: int, correct: float) -> Array:

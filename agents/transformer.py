@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vfcompare.types import Array, Carry, Layout
+from vfcompare.types import Array, Carry, Layout, Params
 
 PAD = 0
 """Stands where nothing is written yet."""
@@ -296,3 +296,13 @@ class Tied(nn.Module):
     def features(self, *args: Array) -> Array:
         """What the body makes of whole episodes, `[..., T, W]`."""
         return self.body(*args)
+
+
+def sharpened(params: Params, factor: Array) -> Params:
+    """Parameters of a `Tied` transformer whose logits are `factor` times as large.
+
+    Logits are linear in what the last norm returns, so that its gains carry the factor.
+    """
+    body = params["params"]["body"]
+    norm = {"scale": factor * body["norm"]["scale"]}
+    return {**params, "params": {**params["params"], "body": {**body, "norm": norm}}}

@@ -10,12 +10,14 @@ import pytest
 
 from vfcompare import fuse, main, priors, store
 from vfcompare.agents import pretraining
+from vfcompare.agents.transformer import sharpened
 from vfcompare.assemble import assemble
 from vfcompare.cell import build
 from vfcompare.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.returns import pass_at
 from vfcompare.store import read_json
+from vfcompare.types import Spec
 
 TASK = (
     *("env=reversal", "env.length=2", "env.symbols=3", "network@agent.network=transformer_tiny"),
@@ -152,6 +154,53 @@ def test_what_has_no_right_answers_has_no_prior(tmp_path):
         priors.ensure([cell.config])
     with pytest.raises(InputError, match="body or fresh"):
         config("agent.prior.critic=boddy")
+
+
+def test_rungs_of_one_entropy_differ_in_what_they_know_alone(tmp_path):
+    told = [
+        config("agent.prior.entropy=0.5", f"agent.prior.rung={share}", f"priors={tmp_path}")
+        for share in (0.2, 0.4)
+    ]
+    low, high = (rung.read() for rung in priors.ensure(told))
+    for facts, share in ((low, 0.2), (high, 0.4)):
+        # Found within 2 %, and measured again on other answers, 4096 of them.
+        assert facts["entropy"] == pytest.approx(0.5, rel=0.1)
+        assert (
+            abs(np.log(facts["pass_at_1"] / share))
+            < priors.CLOSE + 4 * facts["standard_error"] / share
+        )
+    assert low["updates"] < high["updates"]
+    asked = [priors.asked(each) for each in (told[0], config(f"priors={tmp_path}"))]
+    assert len({rung.folder for rung in asked if rung is not None}) == 2
+
+
+def test_an_entropy_that_cannot_be_is_refused_with_the_nearest(tmp_path):
+    # Of four tokens: 1.2 nats a token leave little room for knowing, and 3 are more than there are.
+    where = f"priors={tmp_path}"
+    few = ("agent.prior.entropy=1.2", "agent.prior.rung=0.8", "agent.prior.updates=100")
+    with pytest.raises(InputError, match="after 100 updates at most 0"):
+        priors.ensure([config(*few, where)])
+    with pytest.raises(InputError, match=r"entropy=3 is .* the nearest that was found is 1\.4"):
+        priors.ensure([config("agent.prior.entropy=3", "agent.prior.rung=0.02", where)])
+    other = ("network@agent.network=mlp", "env.view=one_hot", "agent.prior.entropy=0.5")
+    (cell,) = cells(["agent=rloo", "env=reversal", *PRIOR, *other, where], sweep=False)
+    with pytest.raises(InputError, match="no number that sharpens it"):
+        priors.ensure([cell.config])
+
+
+def test_sharpening_multiplies_logits(made):
+    env, _ = build(made[1])
+    params, obs = (
+        made[0].load(),
+        jnp.array([[3, 4, 5, 0, 0, 0], [3, 3, 5, 4, 0, 0]])[:, : env.length],
+    )
+    part = assemble(made[1]["agent"]["policy"])
+    spec = Spec(env.observation_space, env.action_space, (1, 1, 2), False, layout=env.layout)
+    actor = part(spec=spec, network=assemble(made[1]["agent"]["network"]))
+    before, after = (
+        actor.log_probs(p, obs, None) for p in (params, sharpened(params, jnp.float32(3.0)))
+    )
+    np.testing.assert_allclose(after, jax.nn.log_softmax(3 * before), atol=1e-5)
 
 
 def test_the_share_of_right_demonstrations_is_what_it_says(made):

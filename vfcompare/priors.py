@@ -23,6 +23,9 @@ from vfcompare.types import Prior
 RUNGS = (0.001, 0.01, 0.05, 0.2, 0.5)
 """Of the usual ladder."""
 
+OURS = ("rung", "critic", "entropy", "seed", "updates")
+"""Settings of a prior that supervised learning itself is not told."""
+
 UNSEEN = ("noise", "partial")
 """What the verifier pays is nothing to a policy that is never rewarded."""
 
@@ -31,6 +34,12 @@ FIRST, GROWTH = 8, 1.25
 
 CLOSE = 0.1
 """A rung is found where `|log(pass@1 / rung)|` is below this."""
+
+ENTROPY_CLOSE = 0.02
+"""A rung's entropy is found where it differs by a smaller share from what is asked."""
+
+SHARPEST = 64.0
+"""Largest factor by which logits are multiplied, or divided, to bring an entropy about."""
 
 SHARDS = 8
 """Parts of a measurement, each on a random stream of its own; they spread over the devices."""
@@ -230,7 +239,7 @@ class Climber:
         from vfcompare.train import over_seeds, root_key
 
         prior, agent = config["agent"]["prior"], config["agent"]
-        part = {k: v for k, v in prior.items() if k not in ("rung", "critic", "seed", "updates")}
+        part = {k: v for k, v in prior.items() if k not in OURS}
         part |= {"network": agent["network"], "policy": agent["policy"]}
         part["prompts"] = -(-prior["prompts"] // SHARDS)
         try:
@@ -246,6 +255,12 @@ class Climber:
 
             return jax.lax.fori_loop(begin, end, body, state)
 
+        self._entropy, self._sharpen = prior["entropy"], learner.sharpen
+        if self._entropy is not None and self._sharpen is None:
+            raise InputError(
+                f"agent.prior.entropy={self._entropy:g} is not allowed: this network has no number that "
+                "sharpens it; allowed: null, or network@agent.network=transformer"
+            )
         devices = max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count())
         self._train = jax.jit(train)
         self._measure = over_seeds(
@@ -255,9 +270,9 @@ class Climber:
             devices,
             1,
         )
-        state = jax.jit(learner.init)(stream(key, "init"))
-        passed = float(self.measure(state[0], "search")["pass_at_1"].mean())
-        self._states: dict[int, tuple[Any, float]] = {0: (state, passed)}
+        # After so many updates: where training stands, the policy it leaves, and its pass@1.
+        self._points: dict[int, tuple[Any, Any, float]] = {}
+        self._keep(0, jax.jit(learner.init)(stream(key, "init")))
 
     def measure(self, params: Any, name: str) -> dict[str, np.ndarray]:
         """What a policy can do on the prompts of a named stream, `[SHARDS]` each."""
@@ -273,7 +288,7 @@ class Climber:
         return {key: np.asarray(x, np.float64) for key, x in found.items()}
 
     def find(self, share: float) -> tuple[Any, int]:
-        """The first parameters on the way whose pass@1 is near `share`, and after how many updates.
+        """The first policy on the way whose pass@1 is near `share`, and after how many updates.
 
         Measured after ever more updates until it is passed, then between the last two points, by halves.
 
@@ -301,16 +316,53 @@ class Climber:
                 high = middle
             else:
                 low = middle
-        return self._states[high][0][0], high
+        params = self._points[high][1]
+        self._require_entropy(params, share)
+        return params, high
 
     def _passed(self, updates: int, begin: int) -> float:
         """pass@1 after so many updates, which are made from a point that was seen before."""
-        if updates not in self._states:
-            state = self._train(self._states[begin][0], begin, updates)
-            passed = float(self.measure(state[0], "search")["pass_at_1"].mean())
-            self._states[updates] = state, passed
+        if updates not in self._points:
+            passed = self._keep(updates, self._train(self._points[begin][0], begin, updates))
             print(f"prior: {updates} updates, pass@1 {passed:.2g}", file=sys.stderr, flush=True)
-        return self._states[updates][1]
+        return self._points[updates][2]
+
+    def _keep(self, updates: int, state: Any) -> float:
+        params = state[0] if self._entropy is None else self._matched(state[0])
+        passed = float(self.measure(params, "search")["pass_at_1"].mean())
+        self._points[updates] = state, params, passed
+        return passed
+
+    def _matched(self, params: Any) -> Any:
+        """The policy sharpened, or blurred, until its entropy is what is asked, or as near as it comes."""
+        from scipy.optimize import brentq
+
+        assert self._sharpen is not None
+        sharpen = self._sharpen
+
+        def excess(logarithm: float) -> float:
+            found = self.measure(sharpen(params, np.float32(math.exp(logarithm))), "search")
+            return math.log(max(float(found["entropy"].mean()), 1e-9) / self._entropy)
+
+        # Its entropy falls as a policy is sharpened.
+        low, high = -math.log(SHARPEST), math.log(SHARPEST)
+        if excess(low) <= 0:
+            best = low
+        elif excess(high) >= 0:
+            best = high
+        else:
+            best = brentq(excess, low, high, xtol=ENTROPY_CLOSE / 4)
+        return sharpen(params, np.float32(math.exp(best)))
+
+    def _require_entropy(self, params: Any, share: float) -> None:
+        if self._entropy is None:
+            return
+        found = float(self.measure(params, "search")["entropy"].mean())
+        if abs(math.log(max(found, 1e-9) / self._entropy)) > ENTROPY_CLOSE:
+            raise InputError(
+                f"agent.prior.entropy={self._entropy:g} is not allowed with agent.prior.rung={share:g}: "
+                f"the nearest that was found is {found:.2g} nats a token; allowed: one nearer to it, or null"
+            )
 
 
 def reached(passed: float, share: float) -> bool:

@@ -116,6 +116,7 @@ RULES: dict[str, Rule] = {
     "evaluation_attempts": COUNT,
     "rung": Rule("a number above 0 and below 1", lambda value: _number(value) and 0 < value < 1),
     "correct": SHARE,
+    "entropy": _or_null(POSITIVE),
     "batch": COUNT,
     "metric": _word("auc", "final", "drawdown"),
     "margin": POSITIVE,

@@ -14,7 +14,6 @@ from gymnasium.spaces import Discrete
 
 from benchmarks.peers import token_recipe as recipe
 from benchmarks.peers.ours import train
-from vfcompare import collect
 from vfcompare.agents.policies import categorical
 from vfcompare.assemble import assemble
 from vfcompare.cell import prepare_devices
