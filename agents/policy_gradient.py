@@ -22,6 +22,7 @@ from vfcompare.types import (
     Env,
     Estimate,
     Estimator,
+    Judge,
     Key,
     Learner,
     Metrics,
@@ -79,6 +80,7 @@ def make(
     warmup: float,
     refresh: int,
     prior: Prior | None,
+    judge: Judge | None,
     lab: Lab | None,
 ) -> Learner:
     """Assemble a learner from its parts.
@@ -103,9 +105,12 @@ def make(
       warmup: share of the budget in which the policy stays as it was initialised and only a critic learns.
       refresh: updates after which the policy that collects is brought up to date; 1 is on-policy.
       prior: what the policy has learned before, or None.
+      judge: what pays in place of the task's verifier, or None; evaluation knows the truth.
       lab: how much to measure against the truth at each evaluation, or None.
     """
     gatherer = collector(env)
+    if judge is not None:
+        gatherer = collect.judged(gatherer, judge)
     spec = Spec(
         observation_space=env.observation_space,
         action_space=env.action_space,
@@ -119,6 +124,11 @@ def make(
     critic = advisor.critic
     remembers = actor.recurrent or (critic is not None and critic.recurrent)
     unit = "episodes" if remembers and rows_of == "steps" else rows_of
+    if judge is not None and (advisor.privileged or lab is not None):
+        raise ValueError(
+            "agent.judge: exact values are known of what the verifier pays; allowed: null with agent.lab and "
+            "agents that know exact values"
+        )
     if advisor.privileged or lab is not None:
         exact.require_enumerable(env)
         exact.require_listed(actor.log_probs)

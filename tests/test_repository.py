@@ -32,7 +32,9 @@ FLOORS: dict[int, set[str]] = {
         *("train", "store", "certificate", "statistics", "report", "assemble", "fuse"),
         *(
             "cell",
+            "artifacts",
             "events",
+            "judges",
             "priors",
             "validate",
             "slurm",

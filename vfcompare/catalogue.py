@@ -53,6 +53,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "aggregate": ("how the losses of steps become one", "aggregate@agent.aggregate=NAME"),
     "penalty": ("the price of leaving the initial policy", "+penalty@agent.penalty=NAME"),
     "prior": ("what a policy has learned before it is rewarded", "+prior@agent.prior=NAME"),
+    "judge": (
+        "what pays in place of the verifier",
+        "+prior@agent.prior=ladder +judge@agent.judge=NAME",
+    ),
     "network": ("bodies of policy and critic", "network@agent.network=NAME"),
     "policy": ("distributions over actions", "policy@agent.policy=NAME"),
     "optimizer": (

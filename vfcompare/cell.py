@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import OmegaConf
 
-from vfcompare import certificate, priors, store
+from vfcompare import certificate, judges, priors, store
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.stopping import ASKED, Listener, Stopped
@@ -133,8 +133,9 @@ def build(
     try:
         env = assemble(chosen["env"])
         prior = priors.given(chosen, rehearsal=rehearsal)
-        agent = {name: part for name, part in chosen["agent"].items() if name != "prior"}
-        return env, assemble(agent, env=env, prior=prior)
+        judge = judges.given(chosen, env, rehearsal=rehearsal)
+        agent = {k: part for k, part in chosen["agent"].items() if k not in ("prior", "judge")}
+        return env, assemble(agent, env=env, prior=prior, judge=judge)
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         raise InputError(str(error)) from error
 
@@ -182,6 +183,7 @@ def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> 
     if open_cells:
         prepare_devices()
         priors.ensure(cell.config for cell in open_cells)
+        judges.ensure(cell.config for cell in open_cells)
         with contextlib.ExitStack() as held, store.one_line_about_full_disks():
             mine = [cell for cell in open_cells if held.enter_context(folders[cell.id].claim())]
             for cell in open_cells:
@@ -600,6 +602,7 @@ class Log:
             facts={
                 "privilege": "exact values" if trainer.learner.privileged else "none",
                 "prior": priors.describe(cell.config),
+                "judge": judges.describe(cell.config),
                 "lanes": trainer.lanes,
                 "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
                 **store.versions(),

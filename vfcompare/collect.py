@@ -13,7 +13,18 @@ import jax.numpy as jnp
 
 from vfcompare import returns
 from vfcompare.streams import stream
-from vfcompare.types import Array, Carry, Collector, Env, Key, Metrics, Params, Policy, Rollout
+from vfcompare.types import (
+    Array,
+    Carry,
+    Collector,
+    Env,
+    Judge,
+    Key,
+    Metrics,
+    Params,
+    Policy,
+    Rollout,
+)
 
 State = Any
 
@@ -277,6 +288,30 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
 
     shape = (prompts, group, env.horizon)
     return Collector(lambda key, policy: (), collect, simulate, shape, dense=False)
+
+
+def judged(inner: Collector, judge: Judge) -> Collector:
+    """Whole episodes of a task in tokens that somebody else than its verifier pays, at their end.
+
+    The metric `return_true` is what the verifier would have paid.
+    """
+
+    def pay(rollout: Rollout) -> Rollout:
+        each = jax.vmap(jax.vmap(judge.score))(rollout.obs[:, :, -1])
+        return rollout.replace(reward=each[..., None] * rollout.terminated)
+
+    def collect(
+        state: Any, policy: Policy, params: Params, key: Key, *, keep_state: bool
+    ) -> tuple[Any, Rollout, Metrics]:
+        state, rollout, metrics = inner.collect(state, policy, params, key, keep_state=keep_state)
+        rollout = pay(rollout)
+        told = {"return": rollout.reward.sum(-1).mean(), "return_true": metrics["return"]}
+        return state, rollout, metrics | told
+
+    def simulate(*args: Any, **options: Any) -> Rollout:
+        return pay(inner.simulate(*args, **options))
+
+    return inner._replace(collect=collect, simulate=simulate)
 
 
 def finished(return_: Array, length: Array, weight: Array) -> Metrics:

@@ -219,7 +219,7 @@ def submit_parser() -> argparse.ArgumentParser:
 
 def prior(args: list[str]) -> int:
     """Pretrain a policy on demonstrations until it has each rung's pass@1, unless that was done before."""
-    from vfcompare import priors
+    from vfcompare import judges, priors
     from vfcompare.cell import prepare_devices
     from vfcompare.compose import cells
 
@@ -238,10 +238,14 @@ def prior(args: list[str]) -> int:
         "env": "env=addition",
     }
     told = {setting.split("=")[0].lstrip("+") for setting in given}
+    if any(key.partition("/")[0] == "study" for key in told):
+        usual = {}  # a study says itself where its policies begin
     settings = [*(text for key, text in usual.items() if key not in told), *given]
     planned = cells(settings, sweep=True)
     prepare_devices()
     print(priors.table(priors.ensure(cell.config for cell in planned)))
+    for made in judges.ensure(cell.config for cell in planned):
+        print(f"judge of {made.name.split('-')[0]}: {judges.told(made)}")
     return OK
 
 

@@ -2,7 +2,7 @@
 
 priors/<env>-<hash>/                    the hash is of the task, the network and the supervised training
   0.05.msgpack                          parameters that answer 5 % of held-out prompts right
-  0.05.json                             what was measured of them, and their SHA-256
+  0.05.json                             what was measured of them, see vfcompare.artifacts
 
 A rung is a function of its recipe: whoever asks for it first makes it, everybody else finds it.
 """
@@ -11,11 +11,12 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from vfcompare import store
+from vfcompare.artifacts import Artifact
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.types import Prior
@@ -60,57 +61,13 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class Rung(NamedTuple):
-    """One pretrained policy on disk.
-
-    Attributes:
-      folder: of its ladder.
-      share: pass@1 that it was asked to have.
-    """
-
-    folder: Path
-    share: float
+class Rung(Artifact):
+    """One pretrained policy on disk, named by the pass@1 that it was asked to have."""
 
     @property
-    def params(self) -> Path:
-        """Where its parameters are."""
-        return self.folder / f"{self.share:g}.msgpack"
-
-    @property
-    def facts(self) -> Path:
-        """Where it says what was measured of it."""
-        return self.folder / f"{self.share:g}.json"
-
-    def read(self) -> dict[str, Any]:
-        """What was measured.
-
-        Raises:
-          InputError: if it was not made.
-        """
-        try:
-            return store.read_json(self.facts)
-        except FileNotFoundError as error:
-            raise InputError(
-                f"{self.facts} is not there; allowed: `vfcompare prior` with the same settings makes it"
-            ) from error
-
-    def load(self) -> Any:
-        """Its parameters, verified.
-
-        Raises:
-          InputError: if they were not made, or are not those that were measured.
-        """
-        import hashlib
-
-        from flax import serialization
-
-        facts, data = self.read(), self.params.read_bytes()
-        if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-            raise InputError(
-                f"{self.params} is damaged: its SHA-256 is not that in {self.facts.name}; remove both, and "
-                "they are made anew"
-            )
-        return serialization.msgpack_restore(data)
+    def share(self) -> float:
+        """That pass@1."""
+        return float(self.name)
 
 
 def asked(config: Mapping[str, Any]) -> Rung | None:
@@ -120,7 +77,7 @@ def asked(config: Mapping[str, Any]) -> Rung | None:
         return None
     name = str(config["env"]["_target_"]).rsplit(".", 2)[-2]
     ladder = f"{name}-{store.digest([store.SCHEMA, identity(config)])[:10]}"
-    return Rung(Path(config.get("priors", "priors")) / ladder, float(prior["rung"]))
+    return Rung(Path(config.get("priors", "priors")) / ladder, f"{float(prior['rung']):g}")
 
 
 def given(config: Mapping[str, Any], *, rehearsal: bool) -> Prior | None:
@@ -150,7 +107,8 @@ def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Rung]:
     """
     found = {rung: config for config in configs if (rung := asked(config)) is not None}
     climbers: dict[Path, Climber] = {}
-    for rung in sorted(found):
+    rungs = sorted(found, key=lambda rung: (rung.folder, rung.share))
+    for rung in rungs:
         if rung.facts.exists():
             continue
         with store.guard(rung.folder):
@@ -159,36 +117,27 @@ def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Rung]:
             if rung.folder not in climbers:
                 climbers[rung.folder] = Climber(found[rung])
             make(found[rung], rung, climbers[rung.folder])
-    return sorted(found)
+    return rungs
 
 
 def describe(config: Mapping[str, Any]) -> str:
     """The prior in a few words, for the certificate: two runs that say the same began the same."""
     rung = asked(config)
-    return "none" if rung is None else f"{rung.share:g} {rung.read()['sha256'][:12]}"
+    return "none" if rung is None else rung.describe()
 
 
 def make(config: Mapping[str, Any], rung: Rung, climber: "Climber") -> None:
     """Pretrain until a rung is found, measure it on a stream of its own, and write it."""
-    import hashlib
-
-    from flax import serialization
-
     params, updates = climber.find(rung.share)
-    data = serialization.to_bytes(params)
     found = climber.measure(params, "final")
     facts = {
         "rung": rung.share,
         **{name: round(float(np.mean(each)), 6) for name, each in found.items()},
         "standard_error": round(float(np.std(found["pass_at_1"], ddof=1)) / SHARDS**0.5, 6),
         "updates": updates,
-        "sha256": hashlib.sha256(data).hexdigest(),
         "recipe": identity(config),
-        "versions": store.versions(),
-        "made": store.now(),
     }
-    store.write_bytes(rung.params, data)
-    store.write_json(rung.facts, facts)
+    rung.write(params, facts)
 
 
 def table(rungs: Sequence[Rung]) -> str:

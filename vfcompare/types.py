@@ -392,6 +392,16 @@ class Prior(NamedTuple):
     inherited: bool
 
 
+class Judge(NamedTuple):
+    """What pays in place of a verifier.
+
+    Attributes:
+      score: `(tokens [L]) -> float32[]`, of a whole episode.
+    """
+
+    score: Callable[[Array], Array]
+
+
 class Learner(NamedTuple):
     """An agent as pure functions.
 

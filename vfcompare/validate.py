@@ -225,6 +225,11 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(collector, Mapping) or not isinstance(estimator, Mapping):
         return
     collector = collector.get("inner", collector)
+    if agent.get("judge") is not None and _ends(agent.get("collector") or {}, "informative"):
+        yield (
+            "agent.judge is not allowed with collector=informative, which draws again by what the verifier "
+            "pays; allowed: null, or collector@agent.collector=episodes"
+        )
     kind = str((agent.get("surrogate") or {}).get("_target_", "")).rsplit(".", 1)[-1]
     if kind in COMPARING and agent["rows_of"] != "groups":
         yield (

@@ -79,7 +79,9 @@ def config(block: int) -> dict[str, Any]:
         ],
         sweep=False,
     )
-    return {name: part for name, part in cell.config["agent"].items() if name != "prior"}
+    return {
+        name: part for name, part in cell.config["agent"].items() if name not in ("prior", "judge")
+    }
 
 
 def forgetful(actor: Policy, space: Discrete) -> Policy:
@@ -140,7 +142,7 @@ def sampling() -> dict[str, float]:
 def step(block: int, steps: int) -> float:
     """Tokens per second of sampling and one update."""
     seeds = list(range(jax.local_device_count()))
-    learner = assemble(config(block), env=Letters(), prior=None)
+    learner = assemble(config(block), env=Letters(), prior=None, judge=None)
     trainer = Trainer(learner, seeds, tokens(4 * steps))
     share = tokens(steps) // len(seeds)
     train(trainer, share)

@@ -1,0 +1,124 @@
+"""Reward models, kept beside the priors whose answers they judge.
+
+priors/<env>-<hash>/
+  0.05-judge-<hash>.msgpack             a model that has learned from the answers of the rung 0.05
+  0.05-judge-<hash>.json                what was measured of it, see vfcompare.artifacts
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from vfcompare import priors, store
+from vfcompare.artifacts import Artifact
+from vfcompare.assemble import assemble
+from vfcompare.errors import InputError
+from vfcompare.types import Judge
+
+
+def asked(config: Mapping[str, Any]) -> Artifact | None:
+    """The reward model that pays in a cell, if any.
+
+    Raises:
+      InputError: if there is no policy whose answers it could have learned from.
+    """
+    judge, rung = config["agent"].get("judge"), priors.asked(config)
+    if judge is None:
+        return None
+    if rung is None:
+        raise InputError(
+            "agent.judge learns from the answers of a prior; allowed: with +prior@agent.prior=ladder, or null"
+        )
+    return Artifact(
+        rung.folder, f"{rung.name}-judge-{store.digest([store.SCHEMA, dict(judge)])[:10]}"
+    )
+
+
+def learner(config: Mapping[str, Any], env: Any) -> Any:
+    """How it is learned, see `vfcompare.agents.judging.Judging`."""
+    agent = config["agent"]
+    part = {k: v for k, v in agent["judge"].items() if k not in ("seed", "updates")}
+    return assemble({**part, "network": agent["network"], "policy": agent["policy"]}, env=env)
+
+
+def given(config: Mapping[str, Any], env: Any, *, rehearsal: bool) -> Judge | None:
+    """What pays in place of the verifier.
+
+    Args:
+      config: resolved and plain.
+      env: the task.
+      rehearsal: whether shapes are enough, so that it need not have been made.
+    """
+    made = asked(config)
+    if made is None:
+        return None
+    score = learner(config, env).score
+    if rehearsal:
+        return Judge(lambda tokens: np.float32(0.0) * tokens[0])
+    params = made.load()
+    return Judge(lambda tokens: score(params, tokens))
+
+
+def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Artifact]:
+    """Make the reward models that cells ask for, unless they are there; their priors must be.
+
+    Raises:
+      InputError: where a task has no verifier.
+    """
+    found = {made: config for config in configs if (made := asked(config)) is not None}
+    for made, config in found.items():
+        with store.guard(made.folder):
+            if not made.facts.exists():
+                make(config, made)
+    return list(found)
+
+
+def make(config: Mapping[str, Any], made: Artifact) -> None:
+    """Learn from the prior's answers, measure on held-out prompts, and write it."""
+    import jax
+
+    from vfcompare.streams import stream
+    from vfcompare.train import root_key
+
+    judge, rung = config["agent"]["judge"], priors.asked(config)
+    assert rung is not None
+    try:
+        judging = learner(config, assemble(config["env"]))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(str(error)) from error
+    key, prior = stream(root_key(judge["seed"]), "judge"), rung.load()
+
+    def train(prior: Any) -> Any:
+        def body(i: Any, state: Any) -> Any:
+            return judging.update(state, jax.random.fold_in(stream(key, "update"), i))[0]
+
+        state = judging.init(prior, stream(key, "init"))
+        return judging.finish(jax.lax.fori_loop(0, judge["updates"], body, state))
+
+    params = jax.device_get(jax.jit(train)(prior))
+    measured = jax.jit(judging.measure)(params, prior, stream(key, "final"))
+    facts = {name: round(float(x), 6) for name, x in measured.items()}
+    if not facts["pairs"]:
+        raise InputError(
+            "agent.judge: no prompt had a right and a wrong answer; allowed: a larger agent.judge.prompts or "
+            "agent.judge.attempts, or a higher agent.prior.rung"
+        )
+    made.write(params, {**facts, "rung": rung.describe(), "recipe": dict(judge)})
+    print(f"judge: {told(made)}", file=sys.stderr, flush=True)
+
+
+def told(made: Artifact) -> str:
+    """What was measured of one, in a line."""
+    facts = made.read()
+    return (
+        f"tells {facts['accuracy']:.1%} of held-out pairs apart, {facts['accuracy_seen']:.1%} of the "
+        f"{facts['pairs']:,.0f} it has seen; kept in {made.params}"
+    )
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """The reward model in a few words, for the certificate."""
+    made = asked(config)
+    return "none" if made is None else made.describe()
