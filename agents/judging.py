@@ -16,7 +16,6 @@ from vfcompare.types import Array, Env, Key, Metrics, Params, Policy, Spec
 from .networks import apply, build, dense
 from .transformer import Transformer
 
-
 BLOCK = 64
 """Prompts whose answers are read at once."""
 

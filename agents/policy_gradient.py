@@ -220,11 +220,13 @@ def make(
         key: Key,
         progress: Array,
     ) -> tuple[State, Metrics]:
-        weight = {"policy": aggregate(rollout.mask), "critic": token(rollout.mask)}
+        # What no reward teaches keeps its place in the episode, and counts for nothing.
+        mask = rollout.mask.at[:, :, : env.mute].set(0.0)
+        weight = {"policy": aggregate(mask), "critic": token(rollout.mask)}
         extra = {
             "log_prob": rollout.log_prob,
             "advantage": estimate.advantage,
-            "mask": rollout.mask,
+            "mask": mask,
             "critic": estimate.lesson,
             "weight": {name: weight[name] for name in state.params},
         }

@@ -11,8 +11,9 @@ import numpy as np
 import optax
 
 from vfcompare import collect
+from vfcompare.batching import steps
 from vfcompare.streams import stream
-from vfcompare.types import Array, Env, Key, Metrics, Params, Policy, Spec, Steps
+from vfcompare.types import Array, Env, Key, Metrics, Params, Policy, Rollout, Spec, Steps
 
 from .networks import build
 from .transformer import Transformer, sharpened
@@ -25,6 +26,9 @@ class Taught(Env, Protocol):
 
     def demonstration(self, state: Any, key: Key) -> Array:
         """The tokens of a good episode from a start state, int32[L]."""
+
+    def correct(self, tokens: Array) -> Array:
+        """Whether whole tokens `[L]` hold a right answer: bool[]."""
 
     def along(self, tokens: Array) -> tuple[Any, Array, Array]:
         """The states, actions and mask of an episode that is known."""
@@ -60,6 +64,9 @@ def make(
 ) -> Pretraining:
     """Maximum likelihood of demonstrations, `L = -Σ_t m_t log π(a_t | s_t) / Σ m`.
 
+    Where the first step is a report of how the answer will come out (`env.report`), also that of the truth
+    about the policy's own answers, so that it begins as calibrated as it can be.
+
     Args:
       env: a task in tokens; demonstrations are of the prompts that are not held out.
       network: `(obs_ndim) -> body`.
@@ -91,14 +98,21 @@ def make(
         params = actor.init(stream(key, "policy"), obs)
         return params, optimizer.init(params)
 
-    def loss(params: Params, steps: Steps, mask: Array) -> Array:
-        log_prob, _ = actor.evaluate(params, steps)
-        return -(log_prob * mask).sum() / mask.sum()
+    gather = collect.episodes(env, prompts=batch, group=1, start="shared").collect
+
+    def loss(params: Params, lessons: list[tuple[Steps, Array]]) -> Array:
+        each = []
+        for taught, mask in lessons:
+            log_prob, _ = actor.evaluate(params, taught)
+            each.append(-(log_prob * mask).sum() / mask.sum())
+        return sum(each, start=jnp.float32(0.0))
 
     def update(state: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], Array]:
         params, opt_state = state
-        steps, mask = taken(env, actor, demonstrations(env, key, batch, correct))
-        value, gradient = jax.value_and_grad(loss)(params, steps, mask)
+        lessons = [taken(env, actor, demonstrations(env, key, batch, correct))]
+        if env.report is not None:
+            lessons.append(reported(env, gather((), actor, params, key, keep_state=False)[1]))
+        value, gradient = jax.value_and_grad(loss)(params, lessons)
         norm, progress = optax.tree.norm(gradient), jnp.float32(0.0)
         change, opt_state = optimizer.update(
             gradient, opt_state, params, joint_norm=norm, progress=progress
@@ -117,6 +131,15 @@ def demonstrations(env: Taught, key: Key, number: int, correct: float) -> Array:
     right = jax.random.uniform(stream(key, "correct"), (number, 1)) < correct
     prompt = np.arange(tokens.shape[1]) < env.prompt_length
     return jnp.where(right | prompt, tokens, jnp.roll(tokens, 1, 0))
+
+
+def reported(env: Taught, rollout: Rollout) -> tuple[Steps, Array]:
+    """The policy's own answers, in which the first step says how they came out, and a mask of that step."""
+    assert env.report is not None
+    told, tokens = steps(rollout), rollout.obs[:, :, -1]
+    truth = env.report(jax.vmap(jax.vmap(env.correct))(tokens))
+    told = told.replace(action=told.action.at[:, :, 0].set(truth))
+    return told, jnp.zeros_like(rollout.mask).at[:, :, 0].set(1.0)
 
 
 def taken(env: Taught, actor: Policy, tokens: Array) -> tuple[Steps, Array]:

@@ -37,6 +37,8 @@ class Task(FuncEnv):
         truncates there.
       shortest: fewest steps after which an episode may end by itself.
       passes: the return from which an episode counts as passed, where it is right or wrong, else None.
+      mute: first steps of an episode that no reward teaches.
+      report: `(right) -> action`, what the first step says of the outcome where it is a report, else None.
     """
 
     observation_space: Space
@@ -45,6 +47,8 @@ class Task(FuncEnv):
     time_aware: bool = False
     shortest: int = 1
     passes: float | None = None
+    mute: int = 0
+    report: Any = None
 
     @property
     def reference(self) -> Reference:

@@ -109,11 +109,10 @@ def test_what_it_cannot_do_is_said(tmp_path):
         rehearse({**config(), "agent": {**config()["agent"], "prior": None}})
     with pytest.raises(InputError, match="exact values are known of what the verifier pays"):
         rehearse(config("+lab@agent.lab=standard"))
+    rest = ("+prior@agent.prior=ladder", "+judge@agent.judge=bradley_terry")
+    dapo = ["agent=dapo", "env=addition", "network@agent.network=transformer", *rest]
     with pytest.raises(InputError, match="draws again by what the verifier pays"):
-        rest = ("+prior@agent.prior=ladder", "+judge@agent.judge=bradley_terry")
-        cells(
-            ["agent=dapo", "env=addition", "network@agent.network=transformer", *rest], sweep=False
-        )
+        cells(dapo, sweep=False)
     always_wrong = ("agent.judge.prompts=1", "agent.judge.attempts=1", f"priors={tmp_path}")
     told = config(*always_wrong, "agent.judge.batch=1")
     priors.ensure([told])

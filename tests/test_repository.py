@@ -25,7 +25,17 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Who may import whom: only downwards or along. A new module of vfcompare/ is added here.
 FLOORS: dict[int, set[str]] = {
     0: {"types", "errors"},
-    1: {"streams", "returns", "advantages", "surrogates", "scaling", "exact", "lesions", "theory"},
+    1: {
+        "streams",
+        "returns",
+        "calibration",
+        "advantages",
+        "surrogates",
+        "scaling",
+        "exact",
+        "lesions",
+        "theory",
+    },
     2: {"estimators", "collect", "batching", "diagnostics", "maps"},
     3: {"agents", "envs"},
     4: {

@@ -534,8 +534,9 @@ class Log:
         }
         # A diverged policy still acts; what it scores is not a result.
         finite = self.standing("finite")
-        for name in ("return_sampled", "return_greedy"):
-            table[name] = np.where(finite, table[name], np.nan)
+        for name in table:
+            if name.startswith(("return_", "pass_at_")):
+                table[name] = np.where(finite, table[name], np.nan)
         self._evaluation.append(table)
         self._view.add("evaluation", {k: v for k, v in table.items() if k != "point"})
         if point == 0:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vfcompare import returns
+from vfcompare import calibration, returns
 from vfcompare.streams import stream
 from vfcompare.types import (
     Array,
@@ -361,7 +361,9 @@ def evaluate(
       `return_sampled`, `return_greedy`, `length_sampled`, `length_greedy`, `entropy` (mean `-log π(a|s)` of a
       sampled action); and where episodes can pass (`env.passes`), `pass_at_1`, `pass_at_2`, `pass_at_4`, ...
       up to `n`, see `vfcompare.returns.pass_at`, and the mean length of those that pass, `length_passed`,
-      and that do not, `length_failed`, not a number where there are none.
+      and that do not, `length_failed`, not a number where there are none. Where the first step says which
+      it will be (`env.report`), also the mean probability of saying `<yes>`, `confidence`, and what it is
+      worth, `brier` and `auroc`, see `vfcompare.calibration`.
     """
 
     def act(
@@ -399,7 +401,15 @@ def evaluate(
     metrics |= {f"pass_at_{k}": returns.pass_at(count, attempts, k).mean() for k in sizes}
     for name, chosen in (("passed", passed), ("failed", ~passed)):
         metrics[f"length_{name}"] = jnp.mean(length[:samples], where=chosen)
-    return metrics
+    if env.report is None:
+        return metrics
+    chance = jnp.exp(steps.log_prob[0, :samples])
+    belief = jnp.where(steps.action[0, :samples] == env.report(True), chance, 1.0 - chance)
+    return metrics | {
+        "confidence": belief.mean(),
+        "brier": calibration.brier(belief, passed),
+        "auroc": calibration.auroc(belief, passed),
+    }
 
 
 class Lane(NamedTuple):

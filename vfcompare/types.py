@@ -38,6 +38,14 @@ class Env(Protocol):
     def passes(self) -> float | None:
         """The return from which an episode counts as passed, where it is right or wrong, else None."""
 
+    @property
+    def mute(self) -> int:
+        """First steps of an episode that no reward teaches."""
+
+    @property
+    def report(self) -> Callable[[Any], Array] | None:
+        """`(right) -> action`, what the first step says of the outcome where it is a report, else None."""
+
     def held_out(self) -> "Env":
         """The task as it is evaluated: itself, where no start state is kept back from training."""
 
