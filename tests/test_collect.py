@@ -19,6 +19,8 @@ class Counter(FuncEnv):
     observation_space = Box(0.0, np.inf, (2,), np.float32)
     action_space = Discrete(2)
     passes: float | None = None
+    mute = 0
+    report = None
 
     def __init__(self, horizon=10):
         super().__init__()

@@ -15,13 +15,13 @@ from vfcompare.envs.tokens.rearrangement import Reversal
 from vfcompare.envs.tokens.reporting import Reporting
 
 TASK = (
-    *("env=addition_report", "env.task.base=4", "env.task.digits=1", "env.task.held_out=0.25"),
+    *("env=addition_report", "env@env.task=reversal", "env.task.length=2", "env.task.symbols=3"),
     *("network@agent.network=transformer_tiny", "agent.network.width=16", "agent.network.heads=2"),
     *("agent.collector.prompts=8", "agent.collector.group=4", "agent.evaluation_episodes=64"),
     *("agent.evaluation_attempts=2", "seeds=2", "env_steps=100", "evaluations=1"),
 )
 PRIOR = (
-    *("+prior@agent.prior=ladder", "agent.prior.rung=0.4", "agent.prior.prompts=256"),
+    *("+prior@agent.prior=ladder", "agent.prior.rung=0.3", "agent.prior.prompts=256"),
     *("agent.prior.attempts=4", "agent.prior.batch=32"),
 )
 
