@@ -31,7 +31,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 .PHONY: compare
-compare: $(READY)  ## Train the matched agents and write runs/compare/report (about two minutes)
+compare: $(READY)  ## Train the matched agents and write runs/compare/report (a few minutes)
 	$(BIN)/vfcompare -m +study=compare hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 	$(BIN)/vfcompare report runs/compare
 

@@ -29,7 +29,7 @@ from vfcompare.types import Collector, Estimator, Lesion, Rollout, Spec
 
 SPEC = Spec(Box(0, 1, (2,)), Discrete(2), (4, 8, 16), dense=False, features=lambda params, obs: obs)
 CONF = Path(__file__).resolve().parent.parent / "conf"
-HELPERS = {"advantages.first_scored", "estimators.learning"}
+HELPERS = {"advantages.first_scored", "collect.judged", "estimators.learning"}
 """What others are made of, and no configuration names."""
 
 
