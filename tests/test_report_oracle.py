@@ -169,6 +169,57 @@ def test_a_prediction_does_not_apply_to_another_model(part: str, key: str, value
     assert oracle.chain(item) is None
 
 
+HOSTILE: tuple[Any, ...] = (
+    *("<script>alert(1)</script>", "$\\bad{$ _^&%", "\u202eabc\0", "x" * 5000, "", "NaN"),
+    *(None, True, [1, [2]], {"a": {"b": 1}}, -1, 0, 1e308, float("nan"), float("inf"), 10**40),
+)
+
+
+def replaced(node: Any, value: Any) -> list[Any]:
+    """The same tree with one entry replaced, once for each entry."""
+    found = []
+    for key, item in node.items():
+        found.append({**node, key: value})
+        if isinstance(item, dict):
+            found += [{**node, key: inner} for inner in replaced(item, value)]
+    return found
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
+def test_hostile_settings_are_only_settings(tmp_path: Path, value: Any) -> None:
+    study = write_study(tmp_path, seeds=6)
+    plan = json.loads((study / "plan.json").read_text())
+    template = {cell["agent"]: cell for cell in plan["cells"]}
+    subjects = oracle.find(report.load(study)).subjects
+    for agent in template:
+        lab = next(item.lab for item in subjects if item.agent == agent)
+        for config in replaced(configuration(agent, 0.5), value):
+            items = [*subjects, oracle.Subject(agent, "lock", {}, (), config, lab)]
+            oracle.compare(oracle.Findings(tuple(items)))
+    for cell in plan["cells"]:
+        folder = study / cell["id"]
+        config = configuration(cell["agent"], 0.5)
+        (folder / "config.yaml").write_text(json.dumps({**config, "env": value, "agent": value}))
+        (folder / "certificate.json").write_text(json.dumps({"seeds": value, "parts": value}))
+        info = json.loads((folder / "run.json").read_text())
+        hurt = (
+            "git",
+            "device",
+            "versions",
+            "seconds",
+            "env_steps",
+            "command",
+            "budget",
+            "reference",
+        )
+        (folder / "run.json").write_text(json.dumps(info | dict.fromkeys(hurt, value)))
+        cell["settings"] = {"agent.policy.success": value, str(value): value}
+    (study / "plan.json").write_text(json.dumps({**plan, "decided": value, "created": value}))
+    page = report.write(study).read_text()
+    assert "<script" not in page
+    assert "\u202e" not in page
+
+
 def test_a_damaged_critic_is_not_an_exact_one() -> None:
     config = configuration("oracle_v", 0.5)
     for size, expected in ((0.0, "state"), (0.1, None)):

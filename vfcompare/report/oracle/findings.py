@@ -64,12 +64,21 @@ class Subject:
         found = {seed: row[metric] for seed, row in self.lab.items() if metric in row}
         return {seed: value for seed, value in found.items() if not np.isnan(value)}
 
-    def at(self, path: str) -> Any:
-        """An entry of the configuration, `agent.policy.success`; None where there is none."""
+    def tree(self, path: str) -> Mapping[str, Any]:
+        """A part of the configuration, `agent.policy`; empty where it is anything else."""
         found: Any = self.config
         for key in path.split("."):
             found = found.get(key) if isinstance(found, Mapping) else None
-        return found
+        return found if isinstance(found, Mapping) else {}
+
+    def at(self, path: str) -> str | float | bool | None:
+        """A value of the configuration, `agent.policy.success`; None where there is none.
+
+        Configurations are files of unknown origin: what is no plain value counts as none.
+        """
+        parent, _, key = path.rpartition(".")
+        found = self.tree(parent).get(key)
+        return found if isinstance(found, str | int | float) else None
 
     def part(self, path: str) -> str:
         """Name of the function or class that stands there, without its package."""
@@ -190,13 +199,13 @@ def kind(item: Subject) -> str | None:
         return None
     if item.part(advantage) == "above_start":
         return "start"
-    return {1.0: "state", 0.0: "td"}.get(item.at(f"{advantage}.lambda_"))
+    return {1: "state", 0: "td"}.get(number(item.at(f"{advantage}.lambda_")))
 
 
 def plain_kind(item: Subject) -> str | None:
     """`kind`, whatever was done to the values."""
-    estimator = {**(item.at("agent.estimator") or {}), "lesion": {"_target_": "none"}}
-    agent = {**(item.at("agent") or {}), "estimator": estimator}
+    estimator = {**item.tree("agent.estimator"), "lesion": {"_target_": "none"}}
+    agent = {**item.tree("agent"), "estimator": estimator}
     return kind(replace(item, config={**item.config, "agent": agent}))
 
 
