@@ -199,7 +199,8 @@ def kind(item: Subject) -> str | None:
         return None
     if item.part(advantage) == "above_start":
         return "start"
-    return {1: "state", 0: "td"}.get(number(item.at(f"{advantage}.lambda_")))
+    decay = number(item.at(f"{advantage}.lambda_"))
+    return None if decay is None else {1.0: "state", 0.0: "td"}.get(decay)
 
 
 def plain_kind(item: Subject) -> str | None:
