@@ -85,7 +85,7 @@ wrong value of the next state enters; *another objective*, log p or pass@k in pl
 
 def scale(claim: str, item: Subject) -> float | None:
     """The multiple of the true gradient that a claim says is expected, None where it says nothing."""
-    collector = item.at("agent.collector")
+    collector = item.tree("agent.collector")
     group, batch = collector["group"], collector["group"] * collector["prompts"]
     return {
         UNBIASED: 1.0,
