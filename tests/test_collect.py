@@ -4,30 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 
 from vfcompare import collect
+from vfcompare.envs.base import Task
 from vfcompare.types import Collector, Policy
 
 KEY = jax.random.key(5)
 
 
-class Counter(FuncEnv):
+class Counter(Task):
     """Counts steps from a random start below 4; action 1 ends the episode; a reward of 1 a step."""
 
     observation_space = Box(0.0, np.inf, (2,), np.float32)
     action_space = Discrete(2)
-    passes: float | None = None
-    mute = 0
-    report = None
 
     def __init__(self, horizon=10):
         super().__init__()
         self.horizon = horizon
-
-    def held_out(self):
-        return self
 
     def initial(self, rng, params=None):
         start = jax.random.randint(rng, (), 0, 4)

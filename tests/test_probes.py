@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 from hydra.utils import instantiate
 
+from vfcompare.envs.base import Task
 from vfcompare.train import Trainer
 
 AGENTS = (
@@ -27,15 +27,12 @@ AGENTS = (
 CRITICS = ("reinforce_v", "a2c", "ppo")
 
 
-class Probe(FuncEnv):
+class Probe(Task):
     """Two actions, an observation of two numbers, and rules that a subclass states."""
 
     observation_space = Box(-1.0, 1.0, (2,), np.float32)
     action_space = Discrete(2)
     horizon = 1
-
-    def held_out(self):
-        return self
 
     def initial(self, rng, params=None):
         sign = jnp.where(jax.random.bernoulli(rng), 1.0, -1.0)

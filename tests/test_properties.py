@@ -250,6 +250,7 @@ class Nowhere:
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Discrete(2)
     horizon = HORIZON
+    mute = 0
 
     def initial(self, rng, params=None):
         return jnp.zeros(2)
