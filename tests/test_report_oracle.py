@@ -269,6 +269,21 @@ def test_the_prior_of_a_table_is_part_of_the_problem(tmp_path: Path) -> None:
     assert {cell.task for cell in cells} == {"lock success=0.1", "lock success=0.5"}
 
 
+@pytest.mark.parametrize("key", ["agent.prior.rung", "agent.judge.prompts"])
+def test_where_a_policy_begins_and_who_pays_are_part_of_the_problem(
+    tmp_path: Path, key: str
+) -> None:
+    study = write_study(tmp_path)
+    plan = json.loads((study / "plan.json").read_text())
+    for cell in plan["cells"]:
+        cell["settings"] = {key: cell["settings"]["agent.policy.success"]}
+    (study / "plan.json").write_text(json.dumps(plan))
+    cells = report.load(study).cells
+    assert {cell.arm for cell in cells} == set(ESTIMATORS)
+    name = key.rpartition(".")[2]
+    assert {cell.task for cell in cells} == {f"lock {name}=0.1", f"lock {name}=0.5"}
+
+
 def test_without_a_lab_there_is_no_section(tmp_path: Path) -> None:
     study = write_study(tmp_path)
     for path in study.glob("*/evaluation.parquet"):

@@ -6,8 +6,8 @@ from dataclasses import replace
 from vfcompare.report.cells import Cell
 from vfcompare.report.files import clean
 
-PROBLEM = ("env.", "agent.policy.success")
-"""Settings that say which problem is posed: what a tabular policy can do at the start is part of it."""
+PROBLEM = ("env.", "agent.policy.success", "agent.prior.", "agent.judge.")
+"""Settings that say which problem is posed: what a policy can do at first, and who pays, are part of it."""
 
 
 def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
