@@ -16,6 +16,7 @@ from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
 from vfcompare.surrogates import Penalty, k3, token
 from vfcompare.types import (
+    ADVANTAGE_EDGES,
     Access,
     Array,
     Collector,
@@ -357,11 +358,22 @@ def inheriting(critic: Params, policy: Params) -> Params:
 
 
 def describe(advantage: Array, mask: Array) -> Metrics:
-    """Mean and deviation of the advantages, and the share of groups in which any step has one."""
-    mean = (advantage * mask).sum() / mask.sum()
-    variance = (jnp.square(advantage - mean) * mask).sum() / mask.sum()
+    """Of the advantages of steps: mean, deviation, distribution; and the share of groups that have one.
+
+    `advantage_below_k` is the share of steps whose advantage is below the k-th of `ADVANTAGE_EDGES` times the
+    root mean square of all.
+    """
+    average = lambda x: (x * mask).sum() / mask.sum()  # noqa: E731
+    mean = average(advantage)
+    variance = average(jnp.square(advantage - mean))
+    size = jnp.sqrt(variance + jnp.square(mean))
+    below = {
+        f"advantage_below_{k}": average(advantage < edge * size)
+        for k, edge in enumerate(ADVANTAGE_EDGES, 1)
+    }
     return {
         "advantage_mean": mean,
         "advantage_std": jnp.sqrt(variance),
         "signal_fraction": (abs(advantage) > 0).any((1, 2)).mean(),
+        **below,
     }

@@ -97,13 +97,29 @@ def test_tensorboard_reads_curves_and_hyperparameters_back(sweep):
     try:
         data = f"http://127.0.0.1:{port}/data/plugin"
         tags = wait_for(f"{data}/scalars/tags")
-        assert len(tags) == 4
-        for run in tags.values():
-            assert {"evaluation/return_sampled", "train/policy_loss"} <= set(run)
-        run = next(iter(tags)).replace("/", "%2F").replace("=", "%3D").replace(",", "%2C")
+        together = {name for name in tags if name.endswith("all-seeds")}
+        assert (len(tags), len(together)) == (6, 2)
+        for name in tags.keys() - together:
+            assert {"evaluation/return_sampled", "train/policy_loss"} <= set(tags[name])
+        for name in together:
+            # Two seeds are too few for an interval.
+            assert set(tags[name]) == {"seeds", "return_sampled/value", "return_greedy/value"}
+        run = (
+            min(tags.keys() - together).replace("/", "%2F").replace("=", "%3D").replace(",", "%2C")
+        )
         points = wait_for(f"{data}/scalars/scalars?run={run}&tag=evaluation/return_sampled")
         assert len(points) == 3
         statuses = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN", "STATUS_RUNNING"]
+        layout = wait_for(f"{data}/custom_scalars/layout")
+        drawn = [chart["title"] for category in layout["category"] for chart in category["chart"]]
+        assert drawn == ["return_sampled", "return_greedy"]
+        shown = wait_for(f"{data}/images/tags")
+        assert {tag for run in shown.values() for tag in run} == {
+            "episode/median run",
+            "episode/worst run",
+        }
+        buckets = wait_for(f"{data}/histograms/histograms?run={run}&tag=train/advantage")[-1][2]
+        assert sum(count for _, _, count in buckets) == pytest.approx(1.0, abs=1e-5)
         request = {"sliceSize": 10, "allowedStatuses": statuses, "includeMetrics": True}
         groups = wait_for(f"{data}/hparams/session_groups", request)["sessionGroups"]
         # The two seeds of an agent are one trial.

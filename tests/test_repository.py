@@ -45,6 +45,7 @@ FLOORS: dict[int, set[str]] = {
             "artifacts",
             "events",
             "judges",
+            "paths",
             "priors",
             "validate",
             "slurm",

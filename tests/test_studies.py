@@ -6,14 +6,16 @@ import pytest
 
 from tests.report_study import ENVS, write_study
 from vfcompare import store
-from vfcompare.catalogue import files
+from vfcompare.catalogue import files, show
 from vfcompare.cell import rehearse
 from vfcompare.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.report.analysis import analyse
 from vfcompare.report.data import load
+from vfcompare.report.document import SECTIONS, compose
 from vfcompare.report.method import method
 from vfcompare.report.sentences import verdicts
+from vfcompare.validate import FIGURES
 
 
 @pytest.mark.parametrize("name", sorted(files("study")))
@@ -82,3 +84,76 @@ def test_decisions_that_cannot_be_read_count_as_none(tmp_path, decided):
     assert not results.study.decided
     assert (results.study.metric, results.study.margin) == ("auc", 0.05)
     assert "hint" in next(s.text for s in verdicts(results) if s.title == "Decided beforehand")
+
+
+def named(tmp_path, contrast):
+    decided = {"metric": "auc", "margin": 0.05, "contrast": contrast}
+    agents = {"grpo": 0.9, "rloo": 1.2, "a2c": 1.0, "ppo": 1.8}
+    study = write_study(
+        tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=12, decided=decided
+    )
+    return analyse(load(study))
+
+
+def test_a_study_may_name_the_agents_whose_difference_is_judged(tmp_path):
+    results = named(tmp_path, ["ppo", ["rloo", "grpo"]])
+    assert results.sides.title == "ppo against rloo + grpo"
+    said = {sentence.title: sentence.text for sentence in verdicts(results)}
+    claim = said["Sample efficiency"]
+    assert claim.startswith("ppo learns faster than rloo + grpo (")
+    assert "ppo minus rloo + grpo" in claim
+    assert "a2c" not in claim
+    assert said["Decided beforehand"].startswith("ppo against rloo + grpo on area under the")
+    seeds = results.family["auc"].values["maze"]
+    scores = {arm: results.task("maze").scores[arm] for arm in ("ppo", "rloo", "grpo")}
+    at = {arm: {s.seed: s.auc for s in found} for arm, found in scores.items()}
+    for seed, difference in seeds.items():
+        expected = at["ppo"][seed] - (at["rloo"][seed] + at["grpo"][seed]) / 2
+        assert difference == pytest.approx(expected)
+
+
+def test_the_families_can_be_named_too(tmp_path):
+    by_name = named(tmp_path / "a", ["critic", "outcome-only"])
+    by_default = named(tmp_path / "b", None)
+    assert by_name.family == by_default.family
+    assert by_name.sides.title == "With and without a critic"
+
+
+def test_a_side_of_which_nothing_was_planned_is_missed(tmp_path):
+    said = verdicts(named(tmp_path, ["ppo", "remax"]))
+    warning = next(s for s in said if s.title == "Decided beforehand")
+    assert "of remax nothing was planned" in warning.text
+    assert warning.tone == "warning"
+
+
+def test_figures_that_a_study_shows_first_come_first_and_once(tmp_path):
+    study = write_study(tmp_path, seeds=6)
+    plan = json.loads((study / "plan.json").read_text())
+    usual = compose(load(study))
+    (study / "plan.json").write_text(json.dumps(plan | {"figures": ["pairs", "learning", "<b>"]}))
+    document = compose(load(study))
+    headline = document.sections[0]
+    assert headline.id == "headline"
+    assert headline.pictures[0].id == "pairs"
+    assert {p.id.partition("-")[0] for p in headline.pictures[1:]} == {"learning"}
+    assert sorted(document.pictures) == sorted(usual.pictures)
+    shown = [picture.id for section in document.sections for picture in section.pictures]
+    assert len(shown) == len(set(shown))
+
+
+def test_a_study_can_only_show_figures_that_a_report_has():
+    wanted = {name.rstrip("-") for _, _, names, _ in SECTIONS for name in names}
+    assert set(FIGURES) == wanted
+    with pytest.raises(InputError, match=r"study\.figures=\['fase'\] is not allowed.*phase"):
+        cells(["study.figures=[fase]"], sweep=False)
+
+
+@pytest.mark.parametrize("contrast", ["ppo", "[ppo]", "[ppo,ppo]", "[ppo,[rloo,ppo]]", "[ppo,[]]"])
+def test_a_contrast_has_two_sides(contrast):
+    with pytest.raises(InputError, match=r"study\.contrast=.*two agents, or two lists"):
+        cells([f"study.contrast={contrast}"], sweep=False)
+
+
+def test_the_list_of_studies_says_what_they_decide_and_take():
+    told = " ".join(show("studies", None).split())
+    assert "judged: critic against outcome-only; shows first: families, overview; about" in told

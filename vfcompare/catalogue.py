@@ -216,6 +216,27 @@ def describe(text: str) -> str:
     return found
 
 
+def decided(text: str) -> str:
+    """What a study decides before its first run, and what it takes, as its file says."""
+    file: Any = OmegaConf.to_container(OmegaConf.create(text))
+    study = file["study"]
+    sides = [
+        " + ".join(side) if isinstance(side, list) else side for side in study.get("contrast") or ()
+    ]
+    words = [f"judged: {' against '.join(sides)}"] if sides else []
+    words += [f"shows first: {', '.join(study['figures'])}"] if "figures" in study else []
+    words += [f"about {told_minutes(study['minutes'])} on two cores"] if "minutes" in study else []
+    return "; ".join(words)
+
+
+def told_minutes(minutes: float) -> str:
+    """A time in words."""
+    if minutes < 90:
+        return f"{minutes:g} minutes"
+    hours = round(minutes / 60)
+    return f"{hours} hours"
+
+
 def files(group: str) -> dict[str, Traversable]:
     """The YAML files of a group by name."""
     folder = resources.files(PACKAGE) / group
@@ -447,6 +468,9 @@ def entries(group: str, width: int) -> str:
     lines = []
     for name, words in told.items():
         lines += _fill(words or "-", width, f"  {name}".ljust(indent), " " * indent)
+        if group == "study":
+            more = decided(found[name].read_text("utf-8"))
+            lines += _fill(more, width, " " * indent, " " * indent)
     example = f"vfcompare list {plural(group)} {next(iter(found))}"
     lines += ["", *_uses(group), f"{example}    one of them in full"]
     return "\n".join(lines)

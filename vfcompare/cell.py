@@ -1,7 +1,6 @@
 """One cell from its configuration to its files: an agent on an environment, with all its seeds."""
 
 import contextlib
-import io
 import os
 import sys
 import traceback
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import OmegaConf
 
-from vfcompare import certificate, judges, priors, store
+from vfcompare import certificate, judges, paths, priors, store
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.stopping import ASKED, Listener, Stopped
@@ -230,7 +229,7 @@ def _attempt(
     begun = None if going_on is None else going_on.circumstances.get(LANES)
     lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
     trainer = Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
-    logs = _logs(cells, folders, trainer)
+    logs = _logs(cells, folders, env, trainer)
     for log in logs:
         log.compare(checkpoints[log.cell.id])
     for log in logs:
@@ -294,13 +293,15 @@ def at(config: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def _logs(cells: list[Cell], folders: Mapping[str, store.RunFolder], trainer: Any) -> "list[Log]":
+def _logs(
+    cells: list[Cell], folders: Mapping[str, store.RunFolder], env: Any, trainer: Any
+) -> "list[Log]":
     """One for each cell, with its share of the trainer's seeds."""
     logs: list[Log] = []
     begin = 0
     for cell in cells:
         rows = slice(begin, begin + len(cell.seeds))
-        logs.append(Log(cell, folders[cell.id], trainer, rows))
+        logs.append(Log(cell, folders[cell.id], env, trainer, rows))
         begin = rows.stop
     return logs
 
@@ -352,6 +353,7 @@ def _train(
     outcomes = {}
     for log in logs:
         log.maps(evaluations)
+        log.paths()
         share = len(log.cell.seeds) / len(trainer.seeds)
         times = {
             "compile": round(trainer.compile_seconds * share, 3),
@@ -412,11 +414,13 @@ class Log:
       exact: whether it goes on under the circumstances of its checkpoint.
     """
 
-    def __init__(self, cell: Cell, folder: store.RunFolder, trainer: Any, rows: slice) -> None:
+    def __init__(
+        self, cell: Cell, folder: store.RunFolder, env: Any, trainer: Any, rows: slice
+    ) -> None:
         """Begin with empty tables; nothing is written before `open`."""
         self.cell, self.rows = cell, rows
         self._seeds = np.array(cell.seeds)
-        self._folder, self._trainer = folder, trainer
+        self._folder, self._env, self._trainer = folder, env, trainer
         self._metrics: list[store.Table] = []
         self._evaluation: list[store.Table] = []
         self.exact = True
@@ -546,9 +550,23 @@ class Log:
         """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
         arrays = self._trainer.maps(point, self.rows.start)
         if arrays:
-            content = io.BytesIO()
-            np.savez_compressed(content, **arrays)
-            store.write_bytes(self._folder.path / "oracle.npz", content.getvalue())
+            store.write_arrays(self._folder.path / "oracle.npz", arrays)
+
+    def paths(self) -> None:
+        """Write `paths.npz`: what the median and the worst run do in the end, see `vfcompare.paths`."""
+        (table,) = self._evaluation
+        last = table["point"] == table["point"].max()
+        content: dict[str, np.ndarray] = {}
+        for name, index in paths.ranked(table["return_sampled"][last]).items():
+            rollout = self._trainer.rollout(self.rows.start + index)
+            drawn = paths.draw(self._env, rollout)
+            if drawn:
+                seed, step = int(self._seeds[index]), int(table["env_steps"][last][index])
+                self._view.picture(seed, step, f"episode/{name} run", drawn["frames"])
+                drawn["seed"] = self._seeds[index]
+            content |= {f"{name}_{key}": value for key, value in drawn.items()}
+        if content:
+            store.write_arrays(self._folder.path / "paths.npz", content)
 
     def write(self) -> None:
         """Write both tables whole."""
@@ -618,7 +636,8 @@ class Log:
             seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
             for seed, good, update in zip(self.cell.seeds, finite, updates, strict=True)
         }
-        self._view.close({seed: str(words["status"]) for seed, words in status.items()})
+        ends = {seed: str(words["status"]) for seed, words in status.items()}
+        self._view.close(ends, self._evaluation[0])
         self._folder.update(
             status="completed",
             ended=store.now(),

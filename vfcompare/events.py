@@ -3,27 +3,49 @@
 The tables are the truth; this view is made from them and can be made again.
 """
 
+import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as charts
+from tensorboard.plugins.histogram import metadata as histograms
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
+from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.scalar import metadata as scalars
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util import tensor_util
 
+from vfcompare import statistics
+from vfcompare.paths import png, strip
 from vfcompare.store import Table
+from vfcompare.types import ADVANTAGE_EDGES
+
+TOGETHER = "all-seeds"
+"""Name of the run that has the mean of all seeds, and its interval."""
+
+BANDS = ("return_sampled", "return_greedy")
+"""Columns of the evaluation that get a chart with an interval."""
+
+ENDS = ("value", "lower", "upper")
+
+RESAMPLES = 1000
+
+MOMENTS = ("advantage_mean", "advantage_std")
 
 
 class View:
-    """TensorBoard runs of one cell: one per seed, below `folder/seed-N`.
+    """TensorBoard runs of one cell: one per seed, below `folder/seed-N`, and one of all seeds together.
 
-    All seeds share a trial, so that the HParams page averages them; a diverged seed shows as failed.
+    All seeds share a trial, so that the HParams page averages them; a diverged seed shows as failed. The run
+    of all seeds has the interquartile mean of the returns with its 95% interval, which the page "Custom
+    scalars" draws as a band.
     """
 
     def __init__(
@@ -38,23 +60,106 @@ class View:
           seeds: of the run.
         """
         shutil.rmtree(folder, ignore_errors=True)
+        self._folder = folder
         self._writers = {seed: EventFileWriter(str(folder / f"seed-{seed}")) for seed in seeds}
         for writer in self._writers.values():
             _add(writer, summary_v2.hparams_pb(dict(settings), trial_id=trial), 0)
 
     def add(self, prefix: str, table: Table) -> None:
-        """Add a point to each curve of `prefix` for each row of a table."""
-        names = [name for name in table if name not in ("seed", "update", "env_steps")]
+        """Add a point to each curve of `prefix`, and to each histogram, for each row of a table."""
+        shares = [name for name in table if name.startswith("advantage_below_")]
+        apart = {"seed", "update", "env_steps", *shares}
+        names = [name for name in table if name not in apart]
         for row, seed in enumerate(table["seed"]):
             step = int(table["env_steps"][row])
             values = [_scalar(f"{prefix}/{name}", float(table[name][row])) for name in names]
+            if shares:
+                of = {name: float(table[name][row]) for name in (*shares, *MOMENTS)}
+                values.append(_histogram(f"{prefix}/advantage", of, shares))
             _add(self._writers[int(seed)], summary_pb2.Summary(value=values), step)
 
-    def close(self, status: Mapping[int, str]) -> None:
-        """Say how each seed ended, and flush."""
+    def picture(self, seed: int, step: int, tag: str, frames: np.ndarray) -> None:
+        """Add an episode of a seed, `frames [F, height, width, 3]`, as one picture."""
+        value = _image(tag, strip(frames))
+        _add(self._writers[seed], summary_pb2.Summary(value=[value]), step)
+
+    def close(self, status: Mapping[int, str], evaluation: Table) -> None:
+        """Say how each seed ended, add the band of all seeds, and flush."""
         for seed, writer in self._writers.items():
             _add(writer, _end(status[seed] == "completed"), 0)
             writer.close()
+        writer = EventFileWriter(str(self._folder / TOGETHER))
+        _add(writer, _layout(), 0)
+        for step, values in _bands(evaluation):
+            _add(writer, summary_pb2.Summary(value=values), step)
+        writer.close()
+
+
+def _bands(table: Table) -> Iterator[tuple[int, list[summary_pb2.Summary.Value]]]:
+    """For each evaluation its step and, of the finite seeds, IQM, interval and number."""
+    points, seeds = np.unique(table["point"]), np.unique(table["seed"])
+    shape = len(seeds), len(points)
+    at = np.lexsort((table["point"], table["seed"]))
+    curves = {name: table[name][at].reshape(shape) for name in BANDS if name in table}
+    kept = np.all([np.isfinite(curve).all(1) for curve in curves.values()], axis=0)
+    steps = table["env_steps"][at].reshape(shape).mean(0)
+    known: dict[str, tuple[np.ndarray | None, ...]] = {}
+    if kept.any():
+        rng = np.random.default_rng(0)
+        known = {
+            n: statistics.curve_interval(rng, c[kept], reps=RESAMPLES) for n, c in curves.items()
+        }
+    for point, step in enumerate(steps):
+        values = [_scalar("seeds", float(kept.sum()))]
+        for name, ends in known.items():
+            values += [
+                _scalar(f"{name}/{end}", float(line[point]))
+                for end, line in zip(ENDS, ends, strict=True)
+                if line is not None
+            ]
+        yield int(step), values
+
+
+def _layout() -> summary_pb2.Summary:
+    """Of the page "Custom scalars": one chart with a band for each kind of return."""
+    drawn = [
+        layout_pb2.Chart(
+            title=name,
+            margin=layout_pb2.MarginChartContent(
+                series=[
+                    layout_pb2.MarginChartContent.Series(**{end: f"{name}/{end}" for end in ENDS})
+                ]
+            ),
+        )
+        for name in BANDS
+    ]
+    category = layout_pb2.Category(title="Interquartile mean of seeds, 95% interval", chart=drawn)
+    layout = layout_pb2.Layout(category=[category])
+    value = summary_pb2.Summary.Value(
+        tag=charts.CONFIG_SUMMARY_TAG,
+        metadata=charts.create_summary_metadata(),
+        tensor=tensor_util.make_tensor_proto(layout.SerializeToString(), dtype=np.object_),
+    )
+    return summary_pb2.Summary(value=[value])
+
+
+def _histogram(tag: str, of: Mapping[str, float], shares: list[str]) -> summary_pb2.Summary.Value:
+    """Shares of steps between the edges; what lies beyond the outer ones is drawn up to twice as far."""
+    size = math.hypot(*(of[name] for name in MOMENTS))
+    edges = size * np.array([2 * ADVANTAGE_EDGES[0], *ADVANTAGE_EDGES, 2 * ADVANTAGE_EDGES[-1]])
+    below = np.array([0.0, *(of[name] for name in shares), 1.0])
+    buckets = np.stack([edges[:-1], edges[1:], np.diff(below)], axis=1)
+    kind = histograms.create_summary_metadata(display_name="", description="share of steps")
+    tensor = tensor_util.make_tensor_proto(buckets.astype(np.float64))
+    return summary_pb2.Summary.Value(tag=tag, metadata=kind, tensor=tensor)
+
+
+def _image(tag: str, picture: np.ndarray) -> summary_pb2.Summary.Value:
+    kind = images.create_summary_metadata(display_name="", description="")
+    height, width = picture.shape[:2]
+    content = [str(width).encode(), str(height).encode(), png(picture)]
+    tensor = tensor_util.make_tensor_proto(content, dtype=np.object_)
+    return summary_pb2.Summary.Value(tag=tag, metadata=kind, tensor=tensor)
 
 
 def _scalar(tag: str, value: float) -> summary_pb2.Summary.Value:

@@ -7,6 +7,7 @@
   certificate.json                    what makes two runs comparable
   metrics.parquet                     a row per seed and update
   evaluation.parquet                  a row per seed and evaluation
+  paths.npz                           what the median and the worst run do in the end, in pictures
   oracle.npz                          maps of mazes, where the lab is on
   checkpoint/                         where training stands
   tb/                                 a view for TensorBoard, made from the tables
@@ -15,6 +16,7 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -54,6 +56,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PACKAGES = ("vfcompare", "jax", "jaxlib", "flax", "optax", "rlax", "gymnasium", "numpy")
 
 Table = dict[str, np.ndarray]
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Replace an `npz` file in one step."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, content.getvalue())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -572,7 +581,7 @@ class RunFolder:
         print(f"vfcompare: {self.path / name} {problem}", file=sys.stderr)
 
 
-DECIDED = ("metric", "margin")
+DECIDED = ("contrast", "metric", "margin")
 """What a study decides before its first run."""
 
 
@@ -609,6 +618,7 @@ def write_plan(folder: Path, study: Mapping[str, Any], cells: list[dict[str, Any
                 "study": study["name"],
                 "question": study.get("question"),
                 "decided": decided,
+                "figures": list(study.get("figures") or []),
                 "created": now(),
                 "cells": list(known.values()),
             },

@@ -52,6 +52,29 @@ COUNT = Rule("a whole number, 1 or more", lambda value: _integer(value) and valu
 INDEX = Rule("a whole number, 0 or more", lambda value: _integer(value) and value >= 0)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool), ("true", "false"))
 
+FIGURES = (
+    *("families", "phase", "overview", "learning", "costs", "scores", "aggregate", "profile"),
+    *("settings", "knobs", "sensitivity", "speed", "pairs", "improvement", "stability"),
+    *("oracle", "maps", "paths"),
+)
+"""Figures of a report, of some of which there are several."""
+
+
+def _two_sides(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    sides = [side if isinstance(side, list) else [side] for side in value]
+    words = [name for side in sides for name in side]
+    named = all(isinstance(name, str) and name for name in words)
+    return all(sides) and named and not set(sides[0]) & set(sides[1])
+
+
+def _figures(value: Any) -> bool:
+    return isinstance(value, list) and all(name in FIGURES for name in value)
+
+
 RULES: dict[str, Rule] = {
     "learning_rate": POSITIVE,
     "eps": POSITIVE,
@@ -120,6 +143,9 @@ RULES: dict[str, Rule] = {
     "batch": COUNT,
     "metric": _word("auc", "final", "drawdown"),
     "margin": POSITIVE,
+    "contrast": Rule("two agents, or two lists of agents, that share none; or null", _two_sides),
+    "figures": Rule(f"a list of {', '.join(FIGURES)}", _figures, FIGURES),
+    "minutes": _or_null(POSITIVE),
     "seeds": COUNT,
     "first_seed": INDEX,
     "env_steps": COUNT,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class Cell:
       diagnostics: mean of each training metric over the last tenth of training.
       gradient_steps: of one update, on average, or None where that is not recorded.
       problems: what was wrong with its files.
+      pictures: file of episodes, see `vfcompare.paths`, or None; it is large, and read where it is drawn.
       config: config.yaml, as data.
       lab: what the lab measured at the last evaluation of each completed seed.
       maps: what the lab laid over the squares of a maze, see `vfcompare.maps`.
@@ -85,3 +87,4 @@ class Cell:
     lab: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     maps: Mapping[str, Array] = field(default_factory=dict)
     gradient_steps: float | None = None
+    pictures: Path | None = None

@@ -62,6 +62,10 @@ LAB = (
 CURVE = ("seed", "update", "env_steps", "episodes", "return_sampled", "return_greedy")
 
 
+Contrasted = tuple[tuple[str, ...], tuple[str, ...]]
+"""Names of agents on two sides."""
+
+
 @dataclass(frozen=True)
 class Study:
     """All cells of a study; the denominator is the plan where there is one.
@@ -71,9 +75,11 @@ class Study:
       question: what it asks.
       planned: whether there was a readable plan.
       created: when the plan was made, as written.
+      contrast: agents whose difference is judged, on two sides; None: those with a critic, and those without.
       metric: what is judged first, one of `LEADING`.
       margin: normalised scores that differ by less are equal in practice.
-      decided: whether the plan fixed both before its first run; several studies must agree.
+      figures: that the study shows first.
+      decided: whether the plan fixed metric and margin before its first run; several studies must agree.
       cells: planned cells first, in the plan's order.
       problems: what was wrong, in words.
     """
@@ -86,6 +92,8 @@ class Study:
     problems: tuple[str, ...]
     metric: str = LEADING[0]
     margin: float = MARGIN
+    contrast: Contrasted | None = None
+    figures: tuple[str, ...] = ()
     decided: bool = False
 
 
@@ -95,7 +103,7 @@ def load(study_dir: Path, *others: Path) -> Study:
     questions = dict.fromkeys(study.question for study in studies if study.question)
     cells, problems = label([cell for study in studies for cell in study.cells])
     several = len(studies) > 1
-    agreed = len({(study.metric, study.margin) for study in studies}) == 1
+    agreed = len({(study.metric, study.margin, study.contrast) for study in studies}) == 1
     return Study(
         name=clean(" + ".join(dict.fromkeys(study.name for study in studies))),
         question=clean(" ".join(questions), limit=600),
@@ -108,6 +116,8 @@ def load(study_dir: Path, *others: Path) -> Study:
         ),
         metric=studies[0].metric if agreed else LEADING[0],
         margin=min(study.margin for study in studies),
+        contrast=studies[0].contrast if agreed else None,
+        figures=tuple(dict.fromkeys(name for study in studies for name in study.figures)),
         decided=agreed and all(study.decided for study in studies),
     )
 
@@ -131,6 +141,7 @@ def _study(root: Path) -> Study:
     decided = told if isinstance(told, dict) else {}
     margin, metric = number(decided.get("margin")), decided.get("metric")
     fixed = margin is not None and margin > 0 and metric in LEADING
+    figures = plan.get("figures")
     return Study(
         name=name,
         question=question,
@@ -140,8 +151,18 @@ def _study(root: Path) -> Study:
         problems=tuple(problems),
         metric=str(metric) if fixed else LEADING[0],
         margin=margin if fixed and margin is not None else MARGIN,
+        contrast=_contrasted(decided.get("contrast")) if fixed else None,
+        figures=tuple(map(clean, figures)) if isinstance(figures, list) else (),
         decided=fixed,
     )
+
+
+def _contrasted(value: object) -> Contrasted | None:
+    """The two sides of a contrast, or None where there are none."""
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    first, second = (tuple(map(clean, s if isinstance(s, list) else [s])) for s in value)
+    return (first, second) if first and second else None
 
 
 def _plan(root: Path, problems: list[str]) -> dict[str, Any]:
@@ -218,7 +239,14 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         lab=_lab(table, runs),
         maps=maps,
         study=study,
+        pictures=_pictures(folder),
     )
+
+
+def _pictures(folder: Path | None) -> Path | None:
+    """Where a cell's pictures are, unless they are a link that leads out of its folder."""
+    path = None if folder is None else folder / "paths.npz"
+    return path if path is not None and path.is_file() and path.resolve() == path else None
 
 
 def _read(folder: Path | None, name: str, reader: Any, problems: list[str]) -> Any:
@@ -436,8 +464,13 @@ def _metrics(names: Sequence[str]) -> list[str]:
     """More than are shown, since some may be finite nowhere."""
     return [
         *(name for name in names if name in {"update", "gradient_steps"}),
-        *[name for name in names if name not in STEP_COLUMNS][: 2 * DIAGNOSTICS],
+        *[name for name in names if _shown(name)][: 2 * DIAGNOSTICS],
     ]
+
+
+def _shown(name: str) -> bool:
+    """Whether a metric can be read as a number by itself; of a histogram it cannot."""
+    return name not in STEP_COLUMNS and not name.startswith("advantage_below_")
 
 
 def _only_finite(values: Array) -> Array:

@@ -12,26 +12,33 @@ from vfcompare.report.method import method
 from vfcompare.report.sentences import Sentence
 from vfcompare.report.table import Table
 
+HEADLINE = "headline"
+
 SECTIONS = (
     ("runs", "Runs", (), ("attrition", "reasons")),
     ("matching", "Matching", (), ("matching-",)),
     ("oracle", "Against the truth", ("oracle-", "maps-"), ("oracle-",)),
-    ("effect", "With and without a critic", ("families", "phase-"), ("families",)),
+    ("effect", "", ("families", "phase-"), ("families",)),
     ("learning", "Learning curves", ("overview", "learning-", "costs"), ()),
     ("scores", "Scores", ("scores", "aggregate", "profile"), ("scores", "aggregates")),
     ("settings", "Settings", ("settings", "knobs", "sensitivity"), ("settings",)),
     ("speed", "Speed", ("speed",), ("steps-to-threshold",)),
     ("pairs", "Agent against agent", ("pairs", "improvement"), ("pairs", "improvement")),
     ("stability", "Stability", ("stability",), ("stability",)),
+    ("paths", "Episodes", ("paths-",), ()),
     ("health", "Training", (), ("diagnostics",)),
     ("provenance", "Provenance", (), ("environments", "provenance")),
 )
-"""Order of the page: id, heading, figures and tables; a name that ends in a dash is a prefix."""
+"""Order of the page: id, heading, figures and tables; a name that ends in a dash is a prefix.
+
+Figures that a study shows first stand before all that, and not again where they would be. The heading of
+`effect` is what the study compares.
+"""
 
 PERFORMANCE = frozenset(
     {title for title, _, _ in sentences.CLAIMS.values()} | {"Where", "Agents", ""}
 )
-STILL = frozenset({"runs", "matching", "oracle", "provenance"})
+STILL = frozenset({HEADLINE, "runs", "matching", "oracle", "provenance"})
 """Sections of a study in which no policy learned: the returns of its agents are not compared."""
 
 
@@ -103,10 +110,14 @@ def _sections(
         "matching": tuple(sentences.matching(results)),
         "runs": tuple(Sentence(text, "warning") for text in results.study.problems),
     }
-    found = [
+    first = [item for name in results.study.figures for item in _picked(by_id, (name, f"{name}-"))]
+    headline = Section(
+        HEADLINE, "The answer", (), tuple(by_id.pop(item) for item in dict.fromkeys(first)), ()
+    )
+    found = [headline] + [
         Section(
             name,
-            title,
+            title or results.sides.title,
             notes.get(name, ()),
             tuple(by_id[item] for item in _picked(by_id, wanted)),
             tuple(built[item] for item in _picked(built, listed)),

@@ -16,10 +16,13 @@ import yaml
 
 Array = npt.NDArray[np.float64]
 
+Pixels = npt.NDArray[Any]
+
 TEXT_BYTES = 8_000_000
 TABLE_BYTES = 512_000_000
 TABLE_ROWS = 20_000_000
 NAME_LENGTH = 60
+PICTURE_BYTES = 64_000_000
 ARRAYS = 64
 DEPTH = 64
 
@@ -109,13 +112,22 @@ def read_table(
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """Numeric arrays of an npz file of bounded size, never pickled; ValueError or OSError otherwise."""
+    return _npz(path, TABLE_BYTES, lambda array: np.asarray(array, dtype=np.float64))
+
+
+def read_pictures(path: Path) -> dict[str, Pixels]:
+    """Small arrays of an npz file, as they are, never pickled; ValueError or OSError otherwise."""
+    return _npz(path, PICTURE_BYTES, np.asarray)
+
+
+def _npz(path: Path, limit: int, make: Callable[[Pixels], Pixels]) -> dict[str, Pixels]:
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = [item.file_size for item in archive.infolist()]
-        if len(sizes) > ARRAYS or sum(sizes) > TABLE_BYTES:
+        if len(sizes) > ARRAYS or sum(sizes) > limit:
             raise ValueError("larger than the limit")
         with np.load(path, allow_pickle=False) as file:
-            return {clean(n): np.asarray(file[n], dtype=np.float64) for n in file.files}
+            return {clean(name): make(file[name]) for name in file.files}
     except (OSError, ValueError):
         raise
     except Exception as error:

@@ -1,6 +1,6 @@
 """What the numbers say, in sentences; nothing is claimed whose interval includes zero."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vfcompare import statistics
@@ -23,6 +23,17 @@ CLAIMS = {
 }
 
 
+SINGULAR = {
+    "auc": "learns faster",
+    "final": "ends higher",
+    "drawdown": "loses less of what it had learned",
+    "variation": "varies less within a run",
+}
+"""The verbs of `CLAIMS` for one agent."""
+
+KINDS = ("agents with a critic", "outcome-only agents")
+
+
 @dataclass(frozen=True)
 class Sentence:
     """One statement; `tone` is `claim`, `open`, `warning` or `plain`."""
@@ -37,6 +48,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def opening(results: Results, text: str) -> str:
+    """The text as it begins a sentence about the two sides; names of agents stay as they are."""
+    return text if results.sides.chosen else capital(text)
+
+
 def verdicts(results: Results) -> list[Sentence]:
     """The answer, first; what limits it, after."""
     sentences = list(_alarms(results))
@@ -45,6 +61,8 @@ def verdicts(results: Results) -> list[Sentence]:
     sentences += [_family_claim(contrast, results) for contrast in _leading(results)]
     if results.family:
         sentences.append(_decided(results))
+    elif results.sides.chosen:
+        sentences.append(_one_sided(results))
     where = _where(results)
     if where:
         sentences.append(where)
@@ -113,8 +131,10 @@ def _decided(results: Results) -> Sentence:
             "No metric and no margin were fixed before the first run: read every claim as a hint."
         )
         return Sentence(text, "open", "Decided beforehand")
+    sides = results.sides
+    who = " against ".join(sides.names if sides.chosen else KINDS)
     return Sentence(
-        f"Agents with a critic against outcome-only agents on {CLAIMS[study.metric][2]}; "
+        f"{opening(results, who)} on {CLAIMS[study.metric][2]}; "
         f"normalised scores within ±{study.margin:g} of each other are equal in practice. All "
         "else is a hint.",
         "plain",
@@ -122,9 +142,26 @@ def _decided(results: Results) -> Sentence:
     )
 
 
-def _members(results: Results, critic: bool) -> str:
-    """The agents of a family; where they have many settings, how many."""
-    family = [arm for arm in results.arms if arm.critic == critic]
+def _one_sided(results: Results) -> Sentence:
+    """That what was to be compared is not all there."""
+    sides = zip(results.sides.names, (results.sides.first, results.sides.second), strict=True)
+    absent = join(name for name, arms in sides if not arms)
+    text = f"{results.sides.title} was decided beforehand, but of {absent} nothing was planned."
+    return Sentence(text, "warning", "Decided beforehand")
+
+
+def _side(results: Results, number: int) -> str:
+    """One side of the question in words, with its arms."""
+    sides = results.sides
+    members = _members((sides.first, sides.second)[number])
+    if not sides.chosen:
+        return f"{KINDS[number]} ({members})"
+    name = sides.names[number]
+    return name if name == members else f"{name} ({members})"
+
+
+def _members(family: Sequence[Arm]) -> str:
+    """Names of arms; where there are many settings, how many."""
     if len(family) <= MOST:
         return join(arm.name for arm in family)
     agents = list(dict.fromkeys(arm.agent for arm in family))
@@ -134,8 +171,8 @@ def _members(results: Results, critic: bool) -> str:
 
 def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     title, verb, measure = CLAIMS[contrast.metric]
-    critic = f"agents with a critic ({_members(results, True)})"
-    outcome = f"outcome-only agents ({_members(results, False)})"
+    one, other = _side(results, 0), _side(results, 1)
+    minus = results.sides.minus
     evidence = _evidence(contrast)
     if contrast.verdict == "insufficient":
         text = f"Insufficient: {contrast.pairs} pairs of seeds; {statistics.MIN_RUNS} are needed."
@@ -143,7 +180,7 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     if contrast.verdict == "equal":
         text = (
             f"Equal in practice: the interval of the difference in {measure} lies within "
-            f"±{results.study.margin:g}. Critic minus outcome-only {evidence}."
+            f"±{results.study.margin:g}. {opening(results, minus)} {evidence}."
         )
         return Sentence(text, "claim", title)
     if contrast.better is None:
@@ -152,13 +189,13 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
             if contrast.interval.excludes(0.0)
             else "The interval includes zero. That is not evidence of equality."
         )
-        text = (
-            f"Undecided between {critic} and {outcome}: difference in {measure} {evidence}. {why}"
-        )
+        text = f"Undecided between {one} and {other}: difference in {measure} {evidence}. {why}"
         return Sentence(text, "open", title)
-    first, second = (critic, outcome) if contrast.verdict == "first" else (outcome, critic)
-    claim = f"{capital(first)} {verb} than {second}"
-    text = f"{claim}: {measure}, critic minus outcome-only, {evidence}."
+    first, second = (one, other) if contrast.verdict == "first" else (other, one)
+    if results.sides.chosen and " + " not in contrast.better:
+        verb = SINGULAR[contrast.metric]
+    claim = f"{opening(results, first)} {verb} than {second}"
+    text = f"{claim}: {measure}, {minus}, {evidence}."
     return Sentence(text, "claim", title)
 
 
@@ -180,11 +217,14 @@ def _where(results: Results) -> Sentence | None:
     found = results.family_by_task
     if len(found) < 2:
         return None
+    above, below = ("the critic helps on", "it costs on")
+    if results.sides.chosen:
+        above, below = (f"{text} on" for text in results.sides.better)
     groups = (
-        ("the critic helps on", [n for n, c in found.items() if c.verdict == "first"]),
-        ("it costs on", [n for n, c in found.items() if c.verdict == "second"]),
+        (above, [n for n, c in found.items() if c.verdict == "first"]),
+        (below, [n for n, c in found.items() if c.verdict == "second"]),
         (
-            "it makes no practical difference on",
+            "no practical difference on",
             [n for n, c in found.items() if c.verdict == "equal"],
         ),
         (

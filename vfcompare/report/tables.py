@@ -347,19 +347,23 @@ CONTRAST_HEADS = (
 
 
 def family(results: Results) -> Table:
-    """Critic agents against outcome-only agents."""
-    rows = [_contrast_row(c, f"critic {MINUS} outcome-only, all") for c in results.family.values()]
+    """One side of the question against the other."""
+    difference = f" {MINUS} ".join(results.sides.names)
+    rows = [_contrast_row(c, f"{difference}, all") for c in results.family.values()]
     rows += [
-        _contrast_row(c, f"critic {MINUS} outcome-only, {name}")
-        for name, c in results.family_by_task.items()
+        _contrast_row(c, f"{difference}, {name}") for name, c in results.family_by_task.items()
     ]
+    first, second = (
+        results.sides.names
+        if results.sides.chosen
+        else ("the critic agents", "the outcome-only ones")
+    )
     note = (
-        "Mean of the critic agents minus mean of the outcome-only ones, seed by seed. The metrics "
-        "are corrected together, and so are the environments."
+        f"Mean of {first} minus mean of {second}, seed by seed. The metrics are corrected together, "
+        "and so are the environments."
     )
-    return Table(
-        "families", "With and without a critic", ("metric", *CONTRAST_HEADS), tuple(rows), note
-    )
+    heads = ("metric", *CONTRAST_HEADS)
+    return Table("families", results.sides.title, heads, tuple(rows), note)
 
 
 def pairs(results: Results) -> Table:

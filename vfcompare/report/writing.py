@@ -72,6 +72,7 @@ def figure_files(pictures: Iterable[Picture], width: float | None = None) -> dic
             name = f"figures/{picture.id}"
             for kind, content in output.render(picture.draw(), width).items():
                 files[f"{name}.{kind}"] = content
+            files |= {f"{name}-{end}": make() for end, make in picture.more.items()}
             files[f"{name}.csv"] = formats.as_csv(picture.data).encode()
     return files
 

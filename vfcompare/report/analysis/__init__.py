@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from vfcompare.report.analysis import contrasts, summaries
-from vfcompare.report.analysis.arms import Arm, Shown, arms_of, pooled, select, standing
+from vfcompare.report.analysis.arms import (
+    Arm,
+    Shown,
+    Sides,
+    arms_of,
+    pooled,
+    select,
+    sides_of,
+    standing,
+)
 from vfcompare.report.analysis.contrasts import Contrast, Improvement, couples, partners
 from vfcompare.report.analysis.matching import Matching, matching
 from vfcompare.report.analysis.summaries import Curve, Speed
@@ -27,6 +36,7 @@ __all__ = [
     "Matching",
     "Results",
     "Shown",
+    "Sides",
     "Speed",
     "analyse",
     "couples",
@@ -45,6 +55,7 @@ class Results:
 
     study: Study
     arms: tuple[Arm, ...]
+    sides: Sides
     standing: Mapping[str, float]
     shown: Shown
     tasks: tuple[Task, ...]
@@ -82,10 +93,11 @@ def analyse(study: Study) -> Results:
     """All numbers of the report; the same files give the same numbers, since seeds are fixed."""
     tasks = score(study)
     found = arms_of(study)
+    sides = sides_of(study, found)
     place = standing(found, tasks)
     shown = select(found, place)
     pool = pooled(tasks)
-    family = contrasts.families(pool, found, study.margin)
+    family = contrasts.families(pool, sides, study.margin)
     pairs = {
         name: contrasts.pairs(pool, shown.compared, name, study.margin)
         for name in contrasts.METRICS
@@ -94,6 +106,7 @@ def analyse(study: Study) -> Results:
     return Results(
         study=study,
         arms=found,
+        sides=sides,
         standing=place,
         shown=shown,
         tasks=tuple(tasks),
@@ -107,12 +120,12 @@ def analyse(study: Study) -> Results:
         profile_thresholds=thresholds,
         speed=tuple(summaries.speeds(tasks, shown.rows)),
         family=family,
-        family_by_task=contrasts.families_by_task(tasks, found, study.margin),
+        family_by_task=contrasts.families_by_task(tasks, sides, study.margin),
         pairs=pairs,
         improvement=tuple(contrasts.improvements(pool, shown.compared)),
         stability=summaries.stability(pool, shown.rows),
         counts=summaries.counts(pool, shown.rows),
-        rule_changes=tuple(contrasts.rule_changes(study, found, shown.compared, family, pairs)),
+        rule_changes=tuple(contrasts.rule_changes(study, sides, shown.compared, family, pairs)),
     )
 
 

@@ -17,6 +17,10 @@ LEADERS = 3
 """Leading arms of a family that get a colour where there are more than `LINES`."""
 
 
+FAMILIES = ("critic", "outcome-only")
+"""Arms that learn a value function, and those that do not."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One of the things compared.
@@ -36,7 +40,40 @@ class Arm:
     @property
     def family(self) -> str:
         """Which side of the question it stands on."""
-        return "critic" if self.critic else "outcome-only"
+        return FAMILIES[not self.critic]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The two sides of the question, by default the agents with a critic and those without.
+
+    Attributes:
+      first: arms of the one.
+      second: arms of the other; their mean is subtracted from the first's.
+      names: what the two are called.
+      chosen: whether the study named its agents.
+    """
+
+    first: tuple[Arm, ...]
+    second: tuple[Arm, ...]
+    names: tuple[str, str]
+    chosen: bool = False
+
+    @property
+    def minus(self) -> str:
+        """What the difference is."""
+        return f"{self.names[0]} minus {self.names[1]}"
+
+    @property
+    def better(self) -> tuple[str, str]:
+        """What a difference above and below zero means."""
+        return f"{self.names[0]} better", f"{self.names[1]} better"
+
+    @property
+    def title(self) -> str:
+        """Heading of what is said about the two."""
+        names = " against ".join(self.names)
+        return names if self.chosen else "With and without a critic"
 
 
 @dataclass(frozen=True)
@@ -66,6 +103,17 @@ def arms_of(study: Study) -> tuple[Arm, ...]:
     critics = {cell.arm for cell in cells if cell.critic}
     found = {c.arm: Arm(c.arm, c.agent, c.arm in critics, c.chosen) for c in cells}
     return tuple(sorted(found.values(), key=lambda arm: arm.critic))
+
+
+def sides_of(study: Study, arms: Sequence[Arm]) -> Sides:
+    """The two sides that a study has decided to compare; one of them may have no arm."""
+    if study.contrast in (None, tuple((name,) for name in FAMILIES)):
+        first = tuple(arm for arm in arms if arm.critic)
+        second = tuple(arm for arm in arms if not arm.critic)
+        return Sides(first, second, FAMILIES)
+    members = [tuple(arm for arm in arms if arm.agent in side) for side in study.contrast]
+    one, other = (" + ".join(side) for side in study.contrast)
+    return Sides(members[0], members[1], (one, other), chosen=True)
 
 
 def pooled(tasks: Sequence[Task]) -> list[Task]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report.analysis import resampling
-from vfcompare.report.analysis.arms import Arm, pooled
+from vfcompare.report.analysis.arms import Arm, Sides, pooled
 from vfcompare.report.analysis.resampling import ALPHA, generator
 from vfcompare.report.data import Study
 from vfcompare.report.files import Array
@@ -97,23 +97,24 @@ def partners(x: Mapping[int, float], y: Mapping[int, float]) -> list[tuple[int, 
     return list(zip(sorted(x), sorted(y), strict=False))
 
 
-def _family_values(pool: Sequence[Task], arms: Sequence[Arm], metric: str) -> tuple[Values, int]:
-    """Mean of the critic agents minus mean of the outcome-only ones, on seeds that all have."""
+def _family_values(pool: Sequence[Task], sides: Sides, metric: str) -> tuple[Values, int]:
+    """Mean of the arms on the first side minus mean of those on the second, on seeds that all have."""
     values: Values = {}
     alone = 0
     for task in pool:
-        columns = {arm: column(task, arm.name, metric) for arm in arms}
-        critic = [c for arm, c in columns.items() if arm.critic and c]
-        outcome = [c for arm, c in columns.items() if not arm.critic and c]
-        if not critic or not outcome:
+        first, second = (
+            [c for arm in side if (c := column(task, arm.name, metric))]
+            for side in (sides.first, sides.second)
+        )
+        if not first or not second:
             continue
-        present = [set(c) for c in critic + outcome]
+        present = [set(c) for c in first + second]
         shared = sorted(set.intersection(*present))
         alone += len(set.union(*present)) - len(shared)
         if shared:
             values[task.name] = {
-                seed: float(np.mean([c[seed] for c in critic]))
-                - float(np.mean([c[seed] for c in outcome]))
+                seed: float(np.mean([c[seed] for c in first]))
+                - float(np.mean([c[seed] for c in second]))
                 for seed in shared
             }
     return values, alone
@@ -211,29 +212,25 @@ def _applied(margin: float, tasks: Sequence[Task]) -> float:
     return margin if tasks and all(task.normalised for task in tasks) else 0.0
 
 
-def families(pool: Sequence[Task], arms: Sequence[Arm], margin: float) -> dict[str, Contrast]:
-    """The critic agents against the outcome-only ones, on each metric."""
-    if len({arm.critic for arm in arms}) < 2:
+def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Contrast]:
+    """One side of the question against the other, on each metric."""
+    if not sides.first or not sides.second:
         return {}
-    drafts = [
-        ("critic", "outcome-only", metric, *_family_values(pool, arms, metric))
-        for metric in METRICS
-    ]
+    drafts = [(*sides.names, metric, *_family_values(pool, sides, metric)) for metric in METRICS]
     return {contrast.metric: contrast for contrast in _judge(drafts, _applied(margin, pool))}
 
 
-def families_by_task(
-    tasks: Sequence[Task], arms: Sequence[Arm], margin: float
-) -> dict[str, Contrast]:
-    """The critic's effect on AUC in each environment, corrected over environments."""
-    if len({arm.critic for arm in arms}) < 2:
+def families_by_task(tasks: Sequence[Task], sides: Sides, margin: float) -> dict[str, Contrast]:
+    """The difference in AUC in each environment, corrected over environments."""
+    if not sides.first or not sides.second:
         return {}
     drafts, names = [], []
     for task in tasks:
-        values, alone = _family_values([task], arms, "auc")
+        values, alone = _family_values([task], sides, "auc")
         if values:
             names.append(task.name)
-            drafts.append((f"critic on {task.name}", "outcome-only", "auc", values, alone))
+            first, second = sides.names
+            drafts.append((f"{first} on {task.name}", second, "auc", values, alone))
     return dict(zip(names, _judge(drafts, _applied(margin, tasks)), strict=True))
 
 
@@ -303,7 +300,7 @@ def _improvement(
 
 def rule_changes(
     study: Study,
-    arms: Sequence[Arm],
+    sides: Sides,
     compared: Sequence[Arm],
     family: Mapping[str, Contrast],
     by_pair: Mapping[str, Sequence[Contrast]],
@@ -316,7 +313,7 @@ def rule_changes(
     for rule in OTHER_RULES:
         pool = pooled(score(study, rule))
         others = [
-            *families(pool, arms, study.margin).values(),
+            *families(pool, sides, study.margin).values(),
             *pairs(pool, compared, "auc", study.margin),
         ]
         changes += [

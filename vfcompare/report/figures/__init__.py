@@ -12,6 +12,7 @@ from vfcompare.report.figures import (
     improvement,
     learning_curves,
     pairs,
+    paths,
     phase,
     profile,
     scores,
@@ -34,6 +35,7 @@ ROOMS = (
     pairs,
     improvement,
     stability,
+    paths,
 )
 """Modules in the order of the page; each has `pictures(results)`."""
 

@@ -84,7 +84,7 @@ def _winner_color(contrast: Contrast, known: Mapping[str, Look]) -> str:
         return MUTED
     if contrast.better in known:
         return known[contrast.better].color
-    return OUTCOME[0] if contrast.better == "outcome-only" else CRITIC[0]
+    return OUTCOME[0] if contrast.verdict == "second" else CRITIC[0]
 
 
 def names(results: Results, contrasts: Sequence[Contrast]) -> list[str]:

@@ -3,8 +3,8 @@
 Figures are drawn without pyplot, so that nothing global is changed.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class Picture:
       caption: the answer, in one generated passage.
       draw: makes it.
       data: the numbers in it.
+      more: further files of it, such as animations, by the end of their names.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Picture:
     caption: str
     draw: Callable[[], Figure]
     data: Table
+    more: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

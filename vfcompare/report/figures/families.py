@@ -1,4 +1,4 @@
-"""What a critic buys, over all environments and in each."""
+"""What one side of the question has over the other, over all environments and in each."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,12 @@ from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import Picture, brief_names
-from vfcompare.report.sentences import failed_in, signed, verdict_word
+from vfcompare.report.sentences import failed_in, opening, signed, verdict_word
 from vfcompare.report.table import join
 
 
 def pictures(results: Results) -> Iterator[Picture]:
-    """Critic minus outcome-only, by seed."""
+    """The difference, by seed."""
     found: dict[str, Contrast] = {}
     if len(results.pool) > 1 and "auc" in results.family:
         found["all environments"] = results.family["auc"]
@@ -24,9 +24,11 @@ def pictures(results: Results) -> Iterator[Picture]:
     drawn = {names.get(n, n): c for n, c in contrasts.largest(found, ROWS).items()}
     yield Picture(
         "families",
-        "What a critic buys, and where",
+        f"{results.sides.title}, and where"
+        if results.sides.chosen
+        else "What a critic buys, and where",
         _caption(results, len(found) - len(drawn)),
-        lambda: contrasts.draw(results, drawn, ("outcome-only better", "critic better")),
+        lambda: contrasts.draw(results, drawn, results.sides.better[::-1]),
         contrasts.data("families", found),
     )
 
@@ -42,6 +44,10 @@ def _caption(results: Results, left: int) -> str:
         parts.insert(0, f"all {signed(c.interval.estimate)} ({verdict_word(c)})")
     unseen = f"The {left} smallest effects are not drawn; families.csv has them. " if left else ""
     return (
-        f"Critic minus outcome-only in area under the curve: {join(parts)}. Right of zero the "
-        f"critic helps; dots are seeds. {unseen}{failed_in(results)}"
+        f"{opening(results, results.sides.minus)} in area under the curve: {join(parts)}. Right of zero "
+        f"{_ahead(results)}; dots are seeds. {unseen}{failed_in(results)}"
     )
+
+
+def _ahead(results: Results) -> str:
+    return f"{results.sides.names[0]} is ahead" if results.sides.chosen else "the critic helps"

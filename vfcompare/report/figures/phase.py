@@ -1,4 +1,4 @@
-"""Where a critic helps: its effect over two settings of an environment."""
+"""Where one side of the question is ahead, over two settings of the problem."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from vfcompare.report.figures.drawing import (
     canvas,
     shorten,
 )
-from vfcompare.report.sentences import failed_in, signed
+from vfcompare.report.sentences import failed_in, opening, signed
 from vfcompare.report.table import Table, Value
 
 COLORS = LinearSegmentedColormap.from_list("families", [OUTCOME[0], PAPER, CRITIC[0]])
@@ -36,7 +36,7 @@ class Plane:
       knobs: names of the two settings, across and up.
       across: values of the first, in order.
       up: values of the second.
-      effects: critic minus outcome-only by (across, up), where there is one.
+      effects: the first side minus the second by (across, up), where there is one.
     """
 
     env: str
@@ -49,7 +49,7 @@ class Plane:
 def pictures(results: Results) -> Iterator[Picture]:
     """One figure for each environment of which two settings were varied."""
     for number, plane in enumerate(_planes(results), 1):
-        name, title = f"phase-{number}", f"Where a critic helps on {plane.env}"
+        name, title = f"phase-{number}", _title(results, plane)
         rows: list[tuple[Value, ...]] = [
             (across, up, c.interval, c.p_adjusted, c.pairs, c.verdict)
             for (across, up), c in plane.effects.items()
@@ -57,7 +57,12 @@ def pictures(results: Results) -> Iterator[Picture]:
         heads = (*plane.knobs, "difference", "adjusted p", "pairs", "verdict")
         data = Table(name, title, heads, tuple(rows))
         caption = _caption(results, plane)
-        yield Picture(name, title, caption, partial(_draw, plane), data)
+        yield Picture(name, title, caption, partial(_draw, plane, results.sides.better), data)
+
+
+def _title(results: Results, plane: Plane) -> str:
+    who = results.sides.title if results.sides.chosen else "Where a critic helps"
+    return f"{who} on {plane.env}"
 
 
 def _planes(results: Results) -> Iterator[Plane]:
@@ -96,16 +101,17 @@ def _caption(results: Results, plane: Plane) -> str:
     points = len(plane.across) * len(plane.up)
     largest = max(plane.effects, key=lambda at: plane.effects[at].interval.estimate)
     where = ", ".join(f"{knob}={v}" for knob, v in zip(plane.knobs, largest, strict=True))
+    first, second = results.sides.names
     missing = f" {points - len(found)} places have no result." if points > len(found) else ""
     return (
-        f"Critic minus outcome-only in area under the curve. The critic helps at {helps} of {len(found)} "
-        f"places, it costs at {costs}, {len(found) - helps - costs} are undecided (hatched). Largest: "
+        f"{opening(results, results.sides.minus)} in area under the curve. Ahead at {helps} of {len(found)} "
+        f"places is {first}, at {costs} {second}; {len(found) - helps - costs} are open (hatched). Largest: "
         f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing} Small: pairs of seeds. "
         f"{failed_in(results)}"
     )
 
 
-def _draw(plane: Plane) -> Figure:
+def _draw(plane: Plane, better: tuple[str, str]) -> Figure:
     figure, grid = canvas(0.9 + 0.55 * len(plane.up))
     axes: Axes = grid[0, 0]
     reach = max(abs(c.interval.estimate) for c in plane.effects.values()) or 1.0
@@ -120,8 +126,9 @@ def _draw(plane: Plane) -> Figure:
     axes.set_ylabel(plane.knobs[1])
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
-    axes.set_title("orange, −: outcome-only better", loc="left", color=MUTED, fontweight="normal")
-    axes.set_title("blue, +: critic better", loc="right", color=MUTED, fontweight="normal")
+    blue, orange = (shorten(text, 24) for text in better)
+    axes.set_title(f"orange, −: {orange}", loc="left", color=MUTED, fontweight="normal")
+    axes.set_title(f"blue, +: {blue}", loc="right", color=MUTED, fontweight="normal")
     return figure
 
 

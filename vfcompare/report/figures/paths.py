@@ -1,0 +1,167 @@
+"""What the policies do in the end: an episode of the median and of the worst run of each agent."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vfcompare.paths import FRAMES, gif
+from vfcompare.report.analysis import Results
+from vfcompare.report.cells import Cell
+from vfcompare.report.figures.drawing import INK, MUTED, WIDTH, Picture, canvas, shorten
+from vfcompare.report.files import Pixels, read_pictures
+from vfcompare.report.table import Table, Value, show_float
+
+RUNS = ("median", "worst")
+MOST = 12
+"""Rows of a figure, two for each agent."""
+
+FIGURES = 6
+"""Environments that get a figure."""
+
+WIDE = 3.0
+"""Pictures that are wider than high by more than this are lines of text: the last one says all."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What one run did.
+
+    Attributes:
+      agent: whose.
+      run: which of `RUNS`.
+      seed: of the run.
+      frames: `[F, height, width, 3]`.
+      steps: `[F]`, after how many steps each was.
+      length: steps of the episode.
+      paid: its return.
+    """
+
+    agent: str
+    run: str
+    seed: int
+    frames: Pixels
+    steps: Sequence[int]
+    length: int
+    paid: float
+
+
+def pictures(results: Results) -> Iterator[Picture]:
+    """One figure for each environment that has pictures."""
+    drawn = 0
+    for task in dict.fromkeys(cell.task for cell in results.study.cells if cell.planned):
+        cells = [cell for cell in results.study.cells if cell.planned and cell.task == task]
+        shown = {arm.name for arm in results.shown.lines}
+        found = [
+            episode for cell in cells if cell.arm in shown for episode in episodes(cell, results)
+        ][:MOST]
+        if not found or drawn == FIGURES:
+            continue
+        drawn += 1
+        name, title = f"paths-{drawn}", f"What the policies do in the end on {task}"
+        yield Picture(
+            name,
+            title,
+            _caption(found),
+            partial(_draw, found),
+            Table(name, title, HEADS, tuple(_data(found))),
+            {f"{row}.gif": partial(gif, e.frames) for row, e in enumerate(found, 1)},
+        )
+
+
+def episodes(cell: Cell, results: Results) -> list[Episode]:
+    """The episodes of a cell; none where there are no pictures, or where they are not what they should be."""
+    if cell.pictures is None:
+        return []
+    try:
+        arrays = read_pictures(cell.pictures)
+    except (OSError, ValueError):
+        return []
+    known = [_episode(results.called(cell.arm), run, arrays) for run in RUNS]
+    return [episode for episode in known if episode is not None]
+
+
+def _episode(agent: str, run: str, arrays: Mapping[str, Pixels]) -> Episode | None:
+    of = {name: arrays.get(f"{run}_{name}") for name in ("frames", "steps", *NUMBERS)}
+    known = {name: x for name, x in of.items() if x is not None and x.dtype.kind in "iuf"}
+    if len(known) < len(of):
+        return None
+    frames, steps, numbers = known["frames"], known["steps"], [known[name] for name in NUMBERS]
+    fits = frames.dtype == np.uint8 and frames.ndim == 4 and frames.shape[3] == 3
+    fits = fits and steps.shape == frames.shape[:1] and all(x.shape == () for x in numbers)
+    if not fits or not 1 <= len(frames) <= FRAMES:
+        return None
+    seed, length, paid = map(float, numbers)
+    if not all(map(np.isfinite, (seed, length, paid, *steps))) or max(frames.shape) > 2000:
+        return None
+    return Episode(agent, run, int(seed), frames, [int(s) for s in steps], int(length), paid)
+
+
+NUMBERED: dict[str, Any] = {
+    "fontsize": 6.5,
+    "fontweight": "normal",
+    "pad": 1.5,
+    "color": MUTED,
+    "loc": "center",
+}
+NUMBERS = ("seed", "length", "return")
+HEADS = ("agent", "run", "seed", "picture", "after steps", "steps of the episode", "its return")
+
+
+def _data(rows: Sequence[Episode]) -> Iterator[tuple[Value, ...]]:
+    for e in rows:
+        for picture, step in enumerate(e.steps, 1):
+            yield e.agent, e.run, e.seed, picture, step, e.length, e.paid
+
+
+def _caption(rows: Sequence[Episode]) -> str:
+    best = max(rows, key=lambda e: e.paid)
+    least = min(rows, key=lambda e: e.paid)
+    between = (
+        f"Returns from {show_float(least.paid)} ({least.agent}, {least.run} run) to "
+        f"{show_float(best.paid)} ({best.agent}, {best.run} run)"
+    )
+    if best.paid == least.paid:
+        between = f"All return {show_float(best.paid)}"
+    return (
+        f"{between}. One episode of each run, the first of the batch that it would learn from next, with "
+        "sampled actions; runs are the median and the worst of their seeds by the last evaluation, chosen by "
+        "this rule alone (n = 1 episode each, no interval). Small numbers: steps."
+    )
+
+
+def _wide(rows: Sequence[Episode]) -> bool:
+    return any(e.frames.shape[2] > WIDE * e.frames.shape[1] for e in rows)
+
+
+def _draw(rows: Sequence[Episode]) -> Figure:
+    columns = 1 if _wide(rows) else max(len(e.frames) for e in rows)
+    shape = rows[0].frames.shape
+    # Left of the pictures stands who, right of them how it ended.
+    picture = 0.68 * WIDTH / columns
+    height = picture * min(shape[1] / shape[2], 1.5) + 0.2
+    figure, grid = canvas(height * len(rows) + 0.1, len(rows), columns)
+    room: dict[str, Any] = {"w_pad": 0.01, "h_pad": 0.015, "wspace": 0.0, "hspace": 0.0}
+    room["rect"] = (0.015, 0.0, 0.97, 1.0)
+    figure.get_layout_engine().set(**room)  # type: ignore[union-attr]
+    for line, e in enumerate(rows):
+        chosen = [len(e.frames) - 1] if columns == 1 else range(len(e.frames))
+        for axes in grid[line]:
+            axes.set_axis_off()
+        for axes, index in zip(grid[line], chosen, strict=False):
+            axes.imshow(e.frames[index], interpolation="antialiased")
+            axes.set_title(str(e.steps[index]), **NUMBERED)
+        _words(grid[line][0], grid[line][-1], e)
+    return figure
+
+
+def _words(first: Axes, last: Axes, e: Episode) -> None:
+    who = f"{shorten(e.agent, 16)}\n{e.run}, seed {e.seed}"
+    end = f"return {show_float(e.paid)}\n{e.length} step{'s' * (e.length != 1)}"
+    options = {"va": "center", "fontsize": 7.5, "color": INK}
+    first.text(-0.08, 0.5, who, ha="right", transform=first.transAxes, **options)  # type: ignore[arg-type]
+    last.text(1.08, 0.5, end, ha="left", transform=last.transAxes, **options)  # type: ignore[arg-type]
