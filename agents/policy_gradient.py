@@ -1,8 +1,9 @@
 """The one skeleton of every agent: collect, estimate the advantage, improve the policy and the critic."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vfcompare import collect, exact, maps
-from vfcompare.batching import Batching, Rows, descend, present, rows, steps, summarise
+from vfcompare import collect, exact, flops, maps
+from vfcompare.batching import AXES, Batching, Rows, descend, present, rows, steps, summarise
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
 from vfcompare.surrogates import Penalty, k3, token
@@ -33,6 +34,7 @@ from vfcompare.types import (
     Prior,
     Rollout,
     Spec,
+    Work,
 )
 
 Surrogate = Callable[[Array, Array, Array, Array], Array]
@@ -213,14 +215,9 @@ def make(
             "probability": jnp.exp(log_prob),
         }
 
-    def improve(
-        state: State,
-        rollout: Rollout,
-        reference: Array | None,
-        estimate: Estimate,
-        key: Key,
-        progress: Array,
-    ) -> tuple[State, Metrics]:
+    def lessons(
+        state: State, rollout: Rollout, reference: Array | None, estimate: Estimate
+    ) -> Rows:
         # What no reward teaches keeps its place in the episode, and counts for nothing.
         mask = rollout.mask.at[:, :, : env.mute].set(0.0)
         weight = {"policy": aggregate(mask), "critic": token(rollout.mask)}
@@ -233,7 +230,11 @@ def make(
         }
         if reference is not None:
             extra["reference"] = reference
-        batch = rows(rollout, jax.lax.stop_gradient(extra), unit=unit)
+        return rows(rollout, jax.lax.stop_gradient(extra), unit=unit)
+
+    def improve(
+        state: State, batch: Rows, memory: Any, key: Key, progress: Array
+    ) -> tuple[State, Metrics]:
         params, opt_state, learned = descend(
             values, state.params, state.opt_state, optimizers, batch, key, cut, progress
         )
@@ -251,7 +252,7 @@ def make(
         state = state.replace(
             params=params,
             opt_state=opt_state,
-            memory=estimate.memory,
+            memory=memory,
             moved=metrics.pop("moved"),
             behaviour=renewed(state.behaviour, params["policy"]),
         )
@@ -267,7 +268,7 @@ def make(
         held = jax.tree.map(lambda x, y: jnp.where(due, x, y), params, behaviour[0])
         return held, jnp.where(due, 0, age)
 
-    def update(state: State, key: Key, progress: Array) -> tuple[State, Metrics]:
+    def observe(state: State, key: Key, progress: Array) -> Experience:
         params = state.params["policy"]
         acting = params if state.behaviour is None else state.behaviour[0]
         collected, rollout, metrics = gather(acting, state.collector, key)
@@ -289,15 +290,20 @@ def make(
             access(params, progress, state.moved),
             stream(key, "advantage"),
         )
+        return Experience(collected, rollout, reference, estimate, metrics)
+
+    def update(state: State, key: Key, progress: Array) -> tuple[State, Metrics]:
+        collected, rollout, reference, estimate, metrics = observe(state, key, progress)
         if estimate.critic is not None:
             state = state.replace(params=state.params | {"critic": estimate.critic})
-        state, improved = improve(
-            state, rollout, reference, estimate, stream(key, "minibatch"), progress
-        )
+        batch = lessons(state, rollout, reference, estimate)
+        state, improved = improve(state, batch, estimate.memory, stream(key, "minibatch"), progress)
         drawn = metrics.pop("discarded_steps", 0.0) + estimate.metrics.pop("simulated_steps", 0.0)
         count = present(rollout.mask, unit).sum().astype(jnp.int32)
         improved["gradient_steps"] = (cut.epochs * cut.pieces(count)).astype(jnp.float32)
-        metrics |= {"env_steps": rollout.mask.sum() + drawn, **estimate.metrics, **improved}
+        collected_steps = rollout.mask.sum()
+        metrics |= {"env_steps": collected_steps + drawn, "collected_steps": collected_steps}
+        metrics |= {**estimate.metrics, **improved}
         metrics |= describe(estimate.advantage, rollout.mask)
         return state.replace(collector=collected), metrics
 
@@ -308,6 +314,32 @@ def make(
 
     def still(params: Params) -> Access:
         return access(params, jnp.float32(1.0), jnp.float32(0.0))
+
+    def work() -> Work:
+        def sample(key: Key) -> tuple[State, Rollout, Rows]:
+            state = init(key)
+            seen = observe(state, key, jnp.float32(0.0))
+            return state, seen.rollout, lessons(state, seen.rollout, seen.reference, seen.estimate)
+
+        state, rollout, batch = jax.eval_shape(sample, jax.random.key(0))
+        params, policy_params = state.params, state.params["policy"]
+        first = lambda x, axes: jax.ShapeDtypeStruct(x.shape[axes:], x.dtype)  # noqa: E731
+        obs, legal = jax.tree.map(partial(first, axes=3), (rollout.obs, rollout.legal))
+        carry, begin = actor.carry, 0.0
+        if actor.begin is not None:
+            carry = jax.eval_shape(actor.begin, policy_params, obs)
+            begin = flops.count(actor.begin, policy_params, obs)
+        noise = jax.ShapeDtypeStruct(actor.noise_shape, jnp.float32)
+        act = flops.count(actor.act, policy_params, carry, obs, legal, noise)
+
+        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
+        number = math.prod(gatherer.shape[AXES[unit] :])
+        total = lambda params, row: sum(x.sum() for x in values(params, row).values())  # noqa: E731
+        policy = flops.count(actor.evaluate, policy_params, row["steps"])
+        forward = flops.count(values, params, row)
+        learned = cut.epochs * flops.count(jax.grad(total), params, row)
+        read = forward - policy + (0.0 if state.reference is None else policy)
+        return Work(act=act, begin=begin, learn=(read + learned) / number)
 
     subject = Subject(env, actor, advisor, gatherer.shape[:2], rollouts, still, gamma)
     return Learner(
@@ -325,8 +357,27 @@ def make(
         dense=gatherer.dense,
         privileged=advisor.privileged,
         examine=None if lab is None else partial(examine, lab, subject),
+        work=work,
         maps=None if lab is None or not maps.drawable(env) else partial(maps.draw, lab, subject),
     )
+
+
+class Experience(NamedTuple):
+    """What an update learns from.
+
+    Attributes:
+      collector: the collector's next state.
+      rollout: what was collected.
+      reference: `[B, G, T]` log-probabilities under the initial policy, or None.
+      estimate: what the estimator says of it.
+      metrics: what to log.
+    """
+
+    collector: Any
+    rollout: Rollout
+    reference: Array | None
+    estimate: Estimate
+    metrics: Metrics
 
 
 def fitting(params: Params, fresh: Params) -> Params:

@@ -201,7 +201,7 @@ def test_two_settings_of_an_environment_make_a_plane(tmp_path: Path) -> None:
     assert abs(float(rows["4", "0.0"]["difference"])) < 0.1
 
 
-def test_the_curves_are_drawn_against_gradient_steps_and_seconds_too(tmp_path: Path) -> None:
+def test_the_curves_are_drawn_against_other_costs_too(tmp_path: Path) -> None:
     study = write_study(
         tmp_path, agents={"rloo": 1.0, "ppo": 1.0}, envs={"maze": ENVS["maze"]}, seeds=3
     )
@@ -211,14 +211,17 @@ def test_the_curves_are_drawn_against_gradient_steps_and_seconds_too(tmp_path: P
         steps = {"update": updates, "gradient_steps": [per_update] * 50}
         write_parquet(folder / "metrics.parquet", steps)
         spent = {"seconds": {"train": seconds}, "env_steps": 3 * ENVS["maze"][2]}
+        spent["flops"] = 6e9 * per_update
         info = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps(info | spent))
     _, content, _ = read(report.write(study))
     assert "Seconds are those of all seeds" in content["figures"]["costs"]["caption"]
     with (study / "report" / "figures" / "costs.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if float(row["env_steps"]) == ENVS["maze"][2]]
-    ends = {row["agent"]: (float(row["gradient steps"]), float(row["seconds"])) for row in rows}
-    assert ends == {"rloo": (11.0, 10.0), "ppo": (11.0 * 16, 30.0)}
+    names = ("gradient steps", "FLOPs", "seconds")
+    ends = {row["agent"]: tuple(float(row[name]) for name in names) for row in rows}
+    assert ends == {"rloo": (11.0, 2e9, 10.0), "ppo": (11.0 * 16, 32e9, 30.0)}
+    assert "2G (rloo on maze) to 32G FLOPs" in content["figures"]["costs"]["caption"]
 
 
 def test_costs_that_one_agent_did_not_record_are_not_drawn(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ FLOORS: dict[int, set[str]] = {
         "surrogates",
         "scaling",
         "exact",
+        "flops",
         "lesions",
         "theory",
     },

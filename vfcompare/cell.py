@@ -452,6 +452,20 @@ class Log:
             LANES: self._trainer.lanes,
         }
 
+    @cached_property
+    def work(self) -> Any:
+        """What the agent's networks compute, see `vfcompare.types.Work`, or None where it is not known."""
+        find = self._trainer.learner.work
+        return None if find is None else find()
+
+    def flops(self) -> float | None:
+        """Of all seeds together, since the beginning."""
+        if self.work is None or not self._metrics:
+            return None
+        collected = float(self._metrics[0]["collected_steps"].sum(dtype=np.float64))
+        steps, episodes = (float(self.standing(name).sum()) for name in ("env_steps", "episodes"))
+        return float(self.work.total(steps, episodes, collected))
+
     def compare(self, found: store.Checkpoint | None) -> None:
         """Refuse to go on under other circumstances than those of the checkpoint.
 
@@ -622,6 +636,7 @@ class Log:
                 "privilege": "exact values" if trainer.learner.privileged else "none",
                 "prior": priors.describe(cell.config),
                 "judge": judges.describe(cell.config),
+                certificate.FLOPS: "unknown" if self.work is None else self.work.told(),
                 "lanes": trainer.lanes,
                 "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
                 **store.versions(),
@@ -644,6 +659,7 @@ class Log:
             seeds={str(seed): words for seed, words in status.items()},
             seconds=dict(seconds),
             env_steps=int(self.standing("env_steps").sum()),
+            flops=self.flops(),
             device=dict(device),
         )
         return "completed" if finite.all() else "diverged"

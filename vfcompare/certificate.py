@@ -12,7 +12,9 @@ import numpy as np
 
 from vfcompare.store import SCHEMA, digest
 
-BY_DESIGN = ("estimator", "critic parameters", "privilege")
+FLOPS = "FLOPs of a step"
+
+BY_DESIGN = ("estimator", "critic parameters", "privilege", FLOPS)
 """Items that may differ between the agents of a study: they are what is compared."""
 
 PER_SEED = {

@@ -414,6 +414,31 @@ class Judge(NamedTuple):
     score: Callable[[Array], Array]
 
 
+class Work(NamedTuple):
+    """What an agent's networks compute, in FLOPs of their matrix products, see `vfcompare.flops`.
+
+    Padding is not counted, nor are evaluations, diagnostics and a learned judge.
+
+    Attributes:
+      act: of one environment step.
+      begin: of reading what an episode begins with.
+      learn: of one collected step, over all epochs: values, the initial policy where it is asked, and the
+        losses forward and backward.
+    """
+
+    act: float
+    begin: float
+    learn: float
+
+    def total(self, env_steps: float, episodes: float, collected_steps: float) -> float:
+        """FLOPs of a training."""
+        return self.act * env_steps + self.begin * episodes + self.learn * collected_steps
+
+    def told(self) -> str:
+        """In words."""
+        return ", ".join(f"{name} {value:,.0f}" for name, value in self._asdict().items() if value)
+
+
 class Learner(NamedTuple):
     """An agent as pure functions.
 
@@ -432,6 +457,7 @@ class Learner(NamedTuple):
         `vfcompare.diagnostics`.
       maps: `(state, key) -> arrays`, truth and values over the squares of a maze, or None; see
         `vfcompare.maps`.
+      work: `() -> Work`, or None where it is not known.
     """
 
     init: Callable[[Key], Any]
@@ -442,3 +468,4 @@ class Learner(NamedTuple):
     privileged: bool = False
     examine: Callable[[Any, Key], Metrics] | None = None
     maps: Callable[[Any, Key], dict[str, Array]] | None = None
+    work: Callable[[], Work] | None = None

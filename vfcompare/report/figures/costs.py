@@ -1,4 +1,4 @@
-"""The learning curves against other costs than environment steps: episodes, gradient steps, seconds."""
+"""The learning curves against other costs than environment steps, from episodes to seconds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -98,9 +98,18 @@ def _seconds(cell: Cell, task: Task) -> Array | None:
     return np.asarray(task.grid * (trained * len(cell.runs) / total))
 
 
+def _flops(cell: Cell, task: Task) -> Array | None:
+    """That the networks of one seed computed, at the mean of the training."""
+    spent, total = number(cell.info.get("flops")), number(cell.info.get("env_steps"))
+    if not spent or not total or spent < 0 or total < 0:
+        return None
+    return np.asarray(task.grid * (spent / total))
+
+
 CLOCKS: Mapping[str, Clock] = {
     "episodes": lambda cell, task: _passed(cell, task, "episodes"),
     "gradient steps": _gradient_steps,
+    "FLOPs": _flops,
     "seconds": _seconds,
 }
 
@@ -128,6 +137,8 @@ def _caption(results: Results, tasks: int, known: Mapping[str, Costs]) -> str:
 
 
 def _number(value: float) -> str:
+    if value >= 1e9:
+        return steps(float(f"{value:.3g}"))
     return show(round(value)) if value >= 100 else show(value)
 
 

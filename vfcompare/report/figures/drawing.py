@@ -114,7 +114,7 @@ def shorten(name: str, limit: int = LABEL) -> str:
 
 def steps(value: float, _position: object = None) -> str:
     """A number of steps, in thousands or millions."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
