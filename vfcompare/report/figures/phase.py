@@ -98,6 +98,7 @@ def _caption(results: Results, plane: Plane) -> str:
     found = list(plane.effects.values())
     helps = sum(contrast.verdict == "first" for contrast in found)
     costs = sum(contrast.verdict == "second" for contrast in found)
+    equal = sum(contrast.verdict == "equal" for contrast in found)
     points = len(plane.across) * len(plane.up)
     largest = max(plane.effects, key=lambda at: plane.effects[at].interval.estimate)
     where = ", ".join(f"{knob}={v}" for knob, v in zip(plane.knobs, largest, strict=True))
@@ -105,7 +106,8 @@ def _caption(results: Results, plane: Plane) -> str:
     missing = f" {points - len(found)} places have no result." if points > len(found) else ""
     return (
         f"{opening(results, results.sides.minus)} in area under the curve. Ahead at {helps} of {len(found)} "
-        f"places is {first}, at {costs} {second}; {len(found) - helps - costs} are open (hatched). Largest: "
+        f"places is {first}, at {costs} {second}; {equal} are equal in practice (≈), "
+        f"{len(found) - helps - costs - equal} open (hatched). Largest: "
         f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing} Small: pairs of seeds. "
         f"{failed_in(results)}"
     )
@@ -139,11 +141,12 @@ def _place(axes: Axes, x: int, y: int, contrast: Contrast | None, reach: float) 
     decided = contrast.better is not None
     face = COLORS(0.5 + 0.4 * contrast.interval.estimate / reach) if decided else "none"
     box = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fc=face, ec=FAINT, lw=0.5)
-    if not decided:
+    equal = contrast.verdict == "equal"
+    if not decided and not equal:
         box.set_hatch("////")
     axes.add_patch(box)
     ink = "#111111" if decided else INK
     weight = "bold" if decided else "normal"
-    value = signed(contrast.interval.estimate)
+    value = f"{'≈ ' * equal}{signed(contrast.interval.estimate)}"
     axes.text(x, y + 0.08, value, ha="center", va="center", color=ink, weight=weight)
     axes.text(x, y - 0.28, f"{contrast.pairs}", ha="center", va="center", color=ink, fontsize=6.5)
