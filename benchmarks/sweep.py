@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from vfcompare.store import write_bytes
+from vfcompare.store import read_json, write_bytes
 
 PAGE = Path(__file__).parent / "results" / "sweep.md"
 
@@ -24,12 +25,34 @@ LAUNCHERS = {
     "fused": ["hydra/launcher=fused"],
 }
 
+PROCESSES = {"basic": 1, "joblib": os.cpu_count() or 1, "fused": 1}
+
 RATES = ("1e-4", "3e-4", "1e-3", "3e-3")
 BONUSES = ("0.0", "0.003", "0.01", "0.03")
 
 
-def sweep(launcher: str, settings: int, steps: int, env: str, seeds: int) -> float:
-    """Wall-clock seconds of one sweep."""
+class Sweep(NamedTuple):
+    """What a sweep took, in seconds.
+
+    Attributes:
+      wall: from the command to its end.
+      compiling: of all processes together.
+      training: the same; collecting, estimating and improving.
+      beside: the same, of what cells do beside: evaluations, certificates, pictures, files.
+    """
+
+    wall: float
+    compiling: float
+    training: float
+    beside: float
+
+    def around(self, processes: int) -> float:
+        """Of the processes, what is no cell's: starting Python, JAX and Hydra, and planning the sweep."""
+        return self.wall * processes - self.compiling - self.training - self.beside
+
+
+def sweep(launcher: str, settings: int, steps: int, env: str, seeds: int) -> Sweep:
+    """Run one, and read what its cells took."""
     bonuses = BONUSES[: max(settings // len(RATES), 1)]
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -41,7 +64,10 @@ def sweep(launcher: str, settings: int, steps: int, env: str, seeds: int) -> flo
         begin = time.monotonic()
         surroundings = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
         subprocess.run(command, check=True, env=surroundings, stderr=subprocess.DEVNULL)
-        return time.monotonic() - begin
+        wall = time.monotonic() - begin
+        spent = [read_json(file)["seconds"] for file in Path(folder).glob("runs/*/*/run.json")]
+    compiling, training, total = (sum(of[n] for of in spent) for n in ("compile", "train", "total"))
+    return Sweep(wall, compiling, training, total - compiling - training)
 
 
 def main() -> None:
@@ -59,16 +85,28 @@ def main() -> None:
         "| steps a seed | basic | joblib | fused | basic / fused | joblib / fused |",
         "|---|---|---|---|---|---|",
     ]
+    profile = [
+        "Where they go, in seconds of all processes together:",
+        "",
+        "| steps a seed | | compiling | training | beside, in cells | around cells |",
+        "|---|---|---|---|---|---|",
+    ]
+    page = ""
     for steps in options.steps:
         found = {}
         for launcher in LAUNCHERS:
             print(f"{steps} steps, {launcher}", file=sys.stderr, flush=True)
             found[launcher] = sweep(launcher, options.settings, steps, options.env, options.seeds)
-        seconds = " | ".join(f"{found[name]:,.0f}" for name in LAUNCHERS)
-        ratios = " | ".join(f"{found[name] / found['fused']:.1f}" for name in ("basic", "joblib"))
+        walls = {name: one.wall for name, one in found.items()}
+        seconds = " | ".join(f"{wall:,.0f}" for wall in walls.values())
+        ratios = " | ".join(f"{walls[name] / walls['fused']:.1f}" for name in ("basic", "joblib"))
         lines.append(f"| {steps:,} | {seconds} | {ratios} |")
-        write_bytes(PAGE, ("\n".join(lines) + "\n").encode())
-    print("\n".join(lines))
+        for name, one in found.items():
+            parts = (one.compiling, one.training, one.beside, one.around(PROCESSES[name]))
+            profile.append(f"| {steps:,} | {name} | {' | '.join(f'{x:,.0f}' for x in parts)} |")
+        page = "\n".join([*lines, "", *profile]) + "\n"
+        write_bytes(PAGE, page.encode())
+    print(page)
 
 
 if __name__ == "__main__":
