@@ -4,16 +4,18 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from vfcompare import statistics, status, store
-from vfcompare.cell import Cell
 from vfcompare.errors import InputError
 from vfcompare.report.scoring import FINAL_SHARE
 from vfcompare.tuning.space import Values
 from vfcompare.validate import TUNING_SEEDS
+
+if TYPE_CHECKING:
+    from vfcompare.cell import Cell
 
 LEDGER = "ledger.jsonl"
 
@@ -38,7 +40,7 @@ class Trial(NamedTuple):
 
     number: int
     values: Values
-    cell: Cell
+    cell: "Cell"
 
     @property
     def name(self) -> tuple[str, str]:
