@@ -35,7 +35,7 @@ WRITES = (
     *(*SAVE, "state-1.msgpack", "checkpoints.json", "run.json"),
     *(*SAVE, "state-2.msgpack", "checkpoints.json", "run.json"),
     *(*SAVE, "state-3.msgpack", "checkpoints.json", "state-1.msgpack", "run.json"),
-    *("run.json", "claim.json"),
+    *("paths.npz", "run.json", "claim.json"),
 )
 """Every write of `SMALL`, in its order: a new one is added here, and so is tested."""
 
