@@ -191,7 +191,7 @@ class Table(nn.Module):
 
     out: int
     columns: int | None
-    first: float
+    first: float | Array
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

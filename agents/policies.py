@@ -160,11 +160,11 @@ def table(
     """
     del network
     family = distribution("categorical", spec.action_space)
-    logit = 0.0
+    logit: float | Array = 0.0
     if success is not None:
         rows = columns or int(np.prod(spec.observation_space.shape or (1,)))
-        each = success ** (1.0 / rows)
-        logit = float(np.log(each / (1.0 - each) * (family.outputs - 1)))
+        odds_against = jnp.expm1(-jnp.log(success) / rows)
+        logit = jnp.log(family.outputs - 1.0) - jnp.log(odds_against)
     return assemble(family, feed_forward(Table(family.outputs, columns, logit)), listed=True)
 
 

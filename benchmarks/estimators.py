@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vfcompare.report.data import load
+from vfcompare.report.files import tree
 from vfcompare.report.oracle.findings import Findings, Subject, find, measure
 from vfcompare.statistics import Interval
 from vfcompare.store import write_bytes
@@ -85,7 +86,7 @@ wrong value of the next state enters; *another objective*, log p or pass@k in pl
 
 def scale(claim: str, item: Subject) -> float | None:
     """The multiple of the true gradient that a claim says is expected, None where it says nothing."""
-    collector = item.tree("agent.collector")
+    collector = tree(item.config, "agent.collector")
     group, batch = collector["group"], collector["group"] * collector["prompts"]
     return {
         UNBIASED: 1.0,

@@ -16,7 +16,7 @@ from vfcompare import cluster, resume, slurm, status, stopping, store
 from vfcompare.errors import InputError
 
 TINY = (
-    *("seeds=2", "env_steps=600", "evaluations=2", "agent.evaluation_episodes=2"),
+    *("seeds=2", "env_steps=600", "evaluations=2", "save_seconds=0", "agent.evaluation_episodes=2"),
     *("agent.collector.prompts=2", "agent.collector.group=4", "agent.network.hidden=[8]"),
 )
 LONG = ("env=lock", *TINY, "env_steps=200000", "evaluations=20")

@@ -1,8 +1,10 @@
 """The report's section against the truth: what is read, what is predicted, what is drawn."""
 
 import csv
+import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import report_study
 from vfcompare import report, theory
-from vfcompare.report import files, oracle
+from vfcompare.report import chains, files, oracle
 from vfcompare.report.analysis import resampling
 from vfcompare.report.figures import mazes, output
 
@@ -39,7 +42,13 @@ ESTIMATORS: dict[str, dict[str, Any]] = {
     "oracle_v": {"advantage": {"_target_": "vfcompare.returns.gae", "lambda_": 1.0}},
     "oracle_td": {"advantage": {"_target_": "vfcompare.returns.gae", "lambda_": 0.0}},
 }
-KINDS = {"reinforce": "none", "oracle_v0": "start", "oracle_v": "state", "oracle_td": "td"}
+KINDS = {
+    "reinforce": "none",
+    "rloo": "group",
+    "oracle_v0": "start",
+    "oracle_v": "state",
+    "oracle_td": "td",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -49,14 +58,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
 
 
-def configuration(agent: str, success: float) -> dict[str, Any]:
+def configuration(agent: str, success: float, length: int = LENGTH) -> dict[str, Any]:
     """What a run of the horizon study has as its resolved configuration."""
     exact = {
         "_target_": "vfcompare.estimators.exact",
         "sharpness": 1.0,
         "lesion": {"_target_": "vfcompare.lesions.none"},
     }
-    lock = {"length": LENGTH, "actions": 2, "combination": None, "decisive": None}
+    lock = {"length": length, "actions": 2, "combination": None, "decisive": None}
     return {
         "env": {"_target_": "vfcompare.envs.lock.Lock", "reward": "all", "where": "early", **lock},
         "agent": {
@@ -65,7 +74,7 @@ def configuration(agent: str, success: float) -> dict[str, Any]:
             "warmup": 1.0,
             "policy": {
                 "_target_": "vfcompare.agents.policies.table",
-                "columns": LENGTH,
+                "columns": length,
                 "success": success,
             },
             "collector": {"group": GROUP},
@@ -74,11 +83,17 @@ def configuration(agent: str, success: float) -> dict[str, Any]:
     }
 
 
+def variances(success: float) -> dict[str, float]:
+    """Of the gradient of one episode, by kind of baseline."""
+    q = success ** (1 / LENGTH)
+    return theory.lock_variance(q, LENGTH) | {"group": theory.lock_group_variance(q, LENGTH, GROUP)}
+
+
 def write_study(root: Path, *, seeds: int = 6, wrong: str = "") -> Path:
     """A study whose measurements are what theory says, but for noise; those of `wrong` are twice that."""
     rng, study, cells = np.random.default_rng(0), root / "horizon", []
     for success in (0.1, 0.5):
-        predicted = theory.lock_variance(success ** (1 / LENGTH), LENGTH)
+        predicted = variances(success)
         for agent in ESTIMATORS:
             settings = {"agent.policy.success": str(success)}
             cell: dict[str, Any] = {
@@ -88,7 +103,7 @@ def write_study(root: Path, *, seeds: int = 6, wrong: str = "") -> Path:
                 "settings": settings,
             }
             cells.append({**cell, "seeds": list(range(seeds))})
-            variance = predicted[KINDS.get(agent, "start")] * (2 if agent == wrong else 1)
+            variance = predicted[KINDS[agent]] * (2 if agent == wrong else 1)
             write_cell(study / cell["id"], cells[-1], configuration(agent, success), rng, variance)
     (study / "plan.json").write_text(json.dumps({"study": "horizon", "cells": cells}))
     return study
@@ -123,15 +138,15 @@ def findings(study: Path) -> oracle.Findings:
 
 def test_baselines_are_recognised_by_the_configuration(tmp_path: Path) -> None:
     found = {item.agent: oracle.kind(item) for item in findings(write_study(tmp_path)).subjects}
-    assert found == {**KINDS, "rloo": None}
+    assert found == KINDS
 
 
 def test_predictions_are_those_of_theory_and_agree_where_they_hold(tmp_path: Path) -> None:
     rows = oracle.compare(findings(write_study(tmp_path, seeds=10)))
-    assert {name: len(found) for name, found in rows.items()} == {"P1": 2, "P3": 6}
+    assert {name: len(found) for name, found in rows.items()} == {"P1": 2, "P3": 8}
     for row in rows["P3"]:
         success = float(row.subject.settings["success"])
-        table = theory.lock_variance(success ** (1 / LENGTH), LENGTH)
+        table = variances(success)
         assert row.predicted == table[KINDS[row.subject.agent]] / table["start"]
         assert abs(row.deviation) < 0.05
     assert {row.verdict for row in rows["P1"]} == {"agrees"}
@@ -167,6 +182,74 @@ def test_a_prediction_does_not_apply_to_another_model(part: str, key: str, value
     config[part][key] = value
     item = oracle.Subject("rloo", "lock", {}, (), config, {})
     assert oracle.chain(item) is None
+
+
+def write_plane(root: Path, agents: tuple[str, str], *, ahead: Callable[[float], bool]) -> Path:
+    """A study of chains over length and success; `ahead` says, of the variances' ratio, who is faster."""
+    rng, study, cells = np.random.default_rng(0), root / "plane", []
+    for length, success in itertools.product((4, 32, 128), (0.01, 0.5)):
+        configs = [configuration(agent, success, length) for agent in agents]
+        first, second = (chains.begins_with(config) for config in configs)
+        fast = agents[0] if first and second and ahead(first / second) else agents[1]
+        for agent, config in zip(agents, configs, strict=True):
+            cell: dict[str, Any] = {
+                "id": f"{agent}-{length}-{success}",
+                "agent": agent,
+                "env": "lock",
+                "seeds": list(range(20)),
+                "settings": {"env.length": str(length), "agent.policy.success": str(success)},
+            }
+            speed, known = 6.0 if agent == fast else 1.0, {"random": 0.0, "optimal": 1.0}
+            folder = report_study.write_cell(study, cell, rng, speed, (0, 1, 9000), 8, known)
+            (folder / "config.yaml").write_text(json.dumps(config))
+            cells.append(cell)
+    decided = {"metric": "auc", "margin": 0.01, "contrast": list(agents)}
+    plan = {"cells": cells, "study": "plane", "decided": decided}
+    (study / "plan.json").write_text(json.dumps(plan))
+    return study
+
+
+def phase(study: Path) -> tuple[str, dict[tuple[int, float], str]]:
+    """Caption of the figure over two settings, and the ratios that it was drawn from."""
+    page = report.write(study).parent
+    with (page / "figures" / "phase-1.csv").open() as file:
+        ratios = {
+            (int(row["length"]), float(row["success"])): row["predicted variance ratio"]
+            for row in csv.DictReader(file)
+        }
+    return json.loads((page / "report.json").read_text())["figures"]["phase-1"]["caption"], ratios
+
+
+def test_a_phase_diagram_has_the_border_that_theory_predicts(tmp_path: Path) -> None:
+    study = write_plane(tmp_path, ("oracle_td", "rloo"), ahead=lambda ratio: ratio < 1.0)
+    caption, ratios = phase(study)
+    assert len(ratios) == 6
+    for (length, success), ratio in ratios.items():
+        q = success ** (1 / length)
+        td = theory.lock_gae_variance(q, length, 0.0)
+        assert float(ratio) == pytest.approx(td / theory.lock_group_variance(q, length, GROUP))
+    assert "Dashed: where theory (P3) gives the first gradients of oracle_td" in caption
+    assert "Of 6 decided places 6 lie on the side" in caption
+
+
+def test_places_on_the_wrong_side_of_the_border_are_counted(tmp_path: Path) -> None:
+    study = write_plane(tmp_path, ("oracle_td", "rloo"), ahead=lambda ratio: ratio > 1.0)
+    assert "Of 6 decided places 0 lie on the side" in phase(study)[0]
+
+
+def test_a_plane_without_a_border_says_so(tmp_path: Path) -> None:
+    study = write_plane(tmp_path, ("oracle_td", "oracle_v"), ahead=lambda ratio: ratio < 1.0)
+    caption, ratios = phase(study)
+    assert all(float(ratio) < 1.0 for ratio in ratios.values())
+    assert "Nowhere on this plane" in caption
+    assert "Dashed" not in caption
+
+
+def test_no_border_is_drawn_where_theory_says_nothing_of_a_side(tmp_path: Path) -> None:
+    study = write_plane(tmp_path, ("oracle_td", "oracle_v0"), ahead=lambda ratio: ratio < 1.0)
+    caption, ratios = phase(study)
+    assert set(ratios.values()) == {""}
+    assert "theory" not in caption
 
 
 HOSTILE: tuple[Any, ...] = (

@@ -25,6 +25,7 @@ PARTS = (
     "agent.evaluation_episodes=2",
     "agent.collector.prompts=2",
     "agent.collector.group=4",
+    "save_seconds=0",
 )
 SMALL = ("agent=ppo", *PARTS, "seeds=2", "env_steps=600", "evaluations=3")
 LONG = ("agent=ppo", *PARTS, "seeds=2", "env_steps=60000", "evaluations=30")
@@ -831,7 +832,7 @@ FUSED = "hydra/launcher=fused"
 DENSE = (
     *("-m", "agent=ppo", "env=lock", "agent.network.hidden=[8]", "agent.evaluation_episodes=2"),
     *("collector@agent.collector=fragments", "agent.collector.number=2"),
-    *("agent.collector.length=32", "seeds=2", "env_steps=600", "evaluations=2"),
+    *("agent.collector.length=32", "seeds=2", "env_steps=600", "evaluations=2", "save_seconds=0"),
 )
 
 
@@ -1062,7 +1063,7 @@ def test_the_first_signal_is_remembered_and_a_second_interrupt_ends_at_once():
 # Devices
 
 EPISODES = ("agent=ppo", *PARTS, "seeds=8", "env_steps=600", "evaluations=2")
-FRAGMENTS = (*DENSE[1:7], "seeds=8", "env_steps=600", "evaluations=2")
+FRAGMENTS = (*DENSE[1:7], "seeds=8", "env_steps=600", "evaluations=2", "save_seconds=0")
 
 
 def over(number):

@@ -252,6 +252,17 @@ def test_closed_forms_are_the_enumerated_vectors(name):
         assert got[ours] == pytest.approx(want[theirs]["var"], abs=1e-9), ours
 
 
+@pytest.mark.parametrize("name", [n for n in VARIANCES if GOLDEN[n]["inputs"]["model"] == "lock"])
+def test_closed_forms_of_a_lock_are_the_enumerated_vectors_for_every_group_and_decay(name):
+    inputs, want = GOLDEN[name]["inputs"], GOLDEN[name]["outputs"]
+    q, length = inputs["q"], inputs["T"]
+    decayed = theory.lock_gae_variance(q, length, 0.95)
+    assert decayed == pytest.approx(want["gae0.95_oracle"]["var"], abs=1e-9)
+    for group in (2, 4, 8, 16):
+        got = theory.lock_group_variance(q, length, group)
+        assert got == pytest.approx(want[f"rloo_G{group}"]["var"], abs=1e-9), group
+
+
 @pytest.mark.parametrize("q", [0.3, 0.5, 0.8, 0.95])
 def test_the_constant_of_the_closed_form_is_the_best_one(q, chain):
     chain = chain("lock", 4, q)

@@ -18,11 +18,11 @@ from vfcompare.errors import InputError
 from vfcompare.stopping import ASKED, Listener, Stopped
 from vfcompare.validate import leaves
 
-SAVE_SECONDS = 60.0
-"""Most that a kill without warning can cost, beside the chunk that was under way."""
-
-PRIVATE = ("root", "priors", "study", "hydra", "resume")
+PRIVATE = ("root", "priors", "study", "hydra", "resume", "save_seconds")
 """Keys that say where a run is kept and not what it is."""
+
+SOON = 10.0
+"""Seconds between checkpoints, at least, where no evaluation has ended."""
 
 LANES = "seeds side by side"
 """A circumstance of a checkpoint."""
@@ -332,7 +332,7 @@ def _train(
         trainer.restore([log.restore(found) for log, found in pairs if found is not None])
     name = first.id if len(logs) == 1 else f"{len(logs)} cells like {first.id}"
     progress = Progress(name, len(trainer.seeds) * budget, sys.stderr)
-    seconds, saved = 0.0, store.Stopwatch()
+    seconds, saved, most = 0.0, store.Stopwatch(), first.config["save_seconds"]
     with Listener() as listener:
         for index in range(point + 1, evaluations + 1):
             target = -(-budget * index // evaluations)
@@ -342,13 +342,14 @@ def _train(
                 seconds += chunk.seconds
                 steps = np.minimum(trainer.standing("env_steps"), budget)
                 progress.show(int(steps.sum()), seconds)
-                if listener.heard or saved() > SAVE_SECONDS:
+                if listener.heard or saved() > max(most, SOON):
                     save(logs, index - 1)
                     saved = store.Stopwatch()
                 listener.check()
             evaluate(trainer, logs, index)
-            save(logs, index)
-            saved = store.Stopwatch()
+            if listener.heard or index == evaluations or saved() >= most:
+                save(logs, index)
+                saved = store.Stopwatch()
             listener.check()
     outcomes = {}
     for log in logs:
@@ -452,19 +453,14 @@ class Log:
             LANES: self._trainer.lanes,
         }
 
-    @cached_property
-    def work(self) -> Any:
-        """What the agent's networks compute, see `vfcompare.types.Work`, or None where it is not known."""
-        find = self._trainer.learner.work
-        return None if find is None else find()
-
     def flops(self) -> float | None:
         """Of all seeds together, since the beginning."""
-        if self.work is None or not self._metrics:
+        work = self._trainer.work
+        if work is None or not self._metrics:
             return None
         collected = float(self._metrics[0]["collected_steps"].sum(dtype=np.float64))
         steps, episodes = (float(self.standing(name).sum()) for name in ("env_steps", "episodes"))
-        return float(self.work.total(steps, episodes, collected))
+        return float(work.total(steps, episodes, collected))
 
     def compare(self, found: store.Checkpoint | None) -> None:
         """Refuse to go on under other circumstances than those of the checkpoint.
@@ -518,7 +514,11 @@ class Log:
                     f"{path}/{name}.parquet has {len(table['seed'])} rows up to the checkpoint, which "
                     f"{expected[name]} led to; remove the folder to begin it anew"
                 )
-        self._view.add("evaluation", self._evaluation[0])
+        (metrics,), (evaluation,) = self._metrics, self._evaluation
+        seen = _pairs(evaluation["seed"], evaluation["update"] - 1)
+        shown = np.isin(_pairs(metrics["seed"], metrics["update"]), seen)
+        self._view.add("train", {name: column[shown] for name, column in metrics.items()})
+        self._view.add("evaluation", evaluation)
         return reached
 
     def standing(self, name: str) -> np.ndarray:
@@ -528,6 +528,8 @@ class Log:
     def chunk(self, chunk: Any) -> None:
         """Take in what a chunk did."""
         rows, last = chunk.rows[self.rows], self.standing("updates")
+        if not rows.any():
+            return
         seeds = np.repeat(self._seeds, rows)
         update = np.concatenate([np.arange(n - r, n) for n, r in zip(last, rows, strict=True)])
         columns = {name: column[self.rows] for name, column in chunk.metrics.items()}
@@ -536,7 +538,7 @@ class Log:
         self._metrics.append({"seed": seeds, "update": update.astype(np.int64), **table})
 
     def evaluation(self, point: int, metrics: store.Table) -> None:
-        """Add an evaluation, and write both tables."""
+        """Add an evaluation, and to the view also the updates that it came after."""
         number = len(self._seeds)
         run = {
             name: self.standing(name).astype(np.int64)
@@ -559,6 +561,8 @@ class Log:
         self._view.add("evaluation", {k: v for k, v in table.items() if k != "point"})
         if point == 0:
             self.write()
+        else:
+            self._view.add("train", self._latest())
 
     def maps(self, point: int) -> None:
         """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
@@ -587,14 +591,20 @@ class Log:
         if self._metrics:
             self._metrics = [store.order(store.concatenate(self._metrics), "seed", "update")]
             store.write_table(self._folder.path / "metrics.parquet", self._metrics[0])
-            self._view.add("train", self._last_rows(self._metrics[0]))
         self._evaluation = [store.order(store.concatenate(self._evaluation), "seed", "point")]
         store.write_table(self._folder.path / "evaluation.parquet", self._evaluation[0])
 
-    def _last_rows(self, table: store.Table) -> store.Table:
-        last = [np.flatnonzero(table["seed"] == seed)[-1:] for seed in self._seeds]
-        rows = np.concatenate(last)
-        return {name: column[rows] for name, column in table.items()}
+    def _latest(self) -> store.Table:
+        """The last update of every seed; tables have their rows in the order of the seeds."""
+        found, left = [], self._seeds
+        for table in reversed(self._metrics):
+            ends = np.searchsorted(table["seed"], left, side="right") - 1
+            there = (ends >= 0) & (table["seed"][ends] == left)
+            found.append({name: column[ends[there]] for name, column in table.items()})
+            left = left[~there]
+            if not len(left):
+                break
+        return store.concatenate(found)
 
     def save(self, point: int) -> None:
         """Keep where training stands, after the tables that lead there.
@@ -615,6 +625,7 @@ class Log:
         import jax
 
         cell, trainer, seeds = self.cell, self._trainer, {}
+        work = trainer.work
         for seed, state, rollout in trainer.starts(self.rows):
             content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
             seeds[seed] = {
@@ -636,7 +647,7 @@ class Log:
                 "privilege": "exact values" if trainer.learner.privileged else "none",
                 "prior": priors.describe(cell.config),
                 "judge": judges.describe(cell.config),
-                certificate.FLOPS: "unknown" if self.work is None else self.work.told(),
+                certificate.FLOPS: "unknown" if work is None else work.told(),
                 "lanes": trainer.lanes,
                 "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
                 **store.versions(),
@@ -663,6 +674,11 @@ class Log:
             device=dict(device),
         )
         return "completed" if finite.all() else "diverged"
+
+
+def _pairs(seeds: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    """One number for each pair."""
+    return seeds.astype(np.int64) << 40 | updates.astype(np.int64)
 
 
 def misfit(held: Any, state: bytes) -> str:

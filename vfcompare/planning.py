@@ -67,7 +67,9 @@ def show(cells: Sequence[Cell]) -> None:
     """Print the cells, what is done, and time and disk of the rest."""
     known = rates(Path(cells[0].config["root"]))
     table = Table(title=f"{len(cells)} cells", title_justify="left", box=None)
-    for heading in ("cell", "seeds", "steps a seed", "", "seconds", "MB"):
+    # What tells cells apart stands at the end of their names, which must not be cut off.
+    table.add_column("cell", overflow="fold")
+    for heading in ("seeds", "steps a seed", "", "seconds", "MB"):
         table.add_column(heading, justify="right" if heading in ("seconds", "MB") else "left")
     open_costs = []
     for cell in cells:
@@ -80,10 +82,17 @@ def show(cells: Sequence[Cell]) -> None:
         table.add_row(cell.id, str(len(cell.seeds)), steps, "done" if done else "", *shown)
     console = Console()
     console.print(table)
-    unknown = sum(what.seconds is None for what in open_costs)
-    total = sum(what.seconds or 0.0 for what in open_costs)
-    size = sum(what.size for what in open_costs)
-    words = f"{len(open_costs)} cells to go, about {total:,.0f} s one after another, {size / 1e6:,.0f} MB"
-    if unknown:
-        words += f"; of {unknown} cells nothing is known, their like was never run below this root"
-    console.print(words)
+    console.print(_sum(open_costs, cells[0].config["study"].get("minutes")))
+
+
+def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
+    """What is to go, in words; `minutes` is what the study's file reckons with."""
+    known = [what.seconds for what in costs if what.seconds is not None]
+    words = f"{len(costs)} cells to go, {sum(what.size for what in costs) / 1e6:,.0f} MB"
+    if known:
+        words += f", about {sum(known):,.0f} s one after another"
+    if unknown := len(costs) - len(known):
+        words += f"; of {unknown} cells no time is known, their like was never run below this root"
+        if minutes:
+            words += f" (the whole study reckons with {minutes:g} minutes on two cores)"
+    return words

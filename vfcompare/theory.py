@@ -29,19 +29,41 @@ def lock_variance(q: float, length: int) -> dict[str, float]:
         square = (1.0 - q) ** 2 * start * (1.0 - 2.0 * b) + q * (1.0 - q) * b * b
         return length * (square - mean**2)
 
-    time = np.arange(length)
-    alive, now, after = q**time, q ** (length - time), q ** (length - time - 1.0)
-    wrong = (1.0 - q) * q**2 * now**2
-    luck = after * (1.0 - now) ** 2 + (1.0 - after) * now**2
-    state = alive * (q * (1.0 - q) ** 2 * luck + wrong) - mean**2
-    td = alive * (q * (1.0 - q) ** 2 * (after - now) ** 2 + wrong) - mean**2
     return {
         "none": baseline(0.0),
         "constant": baseline(start * (1.0 - q) / q),
         "start": baseline(start),
-        "state": float(state.sum()),
-        "td": float(td.sum()),
+        "state": lock_gae_variance(q, length, 1.0),
+        "td": lock_gae_variance(q, length, 0.0),
     }
+
+
+def lock_gae_variance(q: float, length: int, lambda_: float) -> float:
+    """P3: the same with `Σ_k λ^k δ_{t+k}` of exact values.
+
+    What an episode that is right so far learns at step j, `δ_j = V_{j+1} - V_j` or `-V_j`, has mean zero and
+    variance `q (1 - q) V_{j+1}²`, and is uncorrelated with what it learns later.
+    """
+    total, later, mean = 0.0, 0.0, (1.0 - q) * q**length
+    for time in reversed(range(length)):
+        now, after = q ** (length - time), q ** (length - time - 1)
+        right = q * (1.0 - q) ** 2 * ((after - now) ** 2 + later)
+        wrong = (1.0 - q) * q**2 * now**2
+        total += q**time * (right + wrong) - mean**2
+        later = lambda_**2 * (q * (1.0 - q) * after**2 + q * later)
+    return total
+
+
+def lock_group_variance(q: float, length: int, group: int) -> float:
+    """P3: the same with the mean of the other `G - 1` rollouts as the baseline, times `G` for a group's mean.
+
+    To `start` the noise of that mean adds `E s² Var(R) / (G - 1)`, and each pair of rollouts, which are in
+    each other's baselines, a covariance of `(E s R / (G - 1))²`.
+    """
+    start = q**length
+    mean = (1.0 - q) * start
+    noise = q * (1.0 - q) * start * (1.0 - start)
+    return lock_variance(q, length)["start"] + length * (noise + mean**2) / (group - 1)
 
 
 def additive_variance(q: float, length: int) -> dict[str, float]:

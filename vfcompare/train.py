@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 
 from vfcompare.streams import stream
-from vfcompare.types import Array, Key, Learner, Metrics, Rollout
+from vfcompare.types import Array, Key, Learner, Metrics, Rollout, Work
 
 CHUNK_SECONDS = 5.0
 """How long the host may go without a look: for progress, divergence, checkpoints and signals."""
@@ -315,6 +316,11 @@ class Trainer:
     def held(self, rows: slice) -> Run:
         """The state of some seeds, on the host; arrays remember their copies, so that many may ask."""
         return jax.tree.map(lambda x: x[rows], jax.device_get(self.run))
+
+    @cached_property
+    def work(self) -> Work | None:
+        """What the agent's networks compute, the same for every cell; None where it is not known."""
+        return None if self.learner.work is None else self.learner.work()
 
     def starts(self, rows: slice) -> Iterator[tuple[int, Any, Rollout]]:
         """For each of some seeds: itself, its learner's state, and what its next update will collect."""

@@ -151,6 +151,9 @@ RULES: dict[str, Rule] = {
     "env_steps": COUNT,
     "evaluations": COUNT,
     "lanes": _or_null(COUNT),
+    "save_seconds": Rule(
+        "a number from 0 to 300", lambda value: _number(value) and 0 <= value <= 300
+    ),
     "resume": _word("strict", "anyway"),
     "rows_of": _word("steps", "episodes", "groups"),
     "dual": _or_null(POSITIVE),

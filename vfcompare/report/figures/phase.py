@@ -1,15 +1,19 @@
 """Where one side of the question is ahead, over two settings of the problem."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from vfcompare.report.analysis import Contrast, Results
+from vfcompare.report.chains import begins_with
+from vfcompare.report.data import Cell
 from vfcompare.report.figures.drawing import (
     CRITIC,
     FAINT,
@@ -22,7 +26,7 @@ from vfcompare.report.figures.drawing import (
     shorten,
 )
 from vfcompare.report.sentences import failed_in, opening, signed
-from vfcompare.report.table import Table, Value
+from vfcompare.report.table import Table, Value, show
 
 COLORS = LinearSegmentedColormap.from_list("families", [OUTCOME[0], PAPER, CRITIC[0]])
 
@@ -37,6 +41,7 @@ class Plane:
       across: values of the first, in order.
       up: values of the second.
       effects: the first side minus the second by (across, up), where there is one.
+      expected: by place, the first side's variance relative to the second's, where theory says it (P3).
     """
 
     env: str
@@ -44,6 +49,7 @@ class Plane:
     across: tuple[str, ...]
     up: tuple[str, ...]
     effects: Mapping[tuple[str, str], Contrast]
+    expected: Mapping[tuple[str, str], float]
 
 
 def pictures(results: Results) -> Iterator[Picture]:
@@ -51,10 +57,17 @@ def pictures(results: Results) -> Iterator[Picture]:
     for number, plane in enumerate(_planes(results), 1):
         name, title = f"phase-{number}", _title(results, plane)
         rows: list[tuple[Value, ...]] = [
-            (across, up, c.interval, c.p_adjusted, c.pairs, c.verdict)
-            for (across, up), c in plane.effects.items()
+            (*at, c.interval, c.p_adjusted, c.pairs, c.verdict, plane.expected.get(at))
+            for at, c in plane.effects.items()
         ]
-        heads = (*plane.knobs, "difference", "adjusted p", "pairs", "verdict")
+        heads = (
+            *plane.knobs,
+            "difference",
+            "adjusted p",
+            "pairs",
+            "verdict",
+            "predicted variance ratio",
+        )
         data = Table(name, title, heads, tuple(rows))
         caption = _caption(results, plane)
         yield Picture(name, title, caption, partial(_draw, plane, results.sides.better), data)
@@ -77,14 +90,30 @@ def _planes(results: Results) -> Iterator[Plane]:
         if len(varied) != 2:
             continue
         first, second = varied
-        effects = {
-            (cell.posed[first], cell.posed[second]): results.family_by_task[cell.task]
+        places = {
+            (cell.posed[first], cell.posed[second]): cell.task
             for cell in mine
             if varied.keys() <= cell.posed.keys() and cell.task in results.family_by_task
         }
-        if effects:
+        if places:
             across, up = (tuple(sorted(varied[key], key=_order)) for key in (first, second))
-            yield Plane(env, (first, second), across, up, effects)
+            effects = {at: results.family_by_task[task] for at, task in places.items()}
+            foreseen = ((at, _expected(results, mine, task)) for at, task in places.items())
+            expected = {at: ratio for at, ratio in foreseen if ratio is not None}
+            yield Plane(env, (first, second), across, up, effects, expected)
+
+
+def _expected(results: Results, cells: Sequence[Cell], task: str) -> float | None:
+    """P3, where each side is one agent on a chain."""
+    variances = [
+        begins_with(cell.config)
+        for side in (results.sides.first, results.sides.second)
+        for cell in cells
+        if cell.task == task and cell.arm in {arm.name for arm in side}
+    ]
+    if len(variances) != 2 or variances[0] is None or not variances[1]:
+        return None
+    return variances[0] / variances[1]
 
 
 def _order(text: str) -> tuple[bool, float, str]:
@@ -108,8 +137,27 @@ def _caption(results: Results, plane: Plane) -> str:
         f"{opening(results, results.sides.minus)} in area under the curve. Ahead at {helps} of {len(found)} "
         f"places is {first}, at {costs} {second}; {equal} are equal in practice (≈), "
         f"{len(found) - helps - costs - equal} open (hatched). Largest: "
-        f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing} Small: pairs of seeds. "
-        f"{failed_in(results)}"
+        f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing}{_foreseen(results, plane)} "
+        f"Small: pairs of seeds. {failed_in(results)}"
+    )
+
+
+def _foreseen(results: Results, plane: Plane) -> str:
+    """How what theory says of the variances at the start fits what was learned."""
+    if not plane.expected:
+        return ""
+    first, second = results.sides.names
+    ratios = plane.expected.values()
+    told = [
+        (plane.expected[at] < 1.0) == (contrast.verdict == "first")
+        for at, contrast in plane.effects.items()
+        if contrast.better is not None and at in plane.expected
+    ]
+    line = "Dashed: where" if min(ratios) < 1.0 < max(ratios) else "Nowhere on this plane"
+    return (
+        f" {line} theory (P3) gives the first gradients of {first}, its values exact, the variance of "
+        f"{second}'s; the ratio goes from {show(min(ratios))} to {show(max(ratios))}. Of {len(told)} decided "
+        f"places {sum(told)} lie on the side where who has less variance is ahead."
     )
 
 
@@ -120,6 +168,7 @@ def _draw(plane: Plane, better: tuple[str, str]) -> Figure:
     for column, across in enumerate(plane.across):
         for line, up in enumerate(plane.up):
             _place(axes, column, line, plane.effects.get((across, up)), reach)
+    _border(axes, plane)
     axes.set_xlim(-0.55, len(plane.across) - 0.45)
     axes.set_ylim(-0.55, len(plane.up) - 0.45)
     axes.set_xticks(range(len(plane.across)), [shorten(text, 12) for text in plane.across])
@@ -134,12 +183,35 @@ def _draw(plane: Plane, better: tuple[str, str]) -> Figure:
     return figure
 
 
+def _border(axes: Axes, plane: Plane) -> None:
+    """Where the two sides are predicted to change places, logarithms interpolated between the places."""
+    ratios = np.array(
+        [[plane.expected.get((across, up), np.nan) for across in plane.across] for up in plane.up]
+    )
+    if min(ratios.shape) > 1 and np.nanmin(ratios, initial=np.inf) < 1.0 < np.nanmax(
+        ratios, initial=0.0
+    ):
+        axes.contour(
+            np.log(ratios),
+            levels=[0.0],
+            colors=[INK],
+            linestyles="dashed",
+            linewidths=1.6,
+            zorder=2,
+        )
+
+
 def _place(axes: Axes, x: int, y: int, contrast: Contrast | None, reach: float) -> None:
     if contrast is None:
         axes.text(x, y, "none", ha="center", va="center", color=MUTED, fontsize=7)
         return
     decided = contrast.better is not None
-    face = COLORS(0.5 + 0.4 * contrast.interval.estimate / reach) if decided else "none"
+    estimate = contrast.interval.estimate
+    face = (
+        COLORS(0.5 + 0.4 * np.sign(estimate) * np.sqrt(abs(estimate) / reach))
+        if decided
+        else "none"
+    )
     box = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fc=face, ec=FAINT, lw=0.5)
     equal = contrast.verdict == "equal"
     if not decided and not equal:
@@ -147,6 +219,8 @@ def _place(axes: Axes, x: int, y: int, contrast: Contrast | None, reach: float) 
     axes.add_patch(box)
     ink = "#111111" if decided else INK
     weight = "bold" if decided else "normal"
-    value = f"{'≈ ' * equal}{signed(contrast.interval.estimate)}"
-    axes.text(x, y + 0.08, value, ha="center", va="center", color=ink, weight=weight)
-    axes.text(x, y - 0.28, f"{contrast.pairs}", ha="center", va="center", color=ink, fontsize=6.5)
+    value = f"{'≈ ' * equal}{signed(round(estimate, 3))}"
+    halo = [withStroke(linewidth=2.5, foreground=face if decided else PAPER)]
+    write = partial(axes.text, ha="center", va="center", color=ink, path_effects=halo)
+    write(x, y + 0.08, value, weight=weight)
+    write(x, y - 0.28, f"{contrast.pairs}", fontsize=6.5)

@@ -14,8 +14,9 @@ import numpy as np
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, partners, resampling
 from vfcompare.report.analysis.resampling import generator
+from vfcompare.report.chains import plain_baseline
 from vfcompare.report.data import Cell, Study
-from vfcompare.report.files import number
+from vfcompare.report.files import number, part, setting, tree
 from vfcompare.statistics import Interval
 
 MEDIANS = frozenset({"episodes_to_cosine"})
@@ -64,25 +65,13 @@ class Subject:
         found = {seed: row[metric] for seed, row in self.lab.items() if metric in row}
         return {seed: value for seed, value in found.items() if not np.isnan(value)}
 
-    def tree(self, path: str) -> Mapping[str, Any]:
-        """A part of the configuration, `agent.policy`; empty where it is anything else."""
-        found: Any = self.config
-        for key in path.split("."):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found if isinstance(found, Mapping) else {}
-
     def at(self, path: str) -> str | float | bool | None:
-        """A value of the configuration, `agent.policy.success`; None where there is none.
-
-        Configurations are files of unknown origin: what is no plain value counts as none.
-        """
-        parent, _, key = path.rpartition(".")
-        found = self.tree(parent).get(key)
-        return found if isinstance(found, str | int | float) else None
+        """A value of the configuration, `agent.policy.success`; None where there is none."""
+        return setting(self.config, path)
 
     def part(self, path: str) -> str:
         """Name of the function or class that stands there, without its package."""
-        return str(self.at(f"{path}._target_") or "").rpartition(".")[2]
+        return part(self.config, path)
 
 
 @dataclass(frozen=True)
@@ -189,12 +178,12 @@ def _resampled(name: str, n: int, statistic: Callable[[Any], Any]) -> Interval:
 def kind(item: Subject) -> str | None:
     """Which baseline of `vfcompare.theory` the estimator has, or None if it is another one.
 
-    `none`, `start` (exact V of the start), `state` (exact V of the state, λ = 1) or `td` (λ = 0).
+    `none`, `group` (mean of the other rollouts), `start` (exact V of the start), `state` (exact V of the
+    state, λ = 1) or `td` (λ = 0).
     """
     estimator, advantage = item.part("agent.estimator"), "agent.estimator.advantage"
-    if estimator == "value_free" and item.part(advantage) == "relative":
-        plain = item.part(f"{advantage}.scale") == "unscaled"
-        return "none" if plain and item.part(f"{advantage}.baseline") == "none" else None
+    if estimator == "value_free":
+        return plain_baseline(item.config)
     if estimator != "exact" or item.at("agent.estimator.sharpness") != 1 or _damaged(item):
         return None
     if item.part(advantage) == "above_start":
@@ -205,8 +194,8 @@ def kind(item: Subject) -> str | None:
 
 def plain_kind(item: Subject) -> str | None:
     """`kind`, whatever was done to the values."""
-    estimator = {**item.tree("agent.estimator"), "lesion": {"_target_": "none"}}
-    agent = {**item.tree("agent"), "estimator": estimator}
+    estimator = {**tree(item.config, "agent.estimator"), "lesion": {"_target_": "none"}}
+    agent = {**tree(item.config, "agent"), "estimator": estimator}
     return kind(replace(item, config={**item.config, "agent": agent}))
 
 

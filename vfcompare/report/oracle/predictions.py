@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from vfcompare import theory
+from vfcompare.report import chains
+from vfcompare.report.chains import Chain
 from vfcompare.report.files import number
 from vfcompare.report.oracle.findings import (
     Findings,
@@ -24,7 +26,6 @@ from vfcompare.report.table import MINUS
 from vfcompare.statistics import Interval
 
 ROUNDING = 1e-6
-MAX_LENGTH = 100_000
 
 CHANCE = (
     "Of true predictions one in twenty misses such an interval by chance, at five seeds one in six: read "
@@ -84,63 +85,9 @@ class Prediction:
     rows: Callable[[Findings], Iterable[Comparison]]
 
 
-@dataclass(frozen=True)
-class Chain:
-    """The model of P1 to P3, as a run's configuration sets it up; see `vfcompare.theory`.
-
-    Attributes:
-      q: probability that a step is right.
-      length: decisions.
-      decisive: how many of them must be right.
-      where: `early` or `late`.
-      each: whether every right decision pays at once.
-      group: rollouts from one start.
-    """
-
-    q: float
-    length: int
-    decisive: int
-    where: str
-    each: bool
-    group: int
-
-    @property
-    def variance(self) -> dict[str, float]:
-        """Of the gradient of one episode, by `kind`."""
-        if self.each:
-            return theory.additive_variance(self.q, self.length)
-        if self.decisive < self.length:
-            return theory.decisive_variance(self.q, self.length, self.decisive, self.where)
-        return theory.lock_variance(self.q, self.length)
-
-
 def chain(item: Subject) -> Chain | None:
     """The chain that a run was measured on; None if it is anything else, or the policy learned."""
-    model = (
-        item.at("env._target_") == "vfcompare.envs.lock.Lock"
-        and item.at("env.combination") is None
-        and item.at("env.actions") == 2
-        and item.at("agent._target_") == "vfcompare.agents.policy_gradient.make"
-        and item.at("agent.warmup") == 1
-        and item.at("agent.gamma") == 1
-        and item.part("agent.policy") == "table"
-        and item.at("agent.policy.columns") == item.at("env.length")
-    )
-    success, length = number(item.at("agent.policy.success")), number(item.at("env.length"))
-    group = number(item.at("agent.collector.group")) or 1
-    if not model or success is None or length is None:
-        return None
-    if not (0 < success < 1 and 1 <= length <= MAX_LENGTH):
-        return None
-    decisive = number(item.at("env.decisive")) or length
-    return Chain(
-        q=success ** (1.0 / length),
-        length=int(length),
-        decisive=int(decisive),
-        where=str(item.at("env.where")),
-        each=item.at("env.reward") == "each",
-        group=int(group),
-    )
+    return chains.chain(item.config) if item.at("agent.warmup") == 1 else None
 
 
 def signal(findings: Findings) -> Iterator[Comparison]:
@@ -158,14 +105,11 @@ def variance(findings: Findings, applies: Callable[[Chain], bool]) -> Iterator[C
     """P2 and P3: relative to the exact value of the start, on the chains that are meant."""
     for item in findings.subjects:
         model, baseline, measured = chain(item), kind(item), findings.relative(item)
-        if model is None or measured is None or baseline in {None, "start"} or not applies(model):
+        if model is None or measured is None or baseline in (None, "start") or not applies(model):
             continue
         predicted = model.variance
-        yield Comparison(item, predicted[str(baseline)] / predicted["start"], measured)
-
-
-def _spread_out(model: Chain) -> bool:
-    return model.each or model.decisive < model.length
+        if baseline in predicted:
+            yield Comparison(item, predicted[baseline] / predicted["start"], measured)
 
 
 def group_size(findings: Findings) -> Iterator[Comparison]:
@@ -225,7 +169,7 @@ def residual(baseline: str, model: Chain, size: float) -> float | None:
 
 def independent(baseline: str, model: Chain, size: float) -> float | None:
     """P6, on chains of which every step decides."""
-    if _spread_out(model):
+    if model.spread_out:
         return None
     return theory.noisy_variance(baseline, model.q, model.length, size)
 
@@ -258,15 +202,15 @@ PREDICTIONS: tuple[Prediction, ...] = (
         "gradient; where the decisive steps come early it gains more, where they come late only "
         "bootstrapping does.",
         "theory.additive_variance and theory.decisive_variance",
-        lambda findings: variance(findings, _spread_out),
+        lambda findings: variance(findings, lambda model: model.spread_out),
     ),
     Prediction(
         "P3",
         "variance ratio",
         "On all-or-nothing chains a perfect critic raises the variance of the gradient as soon as "
         "single steps are likely to be right, and no baseline at all has less.",
-        "theory.lock_variance",
-        lambda findings: variance(findings, lambda model: not _spread_out(model)),
+        "theory.lock_variance and theory.lock_group_variance",
+        lambda findings: variance(findings, lambda model: not model.spread_out),
     ),
     Prediction(
         "P4",

@@ -1,0 +1,100 @@
+"""Runs that theory can say something about in advance, read from their resolved configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vfcompare import theory
+from vfcompare.report.files import number, part, setting
+
+MAX_LENGTH = 100_000
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The model of P1 to P3, as a run's configuration sets it up; see `vfcompare.theory`.
+
+    Attributes:
+      q: probability that a step is right.
+      length: decisions.
+      decisive: how many of them must be right.
+      where: `early` or `late`.
+      each: whether every right decision pays at once.
+      group: rollouts from one start.
+    """
+
+    q: float
+    length: int
+    decisive: int
+    where: str
+    each: bool
+    group: int
+
+    @property
+    def spread_out(self) -> bool:
+        """Whether it is anything but all or nothing over every step."""
+        return self.each or self.decisive < self.length
+
+    @property
+    def variance(self) -> dict[str, float]:
+        """Of the gradient of one episode, by kind of baseline."""
+        if self.each:
+            return theory.additive_variance(self.q, self.length)
+        if self.decisive < self.length:
+            return theory.decisive_variance(self.q, self.length, self.decisive, self.where)
+        found = theory.lock_variance(self.q, self.length)
+        if self.group > 1:
+            found["group"] = theory.lock_group_variance(self.q, self.length, self.group)
+        return found
+
+
+def chain(config: Mapping[str, Any]) -> Chain | None:
+    """The chain that a run begins with; None if it is anything else."""
+    model = (
+        setting(config, "env._target_") == "vfcompare.envs.lock.Lock"
+        and setting(config, "env.combination") is None
+        and setting(config, "env.actions") == 2
+        and setting(config, "agent._target_") == "vfcompare.agents.policy_gradient.make"
+        and setting(config, "agent.gamma") == 1
+        and part(config, "agent.policy") == "table"
+        and setting(config, "agent.policy.columns") == setting(config, "env.length")
+    )
+    success, length = (number(setting(config, k)) for k in ("agent.policy.success", "env.length"))
+    group = number(setting(config, "agent.collector.group")) or 1
+    if not model or success is None or length is None:
+        return None
+    if not (0 < success < 1 and 1 <= length <= MAX_LENGTH):
+        return None
+    return Chain(
+        q=success ** (1.0 / length),
+        length=int(length),
+        decisive=int(number(setting(config, "env.decisive")) or length),
+        where=str(setting(config, "env.where")),
+        each=setting(config, "env.reward") == "each",
+        group=int(group),
+    )
+
+
+def begins_with(config: Mapping[str, Any]) -> float | None:
+    """P3: variance of the gradient that an agent begins with; any critic is taken to be perfect."""
+    model, advantage = chain(config), "agent.estimator.advantage"
+    if model is None or model.spread_out:
+        return None
+    if part(config, "agent.estimator") in {"exact", "value_based"}:
+        decay = number(setting(config, f"{advantage}.lambda_"))
+        if decay is None or part(config, advantage) != "gae":
+            return None
+        return theory.lock_gae_variance(model.q, model.length, decay)
+    return model.variance.get(plain_baseline(config) or "")
+
+
+def plain_baseline(config: Mapping[str, Any]) -> str | None:
+    """What an agent without values subtracts: `none`, or the mean of the rest of the `group`."""
+    advantage = "agent.estimator.advantage"
+    names = {"none": "none", "leave_one_out": "group"}
+    plain = (
+        part(config, "agent.estimator") == "value_free"
+        and part(config, advantage) == "relative"
+        and part(config, f"{advantage}.scale") == "unscaled"
+    )
+    return names.get(part(config, f"{advantage}.baseline")) if plain else None
