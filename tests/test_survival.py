@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vfcompare import compose, fuse, resume, stopping, store
 from vfcompare.errors import InputError
@@ -192,6 +193,24 @@ def test_kills_at_ten_random_times_change_no_bit(long, seed, tmp_path):
         assert files(only(cwd)) == files(long)
 
 
+@pytest.mark.slow
+@pytest.mark.essential
+def test_a_run_that_is_over_soon_is_saved_once_and_a_kill_before_that_changes_no_bit(
+    whole, tmp_path
+):
+    seldom = (*SMALL, "save_seconds=300")
+    done = vfcompare(*seldom, cwd=tmp_path / "once", at=("list", 0, "writes"))
+    assert done.returncode == 0, done.stderr
+    writes = (tmp_path / "once" / "writes").read_text().split()
+    assert [name for name in writes if name.startswith("state-")] == ["state-1.msgpack"]
+    before = writes.index("metrics.parquet") + 1
+    killed = vfcompare(*seldom, cwd=tmp_path / "killed", at=("before", before, "writes"))
+    assert killed.returncode == -signal.SIGKILL
+    assert vfcompare(*seldom, cwd=tmp_path / "killed").returncode == 0
+    for name in ("once", "killed"):
+        same(only(tmp_path / name), only(whole))
+
+
 # Damage
 
 
@@ -203,6 +222,25 @@ def copy(whole, tmp_path):
     killed = vfcompare(*SMALL, cwd=cwd, at=("before", last + 1, "writes"))
     assert killed.returncode == -signal.SIGKILL
     return cwd
+
+
+def points(folder):
+    """What TensorBoard shows of a run: by seed and tag, the steps of its points."""
+    found = {}
+    for run in sorted((folder / "tb").glob("seed-*")):
+        events = EventAccumulator(str(run), size_guidance={"tensors": 0}).Reload()
+        for tag in events.Tags()["tensors"]:
+            found[run.name, tag] = [event.step for event in events.Tensors(tag)]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.essential
+def test_curves_in_tensorboard_are_whole_after_a_kill(whole, copy):
+    assert vfcompare(*SMALL, cwd=copy).returncode == 0
+    expected = points(only(whole))
+    assert len(expected["seed-0", "train/policy_loss"]) == 3
+    assert points(only(copy)) == expected
 
 
 def newest_first(folder):

@@ -232,7 +232,7 @@ def decided(text: str) -> str:
 def told_minutes(minutes: float) -> str:
     """A time in words."""
     if minutes < 90:
-        return f"{minutes:g} minutes"
+        return "a minute" if minutes == 1 else f"{minutes:g} minutes"
     hours = round(minutes / 60)
     return f"{hours} hours"
 

@@ -558,7 +558,7 @@ class Log:
             if name.startswith(("return_", "pass_at_")):
                 table[name] = np.where(finite, table[name], np.nan)
         self._evaluation.append(table)
-        self._view.add("evaluation", {k: v for k, v in table.items() if k != "point"})
+        self._view.add("evaluation", table)
         if point == 0:
             self.write()
         else:

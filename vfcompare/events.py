@@ -70,7 +70,7 @@ class View:
     def add(self, prefix: str, table: Table) -> None:
         """Add a point to each curve of `prefix`, and to each histogram, for each row of a table."""
         shares = [name for name in table if name.startswith("advantage_below_")]
-        apart = {"seed", "update", "env_steps", *shares}
+        apart = {"seed", "point", "update", "env_steps", *shares}
         names = [name for name in table if name not in apart]
         for row, seed in enumerate(table["seed"]):
             step = int(table["env_steps"][row])

@@ -94,5 +94,5 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
     if unknown := len(costs) - len(known):
         words += f"; of {unknown} cells no time is known, their like was never run below this root"
         if minutes:
-            words += f" (the whole study reckons with {minutes:g} minutes on two cores)"
+            words += f" (the whole study reckons with {minutes:g} min on two cores)"
     return words
