@@ -82,6 +82,10 @@ def cell(
     corner: float = 0.0,
 ) -> None:
     """Paint one square of a board whose squares have `scale` pixels; `inset` and `corner` are fractions."""
+    if not (inset or corner or row % 1 or column % 1):
+        top, left = int(row) * scale, int(column) * scale
+        image[top : top + scale, left : left + scale] = colour
+        return
     centre = ((column + 0.5) * scale, (row + 0.5) * scale)
     side = scale * (1 - 2 * inset)
     box(image, centre, (side, side), colour, corner=corner * scale)

@@ -2,8 +2,10 @@
 
 import pytest
 
-from vfcompare import fuse
+from vfcompare import fuse, store
+from vfcompare.cell import execute
 from vfcompare.compose import cells
+from vfcompare.envs.maze import Maze
 
 SWEEP = ["agent=rloo", "env=lock", "agent.gamma=0.9,0.95,1.0", "seeds=4"]
 
@@ -24,3 +26,27 @@ def test_free_memory_is_what_slurm_gave_if_that_is_less(monkeypatch):
     whole = fuse.free_memory()
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "64")
     assert fuse.free_memory() == 64 * 2**20 < whole
+
+
+def test_numbers_that_cannot_be_traced_split_a_group_and_the_others_do_not():
+    found = cells([*SWEEP[:2], "agent.entropy_coef=0.0,0.1", "env.length=4,8"], sweep=True)
+    groups = fuse.groups(found, 512)
+    assert [(len(group.cells), group.traced) for group in groups] == [
+        (2, ["agent.entropy_coef"])
+    ] * 2
+
+
+def test_every_cell_is_told_the_returns_of_its_own_environment(tmp_path):
+    small = (
+        "seeds=2",
+        "env_steps=500",
+        "evaluations=1",
+        "agent.evaluation_episodes=2",
+        f"root={tmp_path}",
+    )
+    slips = ["agent=rloo", "env=maze", "env.size=5", "env.slip=0.0,0.5", *small]
+    (group,) = fuse.groups(cells(slips, sweep=True), 512)
+    assert group.traced == ["env.slip"]
+    execute(group.cells, "", group.traced)
+    found = [store.RunFolder(cell.study / cell.id).record["reference"] for cell in group.cells]
+    assert found == [Maze(size=5, slip=slip).reference._asdict() for slip in (0.0, 0.5)]

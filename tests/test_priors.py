@@ -123,7 +123,7 @@ def test_rewards_are_nothing_to_a_prior_and_what_is_read_and_written_is_all(made
 def test_cells_of_different_priors_are_not_trained_in_one_program():
     numbers = {"agent.prior.rung": False, "agent.policy.temperature": False, "agent.gamma": True}
     told = config()
-    assert {path: fuse.traceable(told, path) for path in numbers} == numbers
+    assert {path: fuse.traceable(told, [path]) for path in numbers} == numbers
 
 
 def test_damage_and_absence_are_named(made, tmp_path):

@@ -1,11 +1,12 @@
 """One cell from its configuration to its files: an agent on an environment, with all its seeds."""
 
 import contextlib
+import json
 import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -216,7 +217,7 @@ def _attempt(
     from vfcompare.train import Trainer, Varied, lanes_for
 
     config = cells[0].config
-    env, learner = build(config)
+    _, learner = build(config)
     watch = store.Stopwatch()
     varied = None
     if traced:
@@ -229,7 +230,7 @@ def _attempt(
     begun = None if going_on is None else going_on.circumstances.get(LANES)
     lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
     trainer = Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
-    logs = _logs(cells, folders, env, trainer)
+    logs = _logs(cells, folders, trainer)
     for log in logs:
         log.compare(checkpoints[log.cell.id])
     for log in logs:
@@ -255,7 +256,7 @@ def _attempt(
             damage=folders[cell.id].damage,
             versions=store.versions(),
             git=store.git_state(),
-            reference=env.held_out().reference._asdict(),
+            reference=log.env.held_out().reference._asdict(),
             budget={"env_steps": cell.config["env_steps"]},
             seeds={str(seed): {"status": "running"} for seed in cell.seeds},
         )
@@ -293,14 +294,19 @@ def at(config: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def _logs(
-    cells: list[Cell], folders: Mapping[str, store.RunFolder], env: Any, trainer: Any
-) -> "list[Log]":
+@lru_cache(maxsize=8)
+def environment(config: str) -> Any:
+    """Make an environment, described in JSON: cells share it, and what was computed of it."""
+    return assemble(json.loads(config))
+
+
+def _logs(cells: list[Cell], folders: Mapping[str, store.RunFolder], trainer: Any) -> "list[Log]":
     """One for each cell, with its share of the trainer's seeds."""
     logs: list[Log] = []
     begin = 0
     for cell in cells:
         rows = slice(begin, begin + len(cell.seeds))
+        env = environment(json.dumps(cell.config["env"]))
         logs.append(Log(cell, folders[cell.id], env, trainer, rows))
         begin = rows.stop
     return logs
@@ -411,6 +417,7 @@ class Log:
 
     Attributes:
       cell: what is trained.
+      env: it is trained in.
       rows: which of the trainer's seeds are the cell's.
       exact: whether it goes on under the circumstances of its checkpoint.
     """
@@ -419,9 +426,9 @@ class Log:
         self, cell: Cell, folder: store.RunFolder, env: Any, trainer: Any, rows: slice
     ) -> None:
         """Begin with empty tables; nothing is written before `open`."""
-        self.cell, self.rows = cell, rows
+        self.cell, self.env, self.rows = cell, env, rows
         self._seeds = np.array(cell.seeds)
-        self._folder, self._env, self._trainer = folder, env, trainer
+        self._folder, self._trainer = folder, trainer
         self._metrics: list[store.Table] = []
         self._evaluation: list[store.Table] = []
         self.exact = True
@@ -577,7 +584,7 @@ class Log:
         content: dict[str, np.ndarray] = {}
         for name, index in paths.ranked(table["return_sampled"][last]).items():
             rollout = self._trainer.rollout(self.rows.start + index)
-            drawn = paths.draw(self._env, rollout)
+            drawn = paths.draw(self.env, rollout)
             if drawn:
                 seed, step = int(self._seeds[index]), int(table["env_steps"][last][index])
                 self._view.picture(seed, step, f"episode/{name} run", drawn["frames"])

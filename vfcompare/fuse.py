@@ -59,7 +59,7 @@ def shape(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _split(cells: list[Cell], most: int) -> Iterator[Group]:
     paths = differing(cells)
-    fixed = [path for path in paths if not traceable(cells[0].config, path)]
+    fixed = untraceable(cells[0].config, paths)
     traced = [path for path in paths if path not in fixed]
     same: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -102,16 +102,25 @@ def differing(cells: Sequence[Cell]) -> list[str]:
     return [path for path in numbers if len({at(cell.config, path) for cell in cells}) > 1]
 
 
-def traceable(config: Mapping[str, Any], path: str) -> bool:
-    """Whether JAX can trace a number: whether the program's shape, and no Python of ours, depends on it.
+def untraceable(config: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
+    """Those of some numbers that JAX cannot trace; mostly there are none, which one attempt shows."""
+    if not paths or traceable(config, paths):
+        return []
+    if len(paths) == 1:
+        return list(paths)
+    return [path for path in paths if not traceable(config, [path])]
 
-    Found by trying: an update and an evaluation are traced with the number unknown.
+
+def traceable(config: Mapping[str, Any], paths: Sequence[str]) -> bool:
+    """Whether JAX can trace numbers: whether the program's shape, and no Python of ours, depends on them.
+
+    Found by trying: an update and an evaluation are traced with the numbers unknown.
     """
     import jax
     import jax.numpy as jnp
 
     def attempt(number: Any, key: Any) -> Any:
-        _, learner = build(config, {path: number}, rehearsal=True)
+        _, learner = build(config, dict.fromkeys(paths, number), rehearsal=True)
         state, metrics = learner.update(learner.init(key), key, jnp.float32(0.0))
         examined = None if learner.examine is None else learner.examine(state, key)
         return metrics, learner.evaluate(state.params["policy"], key), examined

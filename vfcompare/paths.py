@@ -88,10 +88,8 @@ def shrunk(picture: np.ndarray) -> np.ndarray:
     factor = -(-min(picture.shape[:2]) // PIXELS)
     if factor == 1:
         return picture
-    height, width = (size // factor for size in picture.shape[:2])
-    cut = picture[: height * factor, : width * factor].astype(np.float32)
-    squares = cut.reshape(height, factor, width, factor, 3)
-    return squares.mean((1, 3)).round().astype(np.uint8)
+    height, width = (size - size % factor for size in picture.shape[:2])
+    return np.asarray(Image.fromarray(picture[:height, :width]).reduce(factor))
 
 
 def strip(frames: np.ndarray) -> np.ndarray:
