@@ -242,6 +242,26 @@ def test_the_page_of_a_damaged_study_says_what_is_wrong(tmp_path: Path) -> None:
         assert reason in text
 
 
+def test_the_last_evaluation_counts_though_it_overshoots_the_budget(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+
+    def overshoot(c: dict[str, np.ndarray]) -> None:
+        last = c["update"] == c["update"].max()
+        c["env_steps"][last] += 400
+        c["return_sampled"][:] = np.where(last, 1.0, 0.2)
+
+    folder = study / "maze-ppo-1a2b3c4d"
+    set_returns(folder, overshoot)
+    edit(folder / "run.json", lambda info: info.update(budget={"env_steps": 40_000}))
+    (task,) = scoring.score(report.load(study))
+    assert task.end == task.grid[-1] == 40_000
+    before = 40_000 * 10 / 11
+    at_end = 0.2 + 0.8 * (40_000 - before) / (40_400 - before)
+    for item in task.scores["ppo"]:
+        assert item.final == pytest.approx((0.2 + at_end) / 2, abs=1e-4)
+    assert [(step, reached) for _, step, reached in task.arrivals["ppo"]] == [(40_000, True)] * 3
+
+
 def test_a_diverged_run_scores_the_floor_from_its_failure_on(tmp_path: Path) -> None:
     study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
 

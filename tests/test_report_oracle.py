@@ -228,13 +228,13 @@ def test_a_phase_diagram_has_the_border_that_theory_predicts(tmp_path: Path) -> 
         q = success ** (1 / length)
         td = theory.lock_gae_variance(q, length, 0.0)
         assert float(ratio) == pytest.approx(td / theory.lock_group_variance(q, length, GROUP))
-    assert "Dashed: where theory (P3) gives the first gradients of oracle_td" in caption
-    assert "Of 6 decided places 6 lie on the side" in caption
+    assert "Dashed: where theory (P3) makes the variances of the first gradients equal" in caption
+    assert "Of 6 decided places 6 are as predicted" in caption
 
 
 def test_places_on_the_wrong_side_of_the_border_are_counted(tmp_path: Path) -> None:
     study = write_plane(tmp_path, ("oracle_td", "rloo"), ahead=lambda ratio: ratio > 1.0)
-    assert "Of 6 decided places 0 lie on the side" in phase(study)[0]
+    assert "Of 6 decided places 0 are as predicted" in phase(study)[0]
 
 
 def test_a_plane_without_a_border_says_so(tmp_path: Path) -> None:

@@ -288,6 +288,15 @@ def test_area_is_the_mean_height() -> None:
     assert s.area_under_curve([0, 10], [3, 3], 2.0, 7.0) == pytest.approx(3.0)
 
 
+def test_a_curve_that_overshoots_its_budget_keeps_its_value_at_the_end():
+    knots, heights = s.restrict([0, 50, 95, 105], [0.0, 0.2, 0.4, 0.8], 0, 100)
+    assert list(knots) == [0, 50, 95, 100]
+    np.testing.assert_allclose(heights, [0.0, 0.2, 0.4, 0.6])
+    assert s.final([0, 50, 95, 105], [0.0, 0.2, 0.4, 0.8], 0, 100) == pytest.approx(0.5)
+    assert s.final([0, 50, 95, 100], [0.0, 0.2, 0.4, 0.8], 0, 100) == pytest.approx(0.6)
+    assert s.final([0, 50, 110], [0.0, 0.2, 0.8], 0, 100) == pytest.approx(0.7)
+
+
 def test_area_refuses_to_extrapolate() -> None:
     with pytest.raises(ValueError, match="covers 0 to 10"):
         s.area_under_curve([0, 10], [0, 1], 0.0, 11.0)

@@ -70,9 +70,10 @@ _PROFILE = (
     "Wilson's band, pointwise."
 )
 _THRESHOLD = (
-    "First evaluation at or above the threshold; one evaluation suffices, and the true step lies "
-    "before it by at most one interval between evaluations. Completed runs that never get there "
-    "are censored at the end, failed runs also, unfinished ones where they stopped. S(t) is the "
+    "First evaluation at or above the threshold, the value at the end of the range among them; one "
+    "suffices, and the true step lies before it by at most one interval between evaluations. "
+    "Completed runs that never get there are censored at the end, failed runs also, unfinished ones "
+    "where they stopped. S(t) is the "
     "product over arrivals of 1 - d/n (Kaplan-Meier); the median is the first t with S(t) at most "
     "1/2; the restricted mean is the area under S up to the end of the range. Intervals resample "
     "runs."
@@ -134,8 +135,9 @@ def _range(results: Results) -> str:
 
 def _final() -> str:
     return (
-        f"Mean of a run's evaluations in the last {scoring.FINAL_SHARE:.0%} of the compared range "
-        "(its value at the end, where there is none). It is not the best of training."
+        f"Mean of a run's evaluations in the last {statistics.FINAL_SHARE:.0%} of the compared range "
+        "and of its value at the end, linear between evaluations, as budgets are overshot by what the "
+        "last update collects. It is not the best of training."
     )
 
 

@@ -14,7 +14,6 @@ from vfcompare.report.files import Array
 
 Rule = Literal["floor", "last", "drop"]
 
-FINAL_SHARE = 0.1
 GRID_POINTS = 60
 SOLVED_SHARE = 0.9
 SAME_END = 0.02
@@ -251,7 +250,7 @@ def _grid(cells: Sequence[Cell], start: float, end: float) -> tuple[Array, bool]
     inside = [run.steps[(run.steps >= start) & (run.steps <= end)] for run in done]
     same = all(np.array_equal(inside[0], steps) for steps in inside[1:])
     if same and inside[0].size <= 4 * GRID_POINTS and inside[0][0] == start:
-        return inside[0], True
+        return np.unique([*inside[0], end]), True
     return np.linspace(start, end, GRID_POINTS), False
 
 
@@ -265,12 +264,11 @@ def _arrivals(
     for run in cell.runs:
         if not run.steps.size and not failed(run):
             continue
-        inside = run.steps <= end
         step, reached = 0.0, False
-        if inside.any():
-            step, reached = statistics.time_to_threshold(
-                run.steps[inside], run.sampled[inside], threshold
-            )
+        if run.steps.size and run.steps[0] < end:
+            first, last = float(run.steps[0]), min(float(run.steps[-1]), end)
+            curve = statistics.restrict(run.steps, run.sampled, first, last)
+            step, reached = statistics.time_to_threshold(*curve, threshold)
         if not reached and (failed(run) or run.steps[-1] >= end):
             step = end
         result.append((run.seed, step, reached))
@@ -287,11 +285,11 @@ def _scores(cell: Cell, task: Task, span: float, rule: Rule) -> tuple[Score, ...
 def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
     steps, raw = _curve(run, task, rule)
     values = task.rescale(raw)
-    final = _window_mean(steps, values, task)
+    final = statistics.final(steps, values, task.start, task.end)
     share = 1.0 if task.normalised else span
     floor = float(task.rescale(task.floor))
-    inside = _inside(steps, task)
-    percent = (steps[inside] - task.start) * 100.0 / (task.end - task.start)
+    knots, heights = statistics.restrict(steps, values, task.start, task.end)
+    percent = (knots - task.start) * 100.0 / (task.end - task.start)
     return Score(
         seed=run.seed,
         status=run.status,
@@ -300,11 +298,9 @@ def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
         auc=statistics.area_under_curve(steps, values, task.start, task.end),
         final=final,
         greedy=_greedy(run, task),
-        variation=_variation(percent, values[inside]),
-        drawdown=statistics.drawdown_risk(values[inside]),
-        collapsed=statistics.collapsed(
-            float(values[inside].max()), final, floor=floor, span=share or 1.0
-        ),
+        variation=float(statistics.within_run_variation(percent, heights)),
+        drawdown=statistics.drawdown_risk(heights),
+        collapsed=statistics.collapsed(float(heights.max()), final, floor=floor, span=share or 1.0),
     )
 
 
@@ -328,31 +324,14 @@ def _curve(run: Run, task: Task, rule: Rule) -> tuple[Array, Array]:
     return steps, raw
 
 
-def _inside(steps: Array, task: Task) -> npt.NDArray[np.bool_]:
-    return np.asarray((steps >= task.start) & (steps <= task.end))
-
-
-def _window_mean(steps: Array, values: Array, task: Task) -> float:
-    opening = task.end - FINAL_SHARE * (task.end - task.start)
-    window = (steps > opening) & (steps <= task.end)
-    if window.any():
-        return float(values[window].mean())
-    return float(np.interp(task.end, steps, values))
-
-
 def _greedy(run: Run, task: Task) -> float | None:
     if run.status != "completed":
         return float(task.rescale(task.floor))
     measured = np.isfinite(run.greedy)
     if not measured.any():
         return None
-    return _window_mean(run.steps[measured], task.rescale(run.greedy[measured]), task)
-
-
-def _variation(percent: Array, values: Array) -> float:
-    if percent.size < 2:
-        return 0.0
-    return float(statistics.within_run_variation(percent, values))
+    greedy = task.rescale(run.greedy[measured])
+    return statistics.final(run.steps[measured], greedy, task.start, task.end)
 
 
 def on_grid(score_: Score, task: Task) -> Array:

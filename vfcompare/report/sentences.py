@@ -173,7 +173,7 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     title, verb, measure = CLAIMS[contrast.metric]
     one, other = _side(results, 0), _side(results, 1)
     minus = results.sides.minus
-    evidence = _evidence(contrast)
+    evidence = _evidence(contrast, results)
     if contrast.verdict == "insufficient":
         text = f"Insufficient: {contrast.pairs} pairs of seeds; {statistics.MIN_RUNS} are needed."
         return Sentence(text, "open", title)
@@ -189,19 +189,31 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
             if contrast.interval.excludes(0.0)
             else "The interval includes zero. That is not evidence of equality."
         )
-        text = f"Undecided between {one} and {other}: difference in {measure} {evidence}. {why}"
+        text = f"Undecided between {one} and {other}: {measure}, {minus}, {evidence}. {why}"
         return Sentence(text, "open", title)
     first, second = (one, other) if contrast.verdict == "first" else (other, one)
     if results.sides.chosen and " + " not in contrast.better:
         verb = SINGULAR[contrast.metric]
     claim = f"{opening(results, first)} {verb} than {second}"
-    text = f"{claim}: {measure}, {minus}, {evidence}."
+    text = f"{claim}: {measure}, {minus}, {evidence}.{_small(contrast, results)}"
     return Sentence(text, "claim", title)
 
 
-def _evidence(contrast: Contrast) -> str:
+def _small(contrast: Contrast, results: Results) -> str:
+    """What is decided may still be too little to matter."""
+    margin = results.study.margin
+    if contrast.within(margin) and all(results.task(name).normalised for name in contrast.tasks):
+        return f" It is small: within ±{margin:g}, which the study calls equal in practice."
+    return ""
+
+
+def _evidence(contrast: Contrast, results: Results) -> str:
     level = f"{contrast.interval.confidence:.2%}".rstrip("0%").rstrip(".") + "%"
-    environments = f"{len(contrast.tasks)} environment" + ("s" if len(contrast.tasks) > 1 else "")
+    tasks = [results.task(name) for name in contrast.tasks]
+    number, envs = len(tasks), {cell.env for task in tasks for cell in task.cells.values()}
+    environments = f"{number} environment" + ("s" if number > 1 else "")
+    if len(envs) < number:
+        environments = f"{number} settings of {join(sorted(envs))}"
     return (
         f"{show_interval(contrast.interval)} ({level} interval, adjusted p "
         f"{show_p(contrast.p_adjusted)}, {contrast.pairs} pairs of seeds, {environments})"
@@ -232,11 +244,12 @@ def _where(results: Results) -> Sentence | None:
             [n for n, c in found.items() if c.verdict in {"undecided", "insufficient"}],
         ),
     )
-    parts = [
-        f"{verb} {join(f'{n} ({signed(found[n].interval.estimate)})' for n in names)}"
-        for verb, names in groups
-        if names
-    ]
+    parts = []
+    for verb, names in groups:
+        names.sort(key=lambda name: -abs(found[name].interval.estimate))
+        if names:
+            each = (f"{n} ({signed(found[n].interval.estimate)})" for n in names)
+            parts.append(f"{verb} {join(each)}")
     return Sentence("In area under the curve, " + "; ".join(parts) + ".", "plain", "Where")
 
 

@@ -38,7 +38,7 @@ from vfcompare.statistics.coverage import (
     coverage_kinds,
     known_coverage,
 )
-from vfcompare.statistics.curves import area_under_curve
+from vfcompare.statistics.curves import FINAL_SHARE, area_under_curve, final, restrict
 from vfcompare.statistics.intervals import (
     FEW_RUNS,
     MIN_RUNS,
@@ -113,6 +113,7 @@ from vfcompare.statistics.survival import (
 __all__ = [
     "COVERAGE_RUNS",
     "FEW_RUNS",
+    "FINAL_SHARE",
     "MIN_RUNS",
     "Array",
     "Arrival",
@@ -149,6 +150,7 @@ __all__ = [
     "effective_runs",
     "equivalence_test",
     "expanded_tail",
+    "final",
     "finite",
     "holm",
     "improvement_ends",
@@ -178,6 +180,7 @@ __all__ = [
     "rank_differences",
     "rate_interval",
     "resample",
+    "restrict",
     "restricted_mean",
     "risk_across_runs",
     "sensitivity",

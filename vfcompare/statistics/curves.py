@@ -3,7 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from vfcompare.statistics.scores import finite
+from vfcompare.statistics.scores import Array, finite
+
+FINAL_SHARE = 0.1
+"""Of the range of steps, at its end: what counts as final."""
 
 
 def area_under_curve(
@@ -19,7 +22,26 @@ def area_under_curve(
     if x.size == 0 or x[0] > start or x[-1] < end:
         covered = "nothing" if x.size == 0 else f"{x[0]:g} to {x[-1]:g}"
         raise ValueError(f"the curve covers {covered}, not {start:g} to {end:g}")
+    knots, heights = restrict(x, y, start, end)
+    return float(np.trapezoid(heights, knots) / (end - start))
+
+
+def restrict(
+    steps: npt.ArrayLike, values: npt.ArrayLike, start: float, end: float
+) -> tuple[Array, Array]:
+    """A learning curve over `[start, end]`: its evaluations inside, and its values at both ends.
+
+    The curve is linear between evaluations. A budget is overshot by what the last update collects, so that
+    without its value at the end a curve would lose its last evaluation.
+    """
+    x, y = finite(steps, "steps"), finite(values, "values")
     inside = (x > start) & (x < end)
     knots = np.concatenate([[start], x[inside], [end]])
     heights = np.concatenate([[np.interp(start, x, y)], y[inside], [np.interp(end, x, y)]])
-    return float(np.trapezoid(heights, knots) / (end - start))
+    return knots, heights
+
+
+def final(steps: npt.ArrayLike, values: npt.ArrayLike, start: float, end: float) -> float:
+    """Mean of the evaluations in the last tenth of `[start, end]`, the value at its end among them."""
+    knots, heights = restrict(steps, values, start, end)
+    return float(heights[knots > end - FINAL_SHARE * (end - start)].mean())

@@ -10,7 +10,6 @@ import numpy as np
 
 from vfcompare import statistics, status, store
 from vfcompare.errors import InputError
-from vfcompare.report.scoring import FINAL_SHARE
 from vfcompare.tuning.space import Values
 from vfcompare.validate import TUNING_SEEDS
 
@@ -139,9 +138,8 @@ def area(steps: np.ndarray, returns: np.ndarray, budget: float) -> float:
 
 
 def final(steps: np.ndarray, returns: np.ndarray, budget: float) -> float:
-    """Mean of the evaluations in the last tenth of the budget."""
-    window = (steps > (1.0 - FINAL_SHARE) * budget) & (steps <= budget)
-    return float(returns[window].mean() if window.any() else np.interp(budget, steps, returns))
+    """Mean of the evaluations in the last tenth of the budget, the value at its end among them."""
+    return statistics.final(steps, returns, 0.0, budget)
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, float], float]] = {"auc": area, "final": final}

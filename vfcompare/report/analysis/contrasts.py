@@ -59,6 +59,16 @@ class Contrast:
         """Name of the better side, or None where that is open."""
         return {"first": self.first, "second": self.second}.get(self.verdict)
 
+    def within(self, margin: float) -> bool:
+        """Whether the whole interval lies within a margin, which is meant for scores alone.
+
+        Drawdowns and variations are too small for it.
+        """
+        low, high = self.interval.low, self.interval.high
+        if self.metric not in {"auc", "final"} or low is None or high is None:
+            return False
+        return -margin < low and high < margin
+
 
 @dataclass(frozen=True)
 class Improvement:
@@ -185,26 +195,14 @@ def _decide(
         reps=resampling.PAIR_REPS,
         confidence=decision.confidence,
     )
+    judged = replace(contrast, interval=interval, p=p, p_adjusted=decision.p_adjusted)
     verdict = "undecided"
     if decision.rejected and interval.excludes(0.0):
         higher = interval.estimate > 0
         verdict = "first" if higher != (contrast.metric in LOWER_IS_BETTER) else "second"
-    elif _may_be_equal(contrast) and _within(interval, margin):
+    elif contrast.plain.n >= statistics.FEW_RUNS and judged.within(margin):
         verdict = "equal"
-    return replace(
-        contrast, interval=interval, p=p, p_adjusted=decision.p_adjusted, verdict=verdict
-    )
-
-
-def _may_be_equal(contrast: Contrast) -> bool:
-    """The margin is meant for scores; drawdowns and variations are too small for it."""
-    return contrast.metric in {"auc", "final"} and contrast.plain.n >= statistics.FEW_RUNS
-
-
-def _within(interval: Interval, margin: float) -> bool:
-    if interval.low is None or interval.high is None:
-        return False
-    return -margin < interval.low and interval.high < margin
+    return replace(judged, verdict=verdict)
 
 
 def _applied(margin: float, tasks: Sequence[Task]) -> float:

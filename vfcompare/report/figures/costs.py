@@ -17,6 +17,7 @@ from vfcompare.report.figures.drawing import (
     Picture,
     apart,
     canvas,
+    legend,
     looks,
     shorten,
     steps,
@@ -159,8 +160,7 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
         for look in appearance.values()
     ]
     names = [shorten(results.called(name), 28) for name in appearance]
-    where: dict[str, Any] = {"loc": "outside upper left", "ncols": 4, "frameon": False}
-    figure.legend(handles, names, handlelength=3.2, **where)
+    legend(figure, handles, names)
     return figure
 
 

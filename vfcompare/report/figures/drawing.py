@@ -24,6 +24,9 @@ Mask = npt.NDArray[np.bool_]
 WIDTH = 5.8
 ROW = 0.29
 INK, MUTED, FAINT, PAPER = "#1b1f24", "#5d6670", "#c9ced4", "#ffffff"
+HANDLE, ACROSS = 7, 92
+"""Letters that a legend's line takes, and that a row of it has room for."""
+
 CRITIC = ("#0072b2", "#009e73", "#56b4e9")
 OUTCOME = ("#d55e00", "#e69f00", "#cc79a7")
 KNOWN = {
@@ -130,6 +133,14 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tu
 def apart(figure: Figure) -> None:
     """More room between the lines of panels, so that no title is taken for the label above it."""
     figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr, call-arg]
+
+
+def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Names above all panels: in one row where there is room, else in rows of equal length."""
+    rows = -(-sum(len(name) + HANDLE for name in names) // ACROSS)
+    columns = -(-len(names) // max(rows, 1))
+    where: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False}
+    figure.legend(handles, names, handlelength=3.2, **where)
 
 
 def row_height(count: int) -> float:

@@ -45,7 +45,8 @@ def _caption(results: Results, left: int) -> str:
     unseen = f"The {left} smallest effects are not drawn; families.csv has them. " if left else ""
     return (
         f"{opening(results, results.sides.minus)} in area under the curve: {join(parts)}. Right of zero "
-        f"{_ahead(results)}; dots are seeds. {unseen}{failed_in(results)}"
+        f"{_ahead(results)}; dots are seeds, bars intervals at the levels of Holm's correction. "
+        f"{unseen}{failed_in(results)}"
     )
 
 

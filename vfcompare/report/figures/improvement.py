@@ -48,7 +48,8 @@ def _caption(results: Results) -> str:
     seeds = sizes(item.interval.n for item in found)
     return (
         f"Probability that a run of the row has a larger area under the curve than one of the "
-        f"column; {decided} of {len(found)} pairs decided, hatched ones are not. Most certain: "
+        f"column: how often, not by how much; {decided} of {len(found)} pairs decided after Holm's "
+        "correction (purple: the row is ahead, orange: the column), hatched ones are not. Most certain: "
         f"{results.called(first)} over {results.called(second)}, {show_float(value)}. "
         f"{seeds} seeds per environment. {failed_in(results, *results.pool)}"
     )

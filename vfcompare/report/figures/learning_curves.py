@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +22,7 @@ from vfcompare.report.figures.drawing import (
     Picture,
     brief_names,
     canvas,
+    legend,
     looks,
     shorten,
     spread,
@@ -140,7 +140,11 @@ def _colourless(results: Results, curves: Sequence[Curve]) -> str:
 
 
 def _thin(results: Results) -> str:
-    return "Thin lines are single seeds (a cross: it failed there). " if _few(results) else ""
+    if not _few(results):
+        return ""
+    runs = (run for task in results.tasks for cell in task.cells.values() for run in cell.runs)
+    cross = " (a cross: it failed there)" if any(failed(run) for run in runs) else ""
+    return f"Thin lines are single seeds{cross}. "
 
 
 def _few(results: Results) -> bool:
@@ -181,14 +185,10 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
             panel.set_ylabel("")
         if place + columns < len(tasks):
             panel.set_xlabel("")
-    handles = [
-        figure.axes[0].plot(
-            [], [], color=look.color, ls=look.line, label=shorten(results.called(name), 28)
-        )[0]
-        for name, look in looks(results.shown.lines).items()
-    ]
-    where: dict[str, Any] = {"loc": "outside upper left", "ncols": 4, "frameon": False}
-    figure.legend(handles=handles, handlelength=3.2, **where)
+    shown = looks(results.shown.lines)
+    handles = [figure.axes[0].plot([], [], color=x.color, ls=x.line)[0] for x in shown.values()]
+    called = [shorten(results.called(name), 28) for name in shown]
+    legend(figure, handles, called)
     return figure
 
 
@@ -198,6 +198,7 @@ def _draw(results: Results, task: Task) -> Figure:
     labels = _curves(axes, results, task)
     _frame(axes, task)
     _end_labels(axes, labels)
+    axes.set_title(shorten(task.name, 60))
     return figure
 
 
@@ -262,13 +263,14 @@ def _thin_lines(axes: Axes, task: Task, arm: Arm, look: Look) -> None:
 
 
 def _frame(axes: Axes, task: Task, *, compact: bool = False) -> None:
-    """Limits, levels to compare with and labels; a compact panel has no room for the threshold's."""
+    """Limits, levels to compare with and labels; a compact panel has no room for the threshold."""
     axes.autoscale_view()
     left, right = axes.get_xlim()
     if task.end > task.start:
         left, right = min(task.start, 0.0), task.end
     axes.set_xlim(left, right)
-    references = ((task.optimal, "optimal"), (task.threshold, "threshold"), (task.random, "random"))
+    threshold = None if compact else task.threshold
+    references = ((task.optimal, "optimal"), (threshold, "threshold"), (task.random, "random"))
     levels = [level for level, _ in references if level is not None]
     if levels:
         low, high = axes.get_ylim()
@@ -278,19 +280,21 @@ def _frame(axes: Axes, task: Task, *, compact: bool = False) -> None:
         if level is None:
             continue
         axes.axhline(level, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
-        if not (compact and name == "threshold"):
-            axes.annotate(
-                name,
-                (0.0 if name != "random" else 1.0, level),
-                xycoords=axes.get_yaxis_transform(),
-                xytext=(3 if name != "random" else -2, 2),
-                textcoords="offset points",
-                ha="left" if name != "random" else "right",
-                fontsize=7.5,
-                color=MUTED,
-                bbox={"facecolor": PAPER, "alpha": 0.75, "lw": 0, "pad": 0.6},
-                zorder=6,
-            )
+        # Below its line, as the optimum's name may stand right above it.
+        below = name == "threshold"
+        axes.annotate(
+            name,
+            (0.0 if name != "random" else 1.0, level),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(3 if name != "random" else -2, -2 if below else 2),
+            textcoords="offset points",
+            ha="left" if name != "random" else "right",
+            va="top" if below else "bottom",
+            fontsize=7.5,
+            color=MUTED,
+            bbox={"facecolor": PAPER, "alpha": 0.75, "lw": 0, "pad": 0.6},
+            zorder=6,
+        )
     axes.xaxis.set_major_formatter(FuncFormatter(steps))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(6))

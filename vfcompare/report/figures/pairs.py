@@ -58,4 +58,8 @@ def _caption(results: Results, left: int) -> str:
         )
     pairs = sizes(contrast.pairs for contrast in found)
     unseen = f"The {left} smallest are not drawn; pairs.csv has them. " if left else ""
-    return f"{text}. {pairs} pairs of seeds each; dots are seeds. {unseen}{failed_in(results, *results.pool)}"
+    return (
+        f"{text}. {pairs} pairs of seeds each. Differences are means, which may order agents otherwise than "
+        "the IQM does; dots are seeds, bars the intervals at Holm's levels, filled where the paired test "
+        f"agrees with the bar. {unseen}{failed_in(results, *results.pool)}"
+    )

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
 from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.chains import begins_with
@@ -138,7 +138,7 @@ def _caption(results: Results, plane: Plane) -> str:
         f"places is {first}, at {costs} {second}; {equal} are equal in practice (≈), "
         f"{len(found) - helps - costs - equal} open (hatched). Largest: "
         f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing}{_foreseen(results, plane)} "
-        f"Small: pairs of seeds. {failed_in(results)}"
+        f"n: pairs of seeds. {failed_in(results)}"
     )
 
 
@@ -155,9 +155,9 @@ def _foreseen(results: Results, plane: Plane) -> str:
     ]
     line = "Dashed: where" if min(ratios) < 1.0 < max(ratios) else "Nowhere on this plane"
     return (
-        f" {line} theory (P3) gives the first gradients of {first}, its values exact, the variance of "
-        f"{second}'s; the ratio goes from {show(min(ratios))} to {show(max(ratios))}. Of {len(told)} decided "
-        f"places {sum(told)} lie on the side where who has less variance is ahead."
+        f" {line} theory (P3) makes the variances of the first gradients equal, any critic taken to be "
+        f"perfect; {first} has {show(min(ratios))} to {show(max(ratios))} times the variance of {second}. "
+        f"Of {len(told)} decided places {sum(told)} are as predicted: who has less variance is ahead."
     )
 
 
@@ -168,12 +168,12 @@ def _draw(plane: Plane, better: tuple[str, str]) -> Figure:
     for column, across in enumerate(plane.across):
         for line, up in enumerate(plane.up):
             _place(axes, column, line, plane.effects.get((across, up)), reach)
-    _border(axes, plane)
+    bordered = _border(axes, plane)
     axes.set_xlim(-0.55, len(plane.across) - 0.45)
     axes.set_ylim(-0.55, len(plane.up) - 0.45)
     axes.set_xticks(range(len(plane.across)), [shorten(text, 12) for text in plane.across])
     axes.set_yticks(range(len(plane.up)), [shorten(text, 12) for text in plane.up])
-    axes.set_xlabel(plane.knobs[0])
+    axes.set_xlabel(plane.knobs[0] + "   (dashed: predicted border)" * bordered)
     axes.set_ylabel(plane.knobs[1])
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
@@ -183,22 +183,17 @@ def _draw(plane: Plane, better: tuple[str, str]) -> Figure:
     return figure
 
 
-def _border(axes: Axes, plane: Plane) -> None:
-    """Where the two sides are predicted to change places, logarithms interpolated between the places."""
+def _border(axes: Axes, plane: Plane) -> bool:
+    """Draw where the two sides are predicted to change places, if they do: logarithms are interpolated."""
     ratios = np.array(
         [[plane.expected.get((across, up), np.nan) for across in plane.across] for up in plane.up]
     )
-    if min(ratios.shape) > 1 and np.nanmin(ratios, initial=np.inf) < 1.0 < np.nanmax(
-        ratios, initial=0.0
-    ):
-        axes.contour(
-            np.log(ratios),
-            levels=[0.0],
-            colors=[INK],
-            linestyles="dashed",
-            linewidths=1.6,
-            zorder=2,
-        )
+    least, most = np.nanmin(ratios, initial=np.inf), np.nanmax(ratios, initial=0.0)
+    drawn = min(ratios.shape) > 1 and bool(least < 1.0 < most)
+    if drawn:
+        look: dict[str, Any] = {"colors": [INK], "linestyles": "dashed", "linewidths": 1.6}
+        axes.contour(np.log(ratios), levels=[0.0], zorder=2, **look)
+    return drawn
 
 
 def _place(axes: Axes, x: int, y: int, contrast: Contrast | None, reach: float) -> None:
@@ -220,7 +215,8 @@ def _place(axes: Axes, x: int, y: int, contrast: Contrast | None, reach: float) 
     ink = "#111111" if decided else INK
     weight = "bold" if decided else "normal"
     value = f"{'≈ ' * equal}{signed(round(estimate, 3))}"
-    halo = [withStroke(linewidth=2.5, foreground=face if decided else PAPER)]
-    write = partial(axes.text, ha="center", va="center", color=ink, path_effects=halo)
+    # What stands behind the words hides the border, never the words.
+    behind = {"fc": face if decided else PAPER, "lw": 0, "pad": 1}
+    write = partial(axes.text, ha="center", va="center", color=ink, bbox=behind)
     write(x, y + 0.08, value, weight=weight)
-    write(x, y - 0.28, f"{contrast.pairs}", fontsize=6.5)
+    write(x, y - 0.28, f"n={contrast.pairs}", fontsize=6.5)

@@ -1,14 +1,13 @@
 """What share of runs is above each score."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from vfcompare.report.analysis import Results
-from vfcompare.report.figures.drawing import Picture, canvas, looks, shorten
+from vfcompare.report.figures.drawing import Picture, canvas, legend, looks, shorten
 from vfcompare.report.sentences import failed_in
 from vfcompare.report.table import Table, join
 
@@ -65,6 +64,5 @@ def _draw(results: Results) -> Figure:
     axes.set_xlabel("final score, normalised (0 random, 1 optimal)")
     axes.set_ylabel("share of runs above")
     # all profiles end together, so that names at the ends would not tell them apart
-    where: dict[str, Any] = {"loc": "outside upper left", "ncols": 4, "frameon": False}
-    figure.legend(handlelength=3.2, **where)
+    legend(figure, *axes.get_legend_handles_labels())
     return figure

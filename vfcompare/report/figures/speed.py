@@ -61,9 +61,12 @@ def _caption(results: Results) -> str:
     parts = [_fastest(results, name, items) for name, items in by_task.items()]
     more = f"; and {len(parts) - 6} more environments" if len(parts) > 6 else ""
     left = unseen(results, "scores.csv")
+    half = any(np.isfinite(item.median.estimate) for item in results.speed)
+    marks = "Marks are Kaplan-Meier medians with 95% bootstrap intervals. " if half else ""
     return (
-        f"{'; '.join(parts[:6])}{more}. Marks are Kaplan-Meier medians with 95% bootstrap intervals; "
-        f"runs that did not get there are kept, at the right edge. {left} {failed_in(results, *by_task)}"
+        f"{'; '.join(parts[:6])}{more}. One evaluation at or above it counts, as does the value at the end. "
+        f"{marks}Runs that did not get there are kept, at the right edge, beside how many did. {left} "
+        f"{failed_in(results, *by_task)}"
     ).replace("  ", " ")
 
 
