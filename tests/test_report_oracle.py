@@ -230,6 +230,8 @@ def test_a_phase_diagram_has_the_border_that_theory_predicts(tmp_path: Path) -> 
         assert float(ratio) == pytest.approx(td / theory.lock_group_variance(q, length, GROUP))
     assert "Dashed: where theory (P3) makes the variances of the first gradients equal" in caption
     assert "Of 6 decided places 6 are as predicted" in caption
+    sentence = "Of 6 decided settings of lock 6 are as theory (P3) predicts"
+    assert sentence in (study / "report" / "report.md").read_text()
 
 
 def test_places_on_the_wrong_side_of_the_border_are_counted(tmp_path: Path) -> None:

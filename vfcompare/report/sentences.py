@@ -7,6 +7,7 @@ from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Matching, Results
 from vfcompare.report.analysis.contrasts import ALL_PAIRS
 from vfcompare.report.data import LEADING, STATUSES
+from vfcompare.report.planes import planes
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
 
@@ -63,6 +64,7 @@ def verdicts(results: Results) -> list[Sentence]:
         sentences.append(_decided(results))
     elif results.sides.chosen:
         sentences.append(_one_sided(results))
+    sentences += _predicted(results)
     where = _where(results)
     if where:
         sentences.append(where)
@@ -256,6 +258,17 @@ def _where(results: Results) -> Sentence | None:
 def signed(value: float) -> str:
     """A difference, with its sign."""
     return ("+" if value > 0 else "") + show_float(value)
+
+
+def _predicted(results: Results) -> Iterable[Sentence]:
+    """Whether learning has the border that theory draws."""
+    for plane in planes(results):
+        if told := plane.told:
+            text = (
+                f"Of {len(told)} decided settings of {plane.env} {sum(told)} are as theory (P3) predicts: "
+                "who has the smaller variance of the gradient at the start is ahead."
+            )
+            yield Sentence(text, "plain", "Prediction")
 
 
 def _best(results: Results) -> Sentence | None:

@@ -111,9 +111,10 @@ def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
     for task in tasks:
         curves = _of(results, task)
         if curves:
-            best = max(curves, key=lambda curve: _end(task, curve))
-            name = results.called(best.arm)
-            ends.append(f"{name} on {task.name} ({show_float(_end(task, best))})")
+            heights = {curve.arm: show_float(_end(task, curve)) for curve in curves}
+            top = heights[max(curves, key=lambda curve: _end(task, curve)).arm]
+            names = [results.called(arm) for arm, height in heights.items() if height == top]
+            ends.append(f"{join(names, 3)} on {task.name} ({top})")
     text = f"Highest at the end: {join(ends)}. " if ends else "No scored runs. "
     text += (
         f"IQM over {sizes(curve.n for curve in results.curves)} seeds of the return of sampled "

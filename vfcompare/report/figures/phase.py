@@ -1,7 +1,6 @@
 """Where one side of the question is ahead, over two settings of the problem."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -12,8 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from vfcompare.report.analysis import Contrast, Results
-from vfcompare.report.chains import begins_with
-from vfcompare.report.data import Cell
 from vfcompare.report.figures.drawing import (
     CRITIC,
     FAINT,
@@ -25,36 +22,16 @@ from vfcompare.report.figures.drawing import (
     canvas,
     shorten,
 )
+from vfcompare.report.planes import Plane, planes
 from vfcompare.report.sentences import failed_in, opening, signed
 from vfcompare.report.table import Table, Value, show
 
 COLORS = LinearSegmentedColormap.from_list("families", [OUTCOME[0], PAPER, CRITIC[0]])
 
 
-@dataclass(frozen=True)
-class Plane:
-    """One environment over two of its settings.
-
-    Attributes:
-      env: its name.
-      knobs: names of the two settings, across and up.
-      across: values of the first, in order.
-      up: values of the second.
-      effects: the first side minus the second by (across, up), where there is one.
-      expected: by place, the first side's variance relative to the second's, where theory says it (P3).
-    """
-
-    env: str
-    knobs: tuple[str, str]
-    across: tuple[str, ...]
-    up: tuple[str, ...]
-    effects: Mapping[tuple[str, str], Contrast]
-    expected: Mapping[tuple[str, str], float]
-
-
 def pictures(results: Results) -> Iterator[Picture]:
     """One figure for each environment of which two settings were varied."""
-    for number, plane in enumerate(_planes(results), 1):
+    for number, plane in enumerate(planes(results), 1):
         name, title = f"phase-{number}", _title(results, plane)
         rows: list[tuple[Value, ...]] = [
             (*at, c.interval, c.p_adjusted, c.pairs, c.verdict, plane.expected.get(at))
@@ -76,51 +53,6 @@ def pictures(results: Results) -> Iterator[Picture]:
 def _title(results: Results, plane: Plane) -> str:
     who = results.sides.title if results.sides.chosen else "Where a critic helps"
     return f"{who} on {plane.env}"
-
-
-def _planes(results: Results) -> Iterator[Plane]:
-    cells = [cell for cell in results.study.cells if cell.planned]
-    for env in dict.fromkeys(cell.env for cell in cells):
-        mine = [cell for cell in cells if cell.env == env]
-        tried: dict[str, dict[str, None]] = {}
-        for cell in mine:
-            for key, value in cell.posed.items():
-                tried.setdefault(key, {})[value] = None
-        varied = {key: values for key, values in tried.items() if len(values) > 1}
-        if len(varied) != 2:
-            continue
-        first, second = varied
-        places = {
-            (cell.posed[first], cell.posed[second]): cell.task
-            for cell in mine
-            if varied.keys() <= cell.posed.keys() and cell.task in results.family_by_task
-        }
-        if places:
-            across, up = (tuple(sorted(varied[key], key=_order)) for key in (first, second))
-            effects = {at: results.family_by_task[task] for at, task in places.items()}
-            foreseen = ((at, _expected(results, mine, task)) for at, task in places.items())
-            expected = {at: ratio for at, ratio in foreseen if ratio is not None}
-            yield Plane(env, (first, second), across, up, effects, expected)
-
-
-def _expected(results: Results, cells: Sequence[Cell], task: str) -> float | None:
-    """P3, where each side is one agent on a chain."""
-    variances = [
-        begins_with(cell.config)
-        for side in (results.sides.first, results.sides.second)
-        for cell in cells
-        if cell.task == task and cell.arm in {arm.name for arm in side}
-    ]
-    if len(variances) != 2 or variances[0] is None or not variances[1]:
-        return None
-    return variances[0] / variances[1]
-
-
-def _order(text: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(text), text
-    except ValueError:
-        return True, 0.0, text
 
 
 def _caption(results: Results, plane: Plane) -> str:
@@ -147,12 +79,7 @@ def _foreseen(results: Results, plane: Plane) -> str:
     if not plane.expected:
         return ""
     first, second = results.sides.names
-    ratios = plane.expected.values()
-    told = [
-        (plane.expected[at] < 1.0) == (contrast.verdict == "first")
-        for at, contrast in plane.effects.items()
-        if contrast.better is not None and at in plane.expected
-    ]
+    ratios, told = plane.expected.values(), plane.told
     line = "Dashed: where" if min(ratios) < 1.0 < max(ratios) else "Nowhere on this plane"
     return (
         f" {line} theory (P3) makes the variances of the first gradients equal, any critic taken to be "
