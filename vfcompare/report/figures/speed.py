@@ -124,16 +124,11 @@ def _row(axes: Axes, y: int, item: Speed, look: Look, end: float) -> None:
     arrived = np.array([yes for _, _, yes in item.arrivals])
     steps = np.array([step for _, step, _ in item.arrivals])
     axes.plot(steps[arrived], heights[arrived], ".", ms=4.6, color=look.color, alpha=0.42, mew=0)
-    axes.plot(
-        np.where(steps[~arrived] >= 0.9 * end, end * 1.02, steps[~arrived]),
-        heights[~arrived],
-        marker=">",
-        ls="none",
-        ms=3.6,
-        color=look.color,
-        alpha=0.75,
-        mew=0,
-    )
+    late = steps[~arrived] >= 0.9 * end
+    away: dict[str, Any] = {"marker": ">", "ls": "none", "color": look.color, "mew": 0}
+    axes.plot(steps[~arrived][~late], heights[~arrived][~late], ms=3.6, alpha=0.75, **away)
+    # Those that did not get there by the end stand for one another.
+    axes.plot([end * 1.02] * bool(late.any()), [y] * bool(late.any()), ms=5, **away)
     middle = item.median
     if middle.low is not None and middle.high is not None and np.isfinite(middle.low):
         axes.plot([middle.low, min(middle.high, end)], [y, y], color=look.color, lw=2.2, zorder=3)

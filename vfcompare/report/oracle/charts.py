@@ -59,10 +59,11 @@ def _variance(findings: Findings, compared: Compared) -> Iterator[Picture]:
     if findings.references:
         found = [(item, findings.relative(item)) for item in findings.subjects]
         first = next(iter(findings.references.values()))
-        to, label = "that with the exact value of the start as baseline", first.agent
+        to = "that with the exact value of the start as baseline"
+        label = f"gradient variance ({first.agent}: 1)"
     else:
         found = [(item, measure(item, RELATIVE)) for item in findings.subjects]
-        to, label = "the squared true gradient", "|true gradient|²"
+        to, label = "the squared true gradient", "gradient variance / |true gradient|²"
     points = [Point(item, x, foretold.get(id(item))) for item, x in found if x is not None]
     zero = [point.subject.name for point in points if point.interval.estimate <= ROUNDING]
     points = [point for point in points if point.interval.estimate > ROUNDING]
@@ -71,11 +72,12 @@ def _variance(findings: Findings, compared: Compared) -> Iterator[Picture]:
         return
     caption = f"Variance of one episode's gradient relative to {to}: {_extremes(others)}. {_sizes(points)}"
     if foretold:
-        caption += " Hollow symbols: predicted."
+        caption += (
+            " Hollow symbols: predicted. Less is better; what belongs to one tick stands beside it."
+        )
     if zero:
         caption += f" Zero, and so not drawn: {join(zero)}."
     title = "What an estimator adds to the noise of the gradient"
-    label = f"gradient variance / {label}"
     yield _picture(findings, "oracle-variance", title, caption, points, label)
 
 
