@@ -24,6 +24,7 @@ from vfcompare.report.figures.drawing import (
 )
 from vfcompare.report.files import Array, number
 from vfcompare.report.scoring import Task
+from vfcompare.report.sentences import KINDS
 from vfcompare.report.table import Table, Value, join, show
 
 TASKS = 4
@@ -132,8 +133,32 @@ def _caption(results: Results, tasks: int, known: Mapping[str, Costs]) -> str:
     )
     cut = f" The first {TASKS} of {tasks} environments are drawn." if tasks > TASKS else ""
     return (
-        "IQM over seeds of the return, as in the learning curves. The compared environment steps took "
-        f"{join(parts)}.{timed}{cut}"
+        f"{_ratios(results, known)}They took {join(parts)}. Heights are IQM over seeds of the return, as in "
+        f"the learning curves.{timed}{cut}"
+    )
+
+
+def _ratios(results: Results, known: Mapping[str, Costs]) -> str:
+    """What one side pays for the same environment steps, relative to the other: means over environments."""
+    sides = results.sides
+    first, second = ({arm.name for arm in side} for side in (sides.first, sides.second))
+    told = []
+    for name, costs in known.items():
+        ends: dict[str, tuple[list[float], list[float]]] = {}
+        for (task, arm), cost in costs.items():
+            for side, of in enumerate((first, second)):
+                if arm in of:
+                    ends.setdefault(task, ([], []))[side].append(float(cost[-1]))
+        both = [(np.mean(one), np.mean(other)) for one, other in ends.values() if one and other]
+        if both and all(one > 0 and other > 0 for one, other in both):
+            ratio = np.exp(np.mean([np.log(one / other) for one, other in both]))
+            told.append(f"{ratio:.2f} times the {name}")
+    if not told:
+        return "Lines end where the compared environment steps are used up. "
+    one, other = sides.names if sides.chosen else KINDS
+    return (
+        f"For the same environment steps {one} took {join(told)} of {other} (geometric means over "
+        "environments); lines end where the steps are used up. "
     )
 
 

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vfcompare.report.analysis import Results, couples
+from vfcompare.report.analysis import Improvement, Results, couples
 from vfcompare.report.figures.drawing import FAINT, INK, Picture, canvas, row_names, shorten
 from vfcompare.report.sentences import failed_in, sizes
-from vfcompare.report.table import Table, show_float
+from vfcompare.report.table import Table, join
 from vfcompare.statistics import Interval
 
 MOST = 10
@@ -37,22 +37,24 @@ def pictures(results: Results) -> Iterator[Picture]:
 
 def _caption(results: Results) -> str:
     """How many pairs are decided, and the most certain one."""
-    found = results.improvement
-    decided = sum(item.decided for item in found)
-    strongest = max(found, key=lambda item: abs(item.interval.estimate - 0.5))
-    flipped = strongest.interval.estimate < 0.5
-    first, second = (
-        (strongest.second, strongest.first) if flipped else (strongest.first, strongest.second)
-    )
-    value = max(strongest.interval.estimate, 1 - strongest.interval.estimate)
+    found = sorted(results.improvement, key=lambda item: -abs(item.interval.estimate - 0.5))
+    decided = [item for item in found if item.decided]
+    named = join(_in_words(results, item) for item in decided or found[:1])
     seeds = sizes(item.interval.n for item in found)
     return (
-        f"Probability that a run of the row has a larger area under the curve than one of the "
-        f"column: how often, not by how much; {decided} of {len(found)} pairs decided after Holm's "
-        "correction (purple: the row is ahead, orange: the column), hatched ones are not. Most certain: "
-        f"{results.called(first)} over {results.called(second)}, {show_float(value)}. "
+        f"{len(decided)} of {len(found)} pairs decided after Holm's correction; "
+        f"{'these' if decided else 'furthest apart'}: {named}. Probability that a run of the row has a "
+        "larger area under the curve than one of the column, how often and not by how much; purple: the row "
+        "is ahead, orange: the column, hatched: undecided. "
         f"{seeds} seeds per environment. {failed_in(results, *results.pool)}"
     )
+
+
+def _in_words(results: Results, item: Improvement) -> str:
+    """The better one over the other, with the probability."""
+    pair, value = (item.first, item.second), item.interval.estimate
+    better, other = map(results.called, pair if value >= 0.5 else pair[::-1])
+    return f"{better} over {other} ({max(value, 1 - value):.2f})"
 
 
 def _draw(results: Results) -> Figure:

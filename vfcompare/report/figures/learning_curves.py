@@ -106,16 +106,19 @@ def _caption(results: Results, task: Task) -> str:
 
 
 def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
-    """Which agent ends highest on each environment."""
+    """Between which agents the ends lie on each environment."""
     ends = []
     for task in tasks:
         curves = _of(results, task)
         if curves:
             heights = {curve.arm: show_float(_end(task, curve)) for curve in curves}
-            top = heights[max(curves, key=lambda curve: _end(task, curve)).arm]
-            names = [results.called(arm) for arm, height in heights.items() if height == top]
-            ends.append(f"{join(names, 3)} on {task.name} ({top})")
-    text = f"Highest at the end: {join(ends)}. " if ends else "No scored runs. "
+            extremes = [f(curves, key=lambda c: _end(task, c)).arm for f in (max, min)]
+            said = []
+            for height in dict.fromkeys(heights[arm] for arm in extremes):
+                names = [results.called(arm) for arm, other in heights.items() if other == height]
+                said.append(f"{height} ({join(names, 3)})")
+            ends.append(f"{task.name} {' to '.join(said)}")
+    text = f"At the end, highest to lowest: {join(ends)}. " if ends else "No scored runs. "
     text += (
         f"IQM over {sizes(curve.n for curve in results.curves)} seeds of the return of sampled "
         f"actions, bands are pointwise 95% bootstrap intervals. {_thin(results)}"

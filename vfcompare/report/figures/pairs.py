@@ -8,7 +8,7 @@ from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import Picture, shorten
 from vfcompare.report.sentences import failed_in, sizes
-from vfcompare.report.table import show_float
+from vfcompare.report.table import join, show_float
 
 SIDE = 11
 """Letters of a name above the axes, where two must fit."""
@@ -42,6 +42,13 @@ def _sides(results: Results, compared: Sequence[Contrast]) -> tuple[str, str]:
     return "second better", "first better"
 
 
+def _in_words(results: Results, contrast: Contrast) -> str:
+    """The better one over the other, with the difference."""
+    pair = (contrast.first, contrast.second)
+    better, other = map(results.called, pair if contrast.better == contrast.first else pair[::-1])
+    return f"{better} over {other} ({show_float(abs(contrast.interval.estimate))})"
+
+
 def _caption(results: Results, left: int) -> str:
     """How many pairs are decided."""
     found = results.pairs["auc"]
@@ -50,12 +57,8 @@ def _caption(results: Results, left: int) -> str:
         f"{len(decided)} of {len(found)} pairs are decided at {ALPHA:.0%} after Holm's correction"
     )
     if decided:
-        largest = max(decided, key=lambda c: abs(c.interval.estimate))
-        text += (
-            f"; the largest is {results.called(largest.better or '')} over "
-            f"{results.called(largest.second if largest.better == largest.first else largest.first)}, "
-            f"{show_float(abs(largest.interval.estimate))}"
-        )
+        order = sorted(decided, key=lambda c: -abs(c.interval.estimate))
+        text += f": {join(_in_words(results, contrast) for contrast in order)}"
     pairs = sizes(contrast.pairs for contrast in found)
     unseen = f"The {left} smallest are not drawn; pairs.csv has them. " if left else ""
     return (

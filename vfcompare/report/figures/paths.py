@@ -14,7 +14,7 @@ from vfcompare.report.analysis import Results
 from vfcompare.report.cells import Cell
 from vfcompare.report.figures.drawing import INK, MUTED, WIDTH, Picture, canvas, shorten
 from vfcompare.report.files import Pixels, read_pictures
-from vfcompare.report.table import Table, Value, show_float
+from vfcompare.report.table import Table, Value, join, show_float
 
 RUNS = ("median", "worst")
 MOST = 12
@@ -119,18 +119,27 @@ def _data(rows: Sequence[Episode]) -> Iterator[tuple[Value, ...]]:
 
 
 def _caption(rows: Sequence[Episode]) -> str:
-    best = max(rows, key=lambda e: e.paid)
-    least = min(rows, key=lambda e: e.paid)
-    between = (
-        f"Returns from {show_float(least.paid)} ({least.agent}, {least.run} run) to "
-        f"{show_float(best.paid)} ({best.agent}, {best.run} run)"
-    )
-    if best.paid == least.paid:
-        between = f"All return {show_float(best.paid)}"
     return (
-        f"{between}. One episode of each run, the first of the batch that it would learn from next, with "
-        "sampled actions; runs are the median and the worst of their seeds by the last evaluation, chosen by "
-        "this rule alone (n = 1 episode each, no interval). Small numbers: steps."
+        f"{_returns(rows)}. One episode of each run, the first of the batch that it would learn from next, "
+        "with sampled actions; runs are the median and the worst of their seeds by the last evaluation, "
+        "chosen by this rule alone (n = 1 episode each, no interval). Small numbers: steps."
+    )
+
+
+def _returns(rows: Sequence[Episode]) -> str:
+    """The range of what the episodes return, or how many return what where that takes two values at most."""
+    by_return: dict[str, list[str]] = {}
+    for e in sorted(rows, key=lambda e: -e.paid):
+        by_return.setdefault(show_float(e.paid), []).append(f"{e.agent}, {e.run} run")
+    if len(by_return) == 1:
+        return f"All return {next(iter(by_return))}"
+    (top, best), *_, (bottom, least) = by_return.items()
+    if len(by_return) > 2:
+        return f"Returns from {bottom} ({join(least, 3)}) to {top} ({join(best, 3)})"
+    few = min(best, least, key=len)
+    return (
+        f"{len(best)} of {len(rows)} episodes return {top}, {len(least)} return {bottom} "
+        f"({top if few is best else bottom}: {'; '.join(few[:4])}{'; ...' * (len(few) > 4)})"
     )
 
 

@@ -66,9 +66,10 @@ def _caption(results: Results, plane: Plane) -> str:
     first, second = results.sides.names
     missing = f" {points - len(found)} places have no result." if points > len(found) else ""
     return (
-        f"{opening(results, results.sides.minus)} in area under the curve. Ahead at {helps} of {len(found)} "
-        f"places is {first}, at {costs} {second}; {equal} are equal in practice (≈), "
-        f"{len(found) - helps - costs - equal} open (hatched). Largest: "
+        f"Ahead at {helps} of {len(found)} places is {first}, at {costs} {second}; {equal} are equal in "
+        f"practice (≈: undecided, and within ±{results.study.margin:g}), "
+        f"{len(found) - helps - costs - equal} open (hatched). "
+        f"{opening(results, results.sides.minus)} in area under the curve; largest: "
         f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing}{_foreseen(results, plane)} "
         f"n: pairs of seeds. {failed_in(results)}"
     )
@@ -105,8 +106,8 @@ def _draw(plane: Plane, better: tuple[str, str]) -> Figure:
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
     blue, orange = (shorten(text, 24) for text in better)
-    axes.set_title(f"orange, −: {orange}", loc="left", color=MUTED, fontweight="normal")
-    axes.set_title(f"blue, +: {blue}", loc="right", color=MUTED, fontweight="normal")
+    key = f"blue, +: {blue}      orange, −: {orange}"
+    axes.set_title(key, loc="left", color=MUTED, fontweight="normal")
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -36,14 +37,17 @@ def pictures(results: Results) -> Iterator[Picture]:
 
 
 def _caption(results: Results) -> str:
-    """What share of runs nearly solved their environment."""
+    """What share of runs is above the level at which agents are furthest apart."""
     taus = results.profile_thresholds
-    at = int(abs(taus - 0.9).argmin())
-    shares = join(f"{results.called(n)} {c[0][at]:.0%}" for n, c in results.profile.items())
+    known = {results.called(name): curve[0] for name, curve in results.profile.items()}
+    at = int(np.ptp(list(known.values()), axis=0).argmax())
+    order = sorted(known, key=lambda name: -known[name][at])
+    shares = join(f"{name} {known[name][at]:.0%}" for name in order)
     left = len(results.arms) - len(results.shown.lines)
     unseen = f"The leading agents of each family; {left} other arms are left out. " if left else ""
     return (
-        f"Share of runs whose final score is above each level; above {taus[at]:.1f}: {shares}. "
+        "Share of runs whose final score is above each level; where they are furthest apart, above "
+        f"{taus[at]:.2g}: {shares}. "
         f"Bands are pointwise 95% Wilson intervals. {unseen}{failed_in(results, *results.pool)}"
     )
 

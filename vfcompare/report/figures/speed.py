@@ -65,7 +65,7 @@ def _caption(results: Results) -> str:
     marks = "Marks are Kaplan-Meier medians with 95% bootstrap intervals. " if half else ""
     return (
         f"{'; '.join(parts[:6])}{more}. One evaluation at or above it counts, as does the value at the end. "
-        f"{marks}Runs that did not get there are kept, at the right edge, beside how many did. {left} "
+        f"{marks}Runs that did not get there are kept, at the right edge, with how many did. {left} "
         f"{failed_in(results, *by_task)}"
     ).replace("  ", " ")
 
@@ -116,7 +116,7 @@ def _panel(axes: Axes, results: Results, name: str, group: Sequence[Speed], *, n
     axes.set_xlim(min(task.start, 0.0), task.end * 1.05)
     axes.axvline(task.end, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
     axes.xaxis.set_major_formatter(FuncFormatter(steps))
-    right_texts(axes, [f"{item.reached} of {item.n}" for item in group])
+    right_texts(axes, [f"{item.reached}/{item.n} reached" for item in group])
 
 
 def _row(axes: Axes, y: int, item: Speed, look: Look, end: float) -> None:

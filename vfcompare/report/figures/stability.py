@@ -67,8 +67,11 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     counted = [(results.called(arm.name), *results.counts["collapse", arm.name]) for arm in arms]
     worst = sorted((item for item in counted if item[2]), key=lambda item: -item[1] / item[2])
     counts = join(f"{name} {count} of {n}" for name, count, n in worst)
+    collapsed = (
+        f"Collapsed: {counts}" if any(count for _, count, _ in worst) else "No run collapsed"
+    )
     return (
-        f"{capital('; '.join(parts))}. Collapsed: {counts}. Left is better. "
+        f"{collapsed}. {capital('; '.join(parts))}. Left is better, bars are 95% intervals. "
         f"{unseen(results, 'settings.csv')} {failed_in(results, *results.pool)}"
     ).replace("  ", " ")
 

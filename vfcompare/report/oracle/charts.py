@@ -77,7 +77,7 @@ def _variance(findings: Findings, compared: Compared) -> Iterator[Picture]:
         )
     if zero:
         caption += f" Zero, and so not drawn: {join(zero)}."
-    title = "What an estimator adds to the noise of the gradient"
+    title = "How noisy each estimator's gradient is"
     yield _picture(findings, "oracle-variance", title, caption, points, label)
 
 
