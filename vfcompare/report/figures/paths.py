@@ -122,7 +122,8 @@ def _caption(rows: Sequence[Episode]) -> str:
     return (
         f"{_returns(rows)}. One episode of each run, the first of the batch that it would learn from next, "
         "with sampled actions; runs are the median and the worst of their seeds by the last evaluation, "
-        "chosen by this rule alone (n = 1 episode each, no interval). Small numbers: steps."
+        "chosen by this rule alone (n = 1 episode each, no interval). Rows begin where their seeds do, so "
+        "that their lengths are no comparison. Small numbers: steps."
     )
 
 
