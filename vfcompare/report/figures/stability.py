@@ -23,10 +23,10 @@ from vfcompare.report.table import Table, join, show_float
 from vfcompare.report.tables import STABILITY_NAMES
 
 PANELS = {
+    "collapse": "share of runs",
     "spread": "IQR over seeds",
     "variation": "IQR of change\nper 1% of steps",
     "drawdown": "worst 5% of\ndrawdowns, mean",
-    "collapse": "share of runs",
 }
 
 
@@ -93,5 +93,6 @@ def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
         axes.set_xlim(0.0, 1.04 * axes.get_xlim()[1])
         axes.set_title(STABILITY_NAMES[key])
         axes.set_xlabel(label if crowded else label.replace("\n", " "))
-    grid.flat[-1].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+        if key == "collapse":
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
     return figure

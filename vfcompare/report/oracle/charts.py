@@ -1,5 +1,6 @@
 """Pictures: gradient variance, episodes that a good direction takes, and variance against bias."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -70,7 +71,10 @@ def _variance(findings: Findings, compared: Compared) -> Iterator[Picture]:
     others = [p for p in points if findings.references.get(p.subject.shared) is not p.subject]
     if not others:
         return
-    caption = f"Variance of one episode's gradient relative to {to}: {_extremes(others)}. {_sizes(points)}"
+    caption = (
+        f"{_least(points)}Variance of one episode's gradient relative to {to}: {_extremes(others)}. "
+        f"{_sizes(points)}"
+    )
     if foretold:
         caption += (
             " Hollow symbols: predicted. Less is better; what belongs to one tick stands beside it."
@@ -95,6 +99,17 @@ def _episodes(findings: Findings) -> Iterator[Picture]:
         caption += f" Never, because of bias: {join(never)} (arrows)."
     title = "How many episodes a good direction takes"
     yield _picture(findings, "oracle-cosine", title, caption, points, "episodes to cosine 0.9")
+
+
+def _least(points: Sequence[Point]) -> str:
+    """In how many settings each estimator has the least noise."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(point.subject.setting, []).append(point)
+    rivals = [group for group in groups.values() if len(group) > 1]
+    first = Counter(min(g, key=lambda p: p.interval.estimate).subject.agent for g in rivals)
+    told = join(f"{agent} in {count}" for agent, count in first.most_common())
+    return f"Of {len(rivals)} settings the least noise has {told}. " if rivals else ""
 
 
 def _extremes(points: Sequence[Point]) -> str:
