@@ -246,12 +246,12 @@ def _where(results: Results) -> Sentence | None:
             [n for n, c in found.items() if c.verdict in {"undecided", "insufficient"}],
         ),
     )
-    parts = []
-    for verb, names in groups:
-        names.sort(key=lambda name: -abs(found[name].interval.estimate))
-        if names:
-            each = (f"{n} ({signed(found[n].interval.estimate)})" for n in names)
-            parts.append(f"{verb} {join(each)}")
+    effects = {name: contrast.interval.estimate for name, contrast in found.items()}
+    parts = [
+        f"{verb} {join(f'{n} ({signed(effects[n])})' for n in sorted(names, key=lambda n: -abs(effects[n])))}"
+        for verb, names in groups
+        if names
+    ]
     return Sentence("In area under the curve, " + "; ".join(parts) + ".", "plain", "Where")
 
 

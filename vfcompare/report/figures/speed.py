@@ -128,7 +128,8 @@ def _row(axes: Axes, y: int, item: Speed, look: Look, end: float) -> None:
     away: dict[str, Any] = {"marker": ">", "ls": "none", "color": look.color, "mew": 0}
     axes.plot(steps[~arrived][~late], heights[~arrived][~late], ms=3.6, alpha=0.75, **away)
     # Those that did not get there by the end stand for one another.
-    axes.plot([end * 1.02] * bool(late.any()), [y] * bool(late.any()), ms=5, **away)
+    if late.any():
+        axes.plot([end * 1.02], [y], ms=5, **away)
     middle = item.median
     if middle.low is not None and middle.high is not None and np.isfinite(middle.low):
         axes.plot([middle.low, min(middle.high, end)], [y, y], color=look.color, lw=2.2, zorder=3)
