@@ -3,9 +3,9 @@
 import pytest
 
 from vfcompare import fuse, store
-from vfcompare.cell import execute
 from vfcompare.compose import cells
 from vfcompare.envs.maze import Maze
+from vfcompare.execute import execute
 
 SWEEP = ["agent=rloo", "env=lock", "agent.gamma=0.9,0.95,1.0", "seeds=4"]
 

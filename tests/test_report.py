@@ -262,6 +262,31 @@ def test_the_last_evaluation_counts_though_it_overshoots_the_budget(tmp_path: Pa
     assert [(step, reached) for _, step, reached in task.arrivals["ppo"]] == [(40_000, True)] * 3
 
 
+@pytest.mark.parametrize(
+    ("share", "declared", "level", "rule"),
+    [
+        (None, None, 182.0, "90% of the way from random to optimal"),
+        (None, 195.0, 195.0, "declared by the environment"),
+        (0.5, 195.0, 110.0, "50% of the way from random to optimal, by the study"),
+        ("half", 195.0, 195.0, "declared by the environment"),
+        (1.5, None, 182.0, "90% of the way from random to optimal"),
+    ],
+)
+def test_a_study_says_what_counts_as_arrived(
+    tmp_path: Path, share: object, declared: float | None, level: float, rule: str
+) -> None:
+    decided = {"metric": "auc", "margin": 0.05, "threshold": share}
+    study = write_study(
+        tmp_path, envs={"cartpole": ENVS["cartpole"]}, agents={"ppo": 1.8}, decided=decided
+    )
+    known = {"random": 20.0, "optimal": 200.0, "threshold": declared}
+    for file in study.glob("*/run.json"):
+        edit(file, lambda info: info.update(reference=known))
+    (task,) = scoring.score(report.load(study))
+    assert task.threshold == pytest.approx(level)
+    assert task.threshold_rule == rule
+
+
 def test_a_diverged_run_scores_the_floor_from_its_failure_on(tmp_path: Path) -> None:
     study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
 

@@ -43,6 +43,9 @@ FLOORS: dict[int, set[str]] = {
         *("train", "store", "certificate", "statistics", "report", "assemble", "fuse"),
         *(
             "cell",
+            "devices",
+            "execute",
+            "log",
             "artifacts",
             "events",
             "judges",

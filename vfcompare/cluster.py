@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vfcompare import resume, slurm, status, store
-from vfcompare.cell import Cell, prepare_devices
+from vfcompare import devices, resume, slurm, status, store
+from vfcompare.cell import Cell
 from vfcompare.errors import InputError
 from vfcompare.fuse import groups
 from vfcompare.stopping import Stopped, remember_until_training
@@ -145,7 +145,7 @@ def split(study: Path, cells: Sequence[Cell], options: Options) -> list[list[str
         raise InputError(
             f"{folder!r} has a % or a line break, which SLURM takes for its own; allowed: other names"
         )
-    prepare_devices()
+    devices.prepare()
     return [[cell.id for cell in group.cells] for group in groups(cells, options.most)]
 
 

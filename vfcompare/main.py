@@ -219,8 +219,7 @@ def submit_parser() -> argparse.ArgumentParser:
 
 def prior(args: list[str]) -> int:
     """Pretrain a policy on demonstrations until it has each rung's pass@1, unless that was done before."""
-    from vfcompare import judges, priors
-    from vfcompare.cell import prepare_devices
+    from vfcompare import devices, judges, priors
     from vfcompare.compose import cells
 
     parser = argparse.ArgumentParser(
@@ -242,7 +241,7 @@ def prior(args: list[str]) -> int:
         usual = {}  # a study says itself where its policies begin
     settings = [*(text for key, text in usual.items() if key not in told), *given]
     planned = cells(settings, sweep=True)
-    prepare_devices()
+    devices.prepare()
     print(priors.table(priors.ensure(cell.config for cell in planned)))
     for made in judges.ensure(cell.config for cell in planned):
         print(f"judge of {made.name.split('-')[0]}: {judges.told(made)}")
@@ -445,14 +444,14 @@ def ended(outcomes: Iterable[str]) -> int:
 
 def plan(settings: list[str], *, sweep: bool) -> "list[Cell]":
     """Check every cell, trace the first, and write down what is going to be done; returns the cells."""
-    from vfcompare import store
-    from vfcompare.cell import prepare_devices, rehearse
+    from vfcompare import devices, store
+    from vfcompare.cell import rehearse
     from vfcompare.compose import cells
 
     planned = cells(settings, sweep=sweep)
     first = next((cell for cell in planned if not cell.done), None)
     if first is not None:
-        prepare_devices()
+        devices.prepare()
         rehearse(first.config)
     study = planned[0].config["study"]
     described = [cell.planned() for cell in planned]
@@ -473,8 +472,8 @@ def run(cfg: Any) -> str:
     """Train one cell, which Hydra composed."""
     from hydra.core.hydra_config import HydraConfig
 
-    from vfcompare.cell import execute
     from vfcompare.compose import to_cell
+    from vfcompare.execute import execute
 
     job = HydraConfig.get()
     cell = to_cell(cfg, job.overrides.task, job.runtime.choices)

@@ -8,10 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vfcompare import status, store
-from vfcompare.cell import Cell, execute, prepare_devices
+from vfcompare import devices, status, store
+from vfcompare.cell import Cell
 from vfcompare.compose import recompose
 from vfcompare.errors import InputError
+from vfcompare.execute import execute
 from vfcompare.fuse import groups
 
 MOST = 512
@@ -144,9 +145,9 @@ def train(cells: Sequence[Cell], most: int = MOST) -> dict[str, str]:
       most: seeds of one program, over all its cells.
 
     Returns:
-      How each ended, by name: see `vfcompare.cell.execute`, or `refused`, or `crashed` by an exception.
+      How each ended, by name: see `vfcompare.execute.execute`, or `refused`, or `crashed` by an exception.
     """
-    prepare_devices()
+    devices.prepare()
     command = shlex.join(["vfcompare", *sys.argv[1:]])
     outcomes: dict[str, str] = {}
     for group in groups(cells, most):

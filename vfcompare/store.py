@@ -581,7 +581,7 @@ class RunFolder:
         print(f"vfcompare: {self.path / name} {problem}", file=sys.stderr)
 
 
-DECIDED = ("contrast", "metric", "margin")
+DECIDED = ("contrast", "metric", "margin", "threshold")
 """What a study decides before its first run."""
 
 

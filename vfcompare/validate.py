@@ -143,6 +143,9 @@ RULES: dict[str, Rule] = {
     "batch": COUNT,
     "metric": _word("auc", "final", "drawdown"),
     "margin": POSITIVE,
+    "threshold": _or_null(
+        Rule("a number above 0, at most 1", lambda value: _number(value) and 0 < value <= 1)
+    ),
     "contrast": Rule("two agents, or two lists of agents, that share none; or null", _two_sides),
     "figures": Rule(f"a list of {', '.join(FIGURES)}", _figures, FIGURES),
     "minutes": _or_null(POSITIVE),

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import recipe
-from vfcompare.cell import build, prepare_devices
+from vfcompare import devices
+from vfcompare.cell import build
 
 # The recipe, said again: whatever conf/ holds on the day, both sides run the same numbers.
 OVERRIDES = [
@@ -42,7 +43,7 @@ def train(trainer: Any, steps: int) -> float:
 
 def run(request: recipe.Request) -> recipe.Measurement:
     """Train all seeds twice from the same start; the second time is timed."""
-    prepare_devices()
+    devices.prepare()
     from vfcompare.train import Trainer
 
     start = time.perf_counter()

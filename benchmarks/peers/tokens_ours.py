@@ -14,9 +14,9 @@ from gymnasium.spaces import Discrete
 
 from benchmarks.peers import token_recipe as recipe
 from benchmarks.peers.ours import train
+from vfcompare import devices
 from vfcompare.agents.policies import categorical
 from vfcompare.assemble import assemble
-from vfcompare.cell import prepare_devices
 from vfcompare.compose import cells
 from vfcompare.envs.tokens.base import FIRST, State, Transcript
 from vfcompare.train import Trainer, over_seeds
@@ -192,7 +192,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=10)
     steps = parser.parse_args().steps
-    prepare_devices()
+    devices.prepare()
     blocks = {block: step(block, steps) for block in BLOCKS}
     found = sampling() | {"step": max(blocks.values()), "limit": limit()}
     print(json.dumps(found | {"blocks": blocks, "work": multiplications()}), flush=True)

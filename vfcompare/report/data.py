@@ -78,6 +78,7 @@ class Study:
       contrast: agents whose difference is judged, on two sides; None: those with a critic, and those without.
       metric: what is judged first, one of `LEADING`.
       margin: normalised scores that differ by less are equal in practice.
+      threshold: share of the way from random to optimal that counts as arrived, or None.
       figures: that the study shows first.
       decided: whether the plan fixed metric and margin before its first run; several studies must agree.
       cells: planned cells first, in the plan's order.
@@ -92,6 +93,7 @@ class Study:
     problems: tuple[str, ...]
     metric: str = LEADING[0]
     margin: float = MARGIN
+    threshold: float | None = None
     contrast: Contrasted | None = None
     figures: tuple[str, ...] = ()
     decided: bool = False
@@ -103,7 +105,8 @@ def load(study_dir: Path, *others: Path) -> Study:
     questions = dict.fromkeys(study.question for study in studies if study.question)
     cells, problems = label([cell for study in studies for cell in study.cells])
     several = len(studies) > 1
-    agreed = len({(study.metric, study.margin, study.contrast) for study in studies}) == 1
+    decisions = {(s.metric, s.margin, s.threshold, s.contrast) for s in studies}
+    agreed = len(decisions) == 1
     return Study(
         name=clean(" + ".join(dict.fromkeys(study.name for study in studies))),
         question=clean(" ".join(questions), limit=600),
@@ -116,6 +119,7 @@ def load(study_dir: Path, *others: Path) -> Study:
         ),
         metric=studies[0].metric if agreed else LEADING[0],
         margin=min(study.margin for study in studies),
+        threshold=studies[0].threshold if agreed else None,
         contrast=studies[0].contrast if agreed else None,
         figures=tuple(dict.fromkeys(name for study in studies for name in study.figures)),
         decided=agreed and all(study.decided for study in studies),
@@ -140,6 +144,7 @@ def _study(root: Path) -> Study:
     told = plan.get("decided")
     decided = told if isinstance(told, dict) else {}
     margin, metric = number(decided.get("margin")), decided.get("metric")
+    share = number(decided.get("threshold"))
     fixed = margin is not None and margin > 0 and metric in LEADING
     figures = plan.get("figures")
     return Study(
@@ -151,6 +156,7 @@ def _study(root: Path) -> Study:
         problems=tuple(problems),
         metric=str(metric) if fixed else LEADING[0],
         margin=margin if fixed and margin is not None else MARGIN,
+        threshold=share if fixed and share is not None and 0 < share <= 1 else None,
         contrast=_contrasted(decided.get("contrast")) if fixed else None,
         figures=tuple(map(clean, figures)) if isinstance(figures, list) else (),
         decided=fixed,

@@ -61,7 +61,7 @@ class Task:
       grid: `[points]` steps at which curves are aggregated.
       random: return of the random policy, or None.
       optimal: best possible return, or None.
-      threshold: return that counts as solved, or None.
+      threshold: return that counts as arrived, or None.
       threshold_rule: where the threshold comes from.
       floor: score of a failed run, in raw returns.
       floor_rule: where the floor comes from.
@@ -119,7 +119,10 @@ def score(study: Study, rule: Rule = "floor") -> list[Task]:
     """
     cells = [cell for cell in study.cells if cell.planned]
     names = list(dict.fromkeys(cell.task for cell in cells))
-    return [_task(name, [cell for cell in cells if cell.task == name], rule) for name in names]
+    return [
+        _task(name, [cell for cell in cells if cell.task == name], rule, study.threshold)
+        for name in names
+    ]
 
 
 def usable(run: Run) -> bool:
@@ -137,11 +140,11 @@ def failed(run: Run) -> bool:
     return usable(run) and run.status != "completed"
 
 
-def _task(name: str, cells: Sequence[Cell], rule: Rule) -> Task:
+def _task(name: str, cells: Sequence[Cell], rule: Rule, share: float | None) -> Task:
     random, optimal = _references(cells)
     start, end = _range(cells)
     floor, floor_rule = _floor(cells, random)
-    threshold, threshold_rule = _threshold(cells, random, optimal)
+    threshold, threshold_rule = _threshold(cells, random, optimal, share)
     grid, exact = _grid(cells, start, end)
     task = Task(
         name=name,
@@ -224,14 +227,17 @@ def _floor(cells: Sequence[Cell], random: float | None) -> tuple[float, str]:
 
 
 def _threshold(
-    cells: Sequence[Cell], random: float | None, optimal: float | None
+    cells: Sequence[Cell], random: float | None, optimal: float | None, share: float | None
 ) -> tuple[float | None, str]:
     given = [c.reference["threshold"] for c in cells if c.reference["threshold"] is not None]
-    if given:
+    scaled = random is not None and optimal is not None
+    if given and not (share and scaled):
         return given[0], "declared by the environment"
     if random is not None and optimal is not None:
-        level = random + SOLVED_SHARE * (optimal - random)
-        return level, f"{SOLVED_SHARE:.0%} of the way from random to optimal"
+        told = ", by the study" if share else ""
+        share = share or SOLVED_SHARE
+        level = random + share * (optimal - random)
+        return level, f"{share:.0%} of the way from random to optimal{told}"
     return None, "unknown"
 
 

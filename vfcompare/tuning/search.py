@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from vfcompare import resume, store
+from vfcompare import devices, resume, store
 from vfcompare.assemble import assemble
-from vfcompare.cell import Cell, prepare_devices, rehearse
+from vfcompare.cell import Cell, rehearse
 from vfcompare.compose import cells, recompose
 from vfcompare.errors import InputError, nearest
 from vfcompare.tuning import ledger, space
@@ -194,7 +194,7 @@ class Search:
     @cached_property
     def references(self) -> dict[str, Reference]:
         """Known returns of each environment."""
-        prepare_devices()
+        devices.prepare()
         found = {}
         for player in self.players:
             known = assemble(player.preset.config["env"]).reference
@@ -233,7 +233,7 @@ class Search:
         self._must_be_the_same()
         # Composed, and so checked, by being asked for.
         _ = self.opening
-        prepare_devices()
+        devices.prepare()
         for player in {player.name[0]: player for player in self.players}.values():
             rehearse(player.preset.config)
 

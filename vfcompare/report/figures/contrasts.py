@@ -42,7 +42,7 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
     axes: Axes = grid[0, 0]
     known = appearance(results)
     for y, contrast in enumerate(contrasts.values()):
-        color = _winner_color(contrast, known)
+        color = winner(contrast, known)
         dots(axes, y, _by_seed(contrast), color)
         mark(axes, y, contrast.interval, Look(color, "-", "o", contrast.better is not None))
     axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
@@ -79,7 +79,8 @@ def _text(contrast: Contrast) -> str:
     return f"{sign}{value}  {word.get(contrast.verdict, '')}".rstrip()
 
 
-def _winner_color(contrast: Contrast, known: Mapping[str, Look]) -> str:
+def winner(contrast: Contrast, known: Mapping[str, Look]) -> str:
+    """The colour of the better side."""
     if contrast.better is None:
         return MUTED
     if contrast.better in known:

@@ -17,6 +17,7 @@ from vfcompare.report.figures.drawing import (
     Picture,
     apart,
     canvas,
+    heading,
     legend,
     looks,
     shorten,
@@ -178,7 +179,7 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
             for arm, curve in _curves(results, task).items():
                 _line(axes, task, curve, costs[task.name, arm], appearance[arm])
             _frame(axes, name)
-        line[0].set_title(shorten(task.name, 26))
+        heading(line[0], task.name, 26)
         line[0].set_ylabel("return")
     handles = [
         figure.axes[0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4.5)[0]

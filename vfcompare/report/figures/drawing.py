@@ -3,7 +3,8 @@
 Figures are drawn without pyplot, so that nothing global is changed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -115,6 +116,16 @@ def shorten(name: str, limit: int = LABEL) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
+def heading(axes: Axes, name: str, limit: int, said: str = "", color: str = MUTED) -> None:
+    """The name of a panel, in two lines where one is too short, and what is found there under it."""
+    lines = textwrap.wrap(shorten(name, 2 * limit), limit) or [""]
+    whole = [*lines[:1], shorten(" ".join(lines[1:]), limit)] if len(lines) > 1 else lines
+    axes.set_title("\n".join(whole), pad=17 if said else None)
+    if said:
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(said, (0, 1), xytext=(0, 4), va="bottom", fontsize=8, color=color, **place)
+
+
 def steps(value: float, _position: object = None) -> str:
     """A number of steps, in thousands or millions."""
     for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -196,8 +207,8 @@ def dots(axes: Axes, y: float, values: Array, color: str, failed: Mask | None = 
         axes.plot(values[~good], heights[~good], "x", ms=5, color=color, mew=1.2, zorder=2)
 
 
-def right_texts(axes: Axes, texts: Sequence[str]) -> None:
-    """What stands behind each row."""
+def right_texts(axes: Axes, texts: Sequence[str], strong: Container[int] = ()) -> None:
+    """What stands behind each row, some of them in bold."""
     size = 8 if len(texts) <= CROWDED else 6.5
     for y, text in enumerate(texts):
         axes.annotate(
@@ -208,7 +219,8 @@ def right_texts(axes: Axes, texts: Sequence[str]) -> None:
             textcoords="offset points",
             va="center",
             fontsize=size,
-            color=MUTED,
+            color=INK if y in strong else MUTED,
+            fontweight="bold" if y in strong else "normal",
         )
 
 

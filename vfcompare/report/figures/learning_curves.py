@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vfcompare.report.analysis import Arm, Curve, Results
 from vfcompare.report.analysis.arms import LINES
+from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import (
     FAINT,
     MARKS,
@@ -22,6 +23,7 @@ from vfcompare.report.figures.drawing import (
     Picture,
     brief_names,
     canvas,
+    heading,
     legend,
     looks,
     shorten,
@@ -44,7 +46,7 @@ def pictures(results: Results) -> Iterator[Picture]:
     tasks = [task for task in results.tasks if _drawable(results, task)]
     if len(tasks) > 1:
         yield _overview(results, tasks)
-    for task in tasks if len(tasks) <= OWN_FIGURES else ():
+    for task in tasks if _own(tasks) else ():
         number = results.tasks.index(task) + 1
         name, title = f"learning-{number}", f"Learning curves on {task.name}"
         caption = _caption(results, task)
@@ -55,6 +57,11 @@ def pictures(results: Results) -> Iterator[Picture]:
             partial(_draw, results, task),
             _data(results, name, title, [task]),
         )
+
+
+def _own(tasks: Sequence[Task]) -> bool:
+    """Whether each environment has a figure of its own, and its seeds there."""
+    return len(tasks) <= OWN_FIGURES
 
 
 def _drawable(results: Results, task: Task) -> bool:
@@ -121,10 +128,12 @@ def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
     text = f"At the end, highest to lowest: {join(ends)}. " if ends else "No scored runs. "
     text += (
         f"IQM over {sizes(curve.n for curve in results.curves)} seeds of the return of sampled "
-        f"actions, bands are pointwise 95% bootstrap intervals. {_thin(results)}"
+        f"actions, bands are pointwise 95% bootstrap intervals. {'' if _own(tasks) else _thin(results)}"
         if ends
         else ""
     )
+    if any(_said(results, task)[0] for task in tasks):
+        text += "Above each panel: who is ahead in area under the curve. "
     if len(tasks) > PANELS:
         text += f"The first {PANELS} of {len(tasks)} environments are drawn; overview.csv has all. "
     return (text + _colourless(results, results.curves)).strip()
@@ -181,10 +190,10 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
         axes.set_visible(False)
     for place, task in enumerate(tasks):
         panel: Axes = grid.flat[place]
-        _curves(panel, results, task)
+        _curves(panel, results, task, seeds=not _own(tasks))
         _frame(panel, task, compact=True)
         panel.xaxis.set_major_locator(MaxNLocator(4))
-        panel.set_title(shorten(names[task.name], 26 if columns < COLUMNS else 20))
+        heading(panel, names[task.name], 26 if columns < COLUMNS else 20, *_said(results, task))
         if place % columns:
             panel.set_ylabel("")
         if place + columns < len(tasks):
@@ -196,22 +205,35 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
     return figure
 
 
+def _said(results: Results, task: Task) -> tuple[str, str]:
+    """Which side is ahead on an environment in area under the curve, and its colour."""
+    contrast = results.family_by_task.get(task.name)
+    if contrast is None or not contrast.pairs:
+        return "", MUTED
+    if contrast.better is None:
+        return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict), MUTED
+    color = contrasts.winner(contrast, looks(results.shown.lines))
+    return f"{results.sides.names[contrast.verdict == 'second']} ahead", color
+
+
 def _draw(results: Results, task: Task) -> Figure:
     figure, grid = canvas(3.3)
     axes: Axes = grid[0, 0]
-    labels = _curves(axes, results, task)
+    labels = _curves(axes, results, task, seeds=True)
     _frame(axes, task)
     _end_labels(axes, labels)
     axes.set_title(shorten(task.name, 60))
     return figure
 
 
-def _curves(axes: Axes, results: Results, task: Task) -> list[tuple[float, str, str]]:
+def _curves(
+    axes: Axes, results: Results, task: Task, *, seeds: bool
+) -> list[tuple[float, str, str]]:
     """Draws the curves of one environment; returns height, name and colour of each end."""
     appearance = looks(results.shown.lines)
     found = {curve.arm: curve for curve in _of(results, task)}
     _faded(axes, task, [curve for name, curve in found.items() if name not in appearance])
-    for arm in results.shown.lines if _few(results) else ():
+    for arm in results.shown.lines if seeds and _few(results) else ():
         _thin_lines(axes, task, arm, appearance[arm.name])
     labels: list[tuple[float, str, str]] = []
     for name, look in appearance.items():
@@ -279,7 +301,7 @@ def _frame(axes: Axes, task: Task, *, compact: bool = False) -> None:
     if levels:
         low, high = axes.get_ylim()
         low, high = min(low, *levels), max(high, *levels)
-        axes.set_ylim(low - 0.04 * (high - low), high + 0.07 * (high - low))
+        axes.set_ylim(low - 0.04 * (high - low), high + (0.11 if compact else 0.07) * (high - low))
     for level, name in references:
         if level is None:
             continue

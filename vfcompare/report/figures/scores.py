@@ -18,18 +18,19 @@ from vfcompare.report.figures.drawing import (
     brief_names,
     canvas,
     dots,
+    heading,
     mark,
     right_texts,
     row_height,
     row_names,
     rows_axis,
-    shorten,
     unit_lines,
     unseen,
 )
 from vfcompare.report.scoring import Task, column
-from vfcompare.report.sentences import failed_in
+from vfcompare.report.sentences import failed_in, sizes
 from vfcompare.report.table import Table, join, show_float
+from vfcompare.statistics import Interval
 
 COLUMNS, PANELS = 3, 12
 FEW_TASKS = 4
@@ -71,9 +72,11 @@ def _caption(results: Results, tasks: int) -> str:
     if not leaders:
         return f"No scored runs. {failed_in(results)}"
     cut = f"The first {PANELS} of {tasks} environments are drawn. " if tasks > PANELS else ""
+    seeds = sizes(len(runs) for task in results.tasks for runs in task.scores.values())
     return (
-        f"Largest area under the curve: {join(leaders)}. Marks are IQM over seeds with 95% "
-        f"bootstrap intervals, dots are seeds. {cut}{_left(results)}{failed_in(results)}"
+        f"Largest area under the curve: {join(leaders)}. Marks and numbers are IQM over {seeds} seeds with "
+        f"95% bootstrap intervals, dots are seeds; in bold, whose interval reaches that of the largest. {cut}"
+        f"{_left(results)}{failed_in(results)}"
     )
 
 
@@ -99,9 +102,9 @@ def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
             line, ("auc", "final"), ("area under curve", "final"), strict=True
         ):
             _panel(axes, results, task, arms, metric)
-            axes.set_title(f"{shorten(task.name, 26)}" if metric == "auc" else "", loc="left")
             axes.set_xlabel(f"{name} ({_scale(task)})")
-        right_texts(line[1], [f"n={len(task.scores.get(arm.name, ()))}" for arm in arms])
+            _numbers(axes, [results.summary.get((metric, task.name, arm.name)) for arm in arms])
+        heading(line[0], task.name, 26)
         line[1].tick_params(labelleft=False)
     return figure
 
@@ -121,10 +124,25 @@ def _draw_columns(results: Results, tasks: Sequence[Task]) -> Figure:
             continue
         _panel(axes, results, tasks[place], arms, "auc")
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set_title(shorten(names[tasks[place].name], 26))
+        heading(axes, names[tasks[place].name], 26)
         axes.set_xlabel(f"area under curve ({_scale(tasks[place])})")
         axes.tick_params(labelleft=place % columns == 0)
     return figure
+
+
+def _numbers(axes: Axes, rows: Sequence[Interval | None]) -> None:
+    """The estimate of each row, in bold who may be the best."""
+    known = {y: row for y, row in enumerate(rows) if row is not None}
+    best = max(known.values(), key=lambda row: row.estimate, default=None)
+    strong = {y for y, row in known.items() if best and _reach(row)[1] >= _reach(best)[0]}
+    texts = ["" if row is None else show_float(row.estimate) for row in rows]
+    right_texts(axes, texts, strong)
+
+
+def _reach(interval: Interval) -> tuple[float, float]:
+    """The ends of an interval; the estimate where too few seeds have none."""
+    low, high = interval.low, interval.high
+    return (interval.estimate,) * 2 if low is None or high is None else (low, high)
 
 
 def _scale(task: Task) -> str:

@@ -19,11 +19,11 @@ from vfcompare.report.figures.drawing import (
     appearance,
     brief_names,
     canvas,
+    heading,
     jitter,
     right_texts,
     row_height,
     rows_axis,
-    shorten,
     steps,
     unseen,
 )
@@ -86,7 +86,7 @@ def _draw(results: Results) -> Figure:
     crowded = most > CROWDED or len(names) > FEW_TASKS
     columns = min(COLUMNS, len(names)) if crowded else 1
     lines = -(-len(names) // columns)
-    heights = [0.62 + row_height(most) * (most if crowded else len(g)) for g in groups[:lines]]
+    heights = [0.74 + row_height(most) * (most if crowded else len(g)) for g in groups[:lines]]
     figure, grid = canvas(sum(heights) + 0.2, lines, columns, height_ratios=heights)
     if crowded:
         figure.set_figwidth(1.4 * WIDTH)
@@ -97,8 +97,7 @@ def _draw(results: Results) -> Figure:
             continue
         _panel(axes, results, names[place], groups[place], named=place % columns == 0)
         level = show_float(results.task(names[place]).threshold or 0.0)
-        title = shorten(brief[names[place]], 20 if crowded else 30)
-        axes.set_title(f"{title} ≥ {level}" if crowded else f"{title}: return ≥ {level}")
+        heading(axes, brief[names[place]], 24 if crowded else 40, f"return ≥ {level}")
         if place + columns >= len(names):
             axes.set_xlabel("environment steps (▸ not reached)")
         if crowded:

@@ -1,0 +1,325 @@
+"""What a cell leaves while it is trained: tables, checkpoints, certificate, and their TensorBoard view."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from vfcompare import certificate, judges, paths, priors, store
+from vfcompare.cell import Cell
+from vfcompare.errors import InputError
+from vfcompare.validate import leaves
+
+LANES = "seeds side by side"
+"""A circumstance of a checkpoint."""
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain numbers and words of the agent and the environment, by path."""
+    chosen = {name: config[name] for name in ("agent", "env")}
+    return {
+        path: value
+        for path, key, value in leaves(chosen)
+        if not key.startswith("_") and isinstance(value, str | int | float)
+    }
+
+
+class Log:
+    """The tables of a cell in the making, and their TensorBoard view.
+
+    Attributes:
+      cell: what is trained.
+      env: it is trained in.
+      rows: which of the trainer's seeds are the cell's.
+      exact: whether it goes on under the circumstances of its checkpoint.
+    """
+
+    def __init__(
+        self, cell: Cell, folder: store.RunFolder, env: Any, trainer: Any, rows: slice
+    ) -> None:
+        """Begin with empty tables; nothing is written before `open`."""
+        self.cell, self.env, self.rows = cell, env, rows
+        self._seeds = np.array(cell.seeds)
+        self._folder, self._trainer = folder, trainer
+        self._metrics: list[store.Table] = []
+        self._evaluation: list[store.Table] = []
+        self.exact = True
+
+    def open(self) -> None:
+        """Begin the view."""
+        from vfcompare.events import View
+
+        cell = self.cell
+        settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
+        self._view = View(self._folder.path / "tb", cell.id, settings, cell.seeds)
+
+    @cached_property
+    def circumstances(self) -> dict[str, Any]:
+        """What must be the same for training to go on bit by bit."""
+        import jax
+
+        held = self._trainer.held(self.rows)
+        paths = jax.tree_util.tree_flatten_with_path(held)[0]
+        tree = [[jax.tree_util.keystr(k), str(v.dtype), list(v.shape)] for k, v in paths]
+        versions = store.versions()
+        return {
+            "state": store.digest(tree),
+            "jax": versions["jax"],
+            "jaxlib": versions["jaxlib"],
+            "device": jax.local_devices()[0].device_kind,
+            "double precision": bool(jax.config.values["jax_enable_x64"]),
+            "random numbers": str(jax.config.values["jax_default_prng_impl"]),
+            LANES: self._trainer.lanes,
+        }
+
+    def flops(self) -> float | None:
+        """Of all seeds together, since the beginning."""
+        work = self._trainer.work
+        if work is None or not self._metrics:
+            return None
+        collected = float(self._metrics[0]["collected_steps"].sum(dtype=np.float64))
+        steps, episodes = (float(self.standing(name).sum()) for name in ("env_steps", "episodes"))
+        return float(work.total(steps, episodes, collected))
+
+    def compare(self, found: store.Checkpoint | None) -> None:
+        """Refuse to go on under other circumstances than those of the checkpoint.
+
+        Raises:
+          InputError: that names them. What has another structure cannot go on at all.
+        """
+        if found is None or not found.circumstances:
+            return
+        now = self.circumstances
+        if found.circumstances.get("state") != now["state"]:
+            raise InputError(
+                f"{self.cell.id}: its checkpoint was made by other code and does not fit: "
+                f"{misfit(self._trainer.held(self.rows), found.state)}; allowed: the version that began it "
+                "(run.json says which), or a new folder"
+            )
+        different = [
+            f"{name} was {found.circumstances.get(name)}, is {value}"
+            for name, value in now.items()
+            if found.circumstances.get(name) != value
+        ]
+        if different and self.cell.config["resume"] != "anyway":
+            raise InputError(
+                f"{self.cell.id}: cannot go on bit by bit: {'; '.join(different)}; allowed: the former, "
+                "a new folder, or resume=anyway, which the run will record"
+            )
+        self.exact = not different
+
+    def restore(self, found: store.Checkpoint) -> Any:
+        """Take the tables up to a checkpoint; returns its runs."""
+        from flax import serialization
+
+        point, data = found.point, found.state
+        path = self._folder.path
+        metrics = store.read_table(path / "metrics.parquet")
+        evaluation = store.read_table(path / "evaluation.parquet")
+        # Tables are written before the checkpoint, so they may hold rows of a later point.
+        reached = serialization.from_bytes(self._trainer.held(self.rows), data)
+        updates = dict(zip(self._seeds, np.asarray(reached.updates), strict=True))
+        keep = metrics["update"] < np.array([updates[seed] for seed in metrics["seed"]])
+        self._metrics = [{name: column[keep] for name, column in metrics.items()}]
+        keep = evaluation["point"] <= point
+        self._evaluation = [{name: column[keep] for name, column in evaluation.items()}]
+        expected = {
+            "metrics": sum(map(int, updates.values())),
+            "evaluation": len(updates) * (1 + point),
+        }
+        for name, (table,) in {"metrics": self._metrics, "evaluation": self._evaluation}.items():
+            if len(table["seed"]) != expected[name]:
+                raise InputError(
+                    f"{path}/{name}.parquet has {len(table['seed'])} rows up to the checkpoint, which "
+                    f"{expected[name]} led to; remove the folder to begin it anew"
+                )
+        (metrics,), (evaluation,) = self._metrics, self._evaluation
+        seen = _pairs(evaluation["seed"], evaluation["update"] - 1)
+        shown = np.isin(_pairs(metrics["seed"], metrics["update"]), seen)
+        self._view.add("train", {name: column[shown] for name, column in metrics.items()})
+        self._view.add("evaluation", evaluation)
+        return reached
+
+    def standing(self, name: str) -> np.ndarray:
+        """See `vfcompare.train.Trainer.standing`."""
+        return self._trainer.standing(name)[self.rows]
+
+    def chunk(self, chunk: Any) -> None:
+        """Take in what a chunk did."""
+        rows, last = chunk.rows[self.rows], self.standing("updates")
+        if not rows.any():
+            return
+        seeds = np.repeat(self._seeds, rows)
+        update = np.concatenate([np.arange(n - r, n) for n, r in zip(last, rows, strict=True)])
+        columns = {name: column[self.rows] for name, column in chunk.metrics.items()}
+        take = lambda x: np.concatenate([x[i, :r] for i, r in enumerate(rows)])  # noqa: E731
+        table = {name: take(column) for name, column in columns.items()}
+        self._metrics.append({"seed": seeds, "update": update.astype(np.int64), **table})
+
+    def evaluation(self, point: int, metrics: store.Table) -> None:
+        """Add an evaluation, and to the view also the updates that it came after."""
+        number = len(self._seeds)
+        run = {
+            name: self.standing(name).astype(np.int64)
+            for name in ("updates", "env_steps", "episodes")
+        }
+        table = {
+            "seed": self._seeds,
+            "point": np.full(number, point),
+            "update": run["updates"],
+            "env_steps": run["env_steps"],
+            "episodes": run["episodes"],
+            **metrics,
+        }
+        # A diverged policy still acts; what it scores is not a result.
+        finite = self.standing("finite")
+        for name in table:
+            if name.startswith(("return_", "pass_at_")):
+                table[name] = np.where(finite, table[name], np.nan)
+        self._evaluation.append(table)
+        self._view.add("evaluation", table)
+        if point == 0:
+            self.write()
+        else:
+            self._view.add("train", self._latest())
+
+    def maps(self, point: int) -> None:
+        """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
+        arrays = self._trainer.maps(point, self.rows.start)
+        if arrays:
+            store.write_arrays(self._folder.path / "oracle.npz", arrays)
+
+    def paths(self) -> None:
+        """Write `paths.npz`: what the median and the worst run do in the end, see `vfcompare.paths`."""
+        (table,) = self._evaluation
+        last = table["point"] == table["point"].max()
+        content: dict[str, np.ndarray] = {}
+        for name, index in paths.ranked(table["return_sampled"][last]).items():
+            rollout = self._trainer.rollout(self.rows.start + index)
+            drawn = paths.draw(self.env, rollout)
+            if drawn:
+                seed, step = int(self._seeds[index]), int(table["env_steps"][last][index])
+                self._view.picture(seed, step, f"episode/{name} run", drawn["frames"])
+                drawn["seed"] = self._seeds[index]
+            content |= {f"{name}_{key}": value for key, value in drawn.items()}
+        if content:
+            store.write_arrays(self._folder.path / "paths.npz", content)
+
+    def write(self) -> None:
+        """Write both tables whole."""
+        if self._metrics:
+            self._metrics = [store.order(store.concatenate(self._metrics), "seed", "update")]
+            store.write_table(self._folder.path / "metrics.parquet", self._metrics[0])
+        self._evaluation = [store.order(store.concatenate(self._evaluation), "seed", "point")]
+        store.write_table(self._folder.path / "evaluation.parquet", self._evaluation[0])
+
+    def _latest(self) -> store.Table:
+        """The last update of every seed; tables have their rows in the order of the seeds."""
+        found, left = [], self._seeds
+        for table in reversed(self._metrics):
+            ends = np.searchsorted(table["seed"], left, side="right") - 1
+            there = (ends >= 0) & (table["seed"][ends] == left)
+            found.append({name: column[ends[there]] for name, column in table.items()})
+            left = left[~there]
+            if not len(left):
+                break
+        return store.concatenate(found)
+
+    def save(self, point: int) -> None:
+        """Keep where training stands, after the tables that lead there.
+
+        Raises:
+          ClaimLost: if the run is another process's by now; nothing is written then.
+        """
+        from flax import serialization
+
+        self._folder.must_hold()
+        self.write()
+        state = serialization.to_bytes(self._trainer.held(self.rows))
+        self._folder.save_checkpoint(point, state, self.circumstances)
+        self._folder.update(point=point)
+
+    def certificate(self) -> None:
+        """Hash the starting point of every seed, and write down the protocol."""
+        import jax
+
+        cell, trainer, seeds = self.cell, self._trainer, {}
+        work = trainer.work
+        for seed, state, rollout in trainer.starts(self.rows):
+            content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
+            seeds[seed] = {
+                "policy": hash_tree(state.params["policy"]),
+                "environment": hash_tree(jax.tree.map(lambda x: x[:, :, 0], rollout.state)),
+                "rollout": hash_tree(content),
+            }
+            parameters = {
+                name: sum(leaf.size for leaf in jax.tree.leaves(params))
+                for name, params in state.params.items()
+            }
+        written = certificate.make(
+            config=cell.identity,
+            agent=cell.agent,
+            env=cell.env,
+            seeds=seeds,
+            parameters=parameters,
+            facts={
+                "privilege": "exact values" if trainer.learner.privileged else "none",
+                "prior": priors.describe(cell.config),
+                "judge": judges.describe(cell.config),
+                certificate.FLOPS: "unknown" if work is None else work.told(),
+                "lanes": trainer.lanes,
+                "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
+                **store.versions(),
+            },
+        )
+        store.write_json(self._folder.path / "certificate.json", written)
+
+    def finish(self, seconds: Mapping[str, float], device: Mapping[str, Any]) -> str:
+        """Write down how each seed ended; returns `completed` or `diverged`."""
+        finite, updates = self.standing("finite"), self.standing("updates")
+        status: dict[int, dict[str, Any]] = {
+            seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
+            for seed, good, update in zip(self.cell.seeds, finite, updates, strict=True)
+        }
+        ends = {seed: str(words["status"]) for seed, words in status.items()}
+        self._view.close(ends, self._evaluation[0])
+        self._folder.update(
+            status="completed",
+            ended=store.now(),
+            seeds={str(seed): words for seed, words in status.items()},
+            seconds=dict(seconds),
+            env_steps=int(self.standing("env_steps").sum()),
+            flops=self.flops(),
+            device=dict(device),
+        )
+        return "completed" if finite.all() else "diverged"
+
+
+def _pairs(seeds: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    """One number for each pair."""
+    return seeds.astype(np.int64) << 40 | updates.astype(np.int64)
+
+
+def misfit(held: Any, state: bytes) -> str:
+    """The first array in which a stored state differs from one in memory, in words."""
+    from flax import serialization, traverse_util
+
+    def arrays(tree: Any) -> dict[str, str]:
+        flat = traverse_util.flatten_dict(tree, sep=".")
+        return {path: f"{np.asarray(x).dtype}{list(np.shape(x))}" for path, x in flat.items()}
+
+    stored = arrays(serialization.msgpack_restore(state))
+    wanted = arrays(serialization.to_state_dict(held))
+    for path in [*wanted, *stored]:
+        if stored.get(path) != wanted.get(path):
+            return f"{path} was {stored.get(path, 'absent')}, is {wanted.get(path, 'absent')}"
+    return "its arrays stand in another order"
+
+
+def hash_tree(tree: Any) -> str:
+    """SHA-256 of the arrays of a tree, with their paths."""
+    import jax
+
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return certificate.hash_arrays((jax.tree_util.keystr(k), np.asarray(v)) for k, v in paths)
