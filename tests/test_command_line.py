@@ -1,12 +1,15 @@
 """The command line as a user meets it: whole runs in a new process, and every mistake named at once."""
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib import parse
 
 import pytest
 
@@ -90,26 +93,58 @@ def test_report_is_written_from_files(sweep):
     assert "lock" in page.read_text()
 
 
-def test_tensorboard_reads_curves_and_hyperparameters_back(sweep):
-    port = 16000 + os.getpid() % 20000
-    command = [sys.executable, "-m", "vfcompare.main", "tb", str(sweep), "--port", str(port)]
+@contextlib.contextmanager
+def tensorboard(*options):
+    """The address of a server's data, while it runs."""
+    port = 16000 + (os.getpid() + len(options)) % 20000
+    command = [sys.executable, "-m", "vfcompare.main", "tb", *options, "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        data = f"http://127.0.0.1:{port}/data/plugin"
+        yield f"http://127.0.0.1:{port}/data/plugin"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+STATUSES = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN", "STATUS_RUNNING"]
+TRIALS = {"sliceSize": 10, "allowedStatuses": STATUSES, "includeMetrics": True}
+
+
+def test_tensorboard_shows_one_run_a_cell_and_cells_that_begin_later(sweep, tmp_path):
+    study = shutil.copytree(sweep, tmp_path / "study", ignore=shutil.ignore_patterns("report"))
+    names = sorted(run.parent.name for run in study.glob("*/run.json"))
+    late = shutil.move(study / names[0], tmp_path / "late")
+    with tensorboard(str(study)) as data:
+        tags = wait_for(f"{data}/scalars/tags")
+        assert sorted(tags) == names[1:]
+        # Two seeds are too few for an interval.
+        bands = {"seeds", "return_sampled/value", "return_greedy/value"}
+        assert bands | {"evaluation/return_sampled", "train/policy_loss"} <= set(*tags.values())
+        run = parse.quote(names[1], safe="")
+        points = wait_for(f"{data}/scalars/scalars?run={run}&tag=evaluation/return_sampled")
+        table = store.read_table(study / names[1] / "evaluation.parquet")
+        means = [table["return_sampled"][table["point"] == point].mean() for point in range(3)]
+        assert [value for _, _, value in points] == pytest.approx(means)
+        (group,) = wait_for(f"{data}/hparams/session_groups", TRIALS)["sessionGroups"]
+        assert [session["status"] for session in group["sessions"]] == ["STATUS_SUCCESS"]
+        shutil.move(late, study / names[0])
+        wait_for(f"{data}/scalars/tags", until=lambda tags: sorted(tags) == names)
+
+
+def test_tensorboard_reads_curves_and_hyperparameters_back(sweep):
+    with tensorboard(str(sweep), "--seeds") as data:
         tags = wait_for(f"{data}/scalars/tags")
         together = {name for name in tags if name.endswith("all-seeds")}
         assert (len(tags), len(together)) == (6, 2)
         for name in tags.keys() - together:
             assert {"evaluation/return_sampled", "train/policy_loss"} <= set(tags[name])
         for name in together:
-            # Two seeds are too few for an interval.
-            assert set(tags[name]) == {"seeds", "return_sampled/value", "return_greedy/value"}
+            assert {"seeds", "return_sampled/value", "evaluation/entropy"} <= set(tags[name])
         run = (
             min(tags.keys() - together).replace("/", "%2F").replace("=", "%3D").replace(",", "%2C")
         )
         points = wait_for(f"{data}/scalars/scalars?run={run}&tag=evaluation/return_sampled")
         assert len(points) == 3
-        statuses = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN", "STATUS_RUNNING"]
         layout = wait_for(f"{data}/custom_scalars/layout")
         drawn = [chart["title"] for category in layout["category"] for chart in category["chart"]]
         assert drawn == ["return_sampled", "return_greedy"]
@@ -120,19 +155,15 @@ def test_tensorboard_reads_curves_and_hyperparameters_back(sweep):
         }
         buckets = wait_for(f"{data}/histograms/histograms?run={run}&tag=train/advantage")[-1][2]
         assert sum(count for _, _, count in buckets) == pytest.approx(1.0, abs=1e-5)
-        request = {"sliceSize": 10, "allowedStatuses": statuses, "includeMetrics": True}
-        groups = wait_for(f"{data}/hparams/session_groups", request)["sessionGroups"]
-        # The two seeds of an agent are one trial.
+        groups = wait_for(f"{data}/hparams/session_groups", TRIALS)["sessionGroups"]
+        # The two seeds of an agent, and both together, are one trial.
         assert sorted(group["hparams"]["agent"] for group in groups) == ["ppo", "reinforce"]
-        assert all(len(group["sessions"]) == 2 for group in groups)
+        assert all(len(group["sessions"]) == 3 for group in groups)
         assert all(group["hparams"]["agent.optimizer.learning_rate"] == 1e-3 for group in groups)
         assert all(s["status"] == "STATUS_SUCCESS" for g in groups for s in g["sessions"])
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
-def wait_for(url, body=None, patience=90):
+def wait_for(url, body=None, patience=90, until=bool):
     """JSON from a server that may still be starting or loading."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
@@ -143,7 +174,8 @@ def wait_for(url, body=None, patience=90):
                 urllib.request.Request(url, data, headers), timeout=10
             ) as page:
                 content = json.loads(page.read())
-            if content and (not isinstance(content, dict) or content.get("sessionGroups", True)):
+            loaded = not isinstance(content, dict) or content.get("sessionGroups", True)
+            if loaded and until(content):
                 return content
         except (OSError, ValueError):
             pass

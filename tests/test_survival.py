@@ -225,9 +225,9 @@ def copy(whole, tmp_path):
 
 
 def points(folder):
-    """What TensorBoard shows of a run: by seed and tag, the steps of its points."""
+    """What TensorBoard shows of a run: by seed, or all, and tag, the steps of its points."""
     found = {}
-    for run in sorted((folder / "tb").glob("seed-*")):
+    for run in sorted((folder / "tb").glob("*")):
         events = EventAccumulator(str(run), size_guidance={"tensors": 0}).Reload()
         for tag in events.Tags()["tensors"]:
             found[run.name, tag] = [event.step for event in events.Tensors(tag)]

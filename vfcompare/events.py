@@ -3,8 +3,11 @@
 The tables are the truth; this view is made from them and can be made again.
 """
 
+import contextlib
 import math
 import shutil
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,15 +42,18 @@ SCALAR = scalars.create_summary_metadata(display_name="", description="")
 
 RESAMPLES = 1000
 
+LOOK_SECONDS = 5.0
+"""Between two looks for new cells, about as often as TensorBoard reads."""
+
 MOMENTS = ("advantage_mean", "advantage_std")
 
 
 class View:
     """TensorBoard runs of one cell: one per seed, below `folder/seed-N`, and one of all seeds together.
 
-    All seeds share a trial, so that the HParams page averages them; a diverged seed shows as failed. The run
-    of all seeds has the interquartile mean of the returns with its 95% interval, which the page "Custom
-    scalars" draws as a band.
+    All seeds share a trial, so that the HParams page averages them; a diverged seed shows as failed, and so
+    do all seeds together. Their run has the means of all curves and histograms, the episodes, and the
+    interquartile mean of the returns with its 95% interval, which the page "Custom scalars" draws as a band.
     """
 
     def __init__(
@@ -62,39 +68,57 @@ class View:
           seeds: of the run.
         """
         shutil.rmtree(folder, ignore_errors=True)
-        self._folder = folder
         self._writers = {seed: EventFileWriter(str(folder / f"seed-{seed}")) for seed in seeds}
-        for writer in self._writers.values():
+        self._together = EventFileWriter(str(folder / TOGETHER))
+        for writer in (*self._writers.values(), self._together):
             _add(writer, summary_v2.hparams_pb(dict(settings), trial_id=trial), 0)
+        _add(self._together, _layout(), 0)
 
     def add(self, prefix: str, table: Table) -> None:
-        """Add a point to each curve of `prefix`, and to each histogram, for each row of a table."""
-        shares = [name for name in table if name.startswith("advantage_below_")]
-        apart = {"seed", "point", "update", "env_steps", *shares}
-        names = [name for name in table if name not in apart]
+        """Add a point to each curve of `prefix`, and to each histogram, for each row of a table.
+
+        Rows of the same seed stand together, in the order of their points.
+        """
         for row, seed in enumerate(table["seed"]):
-            step = int(table["env_steps"][row])
-            values = [_scalar(f"{prefix}/{name}", float(table[name][row])) for name in names]
-            if shares:
-                of = {name: float(table[name][row]) for name in (*shares, *MOMENTS)}
-                values.append(_histogram(f"{prefix}/advantage", of, shares))
-            _add(self._writers[int(seed)], summary_pb2.Summary(value=values), step)
+            of = {name: float(column[row]) for name, column in table.items()}
+            _point(self._writers[int(seed)], prefix, of)
+        for means in _means(table):
+            _point(self._together, prefix, means)
 
     def picture(self, seed: int, step: int, tag: str, frames: np.ndarray) -> None:
         """Add an episode of a seed, `frames [F, height, width, 3]`, as one picture."""
-        value = _image(tag, strip(frames))
-        _add(self._writers[seed], summary_pb2.Summary(value=[value]), step)
+        value = _image(tag, strip(frames), f"seed {seed}")
+        _add(self._together, summary_pb2.Summary(value=[value]), step)
 
     def close(self, status: Mapping[int, str], evaluation: Table) -> None:
         """Say how each seed ended, add the band of all seeds, and flush."""
         for seed, writer in self._writers.items():
             _add(writer, _end(status[seed] == "completed"), 0)
             writer.close()
-        writer = EventFileWriter(str(self._folder / TOGETHER))
-        _add(writer, _layout(), 0)
         for step, values in _bands(evaluation):
-            _add(writer, summary_pb2.Summary(value=values), step)
-        writer.close()
+            _add(self._together, summary_pb2.Summary(value=values), step)
+        _add(self._together, _end(all(word == "completed" for word in status.values())), 0)
+        self._together.close()
+
+
+def _point(writer: EventFileWriter, prefix: str, of: Mapping[str, float]) -> None:
+    """One point of each curve, and of the histogram of advantages."""
+    shares = [name for name in of if name.startswith("advantage_below_")]
+    apart = {"seed", "point", "update", "env_steps", *shares}
+    values = [_scalar(f"{prefix}/{name}", value) for name, value in of.items() if name not in apart]
+    if shares:
+        values.append(_histogram(f"{prefix}/advantage", of, shares))
+    _add(writer, summary_pb2.Summary(value=values), int(of["env_steps"]))
+
+
+def _means(table: Table) -> Iterator[dict[str, float]]:
+    """For each point the mean of every column over the seeds where it is finite."""
+    _, first, seed = np.unique(table["seed"], return_index=True, return_inverse=True)
+    point = np.arange(len(seed)) - first[seed]
+    for index in range(point.max(initial=-1) + 1):
+        found = {name: column[point == index] for name, column in table.items()}
+        finite = {name: x[np.isfinite(x)].astype(np.float64) for name, x in found.items()}
+        yield {name: float(x.mean()) if x.size else math.nan for name, x in finite.items()}
 
 
 def _bands(table: Table) -> Iterator[tuple[int, list[summary_pb2.Summary.Value]]]:
@@ -156,8 +180,8 @@ def _histogram(tag: str, of: Mapping[str, float], shares: list[str]) -> summary_
     return summary_pb2.Summary.Value(tag=tag, metadata=kind, tensor=tensor)
 
 
-def _image(tag: str, picture: np.ndarray) -> summary_pb2.Summary.Value:
-    kind = images.create_summary_metadata(display_name="", description="")
+def _image(tag: str, picture: np.ndarray, said: str) -> summary_pb2.Summary.Value:
+    kind = images.create_summary_metadata(display_name="", description=said)
     height, width = picture.shape[:2]
     content = [str(width).encode(), str(height).encode(), png(picture)]
     tensor = tensor_util.make_tensor_proto(content, dtype=np.object_)
@@ -182,3 +206,47 @@ def _end(succeeded: bool) -> summary_pb2.Summary:
 
 def _add(writer: EventFileWriter, summary: summary_pb2.Summary, step: int) -> None:
     writer.add_event(event_pb2.Event(summary=summary, step=step, wall_time=time.time()))
+
+
+def serve(study: Path, port: int, *, seeds: bool) -> int:
+    """Show runs with TensorBoard's own server, to this machine only, until it is interrupted.
+
+    Args:
+      study: a folder with runs below it, or one run.
+      port: where to listen.
+      seeds: whether each seed is a run by itself; else there is one run a cell, which TensorBoard can colour
+        and tick: of more than 40 it ticks none.
+    """
+    # Training writes events without the server, which takes long to import.
+    from tensorboard import program
+
+    with tempfile.TemporaryDirectory(prefix="vfcompare-") as name:
+        shown = study
+        if not seeds:
+            shown = Path(name)
+            _link(study, shown)
+            threading.Thread(target=_keep_linked, args=(study, shown), daemon=True).start()
+        server = program.TensorBoard()
+        server.configure(
+            argv=["tb", "--logdir", str(shown), "--host", "127.0.0.1", "--port", str(port)]
+        )
+        return int(server.main() or 0)
+
+
+def _keep_linked(study: Path, shown: Path) -> None:
+    """Cells that begin later are shown, too."""
+    while shown.is_dir():
+        time.sleep(LOOK_SECONDS)
+        _link(study, shown)
+
+
+def _link(study: Path, shown: Path) -> None:
+    """Below `shown`, one folder for the seeds of each cell together, under the cell's name."""
+    for depth in ("", "*/", "*/*/"):
+        for folder in study.glob(f"{depth}tb/{TOGETHER}"):
+            run = folder.parent.parent
+            link = shown / (run.relative_to(study) if run != study else run.resolve().name)
+            if not link.is_symlink():
+                with contextlib.suppress(OSError):  # the server has ended, and this folder with it
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(folder.resolve())

@@ -31,7 +31,7 @@ vfcompare resume runs/NAME                      go on with what is not finished
 vfcompare report runs/NAME                      figures, tables and a page, from files only
 vfcompare figure runs/NAME learning             one figure of it, for a paper with --venue neurips2024
 vfcompare export runs/NAME --format marl-eval   its runs for other programs
-vfcompare tb runs/NAME                          TensorBoard on this machine
+vfcompare tb runs/NAME [--seeds]                TensorBoard on this machine
 vfcompare --help                                agents, environments and all settings
 """
 
@@ -106,6 +106,7 @@ def verb(args: list[str]) -> int:
     parser.add_argument("study", type=Path, help="folder of a study, such as runs/compare")
     if chosen is tensorboard:
         parser.add_argument("--port", type=int, default=6006)
+        parser.add_argument("--seeds", action="store_true", help="each seed as a run by itself")
     options = parser.parse_args(args[1:])
     must_be_a_folder(options.study)
     return chosen(**vars(options))
@@ -382,15 +383,11 @@ def may_be_judged(studies: Sequence[Path]) -> None:
             )
 
 
-def tensorboard(study: Path, port: int) -> int:
-    """Serve a study's curves with TensorBoard, to this machine only."""
-    from tensorboard import program
+def tensorboard(study: Path, port: int, *, seeds: bool) -> int:
+    """Serve a study's curves with TensorBoard, to this machine only: means and bands over seeds."""
+    from vfcompare.events import serve
 
-    server = program.TensorBoard()
-    server.configure(
-        argv=["tb", "--logdir", str(study), "--host", "127.0.0.1", "--port", str(port)]
-    )
-    return int(server.main() or OK)
+    return serve(study, port, seeds=seeds)
 
 
 def train(args: list[str]) -> int:
