@@ -184,6 +184,13 @@ def test_a_prediction_does_not_apply_to_another_model(part: str, key: str, value
     assert oracle.chain(item) is None
 
 
+@pytest.mark.parametrize(("lesion", "known"), [("none", True), ("bias", False), ("noise", False)])
+def test_nothing_is_predicted_of_a_critic_that_was_damaged(lesion: str, known: bool) -> None:
+    config = configuration("oracle_v", 0.5)
+    config["agent"]["estimator"]["lesion"] = {"_target_": f"vfcompare.lesions.{lesion}"}
+    assert (chains.begins_with(config) is not None) == known
+
+
 def write_plane(root: Path, agents: tuple[str, str], *, ahead: Callable[[float], bool]) -> Path:
     """A study of chains over length and success; `ahead` says, of the variances' ratio, who is faster."""
     rng, study, cells = np.random.default_rng(0), root / "plane", []

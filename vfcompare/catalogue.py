@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from vfcompare.errors import InputError, nearest
+from vfcompare.progress import duration
 from vfcompare.validate import leaves
 
 Config = Mapping[str, Any]
@@ -225,16 +226,8 @@ def decided(text: str) -> str:
     ]
     words = [f"judged: {' against '.join(sides)}"] if sides else []
     words += [f"shows first: {', '.join(study['figures'])}"] if "figures" in study else []
-    words += [f"about {told_minutes(study['minutes'])} on two cores"] if "minutes" in study else []
+    words += [f"about {duration(60 * study['minutes'])} on two cores"] if "minutes" in study else []
     return "; ".join(words)
-
-
-def told_minutes(minutes: float) -> str:
-    """A time in words."""
-    if minutes < 90:
-        return "a minute" if minutes == 1 else f"{minutes:g} minutes"
-    hours = round(minutes / 60)
-    return f"{hours} hours"
 
 
 def files(group: str) -> dict[str, Traversable]:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from vfcompare import store
 from vfcompare.cell import Cell
+from vfcompare.progress import duration
 
 COMPILE_SECONDS = 10.0
 """Of a cell whose like was never run here."""
@@ -90,9 +91,9 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
     known = [what.seconds for what in costs if what.seconds is not None]
     words = f"{len(costs)} cells to go, {sum(what.size for what in costs) / 1e6:,.0f} MB"
     if known:
-        words += f", about {sum(known):,.0f} s one after another"
+        words += f", about {duration(sum(known))} one after another"
     if unknown := len(costs) - len(known):
         words += f"; of {unknown} cells no time is known, their like was never run below this root"
         if minutes:
-            words += f" (the whole study reckons with {minutes:g} min on two cores)"
+            words += f" (the whole study reckons with {duration(60 * minutes)} on two cores)"
     return words

@@ -7,6 +7,14 @@ HEARTBEAT = 30.0
 """Seconds between two lines where there is no terminal."""
 
 
+def duration(seconds: float) -> str:
+    """A time in words, in the unit that makes it short."""
+    for size, unit, most in ((1, "s", 90), (60, "minutes", 90), (3600, "hours", 48)):
+        if round(seconds / size) < most:
+            return f"{round(seconds / size)} {unit}"
+    return f"{round(seconds / 86400)} days"
+
+
 class Progress:
     """Shows steps done, speed and the time that is left, compile time not counted."""
 
@@ -30,7 +38,9 @@ class Progress:
         self._shown = time.monotonic()
         rate = steps / max(seconds, 1e-9)
         left = (self._total - steps) / max(rate, 1e-9)
-        line = f"{self._name}: {steps / self._total:4.0%}  {rate:,.0f} steps/s  {left:,.0f} s left"
+        line = (
+            f"{self._name}: {steps / self._total:4.0%}  {rate:,.0f} steps/s  {duration(left)} left"
+        )
         self._out.write(f"\r\x1b[2K{line}" if self._live else f"{line}\n")
         self._out.flush()
 

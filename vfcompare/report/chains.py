@@ -76,9 +76,13 @@ def chain(config: Mapping[str, Any]) -> Chain | None:
 
 
 def begins_with(config: Mapping[str, Any]) -> float | None:
-    """P3: variance of the gradient that an agent begins with; any critic is taken to be perfect."""
+    """P3: variance of the gradient that an agent begins with; any critic is taken to be perfect.
+
+    None where theory does not say it, as of a critic that was damaged on purpose.
+    """
     model, advantage = chain(config), "agent.estimator.advantage"
-    if model is None or model.spread_out:
+    damage = part(config, "agent.estimator.lesion")
+    if model is None or model.spread_out or damage not in {"", "none"}:
         return None
     if part(config, "agent.estimator") in {"exact", "value_based"}:
         decay = number(setting(config, f"{advantage}.lambda_"))

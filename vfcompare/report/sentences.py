@@ -260,6 +260,12 @@ def signed(value: float) -> str:
     return ("+" if value > 0 else "") + show_float(value)
 
 
+def over(results: Results, pair: tuple[str, str], better: str | None, size: str) -> str:
+    """The better arm over the other, and by how much."""
+    one, other = map(results.called, pair if better == pair[0] else pair[::-1])
+    return f"{one} over {other} ({size})"
+
+
 def _predicted(results: Results) -> Iterable[Sentence]:
     """Whether learning has the border that theory draws."""
     for plane in planes(results):

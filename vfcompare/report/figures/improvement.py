@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from vfcompare.report.analysis import Improvement, Results, couples
 from vfcompare.report.figures.drawing import FAINT, INK, Picture, canvas, row_names, shorten
-from vfcompare.report.sentences import failed_in, sizes
+from vfcompare.report.sentences import failed_in, over, sizes
 from vfcompare.report.table import Table, join
 from vfcompare.statistics import Interval
 
@@ -51,10 +51,9 @@ def _caption(results: Results) -> str:
 
 
 def _in_words(results: Results, item: Improvement) -> str:
-    """The better one over the other, with the probability."""
-    pair, value = (item.first, item.second), item.interval.estimate
-    better, other = map(results.called, pair if value >= 0.5 else pair[::-1])
-    return f"{better} over {other} ({max(value, 1 - value):.2f})"
+    value = item.interval.estimate
+    ahead = item.first if value >= 0.5 else item.second
+    return over(results, (item.first, item.second), ahead, f"{max(value, 1 - value):.2f}")
 
 
 def _draw(results: Results) -> Figure:

@@ -7,7 +7,7 @@ from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import Picture, shorten
-from vfcompare.report.sentences import failed_in, sizes
+from vfcompare.report.sentences import failed_in, over, sizes
 from vfcompare.report.table import join, show_float
 
 SIDE = 11
@@ -43,10 +43,8 @@ def _sides(results: Results, compared: Sequence[Contrast]) -> tuple[str, str]:
 
 
 def _in_words(results: Results, contrast: Contrast) -> str:
-    """The better one over the other, with the difference."""
-    pair = (contrast.first, contrast.second)
-    better, other = map(results.called, pair if contrast.better == contrast.first else pair[::-1])
-    return f"{better} over {other} ({show_float(abs(contrast.interval.estimate))})"
+    size = show_float(abs(contrast.interval.estimate))
+    return over(results, (contrast.first, contrast.second), contrast.better, size)
 
 
 def _caption(results: Results, left: int) -> str:
