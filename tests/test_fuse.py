@@ -1,11 +1,14 @@
 """Which cells are trained together, and how many at once."""
 
+import jax
 import pytest
 
-from vfcompare import fuse, store
+from vfcompare import fuse, log, store
 from vfcompare.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.execute import execute
+from vfcompare.log import start_hashes
+from vfcompare.train import depends
 
 SWEEP = ["agent=rloo", "env=lock", "agent.gamma=0.9,0.95,1.0", "seeds=4"]
 
@@ -50,3 +53,46 @@ def test_every_cell_is_told_the_returns_of_its_own_environment(tmp_path):
     execute(group.cells, "", group.traced)
     found = [store.RunFolder(cell.study / cell.id).record["reference"] for cell in group.cells]
     assert found == [Maze(size=5, slip=slip).reference._asdict() for slip in (0.0, 0.5)]
+
+
+def test_cells_share_the_start_that_no_number_of_theirs_decides(tmp_path, monkeypatch):
+    """And each has the certificate that it has alone."""
+    small = ("seeds=2", "env_steps=200", "evaluations=1", "agent.evaluation_episodes=2")
+    swept = ("env.slip=0.0,0.5", "agent.optimizer.learning_rate=1e-4,1e-3", "agent.gamma=0.9,1.0")
+    sweep = ["agent=ppo", "env=maze", "env.size=5", *swept, *small, f"root={tmp_path}/fused"]
+    (group,) = fuse.groups(cells(sweep, sweep=True), 512)
+    assert len(group.cells) == 8
+    hashed = []
+
+    def counted(state, rollout):
+        hashed.append(state)
+        return start_hashes(state, rollout)
+
+    monkeypatch.setattr(log, "start_hashes", counted)
+    execute(group.cells, "", group.traced)
+    assert len(hashed) == 2 * 2
+
+    def certificate(cell):
+        return store.read_json(cell.study / cell.id / "certificate.json")
+
+    starts = {cell.id: certificate(cell)["seeds"] for cell in group.cells}
+    assert len({store.digest(seeds) for seeds in starts.values()}) == 2
+    for cell in group.cells[0], group.cells[-1]:
+        alone = cell._replace(config=cell.config | {"root": f"{tmp_path}/alone"})
+        execute([alone], "")
+        assert certificate(alone)["seeds"] == starts[cell.id]
+
+
+def plain(x, y, unused):
+    return (x["a"] + 1.0) * y[0], 3.0
+
+
+def loop(x, y, unused):
+    return jax.lax.fori_loop(0, 3, lambda i, total: total * y[0] + x["a"], 0.0)
+
+
+# What is within a jitted function is not looked into.
+@pytest.mark.parametrize(("f", "other"), [(plain, False), (loop, False), (jax.jit(plain), True)])
+def test_what_a_result_depends_on(f, other):
+    used = [True, other, True, other, other]
+    assert depends(f, {"a": 1.0, "b": 2.0}, (3.0, 4.0), 5.0) == used

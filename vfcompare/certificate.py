@@ -44,7 +44,7 @@ def hash_arrays(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
     for name, array in arrays:
         array = np.ascontiguousarray(array)
         total.update(f"{name} {array.dtype} {array.shape};".encode())
-        total.update(array.tobytes())
+        total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 

@@ -178,8 +178,9 @@ def _train(
     point = 0 if known[0] is None else known[0].point
     trainer.compile(start=known[0] is None)
     if known[0] is None:
+        starting_points: dict[tuple[float, ...], dict[str, str]] = {}
         for log in logs:
-            log.certificate()
+            log.certificate(starting_points)
         evaluate(trainer, logs, 0)
     else:
         pairs = zip(logs, known, strict=True)

@@ -240,23 +240,26 @@ class Log:
         self._folder.save_checkpoint(point, state, self.circumstances)
         self._folder.update(point=point)
 
-    def certificate(self) -> None:
-        """Hash the starting point of every seed, and write down the protocol."""
+    def certificate(self, known: dict[tuple[float, ...], dict[str, str]]) -> None:
+        """Hash the starting point of every seed, and write down the protocol.
+
+        Args:
+          known: hashes of starting points, by what determines them; new ones are added. Cells of a sweep that
+            differ in what is used later have them in common.
+        """
         import jax
 
         cell, trainer, seeds = self.cell, self._trainer, {}
         work = trainer.work
-        for seed, state, rollout in trainer.starts(self.rows):
-            content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
-            seeds[seed] = {
-                "policy": hash_tree(state.params["policy"]),
-                "environment": hash_tree(jax.tree.map(lambda x: x[:, :, 0], rollout.state)),
-                "rollout": hash_tree(content),
-            }
-            parameters = {
-                name: sum(leaf.size for leaf in jax.tree.leaves(params))
-                for name, params in state.params.items()
-            }
+        for index, seed in enumerate(cell.seeds, self.rows.start):
+            beginning = trainer.beginning(index)
+            if beginning not in known:
+                known[beginning] = start_hashes(trainer.state(index), trainer.rollout(index))
+            seeds[seed] = known[beginning]
+        parameters = {
+            name: sum(leaf.size for leaf in jax.tree.leaves(params))
+            for name, params in trainer.state(self.rows.start).params.items()
+        }
         written = certificate.make(
             config=cell.identity,
             agent=cell.agent,
@@ -315,6 +318,18 @@ def misfit(held: Any, state: bytes) -> str:
         if stored.get(path) != wanted.get(path):
             return f"{path} was {stored.get(path, 'absent')}, is {wanted.get(path, 'absent')}"
     return "its arrays stand in another order"
+
+
+def start_hashes(state: Any, rollout: Any) -> dict[str, str]:
+    """What a certificate says of where a seed starts."""
+    import jax
+
+    content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
+    return {
+        "policy": hash_tree(state.params["policy"]),
+        "environment": hash_tree(jax.tree.map(lambda x: x[:, :, 0], rollout.state)),
+        "rollout": hash_tree(content),
+    }
 
 
 def hash_tree(tree: Any) -> str:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.extend.core import Var
 from jax.sharding import Mesh, PartitionSpec
 
 from vfcompare.streams import stream
@@ -194,6 +195,19 @@ def advance(
     return run, row, found
 
 
+def depends(f: Callable[..., Any], *args: Any) -> list[bool]:
+    """On which leaves of its arguments a function's result depends, by the operations that are traced.
+
+    An operation's results count as depending on all that it is given.
+    """
+    traced = jax.make_jaxpr(f)(*args).jaxpr
+    needed = {x for x in traced.outvars if isinstance(x, Var)}
+    for operation in reversed(traced.eqns):
+        if needed.intersection(operation.outvars):
+            needed.update(x for x in operation.invars if isinstance(x, Var))
+    return [x in needed for x in traced.invars]
+
+
 Numbers = dict[str, Array]
 """Numbers in which seeds differ, by the path of each in the configuration."""
 
@@ -322,15 +336,28 @@ class Trainer:
         """What the agent's networks compute, the same for every cell; None where it is not known."""
         return None if self.learner.work is None else self.learner.work()
 
-    def starts(self, rows: slice) -> Iterator[tuple[int, Any, Rollout]]:
-        """For each of some seeds: itself, its learner's state, and what its next update will collect."""
-        for index in range(len(self.seeds))[rows]:
-            alone = self._alone(index)
-            yield (
-                self.seeds[index],
-                alone[-1].learner,
-                jax.device_get(self._call("rollout", *alone)),
-            )
+    def beginning(self, index: int) -> tuple[float, ...]:
+        """What determines where a seed starts and what it collects first: itself, and some of its numbers."""
+        return (
+            self.seeds[index],
+            *(float(self._numbers[name][index]) for name in self._decisive),
+        )
+
+    @cached_property
+    def _decisive(self) -> list[str]:
+        """Numbers on which the first rollouts depend, for which most of what is swept is not yet used."""
+
+        def first(numbers: Numbers, seed: Array) -> tuple[Run, Rollout]:
+            run = init(self._make(numbers), self.budget, seed)
+            return run, self._rollout(seed, numbers, run)
+
+        numbers = {name: x[0] for name, x in self._numbers.items()}
+        used = depends(first, numbers, self._seeds[0]) if numbers else []
+        return [name for name, matters in zip(sorted(numbers), used, strict=False) if matters]
+
+    def state(self, index: int) -> Any:
+        """The present state of one seed's learner, on the host."""
+        return self._alone(index)[-1].learner
 
     def rollout(self, index: int) -> Rollout:
         """What the next update of one seed would collect, on the host."""
