@@ -123,7 +123,7 @@ def test_needs_agree_with_the_estimator_that_is_built(presets, name):
     estimator = part(spec=SPEC)
     assert ("critic" in needs) == (estimator.critic is not None)
     assert ("exact values" in needs) == estimator.privileged
-    simulates = "simulated_steps" in inspect.getsource(part.func)
+    simulates = "charged(" in inspect.getsource(part.func)
     assert simulates == (estimator.needs_state and not estimator.privileged)
     collects = config["collector"]["_target_"].endswith(".informative")
     assert ("extra episodes" in needs) == (simulates or collects)

@@ -9,6 +9,10 @@ from vfcompare.compose import cells, jobs, to_cell
 from vfcompare.errors import InputError
 
 SWEEPS = {
+    "a value that the default agent has no place for": [
+        "agent=grpo,rloo",
+        "agent.estimator.advantage.credit._target_=vfcompare.returns.reward_to_go",
+    ],
     "values and choices": [
         "agent=rloo,ppo,vtrace",
         "env=maze",

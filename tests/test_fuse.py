@@ -4,9 +4,10 @@ import jax
 import pytest
 
 from vfcompare import fuse, log, store
+from vfcompare.cell import at
 from vfcompare.compose import cells
 from vfcompare.envs.maze import Maze
-from vfcompare.execute import execute
+from vfcompare.execute import execute, together
 from vfcompare.log import start_hashes
 from vfcompare.train import depends
 
@@ -50,7 +51,7 @@ def test_every_cell_is_told_the_returns_of_its_own_environment(tmp_path):
     slips = ["agent=rloo", "env=maze", "env.size=5", "env.slip=0.0,0.5", *small]
     (group,) = fuse.groups(cells(slips, sweep=True), 512)
     assert group.traced == ["env.slip"]
-    execute(group.cells, "", group.traced)
+    execute(group.cells, group.traced)
     found = [store.RunFolder(cell.study / cell.id).record["reference"] for cell in group.cells]
     assert found == [Maze(size=5, slip=slip).reference._asdict() for slip in (0.0, 0.5)]
 
@@ -69,7 +70,7 @@ def test_cells_share_the_start_that_no_number_of_theirs_decides(tmp_path, monkey
         return start_hashes(state, rollout)
 
     monkeypatch.setattr(log, "start_hashes", counted)
-    execute(group.cells, "", group.traced)
+    execute(group.cells, group.traced)
     assert len(hashed) == 2 * 2
 
     def certificate(cell):
@@ -79,7 +80,7 @@ def test_cells_share_the_start_that_no_number_of_theirs_decides(tmp_path, monkey
     assert len({store.digest(seeds) for seeds in starts.values()}) == 2
     for cell in group.cells[0], group.cells[-1]:
         alone = cell._replace(config=cell.config | {"root": f"{tmp_path}/alone"})
-        execute([alone], "")
+        execute([alone])
         assert certificate(alone)["seeds"] == starts[cell.id]
 
 
@@ -96,3 +97,28 @@ def loop(x, y, unused):
 def test_what_a_result_depends_on(f, other):
     used = [True, other, True, other, other]
     assert depends(f, {"a": 1.0, "b": 2.0}, (3.0, 4.0), 5.0) == used
+
+
+@pytest.mark.parametrize("values", ["null,0.5", "0.5,null", "null,0.5,1.0"])
+def test_a_number_and_none_are_not_trained_together(values):
+    found = cells(["agent=ppo", "env=lock", f"agent.optimizer.max_grad_norm={values}"], sweep=True)
+    for group in fuse.groups(found, 512):
+        norms = [at(cell.config, "agent.optimizer.max_grad_norm") for cell in group.cells]
+        assert (None in norms) == (norms == [None])
+        assert len(norms) == 1 or "agent.optimizer.max_grad_norm" in group.traced
+
+
+def held(point, traced, lanes=1):
+    """A checkpoint."""
+    return store.Checkpoint(point, b"", {log.TRACED: traced, log.LANES: lanes}, {})
+
+
+def test_cells_go_on_with_the_numbers_traced_that_were_traced_before():
+    sweep = cells([*SWEEP[:2], "agent.gamma=0.8,0.9,0.95,0.99,1.0", "seeds=1"], sweep=True)
+    known = [None, held(2, ["agent.gamma"]), held(2, ["agent.gamma"]), held(2, []), held(2, [])]
+    begun = dict(zip((cell.id for cell in sweep), known, strict=True))
+    found = [
+        ([sweep.index(cell) for cell in members], numbers)
+        for members, numbers in together(sweep, begun, ["agent.gamma"])
+    ]
+    assert found == [([0], ["agent.gamma"]), ([1, 2], ["agent.gamma"]), ([3], []), ([4], [])]

@@ -283,6 +283,10 @@ def test_a_study_says_what_counts_as_arrived(
     for file in study.glob("*/run.json"):
         edit(file, lambda info: info.update(reference=known))
     (task,) = scoring.score(report.load(study))
+    said = next(
+        s.text for s in verdicts(analyse(report.load(study))) if s.title.startswith("Decided")
+    )
+    assert ("50% of the way from random to optimal counts as arrived" in said) == (share == 0.5)
     assert task.threshold == pytest.approx(level)
     assert task.threshold_rule == rule
 

@@ -46,6 +46,29 @@ def test_nothing_is_decided_after_the_first_run(tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["decided"] == {}
 
 
+def test_what_is_decided_too_late_is_said(tmp_path, capsys):
+    study = {"name": "s", "metric": "auc", "margin": 0.05}
+    store.write_plan(tmp_path, study, [{"id": "a"}])
+    store.write_plan(tmp_path, study | {"threshold": None}, [{"id": "a"}])
+    assert not capsys.readouterr().err
+    store.write_plan(tmp_path, study | {"threshold": 0.5}, [{"id": "a"}])
+    assert "study.threshold=0.5 comes too late" in capsys.readouterr().err
+    assert json.loads((tmp_path / "plan.json").read_text())["decided"] == {
+        "metric": "auc",
+        "margin": 0.05,
+    }
+
+
+def test_studies_with_different_thresholds_keep_what_they_agree_on(tmp_path):
+    decided = {"metric": "final", "margin": 0.1, "contrast": ["ppo", "rloo"]}
+    one = write_study(tmp_path / "one", decided=decided | {"threshold": 0.5})
+    other = write_study(tmp_path / "other", decided=decided)
+    both, twice = load(one, other), load(one, one)
+    assert (both.metric, both.margin, both.decided) == ("final", 0.1, True)
+    assert both.contrast == (("ppo",), ("rloo",))
+    assert (both.threshold, twice.threshold) == (None, 0.5)
+
+
 def twins(tmp_path, decided):
     """Critics and outcome-only agents that learn alike."""
     agents = {"rloo": 1.2, "ppo": 1.2}

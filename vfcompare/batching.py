@@ -175,9 +175,11 @@ def descend(
             sum_of = partial(gradient, state[0])
             return step(state, *gather_up(sum_of, batch, indices, start, stop, batching.block))
 
-        if batching.size is None and batching.dense and batching.minibatches == 1:
+        even = batching.dense and batching.size is None
+        if even and batching.minibatches == 1:
             return dense(state, batch)
-        indices = order(key, batch["valid"])
+        # Minibatches of one size share the few rows that do not count, too.
+        indices = order(key, jnp.ones_like(batch["valid"]) if even else batch["valid"])
         if batching.size is not None:
             return repeat(sparse, state, pieces)
         if batching.dense:
@@ -212,17 +214,23 @@ def repeat(
 def summarise(
     values: Callable[[Rows], Metrics], batch: Rows, network: str, batching: Batching
 ) -> Metrics:
-    """Means `Σ weight · value` of whatever `values` says of each valid row, by the weights of a network."""
+    """Means of whatever `values` says of each valid row, by the weights of a network.
 
-    def sums(rows: Rows) -> Metrics:
-        return {name: (rows["weight"][network] * x).sum() for name, x in values(rows).items()}
+    `Σ weight · value / Σ weight`: not all aggregates have weights that sum to one.
+    """
+
+    def sums(rows: Rows) -> tuple[Array, Metrics]:
+        weight = rows["weight"][network]
+        return weight.sum(), {name: (weight * x).sum() for name, x in values(rows).items()}
 
     if batching.dense:
-        return add_up(sums, batch, batching.block)
-    invalid = batch["valid"] == 0
-    indices = jnp.argsort(invalid, stable=True)
-    stop = (~invalid).sum()
-    return gather_up(sums, batch, indices, jnp.zeros_like(stop), stop, batching.block)
+        total, found = add_up(sums, batch, batching.block)
+    else:
+        invalid = batch["valid"] == 0
+        indices = jnp.argsort(invalid, stable=True)
+        stop = (~invalid).sum()
+        total, found = gather_up(sums, batch, indices, jnp.zeros_like(stop), stop, batching.block)
+    return {name: x / jnp.where(total > 0, total, 1.0) for name, x in found.items()}
 
 
 def add_up(sum_of: Callable[[Rows], Sums], rows: Rows, block: int) -> Sums:

@@ -140,7 +140,8 @@ def jobs(settings: list[str]) -> Iterator[list[str]]:
     """The overrides of every job of a sweep, as Hydra's own sweeper will make them."""
     parser = OverridesParser.create()
     parsed = parser.parse_overrides(settings)
-    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+    # Values are for the agents that are swept, not for the one that is chosen by default.
+    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override() and not is_value(o)]
     params = compose("config", fixed, return_hydra_config=True).hydra.sweeper.params or {}
     told = {o.get_key_element() for o in parsed}
     swept = [f"{key}={value}" for key, value in params.items() if key not in told]

@@ -68,7 +68,7 @@ def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimat
         advantage = relative(
             rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
         )
-        return Estimate(advantage, {}, {"simulated_steps": best.mask.sum()}, memory=memory)
+        return Estimate(advantage, {}, charged(best), memory=memory)
 
     return Estimator(estimate, needs_state=True)
 
@@ -401,6 +401,14 @@ def mixed(
     return learning(critic(spec=spec), advise, privileged=True)
 
 
+def charged(episodes: Rollout) -> Metrics:
+    """What episodes of the estimator's own cost: their steps, and how many there were."""
+    return {
+        "simulated_steps": episodes.mask.sum(),
+        "simulated_episodes": episodes.mask[..., 0].sum(),
+    }
+
+
 def require_whole_episodes(spec: Spec, what: str) -> None:
     """Whatever counts from an episode's start, which a fragment does not know."""
     if spec.dense:
@@ -434,7 +442,7 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
         episodes = access.simulate(flat, jnp.repeat(time.reshape(-1), rollouts), alive, key)
         return_ = discounted_return(episodes, gamma=gamma).reshape(*live.shape, rollouts)
         value = return_.mean(-1) * live
-        return Estimate(advantage(rollout, value), {}, {"simulated_steps": episodes.mask.sum()})
+        return Estimate(advantage(rollout, value), {}, charged(episodes))
 
     return Estimator(estimate, needs_state=True)
 

@@ -45,6 +45,9 @@ RESAMPLES = 1000
 LOOK_SECONDS = 5.0
 """Between two looks for new cells, about as often as TensorBoard reads."""
 
+SIGNS = ("return_sampled", "policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
+"""Columns that are not finite where a seed has diverged."""
+
 MOMENTS = ("advantage_mean", "advantage_std")
 
 
@@ -112,11 +115,15 @@ def _point(writer: EventFileWriter, prefix: str, of: Mapping[str, float]) -> Non
 
 
 def _means(table: Table) -> Iterator[dict[str, float]]:
-    """For each point the mean of every column over the seeds where it is finite."""
+    """For each point the mean of every column over the seeds that have not diverged, where it is finite."""
+    signs = [np.isfinite(table[name]) for name in SIGNS if name in table]
+    good = np.all(signs, axis=0) if signs else np.ones(len(table["seed"]), bool)
     _, first, seed = np.unique(table["seed"], return_index=True, return_inverse=True)
     point = np.arange(len(seed)) - first[seed]
     for index in range(point.max(initial=-1) + 1):
-        found = {name: column[point == index] for name, column in table.items()}
+        found = {name: column[good & (point == index)] for name, column in table.items()}
+        if not found["seed"].size:
+            continue
         finite = {name: x[np.isfinite(x)].astype(np.float64) for name, x in found.items()}
         yield {name: float(x.mean()) if x.size else math.nan for name, x in finite.items()}
 
@@ -128,7 +135,9 @@ def _bands(table: Table) -> Iterator[tuple[int, list[summary_pb2.Summary.Value]]
     at = np.lexsort((table["point"], table["seed"]))
     curves = {name: table[name][at].reshape(shape) for name in BANDS if name in table}
     kept = np.all([np.isfinite(curve).all(1) for curve in curves.values()], axis=0)
-    steps = table["env_steps"][at].reshape(shape).mean(0)
+    steps = table["env_steps"][at].reshape(shape)
+    # A diverged seed stands still.
+    steps = (steps[kept] if kept.any() else steps).mean(0)
     known: dict[str, tuple[np.ndarray | None, ...]] = {}
     if kept.any():
         rng = np.random.default_rng(0)

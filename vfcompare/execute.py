@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import shlex
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,19 +15,18 @@ from omegaconf import OmegaConf
 from vfcompare import devices, judges, priors, store
 from vfcompare.assemble import assemble
 from vfcompare.cell import Cell, at, build
-from vfcompare.log import LANES, Log
+from vfcompare.log import LANES, TRACED, Log
 from vfcompare.stopping import ASKED, Listener, Stopped
 
 SOON = 10.0
 """Seconds between checkpoints, at least, where no evaluation has ended."""
 
 
-def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> dict[str, str]:
+def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]:
     """Train cells unless they are done, all in one program, and leave their files.
 
     Args:
       cells: that differ in `traced` alone.
-      command: that asked for them.
       traced: paths of numbers.
 
     Returns:
@@ -47,27 +47,42 @@ def execute(cells: Sequence[Cell], command: str, traced: Sequence[str] = ()) -> 
             for cell in open_cells:
                 if cell not in mine:
                     print(f"{cell.id}: {folders[cell.id].owner} is training it, left alone")
-            # Cells that were cut off at different points cannot go on together.
             found = {cell.id: folders[cell.id].load_checkpoint() for cell in mine}
-            points = {
-                name: None if one is None else (one.point, one.circumstances.get(LANES))
-                for name, one in found.items()
-            }
-            for point in dict.fromkeys(points.values()):
-                members = [cell for cell in mine if points[cell.id] == point]
+            for members, numbers in together(mine, found, traced):
                 try:
-                    outcomes |= _attempt(members, folders, found, command, traced)
+                    outcomes |= _attempt(members, folders, found, numbers)
                 except store.ClaimLost as lost:
                     print(lost, file=sys.stderr)
     return outcomes
+
+
+def together(
+    cells: Sequence[Cell],
+    checkpoints: Mapping[str, store.Checkpoint | None],
+    traced: Sequence[str],
+) -> Iterator[tuple[list[Cell], list[str]]]:
+    """Cells that can go on in one program, and the numbers that are traced in it.
+
+    Those that were cut off at different points cannot, and a number that was traced stays so, or not: what
+    Python computes of it beforehand, such as `1 - x`, may differ in the last bit.
+    """
+    kinds: dict[Any, tuple[list[Cell], list[str]]] = {}
+    for cell in cells:
+        begun = checkpoints[cell.id]
+        kind, numbers = None, list(traced)
+        if begun is not None:
+            numbers = list(begun.circumstances.get(TRACED) or [])
+            alone = None if set(traced) <= set(numbers) else cell.id
+            kind = (begun.point, begun.circumstances.get(LANES), tuple(numbers), alone)
+        kinds.setdefault(kind, ([], numbers))[0].append(cell)
+    yield from kinds.values()
 
 
 def _attempt(
     cells: list[Cell],
     folders: Mapping[str, store.RunFolder],
     checkpoints: Mapping[str, store.Checkpoint | None],
-    command: str,
-    traced: Sequence[str],
+    traced: list[str],
 ) -> dict[str, str]:
     """Begin, train, and write down how it ended."""
     import jax
@@ -88,7 +103,7 @@ def _attempt(
     begun = None if going_on is None else going_on.circumstances.get(LANES)
     lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
     trainer = Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
-    logs = _logs(cells, folders, trainer)
+    logs = _logs(cells, folders, trainer, traced)
     for log in logs:
         log.compare(checkpoints[log.cell.id])
     for log in logs:
@@ -106,9 +121,9 @@ def _attempt(
             agent=cell.agent,
             env=cell.env,
             settings=cell.settings,
-            command=command,
+            command=shlex.join(["vfcompare", *sys.argv[1:]]),
             config_hash=store.digest(cell.identity),
-            traced=list(traced),
+            traced=traced,
             devices=trainer.devices,
             bit_exact=log.exact,
             damage=folders[cell.id].damage,
@@ -129,19 +144,24 @@ def _attempt(
         raise
     except KeyboardInterrupt as error:
         name = error.signal if isinstance(error, Stopped) else "SIGINT"
-        for cell in cells:
+        for cell in unfinished(cells, folders):
             with contextlib.suppress(store.ClaimLost):
                 folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
         raise
     except Exception as error:
         message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         # Where the disk is full this cannot be written either, and the error itself matters more.
-        for cell in cells:
+        for cell in unfinished(cells, folders):
             folder = folders[cell.id]
             with contextlib.suppress(OSError, store.ClaimLost):
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
+
+
+def unfinished(cells: Sequence[Cell], folders: Mapping[str, store.RunFolder]) -> list[Cell]:
+    """Those that have not been trained to their end; of the others nothing more is to be said."""
+    return [cell for cell in cells if not folders[cell.id].completed]
 
 
 @lru_cache(maxsize=8)
@@ -150,14 +170,19 @@ def environment(config: str) -> Any:
     return assemble(json.loads(config))
 
 
-def _logs(cells: list[Cell], folders: Mapping[str, store.RunFolder], trainer: Any) -> list[Log]:
+def _logs(
+    cells: list[Cell],
+    folders: Mapping[str, store.RunFolder],
+    trainer: Any,
+    traced: Sequence[str],
+) -> list[Log]:
     """One for each cell, with its share of the trainer's seeds."""
     logs: list[Log] = []
     begin = 0
     for cell in cells:
         rows = slice(begin, begin + len(cell.seeds))
         env = environment(json.dumps(cell.config["env"]))
-        logs.append(Log(cell, folders[cell.id], env, trainer, rows))
+        logs.append(Log(cell, folders[cell.id], env, trainer, rows, traced))
         begin = rows.stop
     return logs
 
@@ -188,6 +213,10 @@ def _train(
     name = first.id if len(logs) == 1 else f"{len(logs)} cells like {first.id}"
     progress = Progress(name, len(trainer.seeds) * budget, sys.stderr)
     seconds, saved, most = 0.0, store.Stopwatch(), first.config["save_seconds"]
+
+    def spent() -> dict[str, float]:
+        return {"compile": trainer.compile_seconds, "train": seconds, "total": watch()}
+
     with Listener() as listener:
         for index in range(point + 1, evaluations + 1):
             target = -(-budget * index // evaluations)
@@ -198,25 +227,22 @@ def _train(
                 steps = np.minimum(trainer.standing("env_steps"), budget)
                 progress.show(int(steps.sum()), seconds)
                 if listener.heard or saved() > max(most, SOON):
-                    save(logs, index - 1)
+                    save(logs, index - 1, spent())
                     saved = store.Stopwatch()
                 listener.check()
             evaluate(trainer, logs, index)
             if listener.heard or index == evaluations or saved() >= most:
-                save(logs, index)
+                save(logs, index, spent())
                 saved = store.Stopwatch()
             listener.check()
     outcomes = {}
     for log in logs:
-        log.maps(evaluations)
-        log.paths()
-        share = len(log.cell.seeds) / len(trainer.seeds)
-        times = {
-            "compile": round(trainer.compile_seconds * share, 3),
-            "train": round(seconds * share, 3),
-            "total": round(watch() * share, 3),
-        }
-        outcomes[log.cell.id] = log.finish(times, devices.describe(trainer.devices))
+        try:
+            log.maps(evaluations)
+            log.paths()
+            outcomes[log.cell.id] = log.finish(spent(), devices.describe(trainer.devices))
+        except store.ClaimLost as error:
+            print(error, file=sys.stderr)
     lost = int((~trainer.standing("finite")).sum())
     progress.done(int(trainer.standing("env_steps").sum()), seconds, trainer.compile_seconds, lost)
     return outcomes
@@ -229,7 +255,7 @@ def evaluate(trainer: Any, logs: list[Log], point: int) -> None:
         log.evaluation(point, {name: column[log.rows] for name, column in metrics.items()})
 
 
-def save(logs: list[Log], point: int) -> None:
+def save(logs: list[Log], point: int, seconds: Mapping[str, float]) -> None:
     """Save every cell; what another process has taken over is left to it, and is not in `logs` any more.
 
     Raises:
@@ -237,7 +263,7 @@ def save(logs: list[Log], point: int) -> None:
     """
     for log in list(logs):
         try:
-            log.save(point)
+            log.save(point, seconds)
         except store.ClaimLost as lost:
             logs.remove(log)
             if not logs:

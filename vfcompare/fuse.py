@@ -12,6 +12,9 @@ PARTS = ("env", "agent")
 """Where numbers may differ; budgets, seeds and lanes shape the program."""
 
 
+NUMBER = ["a number"]
+"""What stands in place of one; nothing that a configuration may hold, such as null, is equal to it."""
+
 COPIES = 4
 """Of a seed's state that are in memory at the same time."""
 
@@ -52,7 +55,7 @@ def shape(config: Mapping[str, Any]) -> dict[str, Any]:
     def blank(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: blank(item) for key, item in value.items()}
-        return None if is_number(value) else value
+        return NUMBER if is_number(value) else value
 
     return {key: blank(value) if key in PARTS else value for key, value in config.items()}
 

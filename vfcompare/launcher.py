@@ -29,6 +29,7 @@ class Planned(Sweeper):
     """
 
     waiting: ClassVar[Sequence[Cell]] = ()
+    command: ClassVar[Sequence[str]] = ()
 
     def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None) -> None:
         """Remember the settings.
@@ -52,6 +53,8 @@ class Planned(Sweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Launch them."""
         del arguments
+        # Hydra was told less than what runs are to remember.
+        sys.argv = list(self.command)
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, folder / "multirun.yaml")
@@ -104,13 +107,14 @@ class Fused(Launcher):
         ]
 
 
-def register(waiting: Sequence[Cell]) -> None:
+def register(waiting: Sequence[Cell], command: Sequence[str]) -> None:
     """Make both known to Hydra.
 
     Args:
       waiting: the cells that are to be trained.
+      command: the whole command line.
     """
-    Planned.waiting = waiting
+    Planned.waiting, Planned.command = waiting, command
     module = ModuleType(MODULE)
     sys.modules[MODULE] = module
     for plugin in (Planned, Fused):

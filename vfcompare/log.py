@@ -1,6 +1,6 @@
 """What a cell leaves while it is trained: tables, checkpoints, certificate, and their TensorBoard view."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,8 +11,8 @@ from vfcompare.cell import Cell
 from vfcompare.errors import InputError
 from vfcompare.validate import leaves
 
-LANES = "seeds side by side"
-"""A circumstance of a checkpoint."""
+LANES, TRACED = "seeds side by side", "traced numbers"
+"""Circumstances of a checkpoint."""
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,10 +36,17 @@ class Log:
     """
 
     def __init__(
-        self, cell: Cell, folder: store.RunFolder, env: Any, trainer: Any, rows: slice
+        self,
+        cell: Cell,
+        folder: store.RunFolder,
+        env: Any,
+        trainer: Any,
+        rows: slice,
+        traced: Sequence[str],
     ) -> None:
         """Begin with empty tables; nothing is written before `open`."""
-        self.cell, self.env, self.rows = cell, env, rows
+        self.cell, self.env, self.rows, self._traced = cell, env, rows, list(traced)
+        self._before: dict[str, float] = {}
         self._seeds = np.array(cell.seeds)
         self._folder, self._trainer = folder, trainer
         self._metrics: list[store.Table] = []
@@ -71,6 +78,7 @@ class Log:
             "double precision": bool(jax.config.values["jax_enable_x64"]),
             "random numbers": str(jax.config.values["jax_default_prng_impl"]),
             LANES: self._trainer.lanes,
+            TRACED: self._traced,
         }
 
     def flops(self) -> float | None:
@@ -78,9 +86,10 @@ class Log:
         work = self._trainer.work
         if work is None or not self._metrics:
             return None
-        collected = float(self._metrics[0]["collected_steps"].sum(dtype=np.float64))
+        sums = {name: float(x.sum(dtype=np.float64)) for name, x in self._metrics[0].items()}
         steps, episodes = (float(self.standing(name).sum()) for name in ("env_steps", "episodes"))
-        return float(work.total(steps, episodes, collected))
+        episodes += sums.get("simulated_episodes", 0.0)
+        return float(work.total(steps, episodes, sums["collected_steps"]))
 
     def compare(self, found: store.Checkpoint | None) -> None:
         """Refuse to go on under other circumstances than those of the checkpoint.
@@ -100,7 +109,7 @@ class Log:
         different = [
             f"{name} was {found.circumstances.get(name)}, is {value}"
             for name, value in now.items()
-            if found.circumstances.get(name) != value
+            if found.circumstances.get(name, [] if name == TRACED else None) != value
         ]
         if different and self.cell.config["resume"] != "anyway":
             raise InputError(
@@ -114,6 +123,7 @@ class Log:
         from flax import serialization
 
         point, data = found.point, found.state
+        self._before = found.seconds
         path = self._folder.path
         metrics = store.read_table(path / "metrics.parquet")
         evaluation = store.read_table(path / "evaluation.parquet")
@@ -226,8 +236,19 @@ class Log:
                 break
         return store.concatenate(found)
 
-    def save(self, point: int) -> None:
+    def seconds(self, spent: Mapping[str, float]) -> dict[str, float]:
+        """The cell's share of what the trainer has spent, and what led to where that went on from."""
+        share = len(self._seeds) / len(self._trainer.seeds)
+        return {
+            name: round(self._before.get(name, 0.0) + share * x, 3) for name, x in spent.items()
+        }
+
+    def save(self, point: int, spent: Mapping[str, float]) -> None:
         """Keep where training stands, after the tables that lead there.
+
+        Args:
+          point: the last evaluation that was made.
+          spent: seconds of all cells since this process began.
 
         Raises:
           ClaimLost: if the run is another process's by now; nothing is written then.
@@ -237,7 +258,7 @@ class Log:
         self._folder.must_hold()
         self.write()
         state = serialization.to_bytes(self._trainer.held(self.rows))
-        self._folder.save_checkpoint(point, state, self.circumstances)
+        self._folder.save_checkpoint(point, state, self.circumstances, self.seconds(spent))
         self._folder.update(point=point)
 
     def certificate(self, known: dict[tuple[float, ...], dict[str, str]]) -> None:
@@ -278,7 +299,7 @@ class Log:
         )
         store.write_json(self._folder.path / "certificate.json", written)
 
-    def finish(self, seconds: Mapping[str, float], device: Mapping[str, Any]) -> str:
+    def finish(self, spent: Mapping[str, float], device: Mapping[str, Any]) -> str:
         """Write down how each seed ended; returns `completed` or `diverged`."""
         finite, updates = self.standing("finite"), self.standing("updates")
         status: dict[int, dict[str, Any]] = {
@@ -291,7 +312,7 @@ class Log:
             status="completed",
             ended=store.now(),
             seeds={str(seed): words for seed, words in status.items()},
-            seconds=dict(seconds),
+            seconds=self.seconds(spent),
             env_steps=int(self.standing("env_steps").sum()),
             flops=self.flops(),
             device=dict(device),

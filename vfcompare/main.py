@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -405,9 +404,12 @@ def train(args: list[str]) -> int:
     else:
         planned = plan(settings, sweep=bool(options & SWEEPS))
         if options & SWEEPS:
-            launcher.register(left(planned))
+            launcher.register(left(planned), ["vfcompare", *args])
     # Otherwise Hydra prints a traceback for some errors, and exits with 1 for all.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    if options & SWEEPS and not any(arg.startswith("hydra/sweeper") for arg in args):
+        # Hydra would look for these in the agent and the environment that are chosen by default.
+        args = [arg for arg in args if not arg.startswith(("agent.", "env."))]
     sys.argv = ["vfcompare", *args]
     entry = hydra.main(version_base="1.3", config_path="pkg://vfcompare.conf", config_name="config")
     try:
@@ -474,7 +476,7 @@ def run(cfg: Any) -> str:
 
     job = HydraConfig.get()
     cell = to_cell(cfg, job.overrides.task, job.runtime.choices)
-    return execute([cell], shlex.join(["vfcompare", *sys.argv[1:]]))[cell.id]
+    return execute([cell])[cell.id]
 
 
 if __name__ == "__main__":

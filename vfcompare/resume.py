@@ -1,7 +1,6 @@
 """Go on with what a study has planned and not finished, from what is on disk and nothing else."""
 
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -148,11 +147,10 @@ def train(cells: Sequence[Cell], most: int = MOST) -> dict[str, str]:
       How each ended, by name: see `vfcompare.execute.execute`, or `refused`, or `crashed` by an exception.
     """
     devices.prepare()
-    command = shlex.join(["vfcompare", *sys.argv[1:]])
     outcomes: dict[str, str] = {}
     for group in groups(cells, most):
         try:
-            outcomes |= execute(group.cells, command, group.traced)
+            outcomes |= execute(group.cells, group.traced)
         except Exception as error:
             if isinstance(error, OSError) and store.no_room(error):
                 # The others would find none, either.

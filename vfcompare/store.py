@@ -298,11 +298,13 @@ class Checkpoint(NamedTuple):
       point: the last evaluation that had been made.
       state: bytes, verified.
       circumstances: under which it was made.
+      seconds: spent on what led there, by kind; what a kill threw away is not in them.
     """
 
     point: int
     state: bytes
     circumstances: dict[str, Any]
+    seconds: dict[str, float]
 
 
 def seal(entry: Mapping[str, Any], state: bytes) -> str:
@@ -472,7 +474,11 @@ class RunFolder:
             return "another process"
 
     def save_checkpoint(
-        self, point: int, state: bytes, circumstances: Mapping[str, Any] | None = None
+        self,
+        point: int,
+        state: bytes,
+        circumstances: Mapping[str, Any] | None = None,
+        seconds: Mapping[str, float] | None = None,
     ) -> None:
         """Keep the training state after an evaluation point, and the one before it.
 
@@ -483,6 +489,7 @@ class RunFolder:
           point: the last evaluation that was made.
           state: of the training.
           circumstances: what must be the same for the training to go on bit by bit.
+          seconds: that led there.
 
         Raises:
           ClaimLost: see `must_hold`.
@@ -502,6 +509,7 @@ class RunFolder:
             "file": name,
             "point": point,
             "circumstances": dict(circumstances or {}),
+            "seconds": dict(seconds or {}),
         }
         entry["sha256"] = seal(entry, state)
         kept = [entry, *known][:CHECKPOINTS]
@@ -554,7 +562,8 @@ class RunFolder:
                 state = (self.path / name).read_bytes()
                 if seal(entry, state) != entry["sha256"]:
                     raise ValueError("it is not what was written")
-                found = Checkpoint(int(entry["point"]), state, dict(entry["circumstances"]))
+                circumstances, seconds = entry["circumstances"], entry.get("seconds", {})
+                found = Checkpoint(int(entry["point"]), state, dict(circumstances), dict(seconds))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self._distrust(name, f"cannot be used ({error})")
             else:
@@ -610,6 +619,14 @@ def write_plan(folder: Path, study: Mapping[str, Any], cells: list[dict[str, Any
                         f"{begun[name]}, and its results may be known; allowed: "
                         f"study.{name}={begun[name]}, or another study.name"
                     )
+            late = [
+                f"study.{name}={decided[name]}"
+                for name in decided.keys() - begun.keys()
+                if decided[name]
+            ]
+            if begun and late:
+                told = f"{', '.join(sorted(late))} comes too late: {folder} was begun without"
+                print(f"vfcompare: {told}, and its results may be known", file=sys.stderr)
             decided = begun
         write_json(
             folder / "plan.json",

@@ -358,7 +358,8 @@ class Estimate(NamedTuple):
       advantage: `[B, G, T]`.
       lesson: `[B, G, T]` arrays that the critic's loss reads, empty without a critic.
       value: `[B, G, T + 1]`, the values that were read, or None where there are none.
-      metrics: what to log; `simulated_steps`, where present, is charged to the budget of environment steps.
+      metrics: what to log; `simulated_steps`, where present, is charged to the budget of environment steps,
+        and `simulated_episodes` is how many episodes they belong to.
       memory: what the estimator remembers until the next update.
       critic: parameters that the critic is to go on from, where they are not its own, else None.
     """

@@ -105,8 +105,8 @@ def load(study_dir: Path, *others: Path) -> Study:
     questions = dict.fromkeys(study.question for study in studies if study.question)
     cells, problems = label([cell for study in studies for cell in study.cells])
     several = len(studies) > 1
-    decisions = {(s.metric, s.margin, s.threshold, s.contrast) for s in studies}
-    agreed = len(decisions) == 1
+    agreed = len({(study.metric, study.margin, study.contrast) for study in studies}) == 1
+    thresholds = {study.threshold for study in studies}
     return Study(
         name=clean(" + ".join(dict.fromkeys(study.name for study in studies))),
         question=clean(" ".join(questions), limit=600),
@@ -119,7 +119,7 @@ def load(study_dir: Path, *others: Path) -> Study:
         ),
         metric=studies[0].metric if agreed else LEADING[0],
         margin=min(study.margin for study in studies),
-        threshold=studies[0].threshold if agreed else None,
+        threshold=studies[0].threshold if len(thresholds) == 1 else None,
         contrast=studies[0].contrast if agreed else None,
         figures=tuple(dict.fromkeys(name for study in studies for name in study.figures)),
         decided=agreed and all(study.decided for study in studies),

@@ -65,6 +65,7 @@ def verdicts(results: Results) -> list[Sentence]:
     elif results.sides.chosen:
         sentences.append(_one_sided(results))
     sentences += _predicted(results)
+    sentences += _incomplete(results)
     where = _where(results)
     if where:
         sentences.append(where)
@@ -135,13 +136,35 @@ def _decided(results: Results) -> Sentence:
         return Sentence(text, "open", "Decided beforehand")
     sides = results.sides
     who = " against ".join(sides.names if sides.chosen else KINDS)
+    arrived = (
+        f"; {study.threshold:.0%} of the way from random to optimal counts as arrived"
+        if study.threshold
+        else ""
+    )
     return Sentence(
         f"{opening(results, who)} on {CLAIMS[study.metric][2]}; "
-        f"normalised scores within ±{study.margin:g} of each other are equal in practice. All "
+        f"normalised scores within ±{study.margin:g} of each other are equal in practice{arrived}. All "
         "else is a hint.",
         "plain",
         "Decided beforehand",
     )
+
+
+def _incomplete(results: Results) -> Iterable[Sentence]:
+    """That a side's mean is not of all its agents everywhere."""
+    sides = results.sides
+    absent = [
+        f"{results.called(arm.name)} on {task.name}"
+        for side in (sides.first, sides.second)
+        for task in results.tasks
+        for arm in side
+        if len(side) > 1 and not task.empty and arm.name in task.cells and not task.scores[arm.name]
+    ]
+    if absent:
+        text = (
+            f"Without scores: {join(absent, 6)}. Means of its side are of the other agents there."
+        )
+        yield Sentence(text, "warning", "Incomplete")
 
 
 def _one_sided(results: Results) -> Sentence:

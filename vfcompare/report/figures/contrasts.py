@@ -42,7 +42,7 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
     axes: Axes = grid[0, 0]
     known = appearance(results)
     for y, contrast in enumerate(contrasts.values()):
-        color = winner(contrast, known)
+        color = winner(results, contrast, known)
         dots(axes, y, _by_seed(contrast), color)
         mark(axes, y, contrast.interval, Look(color, "-", "o", contrast.better is not None))
     axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
@@ -79,13 +79,18 @@ def _text(contrast: Contrast) -> str:
     return f"{sign}{value}  {word.get(contrast.verdict, '')}".rstrip()
 
 
-def winner(contrast: Contrast, known: Mapping[str, Look]) -> str:
-    """The colour of the better side."""
+def winner(results: Results, contrast: Contrast, known: Mapping[str, Look]) -> str:
+    """The colour of the better side: an agent's own, else that of critics or of those without."""
     if contrast.better is None:
         return MUTED
     if contrast.better in known:
         return known[contrast.better].color
-    return OUTCOME[0] if contrast.verdict == "second" else CRITIC[0]
+    first = contrast.verdict == "first"
+    side = results.sides.first if first else results.sides.second
+    if len(side) == 1 and side[0].name in known:
+        return known[side[0].name].color
+    critics = {arm.critic for arm in side}
+    return CRITIC[0] if critics == {True} or (len(critics) > 1 and first) else OUTCOME[0]
 
 
 def names(results: Results, contrasts: Sequence[Contrast]) -> list[str]:

@@ -212,7 +212,7 @@ def _said(results: Results, task: Task) -> tuple[str, str]:
         return "", MUTED
     if contrast.better is None:
         return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict), MUTED
-    color = contrasts.winner(contrast, looks(results.shown.lines))
+    color = contrasts.winner(results, contrast, looks(results.shown.lines))
     return f"{results.sides.names[contrast.verdict == 'second']} ahead", color
 
 
