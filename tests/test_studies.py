@@ -1,6 +1,7 @@
 """Studies: each composes, and what one decides before its first run is held to."""
 
 import json
+import shutil
 
 import pytest
 
@@ -13,6 +14,8 @@ from vfcompare.errors import InputError
 from vfcompare.report.analysis import analyse
 from vfcompare.report.data import load
 from vfcompare.report.document import SECTIONS, compose
+from vfcompare.report.figures.drawing import looks
+from vfcompare.report.figures.learning_curves import _said
 from vfcompare.report.method import method
 from vfcompare.report.sentences import verdicts
 from vfcompare.validate import FIGURES
@@ -133,6 +136,26 @@ def test_a_study_may_name_the_agents_whose_difference_is_judged(tmp_path):
     for seed, difference in seeds.items():
         expected = at["ppo"][seed] - (at["rloo"][seed] + at["grpo"][seed]) / 2
         assert difference == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("contrast", [["rloo", "ppo"], ["ppo", "rloo"], None])
+def test_the_side_that_is_ahead_has_its_own_colour_and_name(tmp_path, contrast):
+    decided = {"metric": "auc", "margin": 0.05, "contrast": contrast}
+    agents = {"rloo": 1.8, "ppo": 0.9}
+    results = analyse(load(write_study(tmp_path, agents=agents, seeds=12, decided=decided)))
+    known = looks(results.shown.lines)
+    for task in results.tasks:
+        name = "rloo" if contrast else "outcome-only"
+        assert _said(results, task) == (f"{name} ahead", known["rloo"].color)
+
+
+def test_agents_that_a_side_lacks_somewhere_are_named(tmp_path):
+    agents = {"rloo": 1.0, "grpo": 1.1, "ppo": 1.5}
+    study = write_study(tmp_path, agents=agents, seeds=12)
+    assert "Incomplete" not in {s.title for s in verdicts(analyse(load(study)))}
+    shutil.rmtree(next(study.glob("maze-grpo-*")))
+    said = {s.title: s.text for s in verdicts(analyse(load(study)))}
+    assert said["Incomplete"].startswith("Without scores: grpo on maze.")
 
 
 def test_the_families_can_be_named_too(tmp_path):
