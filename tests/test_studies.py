@@ -1,9 +1,12 @@
 """Studies: each composes, and what one decides before its first run is held to."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.report_study import ENVS, write_study
 from vfcompare import store
@@ -28,6 +31,16 @@ def test_a_study_asks_a_question_and_traces_an_update(name):
     assert planned[0].config["study"]["name"] == name
     assert len({cell.id for cell in planned}) == len(planned)
     rehearse(planned[-1].config)
+
+
+def test_the_page_of_studies_has_every_one_with_its_question_and_time():
+    page = (Path(__file__).parents[1] / "docs" / "studies.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (\d+) \|$", page, re.MULTILINE)
+    wanted = []
+    for name, file in files("study").items():
+        study = yaml.safe_load(file.read_text())["study"]
+        wanted.append((name, study["question"], str(study["minutes"])))
+    assert sorted(rows) == sorted(wanted)
 
 
 def test_what_was_decided_stays_decided(tmp_path):
