@@ -68,7 +68,7 @@ INTRODUCTION = """\
 # Bias and variance of every estimator
 
 Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same
-episodes of the same initial policies; critics first learn these policies' values from 20,000 steps. `vine` was
+episodes of the same initial policies; critics first learn their values from 20,000 steps. `vine` was
 measured apart (`agent=vine`): its lab takes too long in a sweep.
 
 * **scale**: how long the expected gradient is along the exact one; 1 is unbiased.
