@@ -71,7 +71,7 @@ def together(
         begun = checkpoints[cell.id]
         kind, numbers = None, list(traced)
         if begun is not None:
-            numbers = list(begun.circumstances.get(TRACED) or [])
+            numbers = list(begun.circumstances.get(TRACED, traced))
             alone = None if set(traced) <= set(numbers) else cell.id
             kind = (begun.point, begun.circumstances.get(LANES), tuple(numbers), alone)
         kinds.setdefault(kind, ([], numbers))[0].append(cell)
@@ -87,22 +87,8 @@ def _attempt(
     """Begin, train, and write down how it ended."""
     import jax
 
-    from vfcompare.train import Trainer, Varied, lanes_for
-
-    config = cells[0].config
-    _, learner = build(config)
-    watch = store.Stopwatch()
-    varied = None
-    if traced:
-        each = {p: [at(cell.config, p) for cell in cells for _ in cell.seeds] for p in traced}
-        numbers = {path: np.array(values, np.float32) for path, values in each.items()}
-        varied = Varied(lambda numbers: build(config, numbers)[1], numbers)
-    seeds = [seed for cell in cells for seed in cell.seeds]
-    # Not by how many cells there are: a cell has the same bits alone, among others, and after a kill.
-    going_on = checkpoints[cells[0].id]
-    begun = None if going_on is None else going_on.circumstances.get(LANES)
-    lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
-    trainer = Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
+    watch, going_on = store.Stopwatch(), checkpoints[cells[0].id]
+    trainer = _trainer(cells, going_on, traced)
     logs = _logs(cells, folders, trainer, traced)
     for log in logs:
         log.compare(checkpoints[log.cell.id])
@@ -110,11 +96,11 @@ def _attempt(
         cell = log.cell
         before = folders[cell.id].record.get("devices", trainer.devices)
         if going_on is not None and before != trainer.devices:
-            print(
-                f"{cell.id}: goes on over {trainer.devices} devices, before {before}; still {lanes} seeds "
-                "side by side on each, so that no bit depends on it",
-                file=sys.stderr,
+            told = f"{cell.id}: goes on over {trainer.devices} devices, before {before}; "
+            told += (
+                f"still {trainer.lanes} seeds side by side on each, so that no bit depends on it"
             )
+            print(told, file=sys.stderr)
         folders[cell.id].begin(
             id=cell.id,
             study=cell.config["study"]["name"],
@@ -157,6 +143,26 @@ def _attempt(
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
+
+
+def _trainer(
+    cells: Sequence[Cell], going_on: store.Checkpoint | None, traced: Sequence[str]
+) -> Any:
+    """What trains all seeds of all cells, as wide as it was before a kill."""
+    from vfcompare.train import Trainer, Varied, lanes_for
+
+    config = cells[0].config
+    _, learner = build(config)
+    varied = None
+    if traced:
+        each = {p: [at(cell.config, p) for cell in cells for _ in cell.seeds] for p in traced}
+        numbers = {path: np.array(values, np.float32) for path, values in each.items()}
+        varied = Varied(lambda numbers: build(config, numbers)[1], numbers)
+    seeds = [seed for cell in cells for seed in cell.seeds]
+    # Not by how many cells there are: a cell has the same bits alone, among others, and after a kill.
+    begun = None if going_on is None else going_on.circumstances.get(LANES)
+    lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
+    return Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
 
 
 def unfinished(cells: Sequence[Cell], folders: Mapping[str, store.RunFolder]) -> list[Cell]:

@@ -109,7 +109,7 @@ class Log:
         different = [
             f"{name} was {found.circumstances.get(name)}, is {value}"
             for name, value in now.items()
-            if found.circumstances.get(name, [] if name == TRACED else None) != value
+            if found.circumstances.get(name, value if name == TRACED else None) != value
         ]
         if different and self.cell.config["resume"] != "anyway":
             raise InputError(
