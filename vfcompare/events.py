@@ -73,8 +73,9 @@ class View:
         shutil.rmtree(folder, ignore_errors=True)
         self._writers = {seed: EventFileWriter(str(folder / f"seed-{seed}")) for seed in seeds}
         self._together = EventFileWriter(str(folder / TOGETHER))
+        start = summary_v2.hparams_pb(dict(settings), trial_id=trial)
         for writer in (*self._writers.values(), self._together):
-            _add(writer, summary_v2.hparams_pb(dict(settings), trial_id=trial), 0)
+            _add(writer, start, 0)
         _add(self._together, _layout(), 0)
 
     def add(self, prefix: str, table: Table) -> None:

@@ -25,6 +25,44 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+class Growing:
+    """A table in pieces, each in the order of the seeds, put together when it is asked for as a whole."""
+
+    def __init__(self, *by: str) -> None:
+        """Begin with no rows.
+
+        Args:
+          by: columns that say in which order rows stand, the seed first.
+        """
+        self._by, self._pieces = by, list[store.Table]()
+
+    def __bool__(self) -> bool:
+        """Whether it has any rows."""
+        return bool(self._pieces)
+
+    def add(self, table: store.Table) -> None:
+        """Add rows."""
+        self._pieces.append(table)
+
+    def whole(self) -> store.Table:
+        """All rows in their order."""
+        if len(self._pieces) > 1:
+            self._pieces = [store.order(store.concatenate(self._pieces), *self._by)]
+        return self._pieces[0]
+
+    def latest(self, seeds: np.ndarray) -> store.Table:
+        """The last row of every seed."""
+        found, left = [], seeds
+        for table in reversed(self._pieces):
+            ends = np.searchsorted(table["seed"], left, side="right") - 1
+            there = (ends >= 0) & (table["seed"][ends] == left)
+            found.append({name: column[ends[there]] for name, column in table.items()})
+            left = left[~there]
+            if not len(left):
+                break
+        return store.concatenate(found)
+
+
 class Log:
     """The tables of a cell in the making, and their TensorBoard view.
 
@@ -49,8 +87,8 @@ class Log:
         self._before: dict[str, float] = {}
         self._seeds = np.array(cell.seeds)
         self._folder, self._trainer = folder, trainer
-        self._metrics: list[store.Table] = []
-        self._evaluation: list[store.Table] = []
+        self._metrics = Growing("seed", "update")
+        self._evaluation = Growing("seed", "point")
         self.exact = True
 
     def open(self) -> None:
@@ -86,7 +124,8 @@ class Log:
         work = self._trainer.work
         if work is None or not self._metrics:
             return None
-        sums = {name: float(x.sum(dtype=np.float64)) for name, x in self._metrics[0].items()}
+        table = self._metrics.whole()
+        sums = {name: float(x.sum(dtype=np.float64)) for name, x in table.items()}
         steps, episodes = (float(self.standing(name).sum()) for name in ("env_steps", "episodes"))
         episodes += sums.get("simulated_episodes", 0.0)
         return float(work.total(steps, episodes, sums["collected_steps"]))
@@ -125,26 +164,33 @@ class Log:
         point, data = found.point, found.state
         self._before = found.seconds
         path = self._folder.path
-        metrics = store.read_table(path / "metrics.parquet")
-        evaluation = store.read_table(path / "evaluation.parquet")
+        tables = {
+            name: store.read_table(path / f"{name}.parquet") for name in ("metrics", "evaluation")
+        }
         # Tables are written before the checkpoint, so they may hold rows of a later point.
         reached = serialization.from_bytes(self._trainer.held(self.rows), data)
         updates = dict(zip(self._seeds, np.asarray(reached.updates), strict=True))
-        keep = metrics["update"] < np.array([updates[seed] for seed in metrics["seed"]])
-        self._metrics = [{name: column[keep] for name, column in metrics.items()}]
-        keep = evaluation["point"] <= point
-        self._evaluation = [{name: column[keep] for name, column in evaluation.items()}]
+        reached_by = np.array([updates[seed] for seed in tables["metrics"]["seed"]])
+        kept = {
+            "metrics": tables["metrics"]["update"] < reached_by,
+            "evaluation": tables["evaluation"]["point"] <= point,
+        }
         expected = {
             "metrics": sum(map(int, updates.values())),
             "evaluation": len(updates) * (1 + point),
         }
-        for name, (table,) in {"metrics": self._metrics, "evaluation": self._evaluation}.items():
-            if len(table["seed"]) != expected[name]:
+        for name, keep in kept.items():
+            if keep.sum() != expected[name]:
                 raise InputError(
-                    f"{path}/{name}.parquet has {len(table['seed'])} rows up to the checkpoint, which "
+                    f"{path}/{name}.parquet has {keep.sum()} rows up to the checkpoint, which "
                     f"{expected[name]} led to; remove the folder to begin it anew"
                 )
-        (metrics,), (evaluation,) = self._metrics, self._evaluation
+        metrics, evaluation = (
+            {name: column[keep] for name, column in tables[which].items()}
+            for which, keep in kept.items()
+        )
+        self._metrics.add(metrics)
+        self._evaluation.add(evaluation)
         seen = _pairs(evaluation["seed"], evaluation["update"] - 1)
         shown = np.isin(_pairs(metrics["seed"], metrics["update"]), seen)
         self._view.add("train", {name: column[shown] for name, column in metrics.items()})
@@ -165,7 +211,7 @@ class Log:
         columns = {name: column[self.rows] for name, column in chunk.metrics.items()}
         take = lambda x: np.concatenate([x[i, :r] for i, r in enumerate(rows)])  # noqa: E731
         table = {name: take(column) for name, column in columns.items()}
-        self._metrics.append({"seed": seeds, "update": update.astype(np.int64), **table})
+        self._metrics.add({"seed": seeds, "update": update.astype(np.int64), **table})
 
     def evaluation(self, point: int, metrics: store.Table) -> None:
         """Add an evaluation, and to the view also the updates that it came after."""
@@ -187,12 +233,12 @@ class Log:
         for name in table:
             if name.startswith(("return_", "pass_at_")):
                 table[name] = np.where(finite, table[name], np.nan)
-        self._evaluation.append(table)
+        self._evaluation.add(table)
         self._view.add("evaluation", table)
         if point == 0:
             self.write()
         else:
-            self._view.add("train", self._latest())
+            self._view.add("train", self._metrics.latest(self._seeds))
 
     def maps(self, point: int) -> None:
         """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
@@ -202,7 +248,7 @@ class Log:
 
     def paths(self) -> None:
         """Write `paths.npz`: what the median and the worst run do in the end, see `vfcompare.paths`."""
-        (table,) = self._evaluation
+        table = self._evaluation.whole()
         last = table["point"] == table["point"].max()
         content: dict[str, np.ndarray] = {}
         for name, index in paths.ranked(table["return_sampled"][last]).items():
@@ -219,22 +265,8 @@ class Log:
     def write(self) -> None:
         """Write both tables whole."""
         if self._metrics:
-            self._metrics = [store.order(store.concatenate(self._metrics), "seed", "update")]
-            store.write_table(self._folder.path / "metrics.parquet", self._metrics[0])
-        self._evaluation = [store.order(store.concatenate(self._evaluation), "seed", "point")]
-        store.write_table(self._folder.path / "evaluation.parquet", self._evaluation[0])
-
-    def _latest(self) -> store.Table:
-        """The last update of every seed; tables have their rows in the order of the seeds."""
-        found, left = [], self._seeds
-        for table in reversed(self._metrics):
-            ends = np.searchsorted(table["seed"], left, side="right") - 1
-            there = (ends >= 0) & (table["seed"][ends] == left)
-            found.append({name: column[ends[there]] for name, column in table.items()})
-            left = left[~there]
-            if not len(left):
-                break
-        return store.concatenate(found)
+            store.write_table(self._folder.path / "metrics.parquet", self._metrics.whole())
+        store.write_table(self._folder.path / "evaluation.parquet", self._evaluation.whole())
 
     def seconds(self, spent: Mapping[str, float]) -> dict[str, float]:
         """The cell's share of what the trainer has spent, and what led to where that went on from."""
@@ -307,7 +339,7 @@ class Log:
             for seed, good, update in zip(self.cell.seeds, finite, updates, strict=True)
         }
         ends = {seed: str(words["status"]) for seed, words in status.items()}
-        self._view.close(ends, self._evaluation[0])
+        self._view.close(ends, self._evaluation.whole())
         self._folder.update(
             status="completed",
             ended=store.now(),
