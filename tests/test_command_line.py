@@ -118,7 +118,7 @@ def test_tensorboard_shows_one_run_a_cell_and_cells_that_begin_later(sweep, tmp_
         tags = wait_for(f"{data}/scalars/tags")
         assert sorted(tags) == names[1:]
         # Two seeds are too few for an interval.
-        bands = {"seeds", "return_sampled/value", "return_greedy/value"}
+        bands = {"seeds", "lock/return_sampled/value", "lock/return_greedy/value"}
         assert bands | {"evaluation/return_sampled", "train/policy_loss"} <= set(*tags.values())
         run = parse.quote(names[1], safe="")
         points = wait_for(f"{data}/scalars/scalars?run={run}&tag=evaluation/return_sampled")
@@ -139,7 +139,7 @@ def test_tensorboard_reads_curves_and_hyperparameters_back(sweep):
         for name in tags.keys() - together:
             assert {"evaluation/return_sampled", "train/policy_loss"} <= set(tags[name])
         for name in together:
-            assert {"seeds", "return_sampled/value", "evaluation/entropy"} <= set(tags[name])
+            assert {"seeds", "lock/return_sampled/value", "evaluation/entropy"} <= set(tags[name])
         run = (
             min(tags.keys() - together).replace("/", "%2F").replace("=", "%3D").replace(",", "%2C")
         )
@@ -147,7 +147,7 @@ def test_tensorboard_reads_curves_and_hyperparameters_back(sweep):
         assert len(points) == 3
         layout = wait_for(f"{data}/custom_scalars/layout")
         drawn = [chart["title"] for category in layout["category"] for chart in category["chart"]]
-        assert drawn == ["return_sampled", "return_greedy"]
+        assert drawn == ["lock return_sampled", "lock return_greedy"]
         shown = wait_for(f"{data}/images/tags")
         assert {tag for run in shown.values() for tag in run} == {
             "episode/median run",

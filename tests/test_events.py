@@ -35,5 +35,5 @@ def test_a_point_where_all_have_diverged_is_left_out():
 
 
 def test_the_band_stands_where_the_seeds_in_it_stand():
-    steps = [step for step, _ in events._bands(DIVERGED)]
+    steps = [step for step, _ in events._bands("maze", DIVERGED)]
     assert steps == [0, 1005]

@@ -71,12 +71,13 @@ class View:
           seeds: of the run.
         """
         shutil.rmtree(folder, ignore_errors=True)
+        self._env = str(settings.get("env", "return"))
         self._writers = {seed: EventFileWriter(str(folder / f"seed-{seed}")) for seed in seeds}
         self._together = EventFileWriter(str(folder / TOGETHER))
         start = summary_v2.hparams_pb(dict(settings), trial_id=trial)
         for writer in (*self._writers.values(), self._together):
             _add(writer, start, 0)
-        _add(self._together, _layout(), 0)
+        _add(self._together, _layout(self._env), 0)
 
     def add(self, prefix: str, table: Table) -> None:
         """Add a point to each curve of `prefix`, and to each histogram, for each row of a table.
@@ -99,7 +100,7 @@ class View:
         for seed, writer in self._writers.items():
             _add(writer, _end(status[seed] == "completed"), 0)
             writer.close()
-        for step, values in _bands(evaluation):
+        for step, values in _bands(self._env, evaluation):
             _add(self._together, summary_pb2.Summary(value=values), step)
         _add(self._together, _end(all(word == "completed" for word in status.values())), 0)
         self._together.close()
@@ -129,7 +130,7 @@ def _means(table: Table) -> Iterator[dict[str, float]]:
         yield {name: float(x.mean()) if x.size else math.nan for name, x in finite.items()}
 
 
-def _bands(table: Table) -> Iterator[tuple[int, list[summary_pb2.Summary.Value]]]:
+def _bands(env: str, table: Table) -> Iterator[tuple[int, list[summary_pb2.Summary.Value]]]:
     """For each evaluation its step and, of the finite seeds, IQM, interval and number."""
     points, seeds = np.unique(table["point"]), np.unique(table["seed"])
     shape = len(seeds), len(points)
@@ -149,23 +150,20 @@ def _bands(table: Table) -> Iterator[tuple[int, list[summary_pb2.Summary.Value]]
         values = [_scalar("seeds", float(kept.sum()))]
         for name, ends in known.items():
             values += [
-                _scalar(f"{name}/{end}", float(line[point]))
+                _scalar(f"{env}/{name}/{end}", float(line[point]))
                 for end, line in zip(ENDS, ends, strict=True)
                 if line is not None
             ]
         yield int(step), values
 
 
-def _layout() -> summary_pb2.Summary:
-    """Of the page "Custom scalars": one chart with a band for each kind of return."""
+def _layout(env: str) -> summary_pb2.Summary:
+    """Of the page "Custom scalars": one chart of each kind of return, with the bands of an environment."""
+    ends = {name: {end: f"{env}/{name}/{end}" for end in ENDS} for name in BANDS}
+    series = {name: layout_pb2.MarginChartContent.Series(**tags) for name, tags in ends.items()}
     drawn = [
         layout_pb2.Chart(
-            title=name,
-            margin=layout_pb2.MarginChartContent(
-                series=[
-                    layout_pb2.MarginChartContent.Series(**{end: f"{name}/{end}" for end in ENDS})
-                ]
-            ),
+            title=f"{env} {name}", margin=layout_pb2.MarginChartContent(series=[series[name]])
         )
         for name in BANDS
     ]

@@ -132,11 +132,21 @@ def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
         if ends
         else ""
     )
-    if any(_said(results, task)[0] for task in tasks):
-        text += "Above each panel: who is ahead in area under the curve. "
     if len(tasks) > PANELS:
         text += f"The first {PANELS} of {len(tasks)} environments are drawn; overview.csv has all. "
-    return (text + _colourless(results, results.curves)).strip()
+    return (_ahead(results, tasks) + text + _colourless(results, results.curves)).strip()
+
+
+def _ahead(results: Results, tasks: Sequence[Task]) -> str:
+    """Which side is ahead where, as the panels say it."""
+    where: dict[str, list[str]] = {}
+    for task in tasks:
+        said, _ = _said(results, task)
+        if said:
+            where.setdefault(said, []).append(task.name)
+    order = sorted(where, key=lambda said: not said.endswith(" ahead"))
+    parts = [f"{said} on {join(where[said])}" for said in order]
+    return f"In area under the curve: {'; '.join(parts)}. " if parts else ""
 
 
 def _colourless(results: Results, curves: Sequence[Curve]) -> str:
