@@ -490,7 +490,8 @@ def same_bits(path, expected):
             assert [c for c in one if one[c].tobytes() != two[c].tobytes()] == []
         kept, wanted = (store.RunFolder(p / name).load_checkpoint() for p in (path, expected))
         assert kept is not None
-        assert kept == wanted
+        assert wanted is not None
+        assert kept._replace(seconds={}) == wanted._replace(seconds={})
     return True
 
 

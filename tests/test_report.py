@@ -276,9 +276,7 @@ def test_a_study_says_what_counts_as_arrived(
     tmp_path: Path, share: object, declared: float | None, level: float, rule: str
 ) -> None:
     decided = {"metric": "auc", "margin": 0.05, "threshold": share}
-    study = write_study(
-        tmp_path, envs={"cartpole": ENVS["cartpole"]}, agents={"ppo": 1.8}, decided=decided
-    )
+    study = write_study(tmp_path, envs={"cartpole": ENVS["cartpole"]}, decided=decided)
     known = {"random": 20.0, "optimal": 200.0, "threshold": declared}
     for file in study.glob("*/run.json"):
         edit(file, lambda info: info.update(reference=known))

@@ -256,7 +256,7 @@ class Log:
             drawn = paths.draw(self.env, rollout)
             if drawn:
                 seed, step = int(self._seeds[index]), int(table["env_steps"][last][index])
-                self._view.picture(seed, step, f"episode/{name} run", drawn["frames"])
+                self._view.picture(seed, step, f"picture/{name} run", drawn["frames"])
                 drawn["seed"] = self._seeds[index]
             content |= {f"{name}_{key}": value for key, value in drawn.items()}
         if content:

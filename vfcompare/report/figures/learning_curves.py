@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -209,7 +210,11 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
         if place + columns < len(tasks):
             panel.set_xlabel("")
     shown = looks(results.shown.lines)
-    handles = [figure.axes[0].plot([], [], color=x.color, ls=x.line)[0] for x in shown.values()]
+    mark: dict[str, Any] = {"ms": 4.5, "mec": PAPER, "mew": 0.5}
+    handles = [
+        figure.axes[0].plot([], [], color=x.color, ls=x.line, marker=x.marker, **mark)[0]
+        for x in shown.values()
+    ]
     called = [shorten(results.called(name), 28) for name in shown]
     legend(figure, handles, called)
     return figure

@@ -49,6 +49,7 @@ STYLE: Any = {
     "xtick.major.size": 3,
     "ytick.major.size": 3,
     "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "butt",  # a bar ends where its interval ends
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",

@@ -61,14 +61,14 @@ def _caption(results: Results, tasks: int) -> str:
     """Who leads on which environment."""
     leaders = []
     for task in results.tasks:
-        found = [
-            (results.summary["auc", task.name, arm.name].estimate, arm.name)
-            for arm in results.shown.rows
-            if ("auc", task.name, arm.name) in results.summary
-        ]
-        if found:
-            value, name = max(found)
-            leaders.append(f"{results.called(name)} on {task.name} ({show_float(value)})")
+        rows = [results.summary.get(("auc", task.name, arm.name)) for arm in results.shown.rows]
+        known = {arm.name: x for arm, x in zip(results.shown.rows, rows, strict=True) if x}
+        if known:
+            name = max(known, key=lambda name: known[name].estimate)
+            others = len(_best(rows)) - 1
+            tied = f", {others} others reach it" if others > 1 else ", another reaches it" * others
+            value = show_float(known[name].estimate)
+            leaders.append(f"{results.called(name)} on {task.name} ({value}{tied})")
     if not leaders:
         return f"No scored runs. {failed_in(results)}"
     cut = f"The first {PANELS} of {tasks} environments are drawn. " if tasks > PANELS else ""
@@ -132,11 +132,17 @@ def _draw_columns(results: Results, tasks: Sequence[Task]) -> Figure:
 
 def _numbers(axes: Axes, rows: Sequence[Interval | None]) -> None:
     """The estimate of each row, in bold who may be the best."""
-    known = {y: row for y, row in enumerate(rows) if row is not None}
-    best = max(known.values(), key=lambda row: row.estimate, default=None)
-    strong = {y for y, row in known.items() if best and _reach(row)[1] >= _reach(best)[0]}
     texts = ["" if row is None else show_float(row.estimate) for row in rows]
-    right_texts(axes, texts, strong)
+    right_texts(axes, texts, _best(rows))
+
+
+def _best(rows: Sequence[Interval | None]) -> set[int]:
+    """Which rows may be the best: the largest, and those whose interval reaches its interval."""
+    known = {y: row for y, row in enumerate(rows) if row is not None}
+    if not known:
+        return set()
+    largest = max(known.values(), key=lambda row: row.estimate)
+    return {y for y, row in known.items() if _reach(row)[1] >= _reach(largest)[0]}
 
 
 def _reach(interval: Interval) -> tuple[float, float]:

@@ -62,7 +62,9 @@ def _caption(results: Results) -> str:
     more = f"; and {len(parts) - 6} more environments" if len(parts) > 6 else ""
     left = unseen(results, "scores.csv")
     half = any(np.isfinite(item.median.estimate) for item in results.speed)
-    marks = "Marks are Kaplan-Meier medians with 95% bootstrap intervals. " if half else ""
+    marks = "Marks are Kaplan-Meier medians with 95% bootstrap intervals" if half else ""
+    few = half and not all(np.isfinite(item.median.estimate) for item in results.speed)
+    marks += "; without one, fewer than half got there. " if few else ". " if half else ""
     return (
         f"{'; '.join(parts[:6])}{more}. One evaluation at or above it counts, as does the value at the end. "
         f"{marks}Runs that did not get there are kept, at the right edge, with how many did. {left} "
