@@ -125,6 +125,10 @@ def test_tensorboard_shows_one_run_a_cell_and_cells_that_begin_later(sweep, tmp_
         table = store.read_table(study / names[1] / "evaluation.parquet")
         means = [table["return_sampled"][table["point"] == point].mean() for point in range(3)]
         assert [value for _, _, value in points] == pytest.approx(means)
+        columns = wait_for(f"{data}/hparams/experiment", {"experimentName": ""})
+        assert [info["name"] for info in columns["hparamInfos"]] == ["agent", "env"]
+        first = [info["name"]["tag"] for info in columns["metricInfos"]]
+        assert first == ["evaluation/return_sampled", "evaluation/return_greedy"]
         (group,) = wait_for(f"{data}/hparams/session_groups", TRIALS)["sessionGroups"]
         assert [session["status"] for session in group["sessions"]] == ["STATUS_SUCCESS"]
         shutil.move(late, study / names[0])

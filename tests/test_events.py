@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vfcompare import events
+from vfcompare import board, events
 
 
 def evaluation(returns, steps):
@@ -37,3 +37,10 @@ def test_a_point_where_all_have_diverged_is_left_out():
 def test_the_band_stands_where_the_seeds_in_it_stand():
     steps = [step for step, _ in events._bands("maze", DIVERGED)]
     assert steps == [0, 1005]
+
+
+def test_columns_of_numbers_have_a_range_and_others_their_words():
+    rates = board._domain(["1e-4", "0.01"])
+    assert (rates.min_value, rates.max_value) == (1e-4, 1e-2)
+    assert board._domain(["ppo", "rloo", "ppo"]).values == ["ppo", "rloo"]
+    assert board._domain(["null", "0.5"]).values == ["0.5", "null"]

@@ -47,6 +47,7 @@ FLOORS: dict[int, set[str]] = {
             "execute",
             "log",
             "artifacts",
+            "board",
             "events",
             "judges",
             "paths",

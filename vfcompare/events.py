@@ -3,11 +3,8 @@
 The tables are the truth; this view is made from them and can be made again.
 """
 
-import contextlib
 import math
 import shutil
-import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,9 +39,6 @@ SCALAR = scalars.create_summary_metadata(display_name="", description="")
 
 RESAMPLES = 1000
 
-LOOK_SECONDS = 5.0
-"""Between two looks for new cells, about as often as TensorBoard reads."""
-
 SIGNS = ("return_sampled", "policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
 """Columns that are not finite where a seed has diverged."""
 
@@ -76,8 +70,8 @@ class View:
         self._together = EventFileWriter(str(folder / TOGETHER))
         start = summary_v2.hparams_pb(dict(settings), trial_id=trial)
         for writer in (*self._writers.values(), self._together):
-            _add(writer, start, 0)
-        _add(self._together, _layout(self._env), 0)
+            record(writer, start, 0)
+        record(self._together, _layout(self._env), 0)
 
     def add(self, prefix: str, table: Table) -> None:
         """Add a point to each curve of `prefix`, and to each histogram, for each row of a table.
@@ -93,16 +87,16 @@ class View:
     def picture(self, seed: int, step: int, tag: str, frames: np.ndarray) -> None:
         """Add an episode of a seed, `frames [F, height, width, 3]`, as one picture."""
         value = _image(tag, strip(frames), f"seed {seed}")
-        _add(self._together, summary_pb2.Summary(value=[value]), step)
+        record(self._together, summary_pb2.Summary(value=[value]), step)
 
     def close(self, status: Mapping[int, str], evaluation: Table) -> None:
         """Say how each seed ended, add the band of all seeds, and flush."""
         for seed, writer in self._writers.items():
-            _add(writer, _end(status[seed] == "completed"), 0)
+            record(writer, _end(status[seed] == "completed"), 0)
             writer.close()
         for step, values in _bands(self._env, evaluation):
-            _add(self._together, summary_pb2.Summary(value=values), step)
-        _add(self._together, _end(all(word == "completed" for word in status.values())), 0)
+            record(self._together, summary_pb2.Summary(value=values), step)
+        record(self._together, _end(all(word == "completed" for word in status.values())), 0)
         self._together.close()
 
 
@@ -113,7 +107,7 @@ def _point(writer: EventFileWriter, prefix: str, of: Mapping[str, float]) -> Non
     values = [_scalar(f"{prefix}/{name}", value) for name, value in of.items() if name not in apart]
     if shares:
         values.append(_histogram(f"{prefix}/advantage", of, shares))
-    _add(writer, summary_pb2.Summary(value=values), int(of["env_steps"]))
+    record(writer, summary_pb2.Summary(value=values), int(of["env_steps"]))
 
 
 def _means(table: Table) -> Iterator[dict[str, float]]:
@@ -212,49 +206,6 @@ def _end(succeeded: bool) -> summary_pb2.Summary:
     return summary_pb2.Summary(value=[value])
 
 
-def _add(writer: EventFileWriter, summary: summary_pb2.Summary, step: int) -> None:
+def record(writer: EventFileWriter, summary: summary_pb2.Summary, step: int) -> None:
+    """Write something down at a step."""
     writer.add_event(event_pb2.Event(summary=summary, step=step, wall_time=time.time()))
-
-
-def serve(study: Path, port: int, *, seeds: bool) -> int:
-    """Show runs with TensorBoard's own server, to this machine only, until it is interrupted.
-
-    Args:
-      study: a folder with runs below it, or one run.
-      port: where to listen.
-      seeds: whether each seed is a run by itself; else there is one run a cell, which TensorBoard can colour
-        and tick: of more than 40 it ticks none.
-    """
-    # Training writes events without the server, which takes long to import.
-    from tensorboard import program
-
-    with tempfile.TemporaryDirectory(prefix="vfcompare-") as name:
-        shown = study
-        if not seeds:
-            shown = Path(name)
-            _link(study, shown)
-            threading.Thread(target=_keep_linked, args=(study, shown), daemon=True).start()
-        server = program.TensorBoard()
-        server.configure(
-            argv=["tb", "--logdir", str(shown), "--host", "127.0.0.1", "--port", str(port)]
-        )
-        return int(server.main() or 0)
-
-
-def _keep_linked(study: Path, shown: Path) -> None:
-    """Cells that begin later are shown, too."""
-    while shown.is_dir():
-        time.sleep(LOOK_SECONDS)
-        _link(study, shown)
-
-
-def _link(study: Path, shown: Path) -> None:
-    """Below `shown`, one folder for the seeds of each cell together, under the cell's name."""
-    for depth in ("", "*/", "*/*/"):
-        for folder in study.glob(f"{depth}tb/{TOGETHER}"):
-            run = folder.parent.parent
-            link = shown / (run.relative_to(study) if run != study else run.resolve().name)
-            if not link.is_symlink():
-                with contextlib.suppress(OSError):  # the server has ended, and this folder with it
-                    link.parent.mkdir(parents=True, exist_ok=True)
-                    link.symlink_to(folder.resolve())

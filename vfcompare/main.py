@@ -384,7 +384,7 @@ def may_be_judged(studies: Sequence[Path]) -> None:
 
 def tensorboard(study: Path, port: int, *, seeds: bool) -> int:
     """Serve a study's curves with TensorBoard, to this machine only: means and bands over seeds."""
-    from vfcompare.events import serve
+    from vfcompare.board import serve
 
     return serve(study, port, seeds=seeds)
 
