@@ -17,8 +17,8 @@ from vfcompare.errors import InputError
 from vfcompare.report.analysis import analyse
 from vfcompare.report.data import load
 from vfcompare.report.document import SECTIONS, compose
+from vfcompare.report.figures.contrasts import standing
 from vfcompare.report.figures.drawing import looks
-from vfcompare.report.figures.learning_curves import _said
 from vfcompare.report.method import method
 from vfcompare.report.sentences import verdicts
 from vfcompare.validate import FIGURES
@@ -159,7 +159,7 @@ def test_the_side_that_is_ahead_has_its_own_colour_and_name(tmp_path, contrast):
     known = looks(results.shown.lines)
     for task in results.tasks:
         name = "rloo" if contrast else "outcome-only"
-        assert _said(results, task) == (f"{name} ahead", known["rloo"].color)
+        assert standing(results, task) == (f"{name} ahead", known["rloo"].color)
 
 
 def test_agents_that_a_side_lacks_somewhere_are_named(tmp_path):

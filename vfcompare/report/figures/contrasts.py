@@ -22,6 +22,7 @@ from vfcompare.report.figures.drawing import (
     rows_axis,
 )
 from vfcompare.report.files import Array
+from vfcompare.report.scoring import Task
 from vfcompare.report.table import MINUS, Table, Value, show_float
 
 
@@ -91,6 +92,17 @@ def winner(results: Results, contrast: Contrast, known: Mapping[str, Look]) -> s
         return known[side[0].name].color
     critics = {arm.critic for arm in side}
     return CRITIC[0] if critics == {True} or (len(critics) > 1 and first) else OUTCOME[0]
+
+
+def standing(results: Results, task: Task) -> tuple[str, str]:
+    """Which side is ahead on an environment in area under the curve, and its colour."""
+    contrast = results.family_by_task.get(task.name)
+    if contrast is None or not contrast.pairs:
+        return "", MUTED
+    if contrast.better is None:
+        return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict), MUTED
+    color = winner(results, contrast, appearance(results))
+    return f"{results.sides.names[contrast.verdict == 'second']} ahead", color
 
 
 def names(results: Results, contrasts: Sequence[Contrast]) -> list[str]:

@@ -134,29 +134,31 @@ def _caption(results: Results, tasks: int, known: Mapping[str, Costs]) -> str:
     )
     cut = f" The first {TASKS} of {tasks} environments are drawn." if tasks > TASKS else ""
     return (
-        f"{_ratios(results, known)}They took {join(parts)}. Heights are IQM over seeds of the return, as in "
+        f"{_told(results, known)}They took {join(parts)}. Heights are IQM over seeds of the return, as in "
         f"the learning curves.{timed}{cut}"
     )
 
 
-def _ratios(results: Results, known: Mapping[str, Costs]) -> str:
-    """What one side pays for the same environment steps, relative to the other: means over environments."""
+def _ratios(results: Results, costs: Costs) -> dict[str, float]:
+    """What one side pays for the same environment steps, relative to the other, by environment."""
     sides = results.sides
     first, second = ({arm.name for arm in side} for side in (sides.first, sides.second))
-    told = []
-    for name, costs in known.items():
-        ends: dict[str, tuple[list[float], list[float]]] = {}
-        for (task, arm), cost in costs.items():
-            for side, of in enumerate((first, second)):
-                if arm in of:
-                    ends.setdefault(task, ([], []))[side].append(float(cost[-1]))
-        both = [(np.mean(one), np.mean(other)) for one, other in ends.values() if one and other]
-        if both and all(one > 0 and other > 0 for one, other in both):
-            ratio = np.exp(np.mean([np.log(one / other) for one, other in both]))
-            told.append(f"{ratio:.2f} times the {name}")
+    ends: dict[str, tuple[list[float], list[float]]] = {}
+    for (task, arm), cost in costs.items():
+        for side, of in enumerate((first, second)):
+            if arm in of:
+                ends.setdefault(task, ([], []))[side].append(float(cost[-1]))
+    means = {task: tuple(map(np.mean, both)) for task, both in ends.items() if all(both)}
+    return {task: float(one / other) for task, (one, other) in means.items() if one > 0 < other}
+
+
+def _told(results: Results, known: Mapping[str, Costs]) -> str:
+    """The ratios in words."""
+    ratios = {name: list(_ratios(results, costs).values()) for name, costs in known.items()}
+    told = [f"{np.exp(np.mean(np.log(x))):.2f} times the {name}" for name, x in ratios.items() if x]
     if not told:
         return "Lines end where the compared environment steps are used up. "
-    one, other = sides.names if sides.chosen else KINDS
+    one, other = results.sides.names if results.sides.chosen else KINDS
     return (
         f"For the same environment steps {one} took {join(told)} of {other} (geometric means over "
         "environments); lines end where the steps are used up. "
@@ -170,16 +172,20 @@ def _number(value: float) -> str:
 
 
 def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -> Figure:
-    figure, grid = canvas(0.4 + 2.0 * len(tasks), len(tasks), len(known), sharey="row")
+    figure, grid = canvas(0.4 + 2.1 * len(tasks), len(tasks), len(known), sharey="row")
     figure.set_figwidth(WIDTH * (1.3 if len(known) > 1 else 1.0))
     apart(figure)
     appearance = looks(results.shown.lines)
+    ratios = [_ratios(results, costs) for costs in known.values()]
+    side = shorten(results.sides.names[0], 12)
     for line, task in zip(grid, tasks, strict=True):
         for axes, (name, costs) in zip(line, known.items(), strict=True):
             for arm, curve in _curves(results, task).items():
                 _line(axes, task, curve, costs[task.name, arm], appearance[arm])
             _frame(axes, name)
-        heading(line[0], task.name, 26)
+        for column, (axes, ratio) in enumerate(zip(line, ratios, strict=True)):
+            said = f"{side}: {ratio[task.name]:.2f} times" if task.name in ratio else ""
+            heading(axes, "" if column else task.name, 26, said)
         line[0].set_ylabel("return")
     handles = [
         figure.axes[0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4.5)[0]

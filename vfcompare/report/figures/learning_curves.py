@@ -142,7 +142,7 @@ def _ahead(results: Results, tasks: Sequence[Task]) -> str:
     """Which side is ahead where, as the panels say it."""
     where: dict[str, list[str]] = {}
     for task in tasks:
-        said, _ = _said(results, task)
+        said, _ = contrasts.standing(results, task)
         if said:
             where.setdefault(said, []).append(task.name)
     order = sorted(where, key=lambda said: not said.endswith(" ahead"))
@@ -204,7 +204,12 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
         _curves(panel, results, task, seeds=not _own(tasks))
         _frame(panel, task, compact=True)
         panel.xaxis.set_major_locator(MaxNLocator(4))
-        heading(panel, names[task.name], 26 if columns < COLUMNS else 20, *_said(results, task))
+        heading(
+            panel,
+            names[task.name],
+            26 if columns < COLUMNS else 20,
+            *contrasts.standing(results, task),
+        )
         if place % columns:
             panel.set_ylabel("")
         if place + columns < len(tasks):
@@ -218,17 +223,6 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
     called = [shorten(results.called(name), 28) for name in shown]
     legend(figure, handles, called)
     return figure
-
-
-def _said(results: Results, task: Task) -> tuple[str, str]:
-    """Which side is ahead on an environment in area under the curve, and its colour."""
-    contrast = results.family_by_task.get(task.name)
-    if contrast is None or not contrast.pairs:
-        return "", MUTED
-    if contrast.better is None:
-        return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict), MUTED
-    color = contrasts.winner(results, contrast, looks(results.shown.lines))
-    return f"{results.sides.names[contrast.verdict == 'second']} ahead", color
 
 
 def _draw(results: Results, task: Task) -> Figure:

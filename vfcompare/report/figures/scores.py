@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.figures.contrasts import standing
 from vfcompare.report.figures.drawing import (
     CROWDED,
     WIDTH,
@@ -94,7 +95,7 @@ def _draw(results: Results, tasks: Sequence[Task]) -> Figure:
 def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
     """One line of panels a task: area under the curve and final score."""
     arms = results.shown.rows
-    height = len(tasks) * (0.5 + row_height(len(arms)) * len(arms)) + 0.35
+    height = len(tasks) * (0.6 + row_height(len(arms)) * len(arms)) + 0.35
     figure, grid = canvas(height, len(tasks), 2, sharey="row")
     apart(figure)
     for line, task in zip(grid, tasks, strict=True):
@@ -104,7 +105,7 @@ def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
             _panel(axes, results, task, arms, metric)
             axes.set_xlabel(f"{name} ({_scale(task)})")
             _numbers(axes, [results.summary.get((metric, task.name, arm.name)) for arm in arms])
-        heading(line[0], task.name, 26)
+        heading(line[0], task.name, 26, *standing(results, task))
         line[1].tick_params(labelleft=False)
     return figure
 
@@ -115,7 +116,7 @@ def _draw_columns(results: Results, tasks: Sequence[Task]) -> Figure:
     columns = min(COLUMNS, len(tasks))
     lines = -(-len(tasks) // columns)
     names = brief_names([task.name for task in tasks])
-    height = 0.35 + lines * (0.6 + row_height(len(arms)) * len(arms))
+    height = 0.35 + lines * (0.7 + row_height(len(arms)) * len(arms))
     figure, grid = canvas(height, lines, columns, sharey=True)
     figure.set_figwidth(1.4 * WIDTH)
     for place, axes in enumerate(grid.flat):
@@ -124,7 +125,7 @@ def _draw_columns(results: Results, tasks: Sequence[Task]) -> Figure:
             continue
         _panel(axes, results, tasks[place], arms, "auc")
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        heading(axes, names[tasks[place].name], 26)
+        heading(axes, names[tasks[place].name], 26, *standing(results, tasks[place]))
         axes.set_xlabel(f"area under curve ({_scale(tasks[place])})")
         axes.tick_params(labelleft=place % columns == 0)
     return figure

@@ -81,6 +81,15 @@ def _fastest(results: Results, task: str, items: Sequence[Speed]) -> str:
     return f"{text}, {results.called(first.arm)} first (median {show(round(first.median.estimate))} steps)"
 
 
+def _first(results: Results, group: Sequence[Speed]) -> str:
+    """Who gets there first, as half of its seeds do."""
+    item = min(group, key=lambda item: item.median.estimate)
+    if not np.isfinite(item.median.estimate):
+        return ": no agent with half of its seeds"
+    at = steps(float(f"{item.median.estimate:.2g}"))
+    return f": {results.called(item.arm)} first, half of its seeds by {at} steps"
+
+
 def _draw(results: Results) -> Figure:
     names = list(dict.fromkeys(item.task for item in results.speed))[:PANELS]
     groups = [[item for item in results.speed if item.task == name] for name in names]
@@ -99,7 +108,8 @@ def _draw(results: Results) -> Figure:
             continue
         _panel(axes, results, names[place], groups[place], named=place % columns == 0)
         level = show_float(results.task(names[place]).threshold or 0.0)
-        heading(axes, brief[names[place]], 24 if crowded else 40, f"return ≥ {level}")
+        said = f"return ≥ {level}{'' if crowded else _first(results, groups[place])}"
+        heading(axes, brief[names[place]], 24 if crowded else 40, said)
         if place + columns >= len(names):
             axes.set_xlabel("environment steps (▸ not reached)")
         if crowded:
