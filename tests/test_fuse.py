@@ -122,3 +122,21 @@ def test_cells_go_on_with_the_numbers_traced_that_were_traced_before():
         for members, numbers in together(sweep, begun, ["agent.gamma"])
     ]
     assert found == [([0], ["agent.gamma"]), ([1, 2], ["agent.gamma"]), ([3], []), ([4], [])]
+
+
+def test_a_cell_that_fails_at_the_end_leaves_those_before_it_completed(tmp_path, monkeypatch):
+    small = ("seeds=1", "env_steps=200", "evaluations=1", "agent.evaluation_episodes=2")
+    (group,) = fuse.groups(cells([*SWEEP[:3], *small, f"root={tmp_path}"], sweep=True), 512)
+    begun = []
+
+    def paths(self):
+        begun.append(self)
+        if len(begun) == 2:
+            raise RuntimeError("no picture")
+
+    monkeypatch.setattr(log.Log, "paths", paths)
+    with pytest.raises(RuntimeError, match="no picture"):
+        execute(group.cells, group.traced)
+    folders = [store.RunFolder(cell.study / cell.id) for cell in group.cells]
+    assert [folder.record["status"] for folder in folders] == ["completed", "crashed", "crashed"]
+    assert [(folder.path / "traceback.txt").exists() for folder in folders] == [False, True, True]

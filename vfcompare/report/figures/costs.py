@@ -184,7 +184,7 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
                 _line(axes, task, curve, costs[task.name, arm], appearance[arm])
             _frame(axes, name)
         for column, (axes, ratio) in enumerate(zip(line, ratios, strict=True)):
-            said = f"{side}: {ratio[task.name]:.2f} times" if task.name in ratio else ""
+            said = f"{side} pays {ratio[task.name]:.2f} times" if task.name in ratio else ""
             heading(axes, "" if column else task.name, 26, said)
         line[0].set_ylabel("return")
     handles = [

@@ -105,7 +105,9 @@ def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
             _panel(axes, results, task, arms, metric)
             axes.set_xlabel(f"{name} ({_scale(task)})")
             _numbers(axes, [results.summary.get((metric, task.name, arm.name)) for arm in arms])
-        heading(line[0], task.name, 26, *standing(results, task))
+        said, color = standing(results, task)
+        where = f"{said} in area under the curve" if said else ""
+        heading(line[0], task.name, 26, where, color)
         line[1].tick_params(labelleft=False)
     return figure
 
