@@ -25,7 +25,7 @@ from tensorboard.util import tensor_util
 from vfcompare import statistics
 from vfcompare.paths import png, strip
 from vfcompare.store import Table
-from vfcompare.types import ADVANTAGE_EDGES
+from vfcompare.types import ADVANTAGE_EDGES, LOSSES
 
 TOGETHER = "all-seeds"
 """Name of the run that has the mean of all seeds, and its interval."""
@@ -39,7 +39,7 @@ SCALAR = scalars.create_summary_metadata(display_name="", description="")
 
 RESAMPLES = 1000
 
-SIGNS = ("return_sampled", "policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
+SIGNS = ("return_sampled", *LOSSES)
 """Columns that are not finite where a seed has diverged."""
 
 MOMENTS = ("advantage_mean", "advantage_std")

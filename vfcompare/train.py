@@ -20,7 +20,7 @@ from jax.extend.core import Var
 from jax.sharding import Mesh, PartitionSpec
 
 from vfcompare.streams import stream
-from vfcompare.types import Array, Key, Learner, Metrics, Rollout, Work
+from vfcompare.types import LOSSES, Array, Key, Learner, Metrics, Rollout, Work
 
 CHUNK_SECONDS = 5.0
 """How long the host may go without a look: for progress, divergence, checkpoints and signals."""
@@ -33,9 +33,6 @@ LANES = 5
 
 ONCE = ("init", "rollout", "maps")
 """Programs that run once, or once a seed."""
-
-LOSSES = ("policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
-"""Metrics that must stay finite."""
 
 
 class Run(struct.PyTreeNode):

@@ -49,6 +49,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def in_words(results: Results) -> tuple[str, str]:
+    """The two sides, as a sentence calls them."""
+    return results.sides.names if results.sides.chosen else KINDS
+
+
 def opening(results: Results, text: str) -> str:
     """The text as it begins a sentence about the two sides; names of agents stay as they are."""
     return text if results.sides.chosen else capital(text)
@@ -134,8 +139,7 @@ def _decided(results: Results) -> Sentence:
             "No metric and no margin were fixed before the first run: read every claim as a hint."
         )
         return Sentence(text, "open", "Decided beforehand")
-    sides = results.sides
-    who = " against ".join(sides.names if sides.chosen else KINDS)
+    who = " against ".join(in_words(results))
     arrived = (
         f"; {study.threshold:.0%} of the way from random to optimal counts as arrived"
         if study.threshold

@@ -23,6 +23,7 @@ from vfcompare.report.figures.drawing import (
 )
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task
+from vfcompare.report.sentences import verdict_word
 from vfcompare.report.table import MINUS, Table, Value, show_float
 
 
@@ -100,7 +101,7 @@ def standing(results: Results, task: Task) -> tuple[str, str]:
     if contrast is None or not contrast.pairs:
         return "", MUTED
     if contrast.better is None:
-        return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict), MUTED
+        return verdict_word(contrast), MUTED
     color = winner(results, contrast, appearance(results))
     return f"{results.sides.names[contrast.verdict == 'second']} ahead", color
 

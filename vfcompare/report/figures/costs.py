@@ -25,7 +25,7 @@ from vfcompare.report.figures.drawing import (
 )
 from vfcompare.report.files import Array, number
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import KINDS
+from vfcompare.report.sentences import in_words
 from vfcompare.report.table import Table, Value, join, show
 
 TASKS = 4
@@ -158,7 +158,7 @@ def _told(results: Results, known: Mapping[str, Costs]) -> str:
     told = [f"{np.exp(np.mean(np.log(x))):.2f} times the {name}" for name, x in ratios.items() if x]
     if not told:
         return "Lines end where the compared environment steps are used up. "
-    one, other = results.sides.names if results.sides.chosen else KINDS
+    one, other = in_words(results)
     return (
         f"For the same environment steps {one} took {join(told)} of {other} (geometric means over "
         "environments); lines end where the steps are used up. "
@@ -176,16 +176,16 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
     figure.set_figwidth(WIDTH * (1.3 if len(known) > 1 else 1.0))
     apart(figure)
     appearance = looks(results.shown.lines)
-    ratios = [_ratios(results, costs) for costs in known.values()]
+    ratios = {name: _ratios(results, costs) for name, costs in known.items()}
     side = shorten(results.sides.names[0], 12)
     for line, task in zip(grid, tasks, strict=True):
         for axes, (name, costs) in zip(line, known.items(), strict=True):
             for arm, curve in _curves(results, task).items():
                 _line(axes, task, curve, costs[task.name, arm], appearance[arm])
             _frame(axes, name)
-        for column, (axes, ratio) in enumerate(zip(line, ratios, strict=True)):
-            said = f"{side} pays {ratio[task.name]:.2f} times" if task.name in ratio else ""
-            heading(axes, "" if column else task.name, 26, said)
+            ratio = ratios[name].get(task.name)
+            said = "" if ratio is None else f"{side} pays {ratio:.2f} times"
+            heading(axes, task.name if axes is line[0] else "", 26, said)
         line[0].set_ylabel("return")
     handles = [
         figure.axes[0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4.5)[0]

@@ -61,10 +61,10 @@ def _caption(results: Results) -> str:
     parts = [_fastest(results, name, items) for name, items in by_task.items()]
     more = f"; and {len(parts) - 6} more environments" if len(parts) > 6 else ""
     left = unseen(results, "scores.csv")
-    half = any(np.isfinite(item.median.estimate) for item in results.speed)
-    marks = "Marks are Kaplan-Meier medians with 95% bootstrap intervals" if half else ""
-    few = half and not all(np.isfinite(item.median.estimate) for item in results.speed)
-    marks += "; without one, fewer than half got there. " if few else ". " if half else ""
+    half = np.isfinite([item.median.estimate for item in results.speed])
+    marks = "Marks are Kaplan-Meier medians with 95% bootstrap intervals" if half.any() else ""
+    if marks:
+        marks += ". " if half.all() else "; without one, fewer than half got there. "
     return (
         f"{'; '.join(parts[:6])}{more}. One evaluation at or above it counts, as does the value at the end. "
         f"{marks}Runs that did not get there are kept, at the right edge, with how many did. {left} "
@@ -74,17 +74,23 @@ def _caption(results: Results) -> str:
 
 def _fastest(results: Results, task: str, items: Sequence[Speed]) -> str:
     total, reached = sum(item.n for item in items), sum(item.reached for item in items)
-    first = min(items, key=lambda item: item.median.estimate)
+    first = _soonest(items)
     text = f"{task}: {reached} of {total} runs reached the threshold"
-    if first.median.estimate == float("inf"):
+    if first is None:
         return f"{text}, no agent with half of its seeds"
     return f"{text}, {results.called(first.arm)} first (median {show(round(first.median.estimate))} steps)"
 
 
+def _soonest(items: Sequence[Speed]) -> Speed | None:
+    """The arm of which half of the seeds are there first; None where no arm has so many."""
+    first = min(items, key=lambda item: item.median.estimate)
+    return first if np.isfinite(first.median.estimate) else None
+
+
 def _first(results: Results, group: Sequence[Speed]) -> str:
     """Who gets there first, as half of its seeds do."""
-    item = min(group, key=lambda item: item.median.estimate)
-    if not np.isfinite(item.median.estimate):
+    item = _soonest(group)
+    if item is None:
         return ": no agent with half of its seeds"
     at = steps(float(f"{item.median.estimate:.2g}"))
     return f": {results.called(item.arm)} first, half of its seeds by {at} steps"
