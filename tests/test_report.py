@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 
 from tests.report_study import (
     ENVS,
@@ -287,6 +288,20 @@ def test_a_study_says_what_counts_as_arrived(
     assert ("50% of the way from random to optimal counts as arrived" in said) == (share == 0.5)
     assert task.threshold == pytest.approx(level)
     assert task.threshold_rule == rule
+
+
+def test_the_last_bit_of_a_layout_does_not_show() -> None:
+    def drawn(left: float) -> dict[str, bytes]:
+        figure = Figure(figsize=(2.0, 1.0))
+        axes = figure.add_axes((left, 0.2, 0.6, 0.6))
+        axes.plot([0.0, 1.0, 2.0], [1.0, 0.0, 1.0], "o-")
+        with output.style():
+            return output.render(figure)
+
+    one, other = drawn(0.3), drawn(0.1 + 0.2)
+    assert 0.3 != 0.1 + 0.2
+    assert b"url(#i" in one["svg"]
+    assert one == other
 
 
 def test_a_diverged_run_scores_the_floor_from_its_failure_on(tmp_path: Path) -> None:
