@@ -1,6 +1,7 @@
 """What every preset keeps to, and what the settings of the skeleton do to an agent."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from tests.conftest import AGENTS
 from vfcompare.agents.initializers import orthogonal
+from vfcompare.agents.networks import product
 from vfcompare.streams import stream
 from vfcompare.types import Learner
 
@@ -219,3 +221,23 @@ def test_orthogonal_weights_are_those_of_the_decomposition(shape):
     # Both are exact to some units of 2^-24; what they compute is unique.
     want = jax.nn.initializers.orthogonal(2.0**0.5)(KEY, shape)
     np.testing.assert_allclose(ours, want, atol=1e-5)
+
+
+@pytest.mark.parametrize(("lead", "size", "out"), [((7,), 5, 2), ((3, 4), 2, 5), ((), 4, 4)])
+def test_a_layer_has_the_derivatives_of_a_matrix_product(lead, size, out):
+    one, two, three = jax.random.split(KEY, 3)
+    x, kernel = jax.random.normal(one, (*lead, size)), jax.random.normal(two, (size, out))
+    along = jax.random.normal(three, (*lead, out))
+
+    def derivatives(multiply):
+        def loss(x, kernel):
+            return (along * jnp.tanh(multiply(x, kernel))).sum()
+
+        first = jax.grad(loss, (0, 1))
+        second = jax.grad(lambda *args: sum((d**2).sum() for d in first(*args)), (0, 1))
+        several = jax.vmap(first, (0, None))(jnp.stack([x, 2 * x]), kernel)
+        return first(x, kernel), second(x, kernel), several
+
+    # The same products, added up in another order.
+    ours, plain = derivatives(product), derivatives(jnp.matmul)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), ours, plain)

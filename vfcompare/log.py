@@ -104,6 +104,8 @@ class Log:
         """What must be the same for training to go on bit by bit."""
         import jax
 
+        from vfcompare.train import VECTORS, effort
+
         held = self._trainer.held(self.rows)
         paths = jax.tree_util.tree_flatten_with_path(held)[0]
         tree = [[jax.tree_util.keystr(k), str(v.dtype), list(v.shape)] for k, v in paths]
@@ -115,6 +117,7 @@ class Log:
             "device": jax.local_devices()[0].device_kind,
             "double precision": bool(jax.config.values["jax_enable_x64"]),
             "random numbers": str(jax.config.values["jax_default_prng_impl"]),
+            "vector width": effort("advance").get(VECTORS),
             LANES: self._trainer.lanes,
             TRACED: self._traced,
         }
