@@ -28,21 +28,24 @@ def product(x: Array, kernel: Array) -> Array:
     return x @ kernel
 
 
-def _remember(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return x @ kernel, (x, kernel)
+def _remember(x: Any, kernel: Any) -> tuple[Array, tuple[Array, Array | None]]:
+    # Nobody asks for the derivative by an observation.
+    return x.value @ kernel.value, (x.value, kernel.value if x.perturbed else None)
 
 
-def _derive(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _derive(saved: tuple[Array, Array | None], g: Array) -> tuple[Array | None, Array]:
     x, kernel = saved
     # Without barriers the compiler puts the layouts back.
     laid_out = jax.lax.optimization_barrier
     left, right = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
     if left.shape[-1] <= right.shape[-1]:
-        return g @ kernel.T, laid_out(left.T) @ right
-    return g @ kernel.T, laid_out(laid_out(right.T) @ left).T
+        by_kernel = laid_out(left.T) @ right
+    else:
+        by_kernel = laid_out(laid_out(right.T) @ left).T
+    return None if kernel is None else g @ kernel.T, by_kernel
 
 
-product.defvjp(_remember, _derive)
+product.defvjp(_remember, _derive, symbolic_zeros=True)
 
 
 def dense(features: int, scale: float) -> nn.Dense:
