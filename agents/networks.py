@@ -50,8 +50,11 @@ product.defvjp(_remember, _derive, symbolic_zeros=True)
 
 def dense(features: int, scale: float) -> nn.Dense:
     """A linear layer with orthogonal weights of gain `scale` and no bias at first."""
-    contract = lambda x, kernel, *_, **__: product(x, kernel)  # noqa: E731
-    return nn.Dense(features, kernel_init=orthogonal(scale), dot_general=contract)
+    return nn.Dense(
+        features,
+        kernel_init=orthogonal(scale),
+        dot_general=lambda x, kernel, *_, **__: product(x, kernel),
+    )
 
 
 def build(network: Callable[..., nn.Module], spec: Spec) -> nn.Module:

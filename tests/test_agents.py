@@ -236,7 +236,8 @@ def test_a_layer_has_the_derivatives_of_a_matrix_product(lead, size, out):
         first = jax.grad(loss, (0, 1))
         second = jax.grad(lambda *args: sum((d**2).sum() for d in first(*args)), (0, 1))
         several = jax.vmap(first, (0, None))(jnp.stack([x, 2 * x]), kernel)
-        return first(x, kernel), second(x, kernel), several
+        alone = jax.grad(loss, 1)(x, kernel)
+        return first(x, kernel), second(x, kernel), several, alone
 
     # The same products, added up in another order.
     ours, plain = derivatives(product), derivatives(jnp.matmul)

@@ -76,13 +76,10 @@ def effort(program: str) -> dict[str, Any]:
     On CPUs the first level compiles in five sixths of the time of XLA's default and runs as fast; what runs
     once is not worth even that. XLA's default uses half the width of AVX-512; CPUs without ignore it.
     """
-    options = {
-        "xla_backend_optimization_level": 0 if program in ONCE else 1,
-        VECTORS: 512,
-    }
-    chosen = os.environ.get("XLA_FLAGS", "")
     if jax.default_backend() != "cpu":
         return {}
+    options = {"xla_backend_optimization_level": 0 if program in ONCE else 1, VECTORS: 512}
+    chosen = os.environ.get("XLA_FLAGS", "")
     return {name: value for name, value in options.items() if name not in chosen}
 
 
