@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +13,17 @@ import optax
 from flax import struct
 
 from vfcompare import collect, exact, flops, maps
-from vfcompare.batching import AXES, Batching, Rows, descend, present, rows, steps, summarise
+from vfcompare.batching import (
+    AXES,
+    Batching,
+    Optimizers,
+    Rows,
+    descend,
+    present,
+    rows,
+    steps,
+    summarise,
+)
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
 from vfcompare.surrogates import Penalty, k3, token
@@ -61,6 +72,304 @@ class State(struct.PyTreeNode):
     moved: Array
     behaviour: tuple[Params, Array] | None
     reference: Params | None
+
+
+class Experience(NamedTuple):
+    """What an update learns from.
+
+    Attributes:
+      collector: the collector's next state.
+      rollout: what was collected.
+      reference: `[B, G, T]` log-probabilities under the initial policy, or None.
+      estimate: what the estimator says of it.
+      metrics: what to log.
+    """
+
+    collector: Any
+    rollout: Rollout
+    reference: Array | None
+    estimate: Estimate
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """Parts that fit together. One update is `observe`, then `lessons`, then `improve`.
+
+    Attributes:
+      policy: who acts.
+      collector: how episodes are gathered.
+      estimator: what says how good each action was.
+      optimizers: one for each network.
+      unit: what rows of a batch are, see `vfcompare.batching.rows`.
+      batching: how a batch is cut.
+
+    The others are what `make` was given.
+    """
+
+    env: Env
+    gamma: float
+    policy: Policy
+    collector: Collector
+    estimator: Estimator
+    surrogate: Surrogate
+    aggregate: Aggregate
+    penalty: Penalty | None
+    optimizers: Optimizers
+    unit: str
+    batching: Batching
+    entropy_coef: float
+    warmup: float
+    refresh: int
+    prior: Prior | None
+
+    def init(self, key: Key) -> State:
+        """The state before the first update."""
+        start_key = stream(key, "example")
+        obs = self.env.observation(self.env.initial(start_key), start_key)
+        params: Networks = {"policy": self.policy.init(stream(key, "policy"), obs)}
+        prior, critic = self.prior, self.estimator.critic
+        if prior is not None and prior.params is not None:
+            params["policy"] = fitting(prior.params, params["policy"])
+        if critic is not None:
+            params["critic"] = critic.init(stream(key, "critic"), params, obs)
+            if prior is not None and prior.inherited:
+                params["critic"] = inheriting(params["critic"], params["policy"])
+        held = self.penalty is not None or prior is not None
+        return State(
+            params=params,
+            opt_state={name: self.optimizers[name].init(params[name]) for name in params},
+            collector=self.collector.init(stream(key, "collector"), self.policy),
+            memory=self.estimator.init(params),
+            moved=jnp.float32(0.0),
+            behaviour=None if self.refresh == 1 else (params["policy"], jnp.int32(0)),
+            reference=params["policy"] if held else None,
+        )
+
+    def update(self, state: State, key: Key, progress: Array) -> tuple[State, Metrics]:
+        """Collect, estimate the advantage, improve the policy and the critic.
+
+        Args:
+          state: before.
+          key: of the random stream.
+          progress: share of the budget that is used up.
+
+        Returns:
+          The state after it, and what to log.
+        """
+        seen = self.observe(state, key, progress)
+        rollout, estimate = seen.rollout, seen.estimate
+        if estimate.critic is not None:
+            state = state.replace(params=state.params | {"critic": estimate.critic})
+        batch = self.lessons(state, seen)
+        state, improved = self.improve(state, batch, stream(key, "minibatch"), progress)
+        metrics, told = dict(seen.metrics), dict(estimate.metrics)
+        drawn = metrics.pop("discarded_steps", 0.0) + told.pop("simulated_steps", 0.0)
+        count = present(rollout.mask, self.unit).sum().astype(jnp.int32)
+        gradient_steps = self.batching.epochs * self.batching.pieces(count)
+        collected_steps = rollout.mask.sum()
+        metrics |= {"env_steps": collected_steps + drawn, "collected_steps": collected_steps}
+        metrics |= {**told, **improved, "gradient_steps": gradient_steps.astype(jnp.float32)}
+        metrics |= describe(estimate.advantage, rollout.mask)
+        return state.replace(collector=seen.collector, memory=estimate.memory), metrics
+
+    def observe(self, state: State, key: Key, progress: Array) -> Experience:
+        """Collect, and say how good each action was."""
+        params = state.params["policy"]
+        acting = params if state.behaviour is None else state.behaviour[0]
+        collected, rollout, metrics = self.gather(acting, state.collector, key)
+        reference, paid = None, rollout
+        if state.reference is not None:
+            reference = self.policy.evaluate(state.reference, steps(rollout))[0]
+            away = k3(rollout.log_prob, reference)
+            metrics["reference_kl"] = (away * token(rollout.mask)).sum()
+        if self.penalty is not None and reference is not None:
+            divergence = self.penalty.divergence(rollout.log_prob, reference) * rollout.mask
+            metrics["penalty"] = divergence.sum() / rollout.mask.sum()
+            if self.penalty.on_reward:
+                paid = rollout.replace(reward=rollout.reward - self.penalty.coef * divergence)
+
+        estimate = self.estimator.estimate(
+            state.memory,
+            state.params,
+            paid,
+            self.access(params, progress, state.moved),
+            stream(key, "advantage"),
+        )
+        return Experience(collected, rollout, reference, estimate, metrics)
+
+    def lessons(self, state: State, seen: Experience) -> Rows:
+        """What the networks are to learn, as rows of a batch."""
+        rollout, estimate = seen.rollout, seen.estimate
+        # What no reward teaches keeps its place in the episode, and counts for nothing.
+        mask = rollout.mask.at[:, :, : self.env.mute].set(0.0)
+        weight = {"policy": self.aggregate(mask), "critic": token(rollout.mask)}
+        extra = {
+            "log_prob": rollout.log_prob,
+            "advantage": estimate.advantage,
+            "mask": mask,
+            "critic": estimate.lesson,
+            "weight": {name: weight[name] for name in state.params},
+        }
+        if seen.reference is not None:
+            extra["reference"] = seen.reference
+        return rows(rollout, jax.lax.stop_gradient(extra), unit=self.unit)
+
+    def improve(
+        self, state: State, batch: Rows, key: Key, progress: Array
+    ) -> tuple[State, Metrics]:
+        """Descend the losses of all networks over the rows of a batch."""
+        params, opt_state, learned = descend(
+            self.values,
+            state.params,
+            state.opt_state,
+            self.optimizers,
+            batch,
+            key,
+            self.batching,
+            progress,
+        )
+        if self.warmup > 0:
+            before = (state.params["policy"], state.opt_state["policy"])
+            after = (params["policy"], opt_state["policy"])
+            warm = progress < self.warmup
+            kept = jax.tree.map(lambda x, y: jnp.where(warm, x, y), before, after)
+            params["policy"], opt_state["policy"] = kept
+        metrics = {
+            f"{name}_{what}": number
+            for name, numbers in learned.items()
+            for what, number in numbers.items()
+        }
+        sizes = partial(self.step_sizes, params["policy"])
+        metrics |= summarise(sizes, batch, "policy", self.batching)
+        state = state.replace(
+            params=params,
+            opt_state=opt_state,
+            moved=metrics.pop("moved"),
+            behaviour=renewed(state.behaviour, params["policy"], self.refresh),
+        )
+        return state, metrics
+
+    def values(self, params: Networks, row: Rows) -> dict[str, Array]:
+        """The loss of each network for each row."""
+        log_prob, entropy = self.policy.evaluate(params["policy"], row["steps"])
+        loss = self.surrogate(log_prob, row["log_prob"], row["advantage"], row["mask"])
+        loss -= self.entropy_coef * entropy
+        if self.penalty is not None and not self.penalty.on_reward:
+            loss += self.penalty.coef * self.penalty.divergence(log_prob, row["reference"])
+        if self.estimator.critic is None:
+            return {"policy": loss}
+        return {"policy": loss, "critic": self.estimator.critic.loss(params, row)}
+
+    def step_sizes(self, params: Params, row: Rows) -> Metrics:
+        """How far a policy is from the one that collected, for each row."""
+        log_prob, entropy = self.policy.evaluate(params, row["steps"])
+        log_ratio = log_prob - row["log_prob"]
+        excess = jnp.expm1(log_ratio)
+        return {
+            "entropy": entropy,
+            "kl": excess - log_ratio,
+            "moved": abs(log_ratio),
+            "ratio_deviation": abs(excess),
+            "probability_before": jnp.exp(row["log_prob"]),
+            "probability": jnp.exp(log_prob),
+        }
+
+    def gather(
+        self, params: Params, state: Any, key: Key, *, keep_state: bool | None = None
+    ) -> tuple[Any, Rollout, Metrics]:
+        """Collect by a policy; environment states are kept where the estimator needs them, or as told."""
+        kept = self.estimator.needs_state if keep_state is None else keep_state
+        key = stream(key, "collect")
+        return self.collector.collect(state, self.policy, params, key, keep_state=kept)
+
+    def access(self, params: Params, progress: Array, moved: Array) -> Access:
+        """What estimators may ask of the policy with these parameters, and of the task."""
+        policy, gamma = self.policy, self.gamma
+
+        def simulate(
+            states: Any, time: Array, alive: Array, key: Key, *, greedy: bool = False
+        ) -> Rollout:
+            who = collect.greedy(policy) if greedy else policy
+            return self.collector.simulate(states, time, alive, who, params, key)
+
+        def value(rollout: Rollout, sharpness: float) -> Array:
+            listed = exact.require_listed(policy.log_probs)
+            chances = exact.sharpened(partial(listed, params), sharpness)
+            return exact.along(self.env, chances, rollout.state, gamma=gamma)
+
+        def log_prob(rollout: Rollout) -> Array:
+            return policy.evaluate(params, steps(rollout))[0]
+
+        def score(rollout: Rollout) -> Array:
+            listed = policy.log_probs
+            if listed is None:
+                raise ValueError(
+                    "estimator: this baseline needs the score of each action, which is known for "
+                    "discrete actions of policies without a memory"
+                )
+            taken = steps(rollout)
+            chances = jnp.exp(listed(params, taken.obs, taken.legal))
+            own = jnp.take_along_axis(chances, taken.action[..., None], -1)[..., 0]
+            return 1.0 - 2.0 * own + jnp.square(chances).sum(-1)
+
+        return Access(simulate, value, log_prob, score, progress, moved)
+
+    def subject(self) -> Subject:
+        """What the lab holds against the truth."""
+
+        def rollouts(params: Params, starts: Any, key: Key) -> Rollout:
+            number = len(jax.tree.leaves(starts)[0])
+            time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
+            return self.collector.simulate(
+                starts, time, alive, self.policy, params, key, keep_state=True
+            )
+
+        def still(params: Params) -> Access:
+            return self.access(params, jnp.float32(1.0), jnp.float32(0.0))
+
+        groups = self.collector.shape[:2]
+        return Subject(self.env, self.policy, self.estimator, groups, rollouts, still, self.gamma)
+
+    def work(self) -> Work:
+        """What the networks compute."""
+
+        def sample(key: Key) -> tuple[State, Rollout, Rows]:
+            state = self.init(key)
+            seen = self.observe(state, key, jnp.float32(0.0))
+            return state, seen.rollout, self.lessons(state, seen)
+
+        state, rollout, batch = jax.eval_shape(sample, jax.random.key(0))
+        policy, params, policy_params = self.policy, state.params, state.params["policy"]
+        first = lambda x, axes: jax.ShapeDtypeStruct(x.shape[axes:], x.dtype)  # noqa: E731
+        obs, legal = jax.tree.map(partial(first, axes=3), (rollout.obs, rollout.legal))
+        carry, begin = policy.carry, 0.0
+        if policy.begin is not None:
+            carry = jax.eval_shape(policy.begin, policy_params, obs)
+            begin = flops.count(policy.begin, policy_params, obs)
+        noise = jax.ShapeDtypeStruct(policy.noise_shape, jnp.float32)
+        act = flops.count(policy.act, policy_params, carry, obs, legal, noise)
+
+        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
+        number = math.prod(self.collector.shape[AXES[self.unit] :])
+        total = lambda params, row: sum(x.sum() for x in self.values(params, row).values())  # noqa: E731
+        evaluated = flops.count(policy.evaluate, policy_params, row["steps"])
+        forward = flops.count(self.values, params, row)
+        learned = self.batching.epochs * flops.count(jax.grad(total), params, row)
+        read = forward - evaluated + (0.0 if state.reference is None else evaluated)
+        return Work(act=act, begin=begin, learn=(read + learned) / number)
+
+
+def renewed(
+    behaviour: tuple[Params, Array] | None, params: Params, refresh: int
+) -> tuple[Params, Array] | None:
+    """The policy that collects and its age, brought up to date every `refresh` updates."""
+    if behaviour is None:
+        return None
+    age = behaviour[1] + 1
+    due = age >= refresh
+    held = jax.tree.map(lambda x, y: jnp.where(due, x, y), params, behaviour[0])
+    return held, jnp.where(due, 0, age)
 
 
 def make(
@@ -125,8 +434,6 @@ def make(
     sequential = actor.begin is not None
     advisor = estimator(spec=spec._replace(features=actor.features, sequential=sequential))
     critic = advisor.critic
-    remembers = actor.recurrent or (critic is not None and critic.recurrent)
-    unit = "episodes" if remembers and rows_of == "steps" else rows_of
     if judge is not None and (advisor.privileged or lab is not None):
         raise ValueError(
             "agent.judge: exact values are known of what the verifier pays; allowed: null with agent.lab and "
@@ -135,217 +442,30 @@ def make(
     if advisor.privileged or lab is not None:
         exact.require_enumerable(env)
         exact.require_listed(actor.log_probs)
-    cut = batching(dense=gatherer.dense or unit != "steps")
-    optimizers = {"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer})
-
-    def init(key: Key) -> State:
-        start_key = stream(key, "example")
-        obs = env.observation(env.initial(start_key), start_key)
-        params: Networks = {"policy": actor.init(stream(key, "policy"), obs)}
-        if prior is not None and prior.params is not None:
-            params["policy"] = fitting(prior.params, params["policy"])
-        if critic is not None:
-            params["critic"] = critic.init(stream(key, "critic"), params, obs)
-            if prior is not None and prior.inherited:
-                params["critic"] = inheriting(params["critic"], params["policy"])
-        return State(
-            params=params,
-            opt_state={name: optimizers[name].init(params[name]) for name in params},
-            collector=gatherer.init(stream(key, "collector"), actor),
-            memory=advisor.init(params),
-            moved=jnp.float32(0.0),
-            behaviour=None if refresh == 1 else (params["policy"], jnp.int32(0)),
-            reference=None if penalty is None and prior is None else params["policy"],
-        )
-
-    def gather(
-        params: Params, state: Any, key: Key, keep_state: bool = advisor.needs_state
-    ) -> tuple[Any, Rollout, Metrics]:
-        return gatherer.collect(state, actor, params, stream(key, "collect"), keep_state=keep_state)
-
-    def access(params: Params, progress: Array, moved: Array) -> Access:
-        def simulate(
-            states: Any, time: Array, alive: Array, key: Key, *, greedy: bool = False
-        ) -> Rollout:
-            who = collect.greedy(actor) if greedy else actor
-            return gatherer.simulate(states, time, alive, who, params, key)
-
-        def value(rollout: Rollout, sharpness: float) -> Array:
-            listed = exact.require_listed(actor.log_probs)
-            chances = exact.sharpened(partial(listed, params), sharpness)
-            return exact.along(env, chances, rollout.state, gamma=gamma)
-
-        def log_prob(rollout: Rollout) -> Array:
-            return actor.evaluate(params, steps(rollout))[0]
-
-        def score(rollout: Rollout) -> Array:
-            listed = actor.log_probs
-            if listed is None:
-                raise ValueError(
-                    "estimator: this baseline needs the score of each action, which is known for "
-                    "discrete actions of policies without a memory"
-                )
-            taken = steps(rollout)
-            chances = jnp.exp(listed(params, taken.obs, taken.legal))
-            own = jnp.take_along_axis(chances, taken.action[..., None], -1)[..., 0]
-            return 1.0 - 2.0 * own + jnp.square(chances).sum(-1)
-
-        return Access(simulate, value, log_prob, score, progress, moved)
-
-    def values(params: Networks, row: Rows) -> dict[str, Array]:
-        log_prob, entropy = actor.evaluate(params["policy"], row["steps"])
-        loss = surrogate(log_prob, row["log_prob"], row["advantage"], row["mask"])
-        loss -= entropy_coef * entropy
-        if penalty is not None and not penalty.on_reward:
-            loss += penalty.coef * penalty.divergence(log_prob, row["reference"])
-        if critic is None:
-            return {"policy": loss}
-        return {"policy": loss, "critic": critic.loss(params, row)}
-
-    def step_sizes(params: Params, row: Rows) -> Metrics:
-        log_prob, entropy = actor.evaluate(params, row["steps"])
-        log_ratio = log_prob - row["log_prob"]
-        excess = jnp.expm1(log_ratio)
-        return {
-            "entropy": entropy,
-            "kl": excess - log_ratio,
-            "moved": abs(log_ratio),
-            "ratio_deviation": abs(excess),
-            "probability_before": jnp.exp(row["log_prob"]),
-            "probability": jnp.exp(log_prob),
-        }
-
-    def lessons(
-        state: State, rollout: Rollout, reference: Array | None, estimate: Estimate
-    ) -> Rows:
-        # What no reward teaches keeps its place in the episode, and counts for nothing.
-        mask = rollout.mask.at[:, :, : env.mute].set(0.0)
-        weight = {"policy": aggregate(mask), "critic": token(rollout.mask)}
-        extra = {
-            "log_prob": rollout.log_prob,
-            "advantage": estimate.advantage,
-            "mask": mask,
-            "critic": estimate.lesson,
-            "weight": {name: weight[name] for name in state.params},
-        }
-        if reference is not None:
-            extra["reference"] = reference
-        return rows(rollout, jax.lax.stop_gradient(extra), unit=unit)
-
-    def improve(
-        state: State, batch: Rows, memory: Any, key: Key, progress: Array
-    ) -> tuple[State, Metrics]:
-        params, opt_state, learned = descend(
-            values, state.params, state.opt_state, optimizers, batch, key, cut, progress
-        )
-        if warmup > 0:
-            before = (state.params["policy"], state.opt_state["policy"])
-            after = (params["policy"], opt_state["policy"])
-            kept = jax.tree.map(lambda x, y: jnp.where(progress < warmup, x, y), before, after)
-            params["policy"], opt_state["policy"] = kept
-        metrics = {
-            f"{name}_{what}": number
-            for name, numbers in learned.items()
-            for what, number in numbers.items()
-        }
-        metrics |= summarise(partial(step_sizes, params["policy"]), batch, "policy", cut)
-        state = state.replace(
-            params=params,
-            opt_state=opt_state,
-            memory=memory,
-            moved=metrics.pop("moved"),
-            behaviour=renewed(state.behaviour, params["policy"]),
-        )
-        return state, metrics
-
-    def renewed(
-        behaviour: tuple[Params, Array] | None, params: Params
-    ) -> tuple[Params, Array] | None:
-        if behaviour is None:
-            return None
-        age = behaviour[1] + 1
-        due = age >= refresh
-        held = jax.tree.map(lambda x, y: jnp.where(due, x, y), params, behaviour[0])
-        return held, jnp.where(due, 0, age)
-
-    def observe(state: State, key: Key, progress: Array) -> Experience:
-        params = state.params["policy"]
-        acting = params if state.behaviour is None else state.behaviour[0]
-        collected, rollout, metrics = gather(acting, state.collector, key)
-        reference, paid = None, rollout
-        if state.reference is not None:
-            reference = actor.evaluate(state.reference, steps(rollout))[0]
-            away = k3(rollout.log_prob, reference)
-            metrics["reference_kl"] = (away * token(rollout.mask)).sum()
-        if penalty is not None and reference is not None:
-            divergence = penalty.divergence(rollout.log_prob, reference) * rollout.mask
-            metrics["penalty"] = divergence.sum() / rollout.mask.sum()
-            if penalty.on_reward:
-                paid = rollout.replace(reward=rollout.reward - penalty.coef * divergence)
-
-        estimate = advisor.estimate(
-            state.memory,
-            state.params,
-            paid,
-            access(params, progress, state.moved),
-            stream(key, "advantage"),
-        )
-        return Experience(collected, rollout, reference, estimate, metrics)
-
-    def update(state: State, key: Key, progress: Array) -> tuple[State, Metrics]:
-        collected, rollout, reference, estimate, metrics = observe(state, key, progress)
-        if estimate.critic is not None:
-            state = state.replace(params=state.params | {"critic": estimate.critic})
-        batch = lessons(state, rollout, reference, estimate)
-        state, improved = improve(state, batch, estimate.memory, stream(key, "minibatch"), progress)
-        drawn = metrics.pop("discarded_steps", 0.0) + estimate.metrics.pop("simulated_steps", 0.0)
-        count = present(rollout.mask, unit).sum().astype(jnp.int32)
-        improved["gradient_steps"] = (cut.epochs * cut.pieces(count)).astype(jnp.float32)
-        collected_steps = rollout.mask.sum()
-        metrics |= {"env_steps": collected_steps + drawn, "collected_steps": collected_steps}
-        metrics |= {**estimate.metrics, **improved}
-        metrics |= describe(estimate.advantage, rollout.mask)
-        return state.replace(collector=collected), metrics
-
-    def rollouts(params: Params, starts: Any, key: Key) -> Rollout:
-        number = len(jax.tree.leaves(starts)[0])
-        time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
-        return gatherer.simulate(starts, time, alive, actor, params, key, keep_state=True)
-
-    def still(params: Params) -> Access:
-        return access(params, jnp.float32(1.0), jnp.float32(0.0))
-
-    def work() -> Work:
-        def sample(key: Key) -> tuple[State, Rollout, Rows]:
-            state = init(key)
-            seen = observe(state, key, jnp.float32(0.0))
-            return state, seen.rollout, lessons(state, seen.rollout, seen.reference, seen.estimate)
-
-        state, rollout, batch = jax.eval_shape(sample, jax.random.key(0))
-        params, policy_params = state.params, state.params["policy"]
-        first = lambda x, axes: jax.ShapeDtypeStruct(x.shape[axes:], x.dtype)  # noqa: E731
-        obs, legal = jax.tree.map(partial(first, axes=3), (rollout.obs, rollout.legal))
-        carry, begin = actor.carry, 0.0
-        if actor.begin is not None:
-            carry = jax.eval_shape(actor.begin, policy_params, obs)
-            begin = flops.count(actor.begin, policy_params, obs)
-        noise = jax.ShapeDtypeStruct(actor.noise_shape, jnp.float32)
-        act = flops.count(actor.act, policy_params, carry, obs, legal, noise)
-
-        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
-        number = math.prod(gatherer.shape[AXES[unit] :])
-        total = lambda params, row: sum(x.sum() for x in values(params, row).values())  # noqa: E731
-        policy = flops.count(actor.evaluate, policy_params, row["steps"])
-        forward = flops.count(values, params, row)
-        learned = cut.epochs * flops.count(jax.grad(total), params, row)
-        read = forward - policy + (0.0 if state.reference is None else policy)
-        return Work(act=act, begin=begin, learn=(read + learned) / number)
-
-    subject = Subject(env, actor, advisor, gatherer.shape[:2], rollouts, still, gamma)
+    remembers = actor.recurrent or (critic is not None and critic.recurrent)
+    unit = "episodes" if remembers and rows_of == "steps" else rows_of
+    agent = Agent(
+        env=env,
+        gamma=gamma,
+        policy=actor,
+        collector=gatherer,
+        estimator=advisor,
+        surrogate=surrogate,
+        aggregate=aggregate,
+        penalty=penalty,
+        optimizers={"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer}),
+        unit=unit,
+        batching=batching(dense=gatherer.dense or unit != "steps"),
+        entropy_coef=entropy_coef,
+        warmup=warmup,
+        refresh=refresh,
+        prior=prior,
+    )
+    subject = agent.subject()
     return Learner(
-        init=init,
-        update=update,
-        rollout=lambda params, state, key: gather(params, state, key, keep_state=True)[1],
+        init=agent.init,
+        update=agent.update,
+        rollout=lambda params, state, key: agent.gather(params, state, key, keep_state=True)[1],
         evaluate=lambda params, key: collect.evaluate(
             env.held_out(),
             actor,
@@ -357,27 +477,9 @@ def make(
         dense=gatherer.dense,
         privileged=advisor.privileged,
         examine=None if lab is None else partial(examine, lab, subject),
-        work=work,
+        work=agent.work,
         maps=None if lab is None or not maps.drawable(env) else partial(maps.draw, lab, subject),
     )
-
-
-class Experience(NamedTuple):
-    """What an update learns from.
-
-    Attributes:
-      collector: the collector's next state.
-      rollout: what was collected.
-      reference: `[B, G, T]` log-probabilities under the initial policy, or None.
-      estimate: what the estimator says of it.
-      metrics: what to log.
-    """
-
-    collector: Any
-    rollout: Rollout
-    reference: Array | None
-    estimate: Estimate
-    metrics: Metrics
 
 
 def fitting(params: Params, fresh: Params) -> Params:
