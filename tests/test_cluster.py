@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import slurm as private
-from vfcompare import cluster, resume, slurm, status, stopping, store
+from vfcompare import cluster, resume, run_folder, slurm, status, stopping, store
 from vfcompare.errors import InputError
 
 TINY = (
@@ -295,7 +295,7 @@ def test_a_run_without_memory_and_a_dead_process_are_told_apart_from_crashes(tmp
     }
     path = study(tmp_path, records)
     (path / "c" / "claim.json").unlink()
-    with store.RunFolder(path / "c").claim():
+    with run_folder.RunFolder(path / "c").claim():
         claim = store.read_json(path / "c" / "claim.json")
         store.write_json(path / "c" / "claim.json", claim | {"pid": int(gone.stdout)})
         found = {"a": "out of memory", "b": "crashed", "c": "lost", "d": "lost"}
@@ -348,16 +348,16 @@ def test_a_notice_before_training_is_remembered():
 
 
 def test_a_task_takes_over_what_its_earlier_attempt_held(tmp_path, monkeypatch):
-    folder = store.RunFolder(tmp_path / "cell")
-    monkeypatch.setenv(store.TASK, "7_0")
+    folder = run_folder.RunFolder(tmp_path / "cell")
+    monkeypatch.setenv(run_folder.TASK, "7_0")
     with folder.claim() as got:
         assert got
         claim = store.read_json(folder.path / "claim.json")
         # As if that attempt had been on another machine, a moment ago.
         store.write_json(folder.path / "claim.json", claim | {"host": "elsewhere", "pid": 1})
         for task, expected in (("7_1", False), ("", False), ("7_0", True)):
-            monkeypatch.setenv(store.TASK, task)
-            with store.RunFolder(folder.path).claim() as again:
+            monkeypatch.setenv(run_folder.TASK, task)
+            with run_folder.RunFolder(folder.path).claim() as again:
                 assert again is expected
 
 
@@ -488,7 +488,7 @@ def same_bits(path, expected):
             one, two = (store.read_table(p / name / f"{table}.parquet") for p in (path, expected))
             assert one.keys() == two.keys()
             assert [c for c in one if one[c].tobytes() != two[c].tobytes()] == []
-        kept, wanted = (store.RunFolder(p / name).load_checkpoint() for p in (path, expected))
+        kept, wanted = (run_folder.RunFolder(p / name).load_checkpoint() for p in (path, expected))
         assert kept is not None
         assert wanted is not None
         assert kept._replace(seconds={}) == wanted._replace(seconds={})

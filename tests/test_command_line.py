@@ -13,7 +13,7 @@ from urllib import parse
 
 import pytest
 
-from vfcompare import store
+from vfcompare import run_folder, store
 
 SMALL = (
     "seeds=2",
@@ -252,7 +252,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
     process.wait()
     (folder,) = store.runs(cut / "runs" / "scratch")
     assert store.read_json(folder / "run.json")["status"] == "running"
-    first = store.RunFolder(folder).load_checkpoint()
+    first = run_folder.RunFolder(folder).load_checkpoint()
     assert first is not None
     assert first.point < 10
     assert vfcompare(*args, cwd=cut).returncode == 0
@@ -263,10 +263,10 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
         assert one.keys() == two.keys()
         for column in one:
             assert (one[column].tobytes()) == (two[column].tobytes()), column
-    kept, expected = (store.RunFolder(path).load_checkpoint() for path in (folder, other))
+    kept, expected = (run_folder.RunFolder(path).load_checkpoint() for path in (folder, other))
     assert kept is not None
     assert expected is not None
     assert kept[:3] == expected[:3]
     # What the first attempt spent on it is not forgotten.
-    spent = store.RunFolder(folder).record["seconds"]
+    spent = run_folder.RunFolder(folder).record["seconds"]
     assert all(spent[name] > seconds > 0 for name, seconds in first.seconds.items())

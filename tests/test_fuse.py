@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from vfcompare import fuse, log, store
+from vfcompare import fuse, log, run_folder, store
 from vfcompare.cell import at
 from vfcompare.compose import cells
 from vfcompare.envs.maze import Maze
@@ -52,7 +52,7 @@ def test_every_cell_is_told_the_returns_of_its_own_environment(tmp_path):
     (group,) = fuse.groups(cells(slips, sweep=True), 512)
     assert group.traced == ["env.slip"]
     execute(group.cells, group.traced)
-    found = [store.RunFolder(cell.study / cell.id).record["reference"] for cell in group.cells]
+    found = [run_folder.RunFolder(cell.study / cell.id).record["reference"] for cell in group.cells]
     assert found == [Maze(size=5, slip=slip).reference._asdict() for slip in (0.0, 0.5)]
 
 
@@ -110,7 +110,7 @@ def test_a_number_and_none_are_not_trained_together(values):
 
 def held(point, traced, lanes=1):
     """A checkpoint."""
-    return store.Checkpoint(point, b"", {log.TRACED: traced, log.LANES: lanes}, {})
+    return run_folder.Checkpoint(point, b"", {log.TRACED: traced, log.LANES: lanes}, {})
 
 
 def test_cells_go_on_with_the_numbers_traced_that_were_traced_before():
@@ -137,6 +137,6 @@ def test_a_cell_that_fails_at_the_end_leaves_those_before_it_completed(tmp_path,
     monkeypatch.setattr(log.Log, "paths", paths)
     with pytest.raises(RuntimeError, match="no picture"):
         execute(group.cells, group.traced)
-    folders = [store.RunFolder(cell.study / cell.id) for cell in group.cells]
+    folders = [run_folder.RunFolder(cell.study / cell.id) for cell in group.cells]
     assert [folder.record["status"] for folder in folders] == ["completed", "crashed", "crashed"]
     assert [(folder.path / "traceback.txt").exists() for folder in folders] == [False, True, True]

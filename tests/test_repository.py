@@ -40,7 +40,16 @@ FLOORS: dict[int, set[str]] = {
     2: {"estimators", "collect", "batching", "diagnostics", "maps"},
     3: {"agents", "envs"},
     4: {
-        *("train", "store", "certificate", "statistics", "report", "assemble", "fuse"),
+        *(
+            "train",
+            "store",
+            "run_folder",
+            "certificate",
+            "statistics",
+            "report",
+            "assemble",
+            "fuse",
+        ),
         *(
             "cell",
             "devices",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vfcompare import compose, fuse, resume, stopping, store
+from vfcompare import compose, fuse, resume, run_folder, stopping, store
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.stopping import Listener, Stopped
@@ -100,7 +100,7 @@ def result(folder, exact=True):
         for name in ("metrics", "evaluation")
         for column, values in store.read_table(folder / f"{name}.parquet").items()
     }
-    checkpoint = store.RunFolder(folder).load_checkpoint()
+    checkpoint = run_folder.RunFolder(folder).load_checkpoint()
     assert checkpoint is not None
     checkpoint = checkpoint._replace(seconds={})
     return tables, checkpoint if exact else (checkpoint.point, checkpoint.state)
@@ -262,7 +262,7 @@ def cut(file, share):
 @pytest.fixture
 def folder(tmp_path):
     """A run folder with two checkpoints and tables, made without training."""
-    folder = store.RunFolder(tmp_path / "study" / "cell")
+    folder = run_folder.RunFolder(tmp_path / "study" / "cell")
     folder.begin(id="cell", seeds={"0": {"status": "running"}})
     for name in ("metrics", "evaluation"):
         store.write_table(folder.path / f"{name}.parquet", {"seed": np.arange(500)})
@@ -337,7 +337,7 @@ def test_a_checkpoint_in_another_layout_is_refused_by_name(folder):
 def test_a_damaged_record_is_refused_by_name(folder):
     cut(folder.path / "run.json", 0.5)
     with pytest.raises(InputError, match=r"run\.json is damaged"):
-        store.RunFolder(folder.path)
+        run_folder.RunFolder(folder.path)
 
 
 @pytest.mark.slow
@@ -357,7 +357,7 @@ def test_training_goes_on_over_damaged_checkpoints_to_the_same_bits(whole, copy,
 
 def reseal(folder, change):
     """Replace the newest checkpoint with a changed one, as if another version had written it."""
-    run = store.RunFolder(folder)
+    run = run_folder.RunFolder(folder)
     found = run.load_checkpoint()
     assert found is not None
     state, circumstances = change(found.state, found.circumstances)
@@ -418,7 +418,7 @@ def test_a_name_is_on_the_disk_before_the_next_is_written(tmp_path, monkeypatch)
     noted("replace", lambda old, new: (Path(old), Path(new)))
     noted("mkdir", lambda path, *rest: Path(path))
     noted("unlink", lambda path, **options: Path(path))
-    folder = store.RunFolder(tmp_path / "runs" / "study" / "cell")
+    folder = run_folder.RunFolder(tmp_path / "runs" / "study" / "cell")
     with folder.claim() as got:
         assert got
         folder.begin(id="cell", seeds={})
@@ -497,7 +497,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(whole, number, tmp_path):
     for folder in store.runs(tmp_path / "runs" / "scratch"):
         assert status(folder) != "completed"
         if (folder / "checkpoint" / "checkpoints.json").exists():
-            assert store.RunFolder(folder).load_checkpoint() is not None
+            assert run_folder.RunFolder(folder).load_checkpoint() is not None
     assert not list(tmp_path.rglob("*.tmp"))
     done = vfcompare(*SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -523,13 +523,13 @@ def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monk
 RIVAL = """
 import contextlib, sys, time
 from pathlib import Path
-from vfcompare import store
+from vfcompare import run_folder
 root, begin = Path(sys.argv[1]), float(sys.argv[2])
 with contextlib.ExitStack() as held:
     for number in range(50):
         while time.time() < begin + 0.02 * number:
             pass
-        got = held.enter_context(store.RunFolder(root / str(number)).claim())
+        got = held.enter_context(run_folder.RunFolder(root / str(number)).claim())
         print(number, got)
     while time.time() < begin + 10:
         time.sleep(0.1)
@@ -591,7 +591,7 @@ def test_sweeps_that_begin_together_lose_none_of_their_planned_cells(tmp_path):
 
 
 def gets(folder):
-    with store.RunFolder(folder).claim() as got:
+    with run_folder.RunFolder(folder).claim() as got:
         return got
 
 
@@ -604,7 +604,7 @@ def test_whose_claim_is_respected(tmp_path):
     assert not (folder / "claim.json").exists()
     claimed(folder, pid=os.getpid())
     assert not gets(folder)
-    assert str(os.getpid()) in store.RunFolder(folder).owner
+    assert str(os.getpid()) in run_folder.RunFolder(folder).owner
     claimed(folder)
     assert gets(folder), "its process is dead"
     store.write_bytes(folder / "claim.json", b"")
@@ -615,7 +615,7 @@ def test_whose_claim_is_respected(tmp_path):
     assert not gets(folder)
     claimed(folder, host="elsewhere", time=LONG_AGO)
     assert gets(folder), "there is no heartbeat"
-    store.RunFolder(folder).begin()
+    run_folder.RunFolder(folder).begin()
     claimed(folder, host="elsewhere", time=LONG_AGO)
     assert not gets(folder), "there is a fresh heartbeat"
     record = store.read_json(folder / "run.json")
@@ -626,25 +626,25 @@ def test_whose_claim_is_respected(tmp_path):
 
 def test_who_lost_a_claim_leaves_that_of_the_other(tmp_path):
     folder = tmp_path / "study" / "cell"
-    with store.RunFolder(folder).claim() as got:
+    with run_folder.RunFolder(folder).claim() as got:
         assert got
         claimed(folder, host="elsewhere")
     assert store.read_json(folder / "claim.json")["host"] == "elsewhere"
 
 
 def test_who_lost_a_claim_writes_nothing_more(tmp_path):
-    folder = store.RunFolder(tmp_path / "study" / "cell")
+    folder = run_folder.RunFolder(tmp_path / "study" / "cell")
     with folder.claim():
         folder.begin(id="cell", seeds={})
         claimed(folder.path, host="elsewhere", pid=7)
         before = tree_bytes(folder.path)
-        with pytest.raises(store.ClaimLost, match="process 7 on elsewhere took it over"):
+        with pytest.raises(run_folder.ClaimLost, match="process 7 on elsewhere took it over"):
             folder.update(status="completed")
-        with pytest.raises(store.ClaimLost):
+        with pytest.raises(run_folder.ClaimLost):
             folder.save_checkpoint(1, b"state")
         assert tree_bytes(folder.path) == before
         shutil.rmtree(folder.path)
-        with pytest.raises(store.ClaimLost, match="somebody removed its claim"):
+        with pytest.raises(run_folder.ClaimLost, match="somebody removed its claim"):
             folder.update(status="completed")
     assert not folder.path.exists()
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vfcompare import resume, store
+from vfcompare import resume, run_folder, store
 from vfcompare.assemble import assemble
 from vfcompare.compose import cells
 from vfcompare.errors import InputError
@@ -63,7 +63,7 @@ def finish(cell, accident=None):
     """The files of a cell that was trained: a learning rate near 0.003 learns best."""
     rate = cell.config["agent"]["optimizer"]["learning_rate"]
     height = np.exp(-abs(np.log(rate / 0.003))) * (0.5 if cell.agent == "rloo" else 1.0)
-    folder = store.RunFolder(cell.study / cell.id)
+    folder = run_folder.RunFolder(cell.study / cell.id)
     names = [str(seed) for seed in cell.seeds]
     reference = assemble(cell.config["env"]).reference._asdict()
     budget = cell.config["env_steps"]
@@ -329,7 +329,7 @@ def test_a_search_may_grow_and_may_not_be_changed_or_shortened(here, trainer):
 def test_two_processes_do_not_tune_one_study(here, trainer):
     trainer()
     with (
-        store.RunFolder(here / "search").claim(),
+        run_folder.RunFolder(here / "search").claim(),
         pytest.raises(InputError, match="is tuning it"),
     ):
         tune(ON_ONE, Options(trials=3))

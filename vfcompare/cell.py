@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfcompare import judges, priors, store
+from vfcompare import judges, priors, run_folder, store
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 
@@ -53,7 +53,7 @@ class Cell(NamedTuple):
     @property
     def done(self) -> bool:
         """Whether it was trained to its end."""
-        return store.RunFolder(self.study / self.id).completed
+        return run_folder.RunFolder(self.study / self.id).completed
 
     def planned(self) -> dict[str, Any]:
         """What `plan.json` says of this cell."""

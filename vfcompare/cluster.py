@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vfcompare import devices, resume, slurm, status, store
+from vfcompare import devices, resume, run_folder, slurm, status, store
 from vfcompare.cell import Cell
 from vfcompare.errors import InputError
 from vfcompare.fuse import groups
@@ -212,7 +212,7 @@ def work(study: Path, job_file: Path, index: int) -> int:
     if not 0 <= index < len(job.groups):
         raise InputError(f"{job_file} has no task {index}; allowed: 0 to {len(job.groups) - 1}")
     task = slurm.own_task()
-    os.environ[store.TASK] = task
+    os.environ[run_folder.TASK] = task
     names = job.groups[index]
     cells = resume.rebuild(study, names)
     try:
@@ -303,7 +303,7 @@ def _mark_cancelled(study: Path, names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             continue
-        folder = store.RunFolder(study / name)
+        folder = run_folder.RunFolder(study / name)
         held = (folder.path / "claim.json").exists() and not folder.abandoned
         if folder.record.get("status") in status.UNSETTLED and not held:
             folder.update(status="cancelled", message="vfcompare cancel", ended=store.now())

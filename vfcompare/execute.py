@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from vfcompare import devices, judges, priors, store
+from vfcompare import devices, judges, priors, run_folder, store
 from vfcompare.assemble import assemble
 from vfcompare.cell import Cell, at, build
 from vfcompare.log import LANES, TRACED, Log
@@ -32,7 +32,7 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
     Returns:
       `completed`, `skipped` (it was done before) or `diverged` (some seed did), by the name of the cell.
     """
-    folders = {cell.id: store.RunFolder(cell.study / cell.id) for cell in cells}
+    folders = {cell.id: run_folder.RunFolder(cell.study / cell.id) for cell in cells}
     outcomes = {cell.id: "skipped" for cell in cells}
     for cell in cells:
         if folders[cell.id].completed:
@@ -51,14 +51,14 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
             for members, numbers in together(mine, found, traced):
                 try:
                     outcomes |= _attempt(members, folders, found, numbers)
-                except store.ClaimLost as lost:
+                except run_folder.ClaimLost as lost:
                     print(lost, file=sys.stderr)
     return outcomes
 
 
 def together(
     cells: Sequence[Cell],
-    checkpoints: Mapping[str, store.Checkpoint | None],
+    checkpoints: Mapping[str, run_folder.Checkpoint | None],
     traced: Sequence[str],
 ) -> Iterator[tuple[list[Cell], list[str]]]:
     """Cells that can go on in one program, and the numbers that are traced in it.
@@ -80,8 +80,8 @@ def together(
 
 def _attempt(
     cells: list[Cell],
-    folders: Mapping[str, store.RunFolder],
-    checkpoints: Mapping[str, store.Checkpoint | None],
+    folders: Mapping[str, run_folder.RunFolder],
+    checkpoints: Mapping[str, run_folder.Checkpoint | None],
     traced: list[str],
 ) -> dict[str, str]:
     """Begin, train, and write down how it ended."""
@@ -126,12 +126,12 @@ def _attempt(
         # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
         jax.clear_caches()
         return outcomes
-    except store.ClaimLost:
+    except run_folder.ClaimLost:
         raise
     except KeyboardInterrupt as error:
         name = error.signal if isinstance(error, Stopped) else "SIGINT"
         for cell in unfinished(cells, folders):
-            with contextlib.suppress(store.ClaimLost):
+            with contextlib.suppress(run_folder.ClaimLost):
                 folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
         raise
     except Exception as error:
@@ -139,14 +139,14 @@ def _attempt(
         # Where the disk is full this cannot be written either, and the error itself matters more.
         for cell in unfinished(cells, folders):
             folder = folders[cell.id]
-            with contextlib.suppress(OSError, store.ClaimLost):
+            with contextlib.suppress(OSError, run_folder.ClaimLost):
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
 
 
 def _trainer(
-    cells: Sequence[Cell], going_on: store.Checkpoint | None, traced: Sequence[str]
+    cells: Sequence[Cell], going_on: run_folder.Checkpoint | None, traced: Sequence[str]
 ) -> Any:
     """What trains all seeds of all cells, as wide as it was before a kill."""
     from vfcompare.train import Trainer, Varied, lanes_for
@@ -165,7 +165,7 @@ def _trainer(
     return Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
 
 
-def unfinished(cells: Sequence[Cell], folders: Mapping[str, store.RunFolder]) -> list[Cell]:
+def unfinished(cells: Sequence[Cell], folders: Mapping[str, run_folder.RunFolder]) -> list[Cell]:
     """Those that have not been trained to their end; of the others nothing more is to be said."""
     return [cell for cell in cells if not folders[cell.id].completed]
 
@@ -178,7 +178,7 @@ def environment(config: str) -> Any:
 
 def _logs(
     cells: list[Cell],
-    folders: Mapping[str, store.RunFolder],
+    folders: Mapping[str, run_folder.RunFolder],
     trainer: Any,
     traced: Sequence[str],
 ) -> list[Log]:
@@ -196,7 +196,7 @@ def _logs(
 def _train(
     logs: list[Log],
     trainer: Any,
-    checkpoints: Mapping[str, store.Checkpoint | None],
+    checkpoints: Mapping[str, run_folder.Checkpoint | None],
     watch: store.Stopwatch,
 ) -> dict[str, str]:
     from vfcompare.progress import Progress
@@ -247,7 +247,7 @@ def _train(
             log.maps(evaluations)
             log.paths()
             outcomes[log.cell.id] = log.finish(spent(), devices.describe(trainer.devices))
-        except store.ClaimLost as error:
+        except run_folder.ClaimLost as error:
             print(error, file=sys.stderr)
     lost = int((~trainer.standing("finite")).sum())
     progress.done(int(trainer.standing("env_steps").sum()), seconds, trainer.compile_seconds, lost)
@@ -270,7 +270,7 @@ def save(logs: list[Log], point: int, seconds: Mapping[str, float]) -> None:
     for log in list(logs):
         try:
             log.save(point, seconds)
-        except store.ClaimLost as lost:
+        except run_folder.ClaimLost as lost:
             logs.remove(log)
             if not logs:
                 raise

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare import certificate, judges, paths, priors, store
+from vfcompare import certificate, judges, paths, priors, run_folder, store
 from vfcompare.cell import Cell
 from vfcompare.errors import InputError
 from vfcompare.validate import leaves
@@ -76,7 +76,7 @@ class Log:
     def __init__(
         self,
         cell: Cell,
-        folder: store.RunFolder,
+        folder: run_folder.RunFolder,
         env: Any,
         trainer: Any,
         rows: slice,
@@ -133,7 +133,7 @@ class Log:
         episodes += sums.get("simulated_episodes", 0.0)
         return float(work.total(steps, episodes, sums["collected_steps"]))
 
-    def compare(self, found: store.Checkpoint | None) -> None:
+    def compare(self, found: run_folder.Checkpoint | None) -> None:
         """Refuse to go on under other circumstances than those of the checkpoint.
 
         Raises:
@@ -160,7 +160,7 @@ class Log:
             )
         self.exact = not different
 
-    def restore(self, found: store.Checkpoint) -> Any:
+    def restore(self, found: run_folder.Checkpoint) -> Any:
         """Take the tables up to a checkpoint; returns its runs."""
         from flax import serialization
 

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vfcompare import devices, status, store
+from vfcompare import devices, run_folder, status, store
 from vfcompare.cell import Cell
 from vfcompare.compose import recompose
 from vfcompare.errors import InputError
@@ -60,7 +60,7 @@ def waiting(study: Path) -> list[str]:
             file=sys.stderr,
         )
     for cell in cells:
-        store.RunFolder(study / cell.id, {}).release(cell.gone)
+        run_folder.RunFolder(study / cell.id, {}).release(cell.gone)
     return [cell.id for cell in cells if not cell.task]
 
 

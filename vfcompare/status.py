@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfcompare import slurm, store
+from vfcompare import run_folder, slurm, store
 
 FAILED = ("diverged", "crashed", "out of memory", "timed out", "lost", "damaged")
 """What `vfcompare status` ends with 1 for."""
@@ -145,9 +145,9 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         age = store.age(record)
     except (ValueError, KeyError, TypeError) as error:
         return "damaged", f"heartbeat: {error}"
-    if age > store.LOST_AFTER:
+    if age > run_folder.LOST_AFTER:
         return "lost", f"no sign of life for {age:,.0f} s"
-    if store.RunFolder(path, record).abandoned:
+    if run_folder.RunFolder(path, record).abandoned:
         return "lost", "its process is gone"
     if not (path / "claim.json").exists() and _record(path)["status"] == "running":
         return "lost", "its process ended and could not say why, as on a full disk"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from vfcompare import devices, resume, store
+from vfcompare import devices, resume, run_folder, store
 from vfcompare.assemble import assemble
 from vfcompare.cell import Cell, rehearse
 from vfcompare.compose import cells, recompose
@@ -105,9 +105,9 @@ def tune(settings: Sequence[str], options: Options) -> bool:
     options.check()
     search = Search(settings, options)
     search.check()
-    with store.RunFolder(search.study / "search").claim() as mine:
+    with run_folder.RunFolder(search.study / "search").claim() as mine:
         if not mine:
-            owner = store.RunFolder(search.study / "search").owner
+            owner = run_folder.RunFolder(search.study / "search").owner
             raise InputError(f"{search.study}: {owner} is tuning it; allowed: when that has ended")
         search.declare()
         rated = search.run()
