@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from vfcompare import train
 from vfcompare.train import ROWS, Trainer
 
 SMALL = (
@@ -107,3 +108,20 @@ def test_matched_agents_start_with_the_same_policy_and_the_same_first_rollout(bu
     for agent in ("grpo", "ppo"):
         for one, other in zip(states["reinforce"], states[agent], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_knows_what_the_compiler_was_told_but_not_on_how_many_devices(monkeypatch):
+    told = {}
+    for flags in (
+        "",
+        "--xla_force_host_platform_device_count=8 --xla_dump_to=/nowhere",
+        "--xla_cpu_prefer_vector_width=512 --xla_backend_optimization_level=1",
+        "--xla_cpu_prefer_vector_width=256",
+        "--xla_cpu_enable_fast_math=true",
+    ):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        told[flags] = train.compiler_options()
+    usual, devices, same, narrow, fast = told.values()
+    assert usual == devices == same
+    assert len({usual, narrow, fast}) == 3
+    assert "xla_cpu_prefer_vector_width=256" in narrow.split()

@@ -104,7 +104,7 @@ class Log:
         """What must be the same for training to go on bit by bit."""
         import jax
 
-        from vfcompare.train import VECTORS, effort
+        from vfcompare.train import compiler_options
 
         held = self._trainer.held(self.rows)
         paths = jax.tree_util.tree_flatten_with_path(held)[0]
@@ -117,7 +117,7 @@ class Log:
             "device": jax.local_devices()[0].device_kind,
             "double precision": bool(jax.config.values["jax_enable_x64"]),
             "random numbers": str(jax.config.values["jax_default_prng_impl"]),
-            "vector width": effort("advance").get(VECTORS),
+            "compiler options": compiler_options(),
             LANES: self._trainer.lanes,
             TRACED: self._traced,
         }

@@ -31,8 +31,8 @@ ROWS = 256
 LANES = 5
 """Most seeds side by side: with more, what they work on leaves the fast caches."""
 
-VECTORS = "xla_cpu_prefer_vector_width"
-"""How wide the compiler makes vectors, in bits: sums of another width differ in their last bits."""
+BITLESS = ("xla_force_host_platform_device_count", "xla_cpu_multi_thread_eigen", "xla_dump_")
+"""How flags of XLA begin on which no result depends."""
 
 ONCE = ("init", "rollout", "maps")
 """Programs that run once, or once a seed."""
@@ -78,9 +78,19 @@ def effort(program: str) -> dict[str, Any]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    options = {"xla_backend_optimization_level": 0 if program in ONCE else 1, VECTORS: 512}
+    options = {
+        "xla_backend_optimization_level": 0 if program in ONCE else 1,
+        "xla_cpu_prefer_vector_width": 512,
+    }
     chosen = os.environ.get("XLA_FLAGS", "")
     return {name: value for name, value in options.items() if name not in chosen}
+
+
+def compiler_options() -> str:
+    """All that XLA is told of training, by us or in `XLA_FLAGS`, that may move the last bits of a result."""
+    chosen = [flag.lstrip("-") for flag in os.environ.get("XLA_FLAGS", "").split()]
+    ours = [f"{name}={value}" for name, value in effort("advance").items()]
+    return " ".join(sorted(option for option in chosen + ours if not option.startswith(BITLESS)))
 
 
 def root_key(seed: Array) -> Key:
