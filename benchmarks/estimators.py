@@ -69,7 +69,9 @@ INTRODUCTION = """\
 
 Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same
 episodes of the same initial policies; critics first learn their values from 20,000 steps. `vine` was
-measured apart (`agent=vine`): its lab takes too long in a sweep.
+measured apart (`agent=vine`): its lab takes too long in a sweep. Presets that are not listed have the
+estimator of one that is (`ppo_cleanrl` whitens it) and differ in surrogate, network or collector; `sft` and
+`dpo` estimate no gradient of the return, `mixed` lies between `ppo` and `oracle_v`.
 
 * **scale**: how long the expected gradient is along the exact one; 1 is unbiased.
 * **bias**: length of the expected less the exact gradient, relative to the exact one, less what chance
