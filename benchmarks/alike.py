@@ -2,10 +2,12 @@
 
 vfcompare -m agent=rloo env=cartpole,frozen_lake,maze_small seeds=400 env_steps=20000 evaluations=10 \
 study.name=alike agent.optimizer.learning_rate=0.001,0.0005
+vfcompare -m +study=aa study.name=twins first_seed=$(seq -s , 0 20 380)
 python -m benchmarks.alike
 
 The 400 seeds of each cell are cut into studies of 20: ten that compare the agent with itself on other seeds,
-and twenty that compare it with one that learns at half its rate, on the same seeds.
+and twenty that compare it with one that learns at half its rate, on the same seeds. `twins` is the study `aa`
+ten times over, each time with seeds of its own.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from benchmarks.populations import in_parallel
 from benchmarks.verdicts import anywhere, by_pairs
 from vfcompare import statistics
 from vfcompare.report.analysis import Results, analyse
+from vfcompare.report.analysis.contrasts import METRICS, Contrast
 from vfcompare.report.data import Cell, Study, load
 from vfcompare.report.scoring import column
 from vfcompare.store import write_bytes
@@ -31,7 +34,7 @@ BLOCK = 20
 INTRODUCTION = """\
 # Trainings that are alike, and some that are not
 
-Made by the two commands at the top of `benchmarks/alike.py`: {agent}, {seeds} seeds of {steps:,} environment
+Made by the commands at the top of `benchmarks/alike.py`: {agent}, {seeds} seeds of {steps:,} environment
 steps on each environment, cut into studies of {block} seeds. Scores are areas under normalised curves, judged
 as a report judges them.
 """
@@ -49,12 +52,13 @@ def main() -> None:
     """Read the study, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path, nargs="?", default=Path("runs/alike"))
+    parser.add_argument("twins", type=Path, nargs="?", default=Path("runs/twins"))
     options = parser.parse_args()
-    write_bytes(PAGE, page(load(options.study)).encode())
+    write_bytes(PAGE, page(load(options.study), load(options.twins)).encode())
     print(PAGE)
 
 
-def page(study: Study) -> str:
+def page(study: Study, pairs: Study) -> str:
     """All that was found, as Markdown."""
     rates = sorted({rate(cell) for cell in study.cells}, reverse=True)
     usual, slow = ([cell for cell in study.cells if rate(cell) == value] for value in rates)
@@ -63,7 +67,8 @@ def page(study: Study) -> str:
     lines = [INTRODUCTION.format(**facts, block=BLOCK)]
     lines += ["## The same agent twice", "", *alike(study, usual, seeds)]
     lines += ["", f"## Learning rates {rates[0]:g} and {rates[1]:g}", ""]
-    return "\n".join([*lines, *unlike(study, usual, slow, seeds)]) + "\n"
+    lines += [*unlike(study, usual, slow, seeds)]
+    return "\n".join([*lines, "", "## The study `aa`, ten times", "", *twins(pairs)]) + "\n"
 
 
 def rate(cell: Cell) -> float:
@@ -138,6 +143,35 @@ def unlike(study: Study, usual: Sequence[Cell], slow: Sequence[Cell], seeds: int
     yield (
         "Difference and deviation are those of all seeds together, and what is stated is the power that "
         "`vfcompare.statistics.power` promises for them with so many pairs."
+    )
+
+
+def twins(study: Study) -> Iterator[str]:
+    """What reports say of each measure where the same agent was trained twice, over all environments."""
+    by_seed: dict[int, list[Cell]] = {}
+    for cell in study.cells:
+        by_seed.setdefault(int(cell.config["first_seed"]), []).append(cell)
+    arms = [Arm(f"seeds from {first}", cells, first) for first, cells in sorted(by_seed.items())]
+
+    def compare(i: int) -> dict[str, Contrast]:
+        found = judged(study, arms[2 * i], arms[2 * i + 1]).pairs
+        return {metric: contrasts[0] for metric, contrasts in found.items()}
+
+    found = in_parallel(compare, range(len(arms) // 2))
+    yield "| measure | comparisons | 95 % intervals without zero | differences claimed | smallest p |"
+    yield "|---|---|---|---|---|"
+    outside = 0
+    for metric in METRICS:
+        mine = [contrasts[metric] for contrasts in found]
+        without = sum(contrast.plain.excludes(0.0) for contrast in mine)
+        claimed = sum(contrast.better is not None for contrast in mine)
+        smallest = min(contrast.p for contrast in mine)
+        outside += without
+        yield f"| {metric} | {len(mine)} | {without} | {claimed} | {smallest:.3f} |"
+    yield ""
+    yield (
+        f"{outside} of {len(found) * len(METRICS)} intervals exclude zero; of intervals of 95 % that is what "
+        f"chance does to {0.05 * len(found) * len(METRICS):g}."
     )
 
 

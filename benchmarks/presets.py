@@ -23,8 +23,8 @@ Made by `vfcompare -m +study=presets` and `python -m benchmarks.presets`. {seeds
 environment steps each, the shared recipe: return of sampled actions at the end, interquartile mean over seeds
 with 95 % bootstrap interval. No learning rate was tuned for any of them, and the tasks are small: the table
 says that each preset works and where it does not, not which method is better. `vfcompare list agents` says
-what each one is. Left out are those that know exact values (`oracle_v0`, `oracle_v`, `oracle_td`, `mixed`), see
-oracle.md, and two recipes of others (`ppo_cleanrl`, `a2c_sb3`), see the README.
+what each one is. Left out are those that know exact values (`oracle_v0`, `oracle_v`, `oracle_td`, `mixed`;
+see oracle.md) and two recipes of others (`ppo_cleanrl`, `a2c_sb3`; see the README).
 """
 
 DIAGNOSIS = """\
