@@ -325,11 +325,11 @@ class Agent:
                 starts, time, alive, self.policy, params, key, keep_state=True
             )
 
-        def still(params: Params) -> Access:
-            return self.access(params, jnp.float32(1.0), jnp.float32(0.0))
+        def access(params: Params, progress: Array) -> Access:
+            return self.access(params, progress, jnp.float32(0.0))
 
         groups = self.collector.shape[:2]
-        return Subject(self.env, self.policy, self.estimator, groups, rollouts, still, self.gamma)
+        return Subject(self.env, self.policy, self.estimator, groups, rollouts, access, self.gamma)
 
     def work(self) -> Work:
         """What the networks compute."""
@@ -428,12 +428,20 @@ def make(
         action_space=env.action_space,
         shape=gatherer.shape,
         dense=gatherer.dense,
+        shared=gatherer.shared,
         layout=getattr(env, "layout", None),
     )
     actor = policy(spec=spec, network=network)
-    sequential = actor.begin is not None
-    advisor = estimator(spec=spec._replace(features=actor.features, sequential=sequential))
+    spec = spec._replace(
+        features=actor.features, sequential=actor.begin is not None, recurrent=actor.recurrent
+    )
+    advisor = estimator(spec=spec)
     critic = advisor.critic
+    if gatherer.dense and (advisor.privileged or env.mute):
+        raise ValueError(
+            "agent.collector: exact values, and steps that no reward teaches, are known by their time in the "
+            "episode; allowed: collector@agent.collector=episodes"
+        )
     if judge is not None and (advisor.privileged or lab is not None):
         raise ValueError(
             "agent.judge: exact values are known of what the verifier pays; allowed: null with agent.lab and "

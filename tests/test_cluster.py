@@ -144,6 +144,22 @@ def test_without_sbatch_nothing_is_begun(tmp_path, tools):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_leaves_out_what_submit_would_leave_out(tmp_path):
+    sweep = ("agent=rloo,grpo", "env=lock", *TINY)
+    done = vfcompare("-m", *sweep, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    dry = vfcompare("submit", "--dry-run", *sweep, cwd=tmp_path)
+    assert (dry.returncode, dry.stdout) == (0, "runs/scratch: nothing to submit\n")
+
+
+def test_what_tasks_would_refuse_is_refused_when_it_is_typed(tmp_path):
+    foreign = "agent.estimator.advantage.baseline._target_=os.getcwd"
+    done = vfcompare("submit", "--dry-run", "agent=rloo", "env=lock", foreign, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "_target_=os.getcwd is not allowed here" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dry_run_prints_a_script_that_bash_can_read_and_writes_nothing(tmp_path):
     here = tmp_path / "with space and 'quote'"
     here.mkdir()

@@ -218,7 +218,7 @@ def drawn(returns):
 
 
 def draw_again(returns, attempts):
-    collector = collect.informative(Counter(), inner=drawn(returns), attempts=attempts)
+    collector = collect.informative(Counter(), inner=drawn(returns), attempts=attempts, gamma=1.0)
     run = jax.jit(lambda key: collector.collect(jnp.int32(0), None, (), key, keep_state=False))
     state, rollout, metrics = run(KEY)
     return int(state), rollout, {name: float(x) for name, x in metrics.items()}
@@ -276,7 +276,10 @@ def test_one_attempt_is_the_collector_within_bit_for_bit(keep_state):
     def inner(env):
         return collect.episodes(env, prompts=5, group=3, start="shared", chunk=4)
 
-    plain, again = inner(Counter()), collect.informative(Counter(), inner=inner, attempts=1)
+    plain, again = (
+        inner(Counter()),
+        collect.informative(Counter(), inner=inner, attempts=1, gamma=1.0),
+    )
     (_, one, first), (_, other, second) = (
         jax.jit(lambda key, c=c: c.collect((), quits(0.3), (), key, keep_state=keep_state))(KEY)
         for c in (plain, again)
@@ -294,7 +297,7 @@ def test_new_groups_are_other_episodes_than_those_they_replace():
     def inner(env):
         return collect.episodes(env, prompts=12, group=2, start="shared", chunk=4)
 
-    collector = collect.informative(Counter(), inner=inner, attempts=20)
+    collector = collect.informative(Counter(), inner=inner, attempts=20, gamma=1.0)
     _, rollout, metrics = jax.jit(
         lambda key: collector.collect((), quits(0.5), (), key, keep_state=False)
     )(KEY)
@@ -309,4 +312,26 @@ def test_fragments_have_no_groups_to_draw_again():
         return collect.fragments(env, number=2, length=4)
 
     with pytest.raises(ValueError, match="collector=episodes, not fragments"):
-        collect.informative(Counter(), inner=inner, attempts=2)
+        collect.informative(Counter(), inner=inner, attempts=2, gamma=1.0)
+
+
+@pytest.mark.parametrize(("gamma", "drawings"), [(0.9, 1), (1.0, 3)])
+def test_groups_whose_returns_differ_by_their_discount_have_a_signal(gamma, drawings):
+    plain = collect.episodes(Counter(), prompts=1, group=2, start="shared")
+    template = jax.eval_shape(
+        lambda key: plain.collect((), quits(0.3), (), key, keep_state=False), KEY
+    )[1]
+    template = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), template)
+    # Both earn one, the second a step later.
+    reward = template.reward.at[0, 0, 0].set(1.0).at[0, 1, 1].set(1.0)
+    rollout = template.replace(reward=reward, mask=template.mask.at[..., :2].set(1.0))
+
+    def make(env):
+        def draw(state, policy, params, key, *, keep_state):
+            return state + 1, rollout, {"return": jnp.float32(1.0), "episodes": jnp.float32(2.0)}
+
+        return plain._replace(collect=draw)
+
+    collector = collect.informative(Counter(), inner=make, attempts=3, gamma=gamma)
+    made = collector.collect(jnp.int32(0), None, (), KEY, keep_state=False)[0]
+    assert int(made) == drawings

@@ -137,6 +137,14 @@ def test_equal_rewards_give_exactly_no_advantage():
         assert (relative(rollout, baseline=baseline) == 0).all()
 
 
+@pytest.mark.parametrize("reward", [0.1, 0.3, 0.7, -200.0])
+def test_equal_advantages_of_episodes_are_whitened_to_exactly_nothing(reward):
+    rollout, _ = batch(KEY)
+    rollout = rollout.replace(reward=jnp.zeros_like(rollout.reward).at[..., 0].set(reward))
+    scale = partial(advantages.episode_whitened, ddof=1, eps=1e-8)
+    assert (relative(rollout, baseline=advantages.none, scale=scale) == 0).all()
+
+
 @pytest.mark.parametrize("name", ["mean", "outcome", "value"])
 def test_padding_changes_no_advantage(name):
     rollout, value = batch(KEY)
@@ -337,6 +345,25 @@ class Unbiased(Enumeration):
         got = self.expected_gradient(estimate, group=3)
         # Sums over 64 groups, each rounded to 2^-24 of numbers up to 3.
         np.testing.assert_allclose(got, self.truth(), atol=3e-6)
+
+    @pytest.mark.parametrize(("shared", "number"), [(True, 2), (False, 6)])
+    def test_rollouts_that_begin_in_the_same_state_share_a_greedy_episode(self, shared, number):
+        asked = []
+
+        def simulate(states, time, alive, key, *, greedy=False):
+            asked.append(len(time))
+            return self.episodes(jnp.zeros((len(time), 1, 2), jnp.int32))
+
+        remax = estimators.greedy(
+            spec=SPEC._replace(shared=shared),
+            gamma=self.gamma,
+            credit=returns.outcome,
+            scale=advantages.unscaled,
+        )
+        rollout = self.episodes(jnp.ones((2, 3, 2), jnp.int32))
+        got = ask(remax, rollout.replace(state=rollout.obs), access(simulate=simulate)).advantage
+        assert asked == [number]
+        assert got.shape == rollout.mask.shape
 
     def test_a_greedy_episode_as_baseline_is_unbiased(self):
         first = int(self.logits[0].argmax())

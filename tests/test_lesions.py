@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import access
 from vfcompare import estimators, lesions, returns, scaling
-from vfcompare.estimators import explained_variance
+from vfcompare.estimators import Advice, explained_variance, learning
 from vfcompare.types import Critic, Lesion, Rollout, Spec
 
 KEY = jax.random.key(5)
@@ -277,3 +277,32 @@ def test_a_critic_whose_values_are_damaged_learns_on(name):
     assert (found.lesson["old"] == 7.0).all()
     own = returns.lambda_return(ROLLOUT, jnp.full((3, 4, 7), 7.0), gamma=1.0, lambda_=1.0)
     np.testing.assert_array_equal(found.lesson["target"], own)
+
+
+@pytest.mark.parametrize("name", ["freeze", "delay"])
+def test_an_old_critic_is_read_in_the_unit_of_its_time(name):
+    lesion = {"freeze": lesions.freeze(), "delay": lesions.delay(updates=3)}[name]
+    critic = Critic(
+        init=lambda key, networks, obs: (),
+        value=lambda networks, rollout: networks["critic"] * jnp.ones_like(VALUE),
+        loss=lambda networks, rows: jnp.zeros(1),
+        optimizer=optax.identity(),
+        recurrent=False,
+        scaling=scaling.running_range(gamma=1.0),
+        lesion=lesion,
+    )
+
+    def advise(rollout, value, own, access, key):
+        return Advice(value[..., :-1], value[..., :-1], value)
+
+    estimator = learning(critic, advise)
+    networks = {"critic": jnp.float32(0.5)}
+    memory, said = estimator.init(networks), []
+    for paid in (10.0, 20.0, 30.0):
+        rollout = ROLLOUT.replace(reward=ROLLOUT.mask * paid)
+        reach = access(progress=jnp.float32(1.0))
+        found = estimator.estimate(memory, networks, rollout, reach, KEY)
+        memory = found.memory
+        said.append(float(found.value[0, 0, 0]))
+    # The unit of the first batch is that of returns itself, in which the critic says a half.
+    assert said == [0.5, 0.5, 0.5]

@@ -453,7 +453,7 @@ def lab(build):
         _, learner = build(f"agent={agent}", *settings, f"agent.lab.batches={BATCHES}")
         state = learner.init(jax.random.key(0))
         # Agents see the same episodes under the same key, so that ratios are between paired numbers.
-        run = jax.jit(learner.examine)
+        run = jax.jit(partial(learner.examine, progress=jnp.float32(1.0)))
         runs = [run(state, jax.random.key(seed)) for seed in SEEDS]
         found[agent] = {name: np.array([float(x[name]) for x in runs]) for name in runs[0]}
     return found

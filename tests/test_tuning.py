@@ -254,8 +254,9 @@ def test_the_best_is_the_best_and_its_command_reports_on_fresh_seeds(here, train
         assert one["score"] == max(row["score"] for row in mine)
         assert one["preset_score"] == mine[0]["score"]
         assert one["command"] in printed
-        words = shlex.split(one["command"])[1:]
-        (cell,) = cells(words, sweep=False)
+        program, sweep, *words = shlex.split(one["command"])
+        assert (program, sweep) == ("vfcompare", "-m")
+        (cell,) = cells(words, sweep=True)
         assert set(cell.seeds).isdisjoint(found["tuning_seeds"])
         assert cell.study.name == "scratch-tuned"
         assert cell.config["study"]["tuned"] == "scratch-tune"

@@ -280,7 +280,9 @@ def episode_whitened(advantage: Array, sample: Sample, *, ddof: int, eps: float)
     """
     start = advantage[..., :1]
     count = sample.scored.sum()
-    mean = (start * sample.scored).sum() / count
+    # Around one of them, as in `group_mean`: equal advantages have exactly themselves as mean.
+    one = start.reshape(-1)[sample.scored.argmax()]
+    mean = one + ((start - one) * sample.scored).sum() / count
     variance = (jnp.square(start - mean) * sample.scored).sum() / (count - ddof)
     return (advantage - mean) / (jnp.sqrt(variance) + eps)
 

@@ -287,7 +287,8 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         return run(state, carry, time, alive, policy, params, key, (time.shape[0], 1), keep_state)
 
     shape = (prompts, group, env.horizon)
-    return Collector(lambda key, policy: (), collect, simulate, shape, dense=False)
+    shared = start == "shared"
+    return Collector(lambda key, policy: (), collect, simulate, shape, dense=False, shared=shared)
 
 
 def judged(inner: Collector, judge: Judge) -> Collector:
@@ -502,7 +503,9 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
     return Collector(init, collect, simulate, (number, 1, length), dense=True)
 
 
-def informative(env: Env, *, inner: Callable[..., Collector], attempts: int) -> Collector:
+def informative(
+    env: Env, *, inner: Callable[..., Collector], attempts: int, gamma: float
+) -> Collector:
     """Draw again the groups whose returns are all equal, from new start states.
 
     DAPO's dynamic sampling (Yu et al., 2025, arXiv:2503.14476): such groups have no advantage under any
@@ -513,6 +516,7 @@ def informative(env: Env, *, inner: Callable[..., Collector], attempts: int) -> 
       env: the environment.
       inner: `(env) -> Collector` of whole episodes in groups.
       attempts: most batches that are drawn for one update.
+      gamma: the agent's discount, under which returns are equal or not.
     """
     drawn = inner(env)
     if drawn.dense:
@@ -525,7 +529,7 @@ def informative(env: Env, *, inner: Callable[..., Collector], attempts: int) -> 
             return drawn.collect(state, policy, params, key, keep_state=keep_state)
 
         def signal(rollout: Rollout) -> Array:
-            return_ = rollout.reward.sum(-1)
+            return_ = returns.outcome(rollout, gamma=gamma)[..., 0]
             return return_.max(1) > return_.min(1)
 
         def again(loop: Any) -> Any:

@@ -26,6 +26,9 @@ from vfcompare.validate import check
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises when it cannot make sense of its input."""
 
+SIDES = ("critic", "outcome-only")
+"""What a contrast may name in place of agents: all with a learned value function, all without."""
+
 NAMED = {"agent", "env", "seeds", "env_steps", "evaluations", "lanes"}
 """Settings that a run's name does not repeat."""
 
@@ -67,8 +70,52 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
       InputError: for the first cell that is not right.
     """
     with composing(settings) as composer:
+        refuse(OverridesParser.create().parse_overrides(settings))
         found = [composer.cell(job) for job in (jobs(settings) if sweep else [settings])]
+    contrasted(found)
     return list({cell.id: cell for cell in found}.values())
+
+
+def refuse(settings: Sequence[Override]) -> None:
+    """Refuse what Hydra has no words for, or what a sweep would silently do otherwise than it says.
+
+    Raises:
+      InputError: for parts that are null, and for sweeps over several studies or places.
+    """
+    for one in settings:
+        key = one.key_or_group
+        names = choices(key)
+        if names and not is_value(one) and one.package is None and one.value() is None:
+            raise InputError(f"{key}=null is not allowed; allowed: {', '.join(names)}")
+        if one.is_sweep_override() and key.split(".")[0] in PRIVATE:
+            raise InputError(
+                f"{one.input_line} is not allowed: a sweep is of one study, in one place; allowed: one "
+                "value, and a command for each"
+            )
+
+
+def choices(group: str) -> list[str]:
+    """Names of what there is of a group of our configuration; none where it is no group."""
+    folder = resources.files("vfcompare.conf") / group
+    if not re.fullmatch(r"[\w/]+", group) or not folder.is_dir():
+        return []
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def contrasted(found: Sequence[Cell]) -> None:
+    """Refuse a contrast of agents that do not exist: a study cannot take back what it has decided.
+
+    Raises:
+      InputError: that names the nearest one.
+    """
+    known = {*choices("agent"), *SIDES, *(cell.agent for cell in found)}
+    for side in found[0].config["study"].get("contrast") or ():
+        for name in side if isinstance(side, list) else [side]:
+            if name not in known:
+                raise InputError(
+                    f"study.contrast: {name} is no agent; allowed: {', '.join(sorted(known))}"
+                    f"{nearest(name, known)}"
+                )
 
 
 def recompose(overrides: Sequence[Sequence[str]]) -> list[Cell]:
@@ -160,10 +207,9 @@ def unknown_choice(error: Exception) -> str | None:
     if not found:
         return None
     group, name = found.group(1).split("@")[0], found.group(2).removesuffix(".yaml")
-    folder = resources.files("vfcompare.conf") / group
-    if not folder.is_dir():
+    names = choices(group)
+    if not names:
         return None
-    names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
     return f"{group}={name} does not exist; allowed: {', '.join(names)}{nearest(name, names)}"
 
 

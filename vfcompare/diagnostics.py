@@ -31,10 +31,13 @@ class Lab(NamedTuple):
     Attributes:
       batches: independent batches, each of as many episodes as an update has.
       starts: start states that prompts are drawn from; the truth is their mean.
+      fade: weight of each step in the true gradient relative to the one before it: 1 for agents that leave
+        out the factor `γ^t`, None for γ itself, which whole discounted returns have in them.
     """
 
     batches: int
     starts: int
+    fade: float | None = 1.0
 
 
 class Subject(NamedTuple):
@@ -46,7 +49,7 @@ class Subject(NamedTuple):
       estimator: whose advantages are judged.
       shape: `(B, G)` of a batch.
       rollouts: `(policy params, start states [N], key) -> Rollout [N, 1, T]`, with environment states.
-      access: `(policy params) -> Access`.
+      access: `(policy params, progress) -> Access`.
       gamma: the agent's discount.
     """
 
@@ -55,7 +58,7 @@ class Subject(NamedTuple):
     estimator: Estimator
     shape: tuple[int, int]
     rollouts: Callable[[Params, Any, Key], Rollout]
-    access: Callable[[Params], Access]
+    access: Callable[[Params, Array], Access]
     gamma: float
 
 
@@ -94,7 +97,7 @@ class Survival:
         return found._replace(reward=1.0 - found.terminal)
 
 
-def examine(lab: Lab, subject: Subject, state: Any, key: Key) -> Metrics:
+def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -> Metrics:
     """Compare estimates with the truth.
 
     Args:
@@ -102,20 +105,21 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key) -> Metrics:
       subject: of what.
       state: the learner's, of which `params` and the estimator's `memory` are read.
       key: one key for all.
+      progress: share of the budget that is used up, on which lesions depend.
 
     Returns:
       Scalars, each described in `docs/oracle.md`.
     """
     env, params = subject.env, state.params
     pool = jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
-    truth = know(subject, params["policy"], pool)
+    truth = know(subject, params["policy"], pool, lab.fade)
     read_keys = jax.random.split(stream(key, "batches"), lab.batches)
 
     def batch(sums: Any, key: Key) -> tuple[Any, None]:
-        found = measure(subject, state, pool, truth, key)
+        found = measure(subject, state, pool, truth, key, progress)
         return jax.tree.map(jnp.add, sums, found), None
 
-    shapes = jax.eval_shape(lambda key: measure(subject, state, pool, truth, key), key)
+    shapes = jax.eval_shape(lambda key: measure(subject, state, pool, truth, key, progress), key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     sums, _ = jax.lax.scan(batch, zeros, read_keys)
     metrics = judge_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
@@ -131,8 +135,8 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key) -> Metrics:
     return metrics
 
 
-def know(subject: Subject, params: Params, pool: Any) -> Truth:
-    """Solve the policy from every start state of the pool."""
+def know(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) -> Truth:
+    """Solve the policy from every start state of the pool; see `vfcompare.exact.policy_gradient`."""
     env, gamma = subject.env, subject.gamma
 
     def log_probs(params: Params) -> exact.LogProbs:
@@ -143,7 +147,7 @@ def know(subject: Subject, params: Params, pool: Any) -> Truth:
         return exact.evaluate(env, log_probs(params), start, gamma=gamma)
 
     def gradient(env: Any, gamma: float, start: Any) -> Array:
-        found = exact.policy_gradient(env, log_probs, params, start, gamma=gamma, fade=1.0)
+        found = exact.policy_gradient(env, log_probs, params, start, gamma=gamma, fade=fade)
         return ravel_pytree(found)[0]
 
     def over_pool(f: Callable[[Any], Any]) -> Any:
@@ -160,7 +164,9 @@ def know(subject: Subject, params: Params, pool: Any) -> Truth:
     return Truth(tables, mean, jnp.square(each - mean).sum(1).mean(), survival)
 
 
-def measure(subject: Subject, state: Any, pool: Any, truth: Truth, key: Key) -> dict[str, Any]:
+def measure(
+    subject: Subject, state: Any, pool: Any, truth: Truth, key: Key, progress: Array
+) -> dict[str, Any]:
     """Draw one batch, and add up what it says."""
     env, params, (prompts, group) = subject.env, state.params, subject.shape
     number = len(jax.tree.leaves(pool)[0])
@@ -172,7 +178,7 @@ def measure(subject: Subject, state: Any, pool: Any, truth: Truth, key: Key) -> 
         state.memory,
         params,
         rollout,
-        subject.access(params["policy"]),
+        subject.access(params["policy"], progress),
         stream(key, "advantage"),
     )
 

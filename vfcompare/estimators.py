@@ -45,7 +45,7 @@ def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimat
     """`A = R - R(greedy)`: the baseline is one more episode from the same start by the most probable actions.
 
     ReMax (Li et al., 2023, arXiv:2310.10505). The baseline knows nothing of the sample, so it is unbiased;
-    the episode is charged to the budget.
+    the episode is charged to the budget. Rollouts that begin in the same state share one.
 
     Args:
       spec: the facts of the task.
@@ -59,12 +59,13 @@ def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimat
         memory: tuple[()], networks: Networks, rollout: Rollout, access: Access, key: Key
     ) -> Estimate:
         del networks
-        lanes = rollout.mask.shape[:2]
-        starts = jax.tree.map(lambda x: x[:, :, 0].reshape(-1, *x.shape[3:]), rollout.state)
-        number = lanes[0] * lanes[1]
+        prompts, group = rollout.mask.shape[:2]
+        each = 1 if spec.shared else group
+        starts = jax.tree.map(lambda x: x[:, :each, 0].reshape(-1, *x.shape[3:]), rollout.state)
+        number = prompts * each
         time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
         best = access.simulate(starts, time, alive, key, greedy=True)
-        baseline = discounted_return(best, gamma=gamma).reshape(*lanes, 1)
+        baseline = discounted_return(best, gamma=gamma).reshape(prompts, each, 1)
         advantage = relative(
             rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
         )
@@ -210,7 +211,8 @@ def learning(
     """
 
     def init(networks: Networks) -> tuple[Any, Any]:
-        return critic.scaling.init, critic.lesion.init(networks["critic"])
+        scale = critic.scaling.init
+        return scale, critic.lesion.init((networks["critic"], scale))
 
     def value(memory: tuple[Any, Any], networks: Networks, rollout: Rollout) -> Array:
         return critic.scaling.unit(memory[0]).up(critic.value(networks, rollout))
@@ -219,20 +221,23 @@ def learning(
         memory: tuple[Any, Any], networks: Networks, rollout: Rollout, access: Access, key: Key
     ) -> Estimate:
         scale, harm = memory
-        unit = critic.scaling.unit(scale)
+        # What a critic says depends on the unit it is read in, which an older critic brings along.
+        present = networks["critic"], scale
+        own = critic.scaling.unit(scale).up(critic.value(networks, rollout))
 
-        present = networks["critic"]
-        own = unit.up(critic.value(networks, rollout))
-
-        def read(params: Params) -> Array:
+        def read(held: tuple[Params, Any]) -> Array:
             # Most lesions read the present critic, whose values are there already.
-            if params is present:
+            if held is present:
                 return own
-            return unit.up(critic.value(networks | {"critic": params}, rollout))
+            params, scale = held
+            said = critic.value(networks | {"critic": params}, rollout)
+            return critic.scaling.unit(scale).up(said)
 
         hurt = critic.lesion.apply(harm, present, read, rollout, access, key)
+        params = None
         if hurt.critic is not None:
             own = read(hurt.critic)
+            params, scale = hurt.critic
         advantage, target, used, metrics = advise(
             rollout, hurt.value, own, access, stream(key, "advice")
         )
@@ -245,7 +250,7 @@ def learning(
             "lane": lanes(target),
         }
         metrics = {"explained_variance": explained, **metrics}
-        return Estimate(advantage, lesson, metrics, used, (scale, hurt.memory), hurt.critic)
+        return Estimate(advantage, lesson, metrics, used, (scale, hurt.memory), params)
 
     asks = privileged or critic.lesion.privileged
     return Estimator(estimate, init, critic, value, needs_state=asks, privileged=asks)
@@ -426,7 +431,11 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
       rollouts: `K`, episodes from each state.
       gamma: the agent's discount.
     """
-    del spec
+    if spec.recurrent:
+        raise ValueError(
+            "estimator: episodes that begin in the middle of another need a policy without a memory; "
+            "allowed: network@agent.network=mlp, cnn or transformer"
+        )
 
     def estimate(
         memory: tuple[()], networks: Networks, rollout: Rollout, access: Access, key: Key

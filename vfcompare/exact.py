@@ -222,9 +222,10 @@ def policy_gradient(
 ) -> Params:
     """`∇J = Σ_t γ^t Σ_s d_t(s) Σ_a ∇π_t(a|s) A_t(s, a)`, in the policy's own parameters.
 
-    The policy gradient theorem (Sutton et al., 2000) at finite horizon. Nearly every implementation, ours
+    The policy gradient theorem (Sutton et al., 2000) at finite horizon. Nearly every actor-critic, ours
     included, leaves out the factor `γ^t` and follows another direction unless γ = 1 (Nota and Thomas, 2020,
-    arXiv:1906.07073): `fade=1` gives that one, without error.
+    arXiv:1906.07073): `fade=1` gives that one, without error. Who credits all steps with the whole discounted
+    return has the factor.
 
     Args:
       env: an `Enumerable` environment.

@@ -94,7 +94,8 @@ def _attempt(
         log.compare(checkpoints[log.cell.id])
     for log in logs:
         cell = log.cell
-        before = folders[cell.id].record.get("devices", trainer.devices)
+        begun = folders[cell.id].record
+        before = begun.get("devices", trainer.devices)
         if going_on is not None and before != trainer.devices:
             told = f"{cell.id}: goes on over {trainer.devices} devices, before {before}; "
             told += (
@@ -111,7 +112,7 @@ def _attempt(
             config_hash=store.digest(cell.identity),
             traced=traced,
             devices=trainer.devices,
-            bit_exact=log.exact,
+            bit_exact=log.exact and (going_on is None or begun.get("bit_exact", True)),
             damage=folders[cell.id].damage,
             versions=store.versions(),
             git=store.git_state(),
@@ -217,7 +218,8 @@ def _train(
         pairs = zip(logs, known, strict=True)
         trainer.restore([log.restore(found) for log, found in pairs if found is not None])
     name = first.id if len(logs) == 1 else f"{len(logs)} cells like {first.id}"
-    progress = Progress(name, len(trainer.seeds) * budget, sys.stderr)
+    begun = 0 if known[0] is None else int(trainer.standing("env_steps").sum())
+    progress = Progress(name, len(trainer.seeds) * budget, sys.stderr, begun)
     seconds, saved, most = 0.0, store.Stopwatch(), first.config["save_seconds"]
 
     def spent() -> dict[str, float]:

@@ -158,6 +158,7 @@ def submit(args: list[str]) -> int:
     """Hand the unfinished cells of a sweep over to SLURM, and return at once."""
     from vfcompare import cluster, resume
     from vfcompare.compose import cells
+    from vfcompare.status import read
 
     given = vars(submit_parser().parse_args([arg for arg in args if arg not in SWEEPS]))
     settings, dry_run = given.pop("settings"), given.pop("dry_run")
@@ -169,14 +170,20 @@ def submit(args: list[str]) -> int:
         study = Path(settings[0])
         must_be_a_folder(study)
         chosen = resume.unfinished(study)
-    elif dry_run:
-        chosen = cells(settings, sweep=True)
-        study = chosen[0].study
     else:
-        planned = plan(settings, sweep=True)
+        planned = cells(settings, sweep=True)
         study = planned[0].study
-        waiting = set(resume.waiting(study))
-        chosen = [cell for cell in planned if cell.id in waiting]
+        for path in resume.foreigners(planned):
+            raise InputError(
+                f"{path} is not allowed here: tasks run our own configuration alone; allowed: vfcompare -m"
+            )
+        if dry_run:
+            taken = {cell.id for cell in read(study) if not resume.is_open(cell)}
+            chosen = [cell for cell in planned if cell.id not in taken]
+        else:
+            write_plan(planned)
+            waiting = set(resume.waiting(study))
+            chosen = [cell for cell in planned if cell.id in waiting]
     if not chosen:
         print(f"{study}: nothing to submit")
         return OK
@@ -443,19 +450,24 @@ def ended(outcomes: Iterable[str]) -> int:
 
 def plan(settings: list[str], *, sweep: bool) -> "list[Cell]":
     """Check every cell, trace the first, and write down what is going to be done; returns the cells."""
-    from vfcompare import devices, store
-    from vfcompare.cell import rehearse
     from vfcompare.compose import cells
 
     planned = cells(settings, sweep=sweep)
+    write_plan(planned)
+    return planned
+
+
+def write_plan(planned: "Sequence[Cell]") -> None:
+    """Trace the first cell that is not done, and write down what is going to be done."""
+    from vfcompare import devices, store
+    from vfcompare.cell import rehearse
+
     first = next((cell for cell in planned if not cell.done), None)
     if first is not None:
         devices.prepare()
         rehearse(first.config)
-    study = planned[0].config["study"]
     described = [cell.planned() for cell in planned]
-    store.write_plan(planned[0].study, study, described)
-    return planned
+    store.write_plan(planned[0].study, planned[0].config["study"], described)
 
 
 def left(planned: "Sequence[Cell]") -> "list[Cell]":

@@ -18,15 +18,16 @@ def duration(seconds: float) -> str:
 class Progress:
     """Shows steps done, speed and the time that is left, compile time not counted."""
 
-    def __init__(self, name: str, total: int, out: TextIO) -> None:
-        """Begin at nothing.
+    def __init__(self, name: str, total: int, out: TextIO, begun: int = 0) -> None:
+        """Begin.
 
         Args:
           name: of the run.
           total: environment steps of all seeds.
           out: where to write.
+          begun: steps that were done before, in other processes.
         """
-        self._name, self._total, self._out = name, total, out
+        self._name, self._total, self._out, self._begun = name, total, out, begun
         self._live = out.isatty()
         self._shown = time.monotonic()
 
@@ -36,7 +37,7 @@ class Progress:
         if time.monotonic() - self._shown < pause:
             return
         self._shown = time.monotonic()
-        rate = steps / max(seconds, 1e-9)
+        rate = (steps - self._begun) / max(seconds, 1e-9)
         left = (self._total - steps) / max(rate, 1e-9)
         line = (
             f"{self._name}: {steps / self._total:4.0%}  {rate:,.0f} steps/s  {duration(left)} left"
@@ -46,6 +47,7 @@ class Progress:
 
     def done(self, steps: int, seconds: float, compile_seconds: float, diverged: int) -> None:
         """One line for a finished run."""
+        steps -= self._begun
         rate = steps / max(seconds, 1e-9)
         line = (
             f"{self._name}: {steps:,} steps in {seconds:.1f} s ({rate:,.0f}/s), "

@@ -13,6 +13,7 @@ from vfcompare.compose import recompose
 from vfcompare.errors import InputError
 from vfcompare.execute import execute
 from vfcompare.fuse import groups
+from vfcompare.status import DONE, CellStatus
 
 MOST = 512
 """Seeds of one program, over all its cells."""
@@ -28,7 +29,7 @@ def unfinished(study: Path) -> list[Cell]:
 
 
 def waiting(study: Path) -> list[str]:
-    """Names of the planned cells that are neither completed nor with SLURM; says what is odd about them.
+    """Names of the planned cells that are neither completed nor anybody's; says what is odd about them.
 
     Raises:
       InputError: if there is no plan.
@@ -37,7 +38,7 @@ def waiting(study: Path) -> list[str]:
     if not plan:
         raise InputError(f"{study} has no plan.json; allowed: the folder of a study that was begun")
     cells = [cell for cell in status.read(study) if cell.id in plan]
-    cells = [cell for cell in cells if cell.status not in ("completed", "diverged")]
+    cells = [cell for cell in cells if cell.status not in DONE]
     for cell in cells:
         if cell.status == "damaged":
             print(
@@ -52,6 +53,10 @@ def waiting(study: Path) -> list[str]:
             "`vfcompare cancel` takes them back",
             file=sys.stderr,
         )
+    here = [cell for cell in cells if cell.status == "running" and not cell.task]
+    if here:
+        told = f"{len(here)} cells are being trained by other processes and left alone"
+        print(f"{study}: {told}", file=sys.stderr)
     crashed = [cell for cell in cells if cell.status == "crashed"]
     if crashed:
         print(
@@ -61,7 +66,12 @@ def waiting(study: Path) -> list[str]:
         )
     for cell in cells:
         run_folder.RunFolder(study / cell.id, {}).release(cell.gone)
-    return [cell.id for cell in cells if not cell.task]
+    return [cell.id for cell in cells if is_open(cell)]
+
+
+def is_open(cell: CellStatus) -> bool:
+    """Whether a planned cell is neither done nor anybody's."""
+    return cell.status not in (*DONE, "running", "damaged") and not cell.task
 
 
 def rebuild(study: Path, names: Iterable[str]) -> list[Cell]:
@@ -77,13 +87,10 @@ def rebuild(study: Path, names: Iterable[str]) -> list[Cell]:
         if "hydra" in text.split("=")[0]:
             # Where it looks for configurations, and what it calls on the way.
             raise foreign(study, text)
-    cells, ours = recompose(overrides), targets()
+    cells = recompose(overrides)
+    for path in foreigners(cells):
+        raise foreign(study, path)
     for name, cell in zip(names, cells, strict=True):
-        for path, key, value in everything(cell.config):
-            strange = key == "_target_" and value not in ours
-            # Gymnasium would import what stands before a colon.
-            if strange or (key == "id" and ":" in str(value)):
-                raise foreign(study, f"{path}={value}")
         if cell.id != name:
             raise InputError(
                 f"{name} is composed as {cell.id} by the present code; allowed: the version that began "
@@ -101,6 +108,17 @@ def rebuild(study: Path, names: Iterable[str]) -> list[Cell]:
         cell._replace(config={**cell.config, **here, "study": {**cell.config["study"], **name_of}})
         for cell in cells
     ]
+
+
+def foreigners(cells: Iterable[Cell]) -> Iterator[str]:
+    """What cells name, `path=value`, that our own configuration does not."""
+    ours = targets()
+    for cell in cells:
+        for path, key, value in everything(cell.config):
+            strange = key == "_target_" and value not in ours
+            # Gymnasium would import what stands before a colon.
+            if strange or (key == "id" and ":" in str(value)):
+                yield f"{path}={value}"
 
 
 def foreign(study: Path, text: str) -> InputError:

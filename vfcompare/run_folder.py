@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,6 +167,25 @@ class RunFolder:
             if got and self._holds(mine):
                 file.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Renew the claim now and then while the context is open: for folders without a heartbeat."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while self._claim is not None and not over.wait(LOST_AFTER / 4):
+                with contextlib.suppress(OSError, ClaimLost):
+                    self.must_hold()
+                    write_json(self.path / "claim.json", self._claim | {"time": now()})
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def must_hold(self) -> None:
         """Refuse to write over the files of another process.
 
@@ -192,7 +212,8 @@ class RunFolder:
     def _holds(self, mine: Mapping[str, Any]) -> bool:
         """Whether the claim is still that of this process: one that slept for long may have lost it."""
         try:
-            return read_json(self.path / "claim.json") == mine
+            # A claim may have been renewed.
+            return read_json(self.path / "claim.json") | {"time": None} == {**mine, "time": None}
         except (OSError, ValueError):
             return False
 

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from vfcompare import run_folder, slurm, store
 
+DONE = ("completed", "diverged")
+"""What is trained to its end."""
+
 FAILED = ("diverged", "crashed", "out of memory", "timed out", "lost", "damaged")
 """What `vfcompare status` ends with 1 for."""
 
@@ -182,12 +185,13 @@ def _at_slurm(
     if own and not gone and status == "running":
         return status, note, own, ""
     has = tasks.get(task)
-    if has is not None and has.waits:
+    if has is not None and has.waits and (own == task or status != "running"):
         after = ", after it was preempted" if status == "preempted" else ""
         return "queued", f"task {task}: {has.reason}{after}", task, gone
     if has is not None and has.live and own != task and status != "running":
         return "running", f"task {task} is starting", task, gone
-    if has is not None and not has.live and own != task and _older(record, place):
+    over = has is not None and not has.live and own != task and status != "running"
+    if has is not None and over and _older(record, place):
         status = "crashed" if has.state == "FAILED" else slurm.ENDED[has.state]
         log = place.log if place else ""
         note = f"SLURM: task {task} {has.state} before it began training, see {log}"

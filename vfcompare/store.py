@@ -241,7 +241,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the source tree and whether it was changed; empty outside of a repository."""
+    """Commit of the source tree and whether it was changed; empty where no repository has it."""
 
     def git(*args: str) -> str:
         here = Path(__file__).parent
@@ -251,7 +251,9 @@ def git_state() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        commit = git("rev-parse", "HEAD")
+        # An environment within somebody's repository is not part of it.
+        ours = git("ls-files", "--error-unmatch", Path(__file__).name)
+        commit = git("rev-parse", "HEAD") if ours else ""
         return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else {}
     except (OSError, subprocess.SubprocessError):
         return {}
@@ -276,9 +278,11 @@ def write_plan(folder: Path, study: Mapping[str, Any], cells: list[dict[str, Any
     with guard(folder):
         sweep_up(folder)
         known = planned(folder) | {cell["id"]: cell for cell in cells}
+        before: dict[str, Any] = {}
         decided = {name: study[name] for name in DECIDED if name in study}
         if (folder / "plan.json").exists():
-            begun = dict(read_json(folder / "plan.json").get("decided") or {})
+            before = read_json(folder / "plan.json")
+            begun = dict(before.get("decided") or {})
             for name in begun.keys() & decided.keys():
                 if decided[name] != begun[name]:
                     raise InputError(
@@ -300,10 +304,10 @@ def write_plan(folder: Path, study: Mapping[str, Any], cells: list[dict[str, Any
             {
                 "schema": SCHEMA,
                 "study": study["name"],
-                "question": study.get("question"),
+                "question": study.get("question") or before.get("question"),
                 "decided": decided,
-                "figures": list(study.get("figures") or []),
-                "created": now(),
+                "figures": list(study.get("figures") or before.get("figures") or []),
+                "created": before.get("created") or now(),
                 "cells": list(known.values()),
             },
         )

@@ -149,11 +149,10 @@ def evaluate(learner: Learner, budget: int, seed: Array, params: Any, point: Arr
     return learner.evaluate(params, jax.random.fold_in(stream(root_key(seed), "evaluation"), point))
 
 
-def examine(learner: Learner, budget: int, seed: Array, state: Any, point: Array) -> Metrics:
+def examine(learner: Learner, budget: int, seed: Array, run: Run, point: Array) -> Metrics:
     """Hold a learner's estimates against the truth."""
-    del budget
     assert learner.examine is not None
-    return learner.examine(state, lab_key(seed, point))
+    return learner.examine(run.learner, lab_key(seed, point), run.env_steps / budget)
 
 
 def advance(
@@ -310,7 +309,7 @@ class Trainer:
             "evaluate": (*known, self.run.learner.params["policy"], each),
         }
         if self.learner.examine is not None:
-            calls["examine"] = (*known, self.run.learner, each)
+            calls["examine"] = (*known, self.run, each)
         if start:
             calls["rollout"] = self._alone(0)
         begin = time.perf_counter()
@@ -390,7 +389,7 @@ class Trainer:
         policy = self.run.learner.params["policy"]
         metrics = self._call("evaluate", *known, policy, at)
         if self.learner.examine is not None:
-            metrics |= self._call("examine", *known, self.run.learner, at)
+            metrics |= self._call("examine", *known, self.run, at)
         return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
 
     def maps(self, point: int, index: int = 0) -> dict[str, np.ndarray]:

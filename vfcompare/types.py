@@ -168,6 +168,8 @@ class Spec(NamedTuple):
       features: `(policy params, obs [..., obs]) -> [..., F]`, the policy's last hidden layer, or None where
         there is none that depends on the observation alone.
       sequential: whether `features` reads whole episodes, `[..., T, obs]`.
+      recurrent: whether the policy remembers what it saw.
+      shared: whether the episodes of a group begin in the same state.
       layout: of tasks in tokens, else None.
     """
 
@@ -177,6 +179,8 @@ class Spec(NamedTuple):
     dense: bool
     features: Callable[[Params, Array], Array] | None = None
     sequential: bool = False
+    recurrent: bool = False
+    shared: bool = False
     layout: Layout | None = None
 
 
@@ -232,6 +236,7 @@ class Collector(NamedTuple):
       simulate: `(states, time, alive, policy, params, key, *, keep_state=False) -> rollout`, see `Simulate`.
       shape: `(B, G, T)`.
       dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
+      shared: whether the episodes of a group begin in the same state.
     """
 
     init: Callable[[Key, Policy], Any]
@@ -239,6 +244,7 @@ class Collector(NamedTuple):
     simulate: Callable[..., Rollout]
     shape: tuple[int, int, int]
     dense: bool
+    shared: bool = False
 
 
 Rows = dict[str, Any]
@@ -299,8 +305,8 @@ class Scaling(NamedTuple):
     update: Callable[[Any, Rollout], Any]
 
 
-Read = Callable[[Params], Array]
-"""`(critic params) -> value [B, G, T + 1]`."""
+Read = Callable[[Any], Array]
+"""`(critic) -> value [B, G, T + 1]`, a critic being its parameters and the memory of its unit."""
 
 
 class Hurt(NamedTuple):
@@ -309,25 +315,25 @@ class Hurt(NamedTuple):
     Attributes:
       value: `[B, G, T + 1]`, what the policy's advantages are made of.
       memory: of the lesion.
-      critic: parameters that the critic is to go on from, None for its own.
+      critic: what the critic is to go on from, None for itself.
     """
 
     value: Array
     memory: Any
-    critic: Params = None
+    critic: Any = None
 
 
 class Lesion(NamedTuple):
     """Damage to a critic, learned or exact (which has no parameters).
 
     Attributes:
-      apply: `(memory, critic params, read, rollout, access, key) -> Hurt`.
-      init: `(critic params) -> memory`.
+      apply: `(memory, critic, read, rollout, access, key) -> Hurt`, see `Read`.
+      init: `(critic) -> memory`.
       privileged: whether it asks for exact values.
     """
 
-    apply: Callable[[Any, Params, Read, Rollout, Access, Key], Hurt]
-    init: Callable[[Params], Any] = lambda params: ()
+    apply: Callable[[Any, Any, Read, Rollout, Access, Key], Hurt]
+    init: Callable[[Any], Any] = lambda critic: ()
     privileged: bool = False
 
 
@@ -457,7 +463,7 @@ class Learner(NamedTuple):
       evaluate: `(policy params, key) -> metrics`, on a stream of its own; its steps are not charged.
       dense: whether every update costs the same, so that seeds may go side by side without waiting.
       privileged: whether the agent asks for exact values.
-      examine: `(state, key) -> metrics`, the estimates held against the truth, or None; see
+      examine: `(state, key, progress) -> metrics`, the estimates held against the truth, or None; see
         `vfcompare.diagnostics`.
       maps: `(state, key) -> arrays`, truth and values over the squares of a maze, or None; see
         `vfcompare.maps`.
@@ -470,6 +476,6 @@ class Learner(NamedTuple):
     evaluate: Callable[[Params, Key], Metrics]
     dense: bool
     privileged: bool = False
-    examine: Callable[[Any, Key], Metrics] | None = None
+    examine: Callable[[Any, Key, Array], Metrics] | None = None
     maps: Callable[[Any, Key], dict[str, Array]] | None = None
     work: Callable[[], Work] | None = None

@@ -52,6 +52,9 @@ COUNT = Rule("a whole number, 1 or more", lambda value: _integer(value) and valu
 INDEX = Rule("a whole number, 0 or more", lambda value: _integer(value) and value >= 0)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool), ("true", "false"))
 
+MOST_STEPS = 2_000_000_000
+"""They are counted in 32 bits, and an update overshoots."""
+
 FIGURES = (
     *("families", "phase", "overview", "learning", "costs", "scores", "aggregate", "profile"),
     *("settings", "knobs", "sensitivity", "speed", "pairs", "improvement", "stability"),
@@ -95,6 +98,7 @@ RULES: dict[str, Rule] = {
     "std": NOT_NEGATIVE,
     "batches": Rule("a whole number, 2 or more", lambda value: _integer(value) and value >= 2),
     "starts": COUNT,
+    "fade": _or_null(SHARE),
     "warmup": SHARE,
     "after": SHARE,
     "refresh": COUNT,
@@ -151,7 +155,10 @@ RULES: dict[str, Rule] = {
     "minutes": _or_null(POSITIVE),
     "seeds": COUNT,
     "first_seed": INDEX,
-    "env_steps": COUNT,
+    "env_steps": Rule(
+        f"a whole number from 1 to {MOST_STEPS:,}",
+        lambda value: _integer(value) and 1 <= value <= MOST_STEPS,
+    ),
     "evaluations": COUNT,
     "lanes": _or_null(COUNT),
     "save_seconds": Rule(
@@ -169,6 +176,12 @@ RULES: dict[str, Rule] = {
     "time_limit": _word("truncates", "terminates"),
     "head": _word("auto", "categorical", "gaussian"),
 }
+
+PARTS = (
+    *("network", "policy", "collector", "estimator", "surrogate", "aggregate", "optimizer"),
+    "batching",
+)
+"""Parts of an agent without which there is none."""
 
 GROUPED = (
     "preference",
@@ -215,6 +228,9 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def _ranges(config: Mapping[str, Any]) -> Iterator[str]:
+    for part in PARTS:
+        if part in config["agent"] and config["agent"][part] is None:
+            yield f"agent.{part}=null is not allowed: no agent is without; allowed: leave it as it is"
     for path, key, value in leaves(config):
         rule = RULES.get(key)
         if rule is not None and not rule.holds(value):
@@ -262,6 +278,7 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
             "agent.judge is not allowed with collector=informative, which draws again by what the verifier "
             "pays; allowed: null, or collector@agent.collector=episodes"
         )
+    yield from _lab(agent, estimator)
     kind = str((agent.get("surrogate") or {}).get("_target_", "")).rsplit(".", 1)[-1]
     if kind in COMPARING and agent["rows_of"] != "groups":
         yield (
@@ -279,18 +296,43 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
         yield from _episodes(agent, collector, estimator)
 
 
+def _lab(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> Iterator[str]:
+    lab = agent.get("lab")
+    if lab is None or agent["gamma"] == 1:
+        return
+    advantage = estimator.get("advantage") or {}
+    credits = (advantage.get("credit"), estimator.get("credit"))
+    whole = any(_ends(part, "outcome") for part in credits)
+    whole |= any(_ends(advantage, name) for name in ("above_start", "above_others"))
+    if (lab["fade"] is None) != whole:
+        told, allowed = ("in", "null") if whole else ("not in", "1")
+        yield (
+            f"agent.lab.fade={lab['fade']} is not allowed with agent.gamma={agent['gamma']}: the factor γ^t "
+            f"is {told} this agent's gradient; allowed: {allowed}, or agent.gamma=1"
+        )
+
+
 def _fragments(
     agent: Mapping[str, Any],
     collector: Mapping[str, Any],
     estimator: Mapping[str, Any],
     budget: int,
 ) -> Iterator[str]:
+    if collector["length"] is None:
+        yield "agent.collector.length=None is not allowed; allowed: a whole number, 1 or more"
+        return
     batch = collector["number"] * collector["length"]
     yield from _divisible("steps", "agent.collector.length", batch, agent)
     if batch > budget:
         yield (
             f"env_steps={budget} is less than one update of {batch} steps "
             f"(agent.collector.number x length); allowed: {batch} or more"
+        )
+    scaling = (estimator.get("critic") or {}).get("scaling")
+    if _ends(scaling, "running_range"):
+        yield (
+            "agent.estimator.critic.scaling=running_range is not allowed with fragments, which end before "
+            "all is paid, so that larger values could not be said; allowed: collector@agent.collector=episodes"
         )
     parts = [estimator.get(name) or {} for name in ("advantage", "target")]
     pieces = any(_ends(estimator, name) for name in FRAGMENTARY)

@@ -129,7 +129,8 @@ def command(search: "Search", agent: str, envs: Sequence[str], chosen: Rated) ->
     """The command line that trains a setting with fresh seeds; its runs remember where it comes from."""
     replaced = ("agent", "env", "study.name")
     settings = [text for text in search.settings if text.split("=", 1)[0] not in replaced]
-    words = ["vfcompare", *(["-m"] if len(envs) > 1 else []), f"agent={agent}"]
+    # Always a sweep: a study's own parameters, which trials had, are those of its sweep.
+    words = ["vfcompare", "-m", f"agent={agent}"]
     words += [f"env={','.join(envs)}", *settings, *overrides(chosen.trial.values)]
     words += ["first_seed=0", f"seeds={SEEDS}"]
     words += [f"study.name={search.name}-tuned", f"+study.tuned={search.study.name}"]

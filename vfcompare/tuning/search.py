@@ -105,12 +105,14 @@ def tune(settings: Sequence[str], options: Options) -> bool:
     options.check()
     search = Search(settings, options)
     search.check()
-    with run_folder.RunFolder(search.study / "search").claim() as mine:
+    folder = search.folder
+    with folder.claim() as mine:
         if not mine:
-            owner = run_folder.RunFolder(search.study / "search").owner
-            raise InputError(f"{search.study}: {owner} is tuning it; allowed: when that has ended")
-        search.declare()
-        rated = search.run()
+            told = f"{search.study}: {folder.owner} is tuning it"
+            raise InputError(f"{told}; allowed: when that has ended")
+        with folder.kept():
+            search.declare()
+            rated = search.run()
     left = [one for one in rated if not one.over]
     if left or len(rated) < len(search.players) * search.trials:
         told = f"{left[0].trial.cell.id} is {left[0].status}" if left else "trials are missing"
@@ -336,9 +338,14 @@ class Search:
                 helper.tell([one for one in rated if one.trial.name == name])
         return rated
 
+    @cached_property
+    def folder(self) -> run_folder.RunFolder:
+        """Where a search keeps what it remembers; who holds it tunes."""
+        return run_folder.RunFolder(self.study / "search")
+
     def _tpe(self, player: Player) -> Tpe:
         name = " on ".join(player.name)
-        return Tpe(self.study / "search", name, player.knobs, self.options.draws)
+        return Tpe(self.folder.path, name, player.knobs, self.options.draws)
 
     def _train(self, trials: list[Trial], batch: list[Trial], numbers: range) -> list[Rated]:
         """Train a round; the ledger is written before and after, and also when it is interrupted."""
@@ -364,6 +371,7 @@ class Search:
         return rated
 
     def _record(self, trials: list[Trial]) -> list[Rated]:
+        self.folder.must_hold()
         rated = ledger.rate(self.study, trials, self.options.metric, self.references)
         ledger.write(self.study, rated, self.options.metric)
         return rated
