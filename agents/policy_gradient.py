@@ -433,7 +433,9 @@ def make(
     )
     actor = policy(spec=spec, network=network)
     spec = spec._replace(
-        features=actor.features, sequential=actor.begin is not None, recurrent=actor.recurrent
+        features=actor.features,
+        sequential=actor.begin is not None,
+        recurrent=actor.recurrent and actor.begin is None,
     )
     advisor = estimator(spec=spec)
     critic = advisor.critic

@@ -44,11 +44,7 @@ REASONS = {
     (
         "remax",
         "cartpole",
-    ): "every rollout is paid for twice, and a greedy episode outlasts a sampled one",
-    (
-        "remax",
-        "maze_small",
-    ): "every rollout is paid for twice, and a greedy episode that is lost runs to the clock",
+    ): "a greedy episode of each prompt is charged, which outlasts the sampled ones",
     (
         "reinforce",
         "cartpole",

@@ -211,9 +211,9 @@ def test_the_nearest_differs_in_the_fewest_leaves(presets):
     assert catalogue.told(presets["dr_grpo"], presets["rloo"]) == (
         "differs in estimator.advantage.baseline (group_mean instead of leave_one_out)"
     )
-    # Three leaves: the collector, how often it tries, the clip; what it wraps is the same.
+    # Four leaves: the collector, how often it tries, its discount, the clip; what it wraps is the same.
     flat = [catalogue.flatten(presets[name].config) for name in ("dapo", "grpo")]
-    assert catalogue.distance(*flat) == 3
+    assert catalogue.distance(*flat) == 4
     assert near["dapo"] == ["grpo"]
     assert near["asyppo"] == ["ppo"]
     assert near["ppo_lambda1"] == ["reinforce_v"]

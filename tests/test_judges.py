@@ -108,7 +108,7 @@ def test_what_it_cannot_do_is_said(tmp_path):
     with pytest.raises(InputError, match="answers of a prior"):
         rehearse({**config(), "agent": {**config()["agent"], "prior": None}})
     with pytest.raises(InputError, match="exact values are known of what the verifier pays"):
-        rehearse(config("+lab@agent.lab=standard"))
+        rehearse(config("+lab@agent.lab=standard", "agent.gamma=1"))
     rest = ("+prior@agent.prior=ladder", "+judge@agent.judge=bradley_terry")
     dapo = ["agent=dapo", "env=addition", "network@agent.network=transformer", *rest]
     with pytest.raises(InputError, match="draws again by what the verifier pays"):

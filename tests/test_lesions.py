@@ -303,6 +303,7 @@ def test_an_old_critic_is_read_in_the_unit_of_its_time(name):
         reach = access(progress=jnp.float32(1.0))
         found = estimator.estimate(memory, networks, rollout, reach, KEY)
         memory = found.memory
+        assert found.value is not None
         said.append(float(found.value[0, 0, 0]))
     # The unit of the first batch is that of returns itself, in which the critic says a half.
     assert said == [0.5, 0.5, 0.5]

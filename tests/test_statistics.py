@@ -98,6 +98,30 @@ def test_iqm_is_scipy_trim_mean(n: int) -> None:
     assert float(s.iqm([values])) == pytest.approx(stats.trim_mean(values, 0.25), abs=1e-12)
 
 
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 10, 21])
+def test_equal_weights_trim_as_none(n: int) -> None:
+    values = generator(n).normal(size=(6, n))
+    weighted = s.trim_mean(values, np.full(n, 1.0 / n))
+    np.testing.assert_allclose(weighted, s.trim_mean(values), atol=1e-12)
+
+
+def test_every_task_weighs_the_same_however_many_runs_it_has() -> None:
+    """Of the weight a half is each task's, and int(25 / 4) / 25 is cut at both ends."""
+    tasks = [np.full(20, 0.9), np.full(5, 0.1)]
+    assert float(s.iqm(tasks)) == pytest.approx(0.5)
+    assert float(s.optimality_gap(tasks)) == pytest.approx(0.5)
+    interval = s.bootstrap(generator(), tasks, s.iqm)
+    assert (interval.low, interval.high) == pytest.approx((0.5, 0.5))
+
+
+def test_runs_on_the_edge_count_with_what_lies_inside() -> None:
+    """Of the sorted weights 1/6, 1/2, 1/6, 1/6 a quarter is cut at both ends."""
+    tasks = [np.array([1.0]), np.array([0.0, 2.0, 3.0])]
+    inside = {1.0: 0.5 - 1 / 12, 2.0: 1 / 12}
+    expected = sum(value * weight for value, weight in inside.items()) / 0.5
+    assert float(s.iqm(tasks)) == pytest.approx(expected)
+
+
 def test_bootstrap_agrees_with_scipy() -> None:
     values = generator(1).gamma(2.0, size=25)
     mine = s.bootstrap(generator(2), [values], s.mean, reps=20_000, method="percentile")
@@ -437,6 +461,20 @@ def test_what_cannot_be_found_is_said_so() -> None:
     assert s.pairs_needed(1e-9, 1.0) is None
     with pytest.raises(ValueError, match="power must be"):
         s.minimum_detectable_effect(1.0, 10, share=1.0)
+
+
+def test_differences_that_are_all_equal_are_found_where_the_test_can_reject() -> None:
+    assert s.power(0.5, 0.0, 10) == s.power(-0.5, 0.0, 10) == 1.0
+    assert s.power(0.5, 0.0, 5) == s.power(0.0, 0.0, 10) == 0.0
+    assert s.pairs_needed(0.5, 0.0) == 6
+    assert s.minimum_detectable_effect(0.0, 10) == 0.0
+
+
+def test_power_is_known_for_effects_that_scipy_has_no_number_for() -> None:
+    sizes = np.geomspace(0.01, 1e20, 200)
+    found = np.array([s.power(size, 1.0, pairs) for size in sizes for pairs in (6, 10, 30)])
+    assert np.isfinite(found).all()
+    assert found.max() == 1.0
 
 
 def test_pairing_saves_seeds_by_what_the_seeds_share() -> None:

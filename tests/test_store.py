@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vfcompare import run_folder, status, store
+from vfcompare import run_folder, slurm, status, store
 from vfcompare.run_folder import RunFolder
 
 CELLS = [{"id": "a"}]
@@ -80,8 +80,8 @@ def test_a_cell_that_a_local_process_trains_is_running_whatever_slurm_was_told(
     store.write_plan(path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
     folder = RunFolder(path / "cell")
     job = {"created": store.now(), "slurm": "1", "groups": [["cell"]], "schema": store.SCHEMA}
-    task = status.slurm.Task(state, "Priority")
-    monkeypatch.setattr(status.slurm, "ask", lambda numbers: {"1_0": task})
+    task = slurm.Task(state, "Priority")
+    monkeypatch.setattr(slurm, "ask", lambda numbers: {"1_0": task})
     with folder.claim():
         folder.begin(id="cell", seeds={"0": {"status": "running"}})
         store.write_json(path / "jobs" / "0.json", job)

@@ -105,7 +105,7 @@ NEEDED_BY: dict[str, dict[str, str]] = {
         "estimators.simulated": "fresh episodes from every visited state, also in the middle",
     },
     "extra episodes": {
-        "estimators.greedy": "a greedy one for each rollout",
+        "estimators.greedy": "a greedy one for each prompt",
         "estimators.simulated": "several from every visited state",
         "collect.informative": "groups that were drawn in vain",
     },

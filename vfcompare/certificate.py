@@ -5,6 +5,7 @@ after the first update, where agents diverge by design.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Row(NamedTuple):
 
     Attributes:
       item: what is compared.
-      verdict: `equal`, `by design` or `different`.
+      verdict: `equal`, `by design`, `different` or `not compared`.
       values: run id to a short text.
     """
 
@@ -112,8 +113,13 @@ def _verdict(item: str, values: Iterable[str]) -> str:
 
 
 def _seed_rows(certificates: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """Agreement seed by seed, over the seeds that any two runs share."""
+    """Agreement seed by seed, over the seeds that any two runs share.
+
+    It is not compared where some run shares no seed with any other.
+    """
     rows = []
+    seeds = Counter(seed for certificate in certificates.values() for seed in certificate["seeds"])
+    alone = any(all(seeds[s] == 1 for s in c["seeds"]) for c in certificates.values())
     for key, item in PER_SEED.items():
         found: dict[str, set[str]] = {}
         for certificate in certificates.values():
@@ -126,7 +132,8 @@ def _seed_rows(certificates: Mapping[str, Mapping[str, Any]]) -> list[Row]:
         }
         if broken:
             item = f"{item} (seeds {', '.join(broken)})"
-        rows.append(Row(item, "different" if broken else "equal", values))
+        verdict = "not compared" if alone else "equal"
+        rows.append(Row(item, "different" if broken else verdict, values))
     return rows
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfcompare.errors import InputError, nearest
-from vfcompare.stopping import ending_at_second_interrupt, spare_until_training
+from vfcompare.stopping import abandon_compiler, ending_at_second_interrupt, spare_until_training
 
 if TYPE_CHECKING:
     from vfcompare.cell import Cell
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return SOME_FAILED
     except KeyboardInterrupt:
         print("vfcompare: interrupted; the same command continues", file=sys.stderr)
+        abandon_compiler(INTERRUPTED)
         return INTERRUPTED
 
 

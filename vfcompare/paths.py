@@ -1,6 +1,7 @@
 """What policies do, as pictures: an episode of the median and one of the worst run of a cell.
 
-Which runs are shown is a rule and not a choice: seeds are ordered by their last evaluation.
+Which runs are shown is a rule and not a choice: seeds that did not diverge are ordered by their last
+evaluation.
 """
 
 import io
@@ -20,7 +21,7 @@ PIXELS = 200
 
 
 def ranked(returns: np.ndarray) -> dict[str, int]:
-    """Which of some runs are shown, by name; those without a finite return are not.
+    """Which of some runs are shown, by name; diverged ones, without a finite return, are not.
 
     Args:
       returns: `[seeds]`, of the last evaluation.

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ ASKED = {"SIGINT": "interrupted", "SIGTERM": "preempted", "SIGUSR2": "preempted"
 
 HASTE = 1.0
 """Seconds that a second interrupt leaves the program to end by itself."""
+
+
+COMPILER = "compiler"
+"""How threads are called in which XLA compiles."""
 
 
 STDERR = 2
@@ -122,10 +127,30 @@ def _count_interrupts(reader: socket.socket) -> None:
     os._exit(128 + signal.SIGINT)
 
 
+def abandon_compiler(code: int) -> None:
+    """End the process at once where XLA compiles still: Python would wait, and abort at another signal."""
+    if any(thread.name.startswith(COMPILER) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def spare_until_training() -> None:
-    """Ignore a notice of preemption while there is nothing to save: its default is to kill the process."""
+    """Ignore a notice of preemption while there is nothing to save: its default is to kill the process.
+
+    Where what an interrupt raises is swallowed, as by callbacks of JAX while it collects garbage, training
+    stops for it as soon as it begins.
+    """
+    _early.clear()
     if hasattr(signal, "SIGUSR2"):
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _early.append("SIGINT")
+    raise KeyboardInterrupt
 
 
 def remember_until_training() -> None:

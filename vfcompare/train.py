@@ -19,6 +19,7 @@ from flax import struct
 from jax.extend.core import Var
 from jax.sharding import Mesh, PartitionSpec
 
+from vfcompare.stopping import COMPILER
 from vfcompare.streams import stream
 from vfcompare.types import LOSSES, Array, Key, Learner, Metrics, Rollout, Work
 
@@ -313,7 +314,7 @@ class Trainer:
         if start:
             calls["rollout"] = self._alone(0)
         begin = time.perf_counter()
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(thread_name_prefix=COMPILER) as pool:
             done = pool.map(self._compiled, calls, calls.values())
         self._programs |= dict(zip(calls, done, strict=True))
         self.compile_seconds += time.perf_counter() - begin

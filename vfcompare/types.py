@@ -168,7 +168,7 @@ class Spec(NamedTuple):
       features: `(policy params, obs [..., obs]) -> [..., F]`, the policy's last hidden layer, or None where
         there is none that depends on the observation alone.
       sequential: whether `features` reads whole episodes, `[..., T, obs]`.
-      recurrent: whether the policy remembers what it saw.
+      recurrent: whether the policy has a memory that no state of the environment brings back.
       shared: whether the episodes of a group begin in the same state.
       layout: of tasks in tokens, else None.
     """

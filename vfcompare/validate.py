@@ -332,7 +332,7 @@ def _fragments(
     if _ends(scaling, "running_range"):
         yield (
             "agent.estimator.critic.scaling=running_range is not allowed with fragments, which end before "
-            "all is paid, so that larger values could not be said; allowed: collector@agent.collector=episodes"
+            "all is paid: larger values could not be said; allowed: collector@agent.collector=episodes"
         )
     parts = [estimator.get(name) or {} for name in ("advantage", "target")]
     pieces = any(_ends(estimator, name) for name in FRAGMENTARY)

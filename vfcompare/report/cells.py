@@ -21,8 +21,9 @@ class Run:
       steps: `[points]` environment steps of the evaluations, increasing.
       sampled: `[points]` mean return of sampled actions; finite up to a failure.
       greedy: `[points]` mean return of greedy actions, NaN where not measured.
-      failed_at: environment step of the failure, or None.
+      failed_at: environment step of the failure, or None where that is not known.
       clocks: `[points]` of what else had passed at each evaluation: `updates`, `episodes`.
+      outside: whether it crashed for a reason that is not the agent's, as a full disk.
     """
 
     seed: int
@@ -33,6 +34,7 @@ class Run:
     greedy: Array = field(default_factory=lambda: np.zeros(0))
     failed_at: float | None = None
     clocks: Mapping[str, Array] = field(default_factory=dict)
+    outside: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 Links that lead out of a study are refused, and names are cleaned of control characters.
 """
 
+import builtins
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,14 @@ STATUSES = (
 
 STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""
+
+OUTSIDE = re.compile(
+    r"no space left|quota exceeded|input/output error|stale (nfs )?file handle|memoryerror|out of memory"
+    r"|resource_exhausted|(cannot|unable to|failed to) allocate|timed out|timeout|deadline_exceeded"
+    r"|node_fail|cuda_error|\b(lost|preempted|interrupted|cancelled|unavailable|sigterm|sigkill)\b",
+    re.IGNORECASE,
+)
+"""What a crash says whose reason is the machine, whatever the exception is called."""
 
 LEADING = ("auc", "final", "drawdown")
 """Metrics that can be a study's own."""
@@ -415,7 +425,7 @@ def _with_curve(
     reason = clean(info.get("message") or "", limit=200) if status != "completed" else ""
     failed_at = _failure_step(status, curve, detail)
     bad = np.flatnonzero(~np.isfinite(sampled))
-    if bad.size and status in {"completed", "diverged"}:
+    if bad.size and status in {"completed", "diverged", "crashed"}:
         status, reason = "diverged", "a return that is not finite"
         failed_at = min(float(steps[bad[0]]), math.inf if failed_at is None else failed_at)
     if status == "diverged" and not bad.size:
@@ -423,24 +433,46 @@ def _with_curve(
     good = np.isfinite(sampled)
     if failed_at is not None:
         good &= steps < failed_at
+        failed_at = _clipped(failed_at, steps[good], _budget(info))
     clocks = {"updates": curve.get("update"), "episodes": curve.get("episodes")}
     passed = {name: clock[good] for name, clock in clocks.items() if clock is not None}
-    return Run(seed, status, reason, steps[good], sampled[good], greedy[good], failed_at, passed)
+    outside = status == "crashed" and _outside(reason)
+    kept = steps[good], sampled[good], greedy[good]
+    return Run(seed, status, reason, *kept, failed_at, passed, outside)
+
+
+def _outside(reason: str) -> bool:
+    """Whether a crash says nothing about the agent: the disk, the memory or the machine gave way."""
+    error = getattr(builtins, reason.partition(":")[0], None)
+    known = isinstance(error, type) and issubclass(error, OSError | MemoryError)
+    return known or OUTSIDE.search(reason) is not None
 
 
 def _failure_step(
     status: str, curve: Mapping[str, Array], detail: Mapping[str, Any]
 ) -> float | None:
-    """Where a failed run failed: its reported update in steps, else its last evaluation."""
+    """Where a failed run failed: its reported update in steps, else where its next evaluation was due."""
     if status not in {"diverged", "crashed"}:
         return None
     steps, update = curve["env_steps"], number(detail.get("update"))
     updates = curve.get("update")
     if update is None or updates is None or not np.isfinite(updates).all():
-        return float(np.nextafter(steps[-1], np.inf))
+        # A divergence that nobody placed may have come before the last evaluation.
+        return _next_evaluation(steps) if status == "crashed" else None
     if update > updates[-1]:
-        return float(np.nextafter(steps[-1], np.inf))
+        return _next_evaluation(steps)
     return float(np.interp(update, updates, steps))
+
+
+def _next_evaluation(steps: Array) -> float | None:
+    """As far from the last one as that is from the one before; not known after a single one."""
+    return float(2.0 * steps[-1] - steps[-2]) if steps.size > 1 else None
+
+
+def _clipped(step: float, evaluated: Array, budget: float | None) -> float:
+    """A failure lies between the last good evaluation and the end of the run."""
+    after = float(np.nextafter(evaluated[-1], np.inf)) if evaluated.size else 0.0
+    return max(min(step, math.inf if budget is None else budget), after)
 
 
 def _training(folder: Path | None, problems: list[str]) -> dict[str, Array]:

@@ -51,12 +51,13 @@ _NORMALISATION = (
 _IQM = (
     "Interquartile mean: of the n pooled scores, int(n/4) are cut from each end and the rest are "
     "averaged; no fractional weights. The share kept depends on n: 3 keeps 100%, 5 keeps 60%, 8 "
-    "keeps 50%, 10 keeps 60%, 20 keeps 50%. IQM is blind to a quarter of collapsed runs, so "
-    "failures and collapses are counted beside it and contrasts use the mean."
+    "keeps 50%, 10 keeps 60%, 20 keeps 50%. Where environments have unequally many runs, each run weighs "
+    "1 / (runs of its environment), and the same share of the weight is cut. IQM is blind to a quarter "
+    "of collapsed runs, so failures and collapses are counted beside it and contrasts use the mean."
 )
 _AGGREGATES = (
     "Mean: over environments of the mean over seeds. Median: over environments of the mean over "
-    "seeds. Optimality gap: 1 - mean(min(x, 1)) over pooled runs, lower is better."
+    "seeds. Optimality gap: 1 - mean(min(x, 1)) over pooled runs, weighted as for the IQM; lower is better."
 )
 _IMPROVEMENT = (
     "P(X > Y) + P(X = Y)/2 over all pairs of runs of an environment (Mann-Whitney U / nm), "
@@ -118,9 +119,10 @@ def _drawn() -> str:
 def _range(results: Results) -> str:
     interpolated = [task.name for task in results.tasks if not task.exact_grid]
     text = (
-        "Per environment, the environment steps that every agent's completed runs cover; nothing "
-        "is extrapolated, and nothing is smoothed. A run that says completed but did not reach its "
-        "budget counts as short and is left out; where no budget is recorded, one that ends earlier "
+        "Per environment, the environment steps that every agent's completed runs cover, or were to cover "
+        "where all its runs failed; nothing is extrapolated, and nothing is smoothed. A run that says "
+        "completed but did not reach its budget counts as short and is left out; where no budget is "
+        "recorded, one that ends earlier "
         f"than the other seeds of its agent by more than {scoring.SAME_END:.0%} and by more than one "
         "interval between its evaluations."
     )
@@ -153,9 +155,12 @@ def _failed(results: Results) -> str:
     return (
         "A run that diverged (also: any evaluation that is not finite), or crashed after its first "
         "evaluation, keeps its curve up to the failure and scores the floor from there to the end "
-        f"of the range ({floors}). A crash before the first evaluation, and runs that are running, "
-        "interrupted, missing, damaged or short, have no known outcome: they are left out of "
-        "scores and counted. The leading contrasts are also computed with two other rules: the "
+        f"of the range ({floors}); where no update of the failure is recorded, that is where its next "
+        "evaluation was due. One that failed after the range counts as completed. A crash before the first "
+        "evaluation, or with a message of the machine (a full disk, no memory, a lost or preempted node, "
+        "a timeout), and runs that are running, interrupted, missing, damaged or short, have no known "
+        "outcome: they are left out of scores and counted, and censored where they stopped in steps to "
+        "the threshold. The leading contrasts are also computed with two other rules: the "
         f"last finite evaluation is kept to the end, and failed runs are dropped. {changes}"
     )
 
@@ -193,8 +198,8 @@ def _paired() -> str:
         "Mean over environments of the mean over seeds of the difference between two agents on the "
         f"same seed; {resampling.PAIR_REPS:,} resamples of seeds, pairs kept. Agents that have no seed "
         "in common are paired in the order of their seeds. The mean is used so "
-        "that rare collapses count. For the families, the agents of each family are averaged "
-        "within the seed first; seeds that some agent lacks are left out and counted. A "
+        "that rare collapses count. For the families, those agents of each family that were planned "
+        "with a seed are averaged within it first; seeds that one of these lost are left out and counted. A "
         "difference is decided only if both the sign-flip test (exact up to 13 pairs, else "
         f"{resampling.PAIR_REPS:,} random flips) and the interval say so. With five pairs the test "
         "cannot fall below p = 0.0625, so few seeds decide nothing. "

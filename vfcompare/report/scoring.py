@@ -25,7 +25,7 @@ class Score:
 
     Attributes:
       seed: the training seed.
-      status: as in `Run`.
+      status: as in `Run`; completed if it failed after the compared range.
       steps: `[points]` of the curve, which covers the compared range.
       values: `[points]`, after the rule for failed runs.
       auc: mean height of the curve over the compared range.
@@ -128,16 +128,28 @@ def score(study: Study, rule: Rule = "floor") -> list[Task]:
 def usable(run: Run) -> bool:
     """Whether the outcome of a run is known: it finished, or it failed by itself.
 
-    A crash before the first evaluation says nothing about the agent; a divergence always does.
+    A crash before the first evaluation says nothing about the agent, nor does one for a reason that is
+    not the agent's; a divergence always does.
     """
     return run.status in {"completed", "diverged"} or (
-        run.status == "crashed" and run.steps.size > 0
+        run.status == "crashed" and run.steps.size > 0 and not run.outside
     )
 
 
-def failed(run: Run) -> bool:
-    """Whether a run has a known and bad outcome."""
-    return usable(run) and run.status != "completed"
+def failed(run: Run, end: float = math.inf) -> bool:
+    """Whether a run has a known and bad outcome by `end`, the last compared step."""
+    return usable(run) and run.status != "completed" and not _outlived(run, end)
+
+
+def _outlived(run: Run, end: float) -> bool:
+    """Whether a run failed only after `end`.
+
+    A little after, without an evaluation from there, is no proof: where runs overshoot, and no budget is
+    recorded, the end itself is not known better.
+    """
+    if run.failed_at is None or not 0 < end < run.failed_at or not run.steps.size:
+        return False
+    return bool(run.steps[-1] >= end) or run.failed_at > (1.0 + SAME_END) * end
 
 
 def _task(name: str, cells: Sequence[Cell], rule: Rule, share: float | None) -> Task:
@@ -186,20 +198,26 @@ def _references(cells: Sequence[Cell]) -> tuple[float | None, float | None]:
 
 
 def _range(cells: Sequence[Cell]) -> tuple[float, float]:
-    """The steps that all completed cells cover.
+    """The steps that all scored cells cover.
 
-    A cell ends at its budget, which each completed seed has reached. Where no budget is recorded it
-    ends with nearly all its seeds: a seed that ends much earlier must not shorten the range for all,
-    and is counted as short instead.
+    A cell ends at its budget, which each completed seed has reached, and which is known though all its
+    seeds failed. Where no budget is recorded it ends with nearly all its completed seeds: a seed that
+    ends much earlier must not shorten the range for all, and is counted as short instead. The range
+    begins with the last of the first evaluations, or at 0 where no run completed it.
     """
-    done = [_completed(cell) for cell in cells]
-    ends = [cell.budget or _usual_end(runs) for cell, runs in zip(cells, done, strict=True) if runs]
-    if not ends:
-        return 0.0, 0.0
-    end = min(ends)
-    reached = [float(r.steps[0]) for runs in done for r in runs if r.steps[-1] >= end]
-    start = max(reached, default=end)
-    return (start, end) if end > start else (0.0, 0.0)
+    known = [end for cell in cells if (end := _cell_end(cell)) is not None]
+    end = min(known, default=0.0)
+    runs = [run for cell in cells for run in cell.runs if counted(run, end)]
+    start = max((float(r.steps[0]) for r in runs if r.status == "completed"), default=0.0)
+    return (start, end) if runs and end > start else (0.0, 0.0)
+
+
+def _cell_end(cell: Cell) -> float | None:
+    """The last step of a cell, or None where none of its runs is scored or no step is known."""
+    done = _completed(cell)
+    if cell.budget and (done or any(map(usable, cell.runs))):
+        return cell.budget
+    return _usual_end(done) if done else None
 
 
 def _completed(cell: Cell) -> list[Run]:
@@ -254,7 +272,7 @@ def _grid(cells: Sequence[Cell], start: float, end: float) -> tuple[Array, bool]
         return np.zeros(0), True
     done = [r for cell in cells for r in cell.runs if r.status == "completed" and counted(r, end)]
     inside = [run.steps[(run.steps >= start) & (run.steps <= end)] for run in done]
-    same = all(np.array_equal(inside[0], steps) for steps in inside[1:])
+    same = bool(inside) and all(np.array_equal(inside[0], steps) for steps in inside[1:])
     if same and inside[0].size <= 4 * GRID_POINTS and inside[0][0] == start:
         return np.unique([*inside[0], end]), True
     return np.linspace(start, end, GRID_POINTS), False
@@ -284,7 +302,7 @@ def _arrivals(
 def _scores(cell: Cell, task: Task, span: float, rule: Rule) -> tuple[Score, ...]:
     runs = [run for run in cell.runs if counted(run, task.end)]
     if rule == "drop":
-        runs = [run for run in runs if run.status == "completed"]
+        runs = [run for run in runs if not failed(run, task.end)]
     return tuple(_score(run, task, span, rule) for run in runs)
 
 
@@ -298,7 +316,7 @@ def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
     percent = (knots - task.start) * 100.0 / (task.end - task.start)
     return Score(
         seed=run.seed,
-        status=run.status,
+        status=run.status if failed(run, task.end) else "completed",
         steps=steps,
         values=values,
         auc=statistics.area_under_curve(steps, values, task.start, task.end),
@@ -311,7 +329,10 @@ def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
 
 
 def _curve(run: Run, task: Task, rule: Rule) -> tuple[Array, Array]:
-    """The run's curve; a failed run is continued from its failure to the end of the range."""
+    """The run's curve; a failed run is continued from its failure to the end of the range.
+
+    One that failed after the range keeps its last evaluation to the end of it.
+    """
     steps, raw = run.steps, run.sampled
     if run.status == "completed":
         return steps, raw
@@ -321,7 +342,8 @@ def _curve(run: Run, task: Task, rule: Rule) -> tuple[Array, Array]:
         raw = np.concatenate([[level], raw])
     if steps[-1] < task.end:
         beyond = task.grid[task.grid > steps[-1]]
-        fall = run.failed_at if run.failed_at is not None else task.end
+        fall = run.failed_at if run.failed_at is not None else float(beyond[0])
+        level = level if failed(run, task.end) else float(raw[-1])
         tail = np.unique(np.concatenate([beyond[beyond >= fall], [task.end]]))
         if steps[-1] < fall < tail[0]:
             tail = np.concatenate([[fall], tail])
@@ -331,7 +353,7 @@ def _curve(run: Run, task: Task, rule: Rule) -> tuple[Array, Array]:
 
 
 def _greedy(run: Run, task: Task) -> float | None:
-    if run.status != "completed":
+    if failed(run, task.end):
         return float(task.rescale(task.floor))
     measured = np.isfinite(run.greedy)
     if not measured.any():

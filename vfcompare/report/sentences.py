@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Matching, Results
-from vfcompare.report.analysis.contrasts import ALL_PAIRS
+from vfcompare.report.analysis.contrasts import ALL_PAIRS, planned_seeds
 from vfcompare.report.data import LEADING, STATUSES
 from vfcompare.report.planes import planes
+from vfcompare.report.scoring import Task, failed
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
 
@@ -155,20 +156,70 @@ def _decided(results: Results) -> Sentence:
 
 
 def _incomplete(results: Results) -> Iterable[Sentence]:
-    """That a side's mean is not of all its agents everywhere."""
-    sides = results.sides
+    """That a side's mean is not of all its agents everywhere, or that there is no difference at all."""
+    sides = (results.sides.first, results.sides.second)
+    scored = [task for task in results.tasks if not task.empty]
+    left = [task.name for task in scored if all(sides) and task.name not in results.family_by_task]
     absent = [
-        f"{results.called(arm.name)} on {task.name}"
-        for side in (sides.first, sides.second)
-        for task in results.tasks
+        (results.called(arm.name), task.name)
+        for side in sides
+        for task in scored
         for arm in side
-        if len(side) > 1 and not task.empty and arm.name in task.cells and not task.scores[arm.name]
+        if arm.name in task.cells and not task.scores[arm.name]
     ]
+    parts = []
     if absent:
+        parts.append(f"Without scores: {join(f'{arm} on {task}' for arm, task in absent)}.")
+    if any(task not in left for _, task in absent):
+        parts.append("Means of its side are of the other agents there.")
+    if left:
+        parts.append(f"No seed has scores on both sides on {join(left)}, which is left out.")
+    if parts:
+        yield Sentence(" ".join(parts), "warning", "Incomplete")
+    uneven = [task.name for task in scored if any(_uneven(results, task, side) for side in sides)]
+    if uneven:
         text = (
-            f"Without scores: {join(absent, 6)}. Means of its side are of the other agents there."
+            f"Not every agent of a side was planned with every seed on {join(uneven)}: its mean is, seed "
+            "by seed, of those that were."
         )
-        yield Sentence(text, "warning", "Incomplete")
+        yield Sentence(text, "warning", "Uneven seeds")
+
+
+def _uneven(results: Results, task: Task, side: Sequence[Arm]) -> bool:
+    """Whether a side's mean is not of the same agents at every seed that is compared."""
+    contrast = results.family_by_task.get(task.name)
+    arms = [arm for arm in side if task.scores.get(arm.name)]
+    if contrast is None:
+        return False
+    every = {seed for arm in arms for seed in planned_seeds(task, arm.name)}
+    used = every if contrast.strangers else contrast.values[task.name]
+    members = {
+        frozenset(
+            (arm.agent, *arm.tuned.items()) for arm in arms if seed in planned_seeds(task, arm.name)
+        )
+        for seed in used
+    }
+    return len(members) > 1
+
+
+def _unscored(results: Results) -> Iterable[Sentence]:
+    """Environments of which no number of the report knows."""
+    empty = [task for task in results.tasks if task.empty]
+    lost = [task for task in empty if any(_failed(task))]
+    if lost:
+        text = (
+            f"No run completed on {join(task.name for task in lost)} and no budget is recorded, so that "
+            f"no range can be compared: {sum(map(sum, map(_failed, lost)))} failed runs are in no score."
+        )
+        yield Sentence(text, "warning", "Left out")
+    others = [task.name for task in empty if task not in lost]
+    if others and len(empty) < len(results.tasks):
+        text = f"Of no run on {join(others)} the outcome is known: it is in no score."
+        yield Sentence(text, "warning", "Left out")
+
+
+def _failed(task: Task) -> list[bool]:
+    return [failed(run) for cell in task.cells.values() for run in cell.runs]
 
 
 def _one_sided(results: Results) -> Sentence:
@@ -204,8 +255,7 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     minus = results.sides.minus
     evidence = _evidence(contrast, results)
     if contrast.verdict == "insufficient":
-        text = f"Insufficient: {contrast.pairs} pairs of seeds; {statistics.MIN_RUNS} are needed."
-        return Sentence(text, "open", title)
+        return Sentence(f"Insufficient: {_too_few(contrast)}.", "open", title)
     if contrast.verdict == "equal":
         text = (
             f"Equal in practice: the interval of the difference in {measure} lies within "
@@ -228,6 +278,17 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     return Sentence(text, "claim", title)
 
 
+def _too_few(contrast: Contrast) -> str:
+    """How many pairs there are where there are too few, for an interval needs enough everywhere."""
+    needed = statistics.MIN_RUNS
+    sizes = {task: len(by_seed) for task, by_seed in contrast.values.items()}
+    few = {task: f"{n} pair{'s' * (n != 1)}" for task, n in sizes.items() if n < needed}
+    if len(sizes) < 2:
+        return f"{next(iter(few.values()), 'no pairs')} of seeds; {needed} are needed"
+    where = join(f"{pairs} on {task}" for task, pairs in few.items())
+    return f"{where}; {needed} are needed on each environment"
+
+
 def _small(contrast: Contrast, results: Results) -> str:
     """What is decided may still be too little to matter."""
     margin = results.study.margin
@@ -243,9 +304,20 @@ def _evidence(contrast: Contrast, results: Results) -> str:
     environments = f"{number} environment" + ("s" if number > 1 else "")
     if len(envs) < number:
         environments = f"{number} settings of {join(sorted(envs))}"
+    pairs = "pairs of seeds" if not contrast.strangers else f"pairs {pairing([contrast])}"
     return (
         f"{show_interval(contrast.interval)} ({level} interval, adjusted p "
-        f"{show_p(contrast.p_adjusted)}, {contrast.pairs} pairs of seeds, {environments})"
+        f"{show_p(contrast.p_adjusted)}, {contrast.pairs} {pairs}, {environments})"
+    )
+
+
+def pairing(contrasts: Iterable[Contrast]) -> str:
+    """How runs are paired."""
+    found = [task in contrast.strangers for contrast in contrasts for task in contrast.tasks]
+    if not any(found):
+        return "by seed"
+    return "in the order of their seeds" + (
+        ", of which none is shared" if all(found) else " where none is shared"
     )
 
 
@@ -313,25 +385,34 @@ def _best(results: Results) -> Sentence | None:
         "ahead of": [],
         "equal in practice to": [],
         "undecided against": [],
+        "in the mean behind": [],
     }
+    compared = []
     for arm, _ in ranked[1:]:
         contrast = _between(results, top.name, arm.name)
         if contrast is not None:
-            equal = "equal in practice to" if contrast.verdict == "equal" else "undecided against"
-            others["ahead of" if contrast.better == top.name else equal].append(arm.name)
+            compared.append(contrast)
+            others[_against(contrast, top.name)].append(arm.name)
     parts = [f"{top.name} has the largest area under the curve, IQM {show_interval(interval)}"]
     parts += [f"{how} {join(names)}" for how, names in others.items() if names]
     text = "; ".join(parts)
     if any(others.values()):
         against = results.shown.compared[0].name
         pairs = "all pairs" if len(results.shown.compared) <= ALL_PAIRS else f"pairs with {against}"
-        text += f" (paired by seed, Holm-corrected over {pairs})"
+        text += f" (paired {pairing(compared)}, Holm-corrected over {pairs})"
     if results.shown.picked:
         text += (
             ". Each agent is at its best setting of those tried, chosen on these very seeds: such scores "
             "are optimistic, and more so the more settings were tried"
         )
     return Sentence(f"{text}.", "plain", "Agents")
+
+
+def _against(contrast: Contrast, top: str) -> str:
+    """How the agent with the largest IQM stands; the mean, which sees collapses, may say otherwise."""
+    if contrast.better is not None:
+        return "ahead of" if contrast.better == top else "in the mean behind"
+    return "equal in practice to" if contrast.verdict == "equal" else "undecided against"
 
 
 def ranking(results: Results) -> list[tuple[Arm, Interval]]:
@@ -347,6 +428,7 @@ def _between(results: Results, a: str, b: str) -> Contrast | None:
 
 def _limits(results: Results) -> Iterable[Sentence]:
     yield failures(results)
+    yield from _unscored(results)
     sizes = [len(task.scores.get(arm.name, ())) for task in results.tasks for arm in results.arms]
     few = min((size for size in sizes if size), default=0)
     if 0 < few < statistics.FEW_RUNS:
@@ -417,12 +499,16 @@ def _matching_sentence(match: Matching) -> Sentence:
     if match.different:
         items = join(match.different, 10)
         return Sentence(f"Different where it should be equal: {items} ({counts}).", "warning")
+    if match.uncompared:
+        items = join(match.uncompared, 10)
+        text = f"Not compared, as there are runs that share no seed with any other: {items} ({counts})."
+        return Sentence(text, "warning")
     return Sentence(f"Matched: {counts}.", "claim")
 
 
 def sizes(counts: Iterable[int]) -> str:
-    """How many runs a group has, or from how many to how many."""
-    found = sorted(set(counts))
+    """How many runs a group has, or from how many to how many; without empty groups."""
+    found = sorted({count for count in counts if count}) or [0]
     return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 

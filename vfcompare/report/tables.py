@@ -7,6 +7,7 @@ from vfcompare.report.analysis.contrasts import METRICS
 from vfcompare.report.analysis.matching import Matching
 from vfcompare.report.data import STATUSES, Cell
 from vfcompare.report.files import clean, number
+from vfcompare.report.sentences import pairing
 from vfcompare.report.table import MINUS, NONE, PRINTED, Table, Value, join
 
 METRIC_NAMES = {
@@ -181,10 +182,10 @@ def matching(results: Results) -> list[Table]:
 
 
 def _matching(index: int, match: Matching) -> Table:
-    order = {"different": 0, "swept": 1, "by design": 2}
-    found = sorted(match.rows, key=lambda row: order.get(row[1], 3))
+    order = {"different": 0, "not compared": 1, "swept": 2, "by design": 3}
+    found = sorted(match.rows, key=lambda row: order.get(row[1], 4))
     rows = tuple((_short(i, 60), _short(v, 20), _value_list(match.arms, x)) for i, v, x in found)
-    classes = {"different": "bad", "by design": "design", "swept": "design"}
+    classes = {"different": "bad", "not compared": "bad", "by design": "design", "swept": "design"}
     marks = {i: classes.get(row[1], "") for i, row in enumerate(found)}
     title, heads = f"Matching on {match.task}", ("item", "verdict", "values")
     return Table(f"matching-{index + 1}", title, heads, rows, "", marks)
@@ -240,7 +241,7 @@ def scores(results: Results) -> Table:
 
 def settings(results: Results) -> Table:
     """Every setting of every agent, best first."""
-    found = [arm for arm in results.arms if arm.settings]
+    found = [arm for arm in results.arms if arm.tuned]
     names = list(dict.fromkeys(key for arm in found for key in arm.settings))
     place = results.standing
     agents = list(dict.fromkeys(arm.agent for arm in found))
@@ -358,8 +359,11 @@ def family(results: Results) -> Table:
         if results.sides.chosen
         else ("the critic agents", "the outcome-only ones")
     )
+    compared = [*results.family.values(), *results.family_by_task.values()]
+    strange = any(contrast.strangers for contrast in compared)
+    how = f"paired {pairing(compared)}" if strange else "seed by seed"
     note = (
-        f"Mean of {first} minus mean of {second}, seed by seed. The metrics are corrected together, "
+        f"Mean of {first} minus mean of {second}, {how}. The metrics are corrected together, "
         "and so are the environments."
     )
     heads = ("metric", *CONTRAST_HEADS)
@@ -367,13 +371,15 @@ def family(results: Results) -> Table:
 
 
 def pairs(results: Results) -> Table:
-    """Every pair of agents, by seed."""
+    """Every pair of agents, run by run."""
     rows = tuple(
         _contrast_row(contrast, f"{contrast.first} {MINUS} {contrast.second}")
         for metric in METRICS
         for contrast in results.pairs[metric]
     )
     note = "Each metric is one family of tests for Holm's correction."
+    if any(contrast.strangers for contrast in results.pairs["auc"]):
+        note += f" Runs are paired {pairing(results.pairs['auc'])}."
     return Table(
         "pairs", "Paired differences between agents", ("metric", *CONTRAST_HEADS), rows, note
     )

@@ -25,26 +25,54 @@ def iqm(scores: Scores) -> Array:
 
     All runs of all tasks are pooled, as in rliable (`scipy.stats.trim_mean(x, 0.25, axis=None)`).
     There are no fractional weights, so the share kept depends on n: 3 -> 100%, 5 -> 60%, 8 -> 50%,
-    10 -> 60%, 20 -> 50%. It ignores up to a quarter of collapsed runs by design: print the
-    failures next to it.
+    10 -> 60%, 20 -> 50%. Where tasks have unequally many runs, each weighs 1 / n_t, so that every task
+    weighs the same, and the same share of the weight is cut (`trim_mean`). It ignores up to a quarter of
+    collapsed runs by design: print the failures next to it.
     """
-    return np.asarray(trim_mean(np.concatenate([np.asarray(task) for task in scores], axis=-1)))
+    return trim_mean(*_pooled(scores))
 
 
-def trim_mean(values: Array, share: float = 0.25) -> Array:
-    """`[..., n] -> [...]`, mean without the `int(share * n)` smallest and largest (as scipy)."""
+def _pooled(scores: Scores) -> tuple[Array, Array | None]:
+    """`[..., n]`, runs of all tasks, and the weight 1 / n_t of each; None where all weigh the same."""
+    runs = [np.shape(task)[-1] for task in scores]
+    pooled = np.concatenate([np.asarray(task) for task in scores], axis=-1)
+    if len(set(runs)) == 1:
+        return pooled, None
+    return pooled, np.concatenate([np.full(n, 1.0 / n) for n in runs])
+
+
+def trim_mean(values: Array, weights: Array | None = None, *, share: float = 0.25) -> Array:
+    """`[..., n] -> [...]`, mean without the `int(share * n)` smallest and largest (as scipy).
+
+    With `weights` `[n]` it is the mean over the ranks between `int(share * n) / n` of their sum and as
+    much from the other end: a run on the edge counts with what of its weight lies inside.
+    """
     n = values.shape[-1]
     cut = int(share * n)
+    if weights is not None:
+        return _weighted_trim_mean(values, weights, cut / n)
     if cut == 0:
         return np.asarray(np.mean(values, axis=-1))
     parted = np.partition(values, (cut, n - cut - 1), axis=-1)
     return np.asarray(np.mean(parted[..., cut : n - cut], axis=-1))
 
 
+def _weighted_trim_mean(values: Array, weights: Array, cut: float) -> Array:
+    order = np.argsort(values, axis=-1, kind="stable")
+    mass = (weights / weights.sum())[order]
+    above = np.cumsum(mass, axis=-1)
+    kept = np.clip(above, cut, 1.0 - cut) - np.clip(above - mass, cut, 1.0 - cut)
+    ranked = np.take_along_axis(values, order, axis=-1)
+    return np.asarray(np.sum(ranked * kept, axis=-1) / np.sum(kept, axis=-1))
+
+
 def optimality_gap(scores: Scores, *, target: float = 1.0) -> Array:
-    """`target - mean(min(x, target))` over the pooled runs: what is missing, lower is better."""
-    pooled = np.concatenate([np.asarray(task) for task in scores], axis=-1)
-    return np.asarray(target - np.mean(np.minimum(pooled, target), axis=-1))
+    """`target - mean(min(x, target))` over the pooled runs: what is missing, lower is better.
+
+    As in `iqm`, each run weighs 1 / n_t where tasks have unequally many.
+    """
+    pooled, weights = _pooled(scores)
+    return np.asarray(target - np.average(np.minimum(pooled, target), axis=-1, weights=weights))
 
 
 def performance_profile(scores: Scores, thresholds: npt.ArrayLike) -> Array:

@@ -59,10 +59,15 @@ def power(effect: float, spread: float, pairs: int, *, alpha: float = 0.05) -> f
     level = attainable_level(pairs, alpha)
     if level == 0.0:
         return 0.0
+    if spread == 0.0:
+        # All differences are the same: the test has its smallest p-value, or, of zeros, its largest.
+        return float(effect != 0.0)
     threshold = stats.t.ppf(1.0 - level / 2.0, pairs - 1)
     shift = math.sqrt(pairs) * abs(effect) / spread
-    found = stats.nct.sf(threshold, pairs - 1, shift) + stats.nct.cdf(-threshold, pairs - 1, shift)
-    return float(found)
+    own = stats.nct.sf(threshold, pairs - 1, shift)
+    other = stats.nct.cdf(-threshold, pairs - 1, shift)
+    # Far out, where these are 1 and 0, SciPy has NaN.
+    return float(np.nan_to_num(own, nan=1.0) + np.nan_to_num(other))
 
 
 def minimum_detectable_effect(

@@ -15,12 +15,18 @@ from vfcompare.statistics.scores import Array, finite
 
 
 def detrend(steps: npt.ArrayLike, values: npt.ArrayLike) -> Array:
-    """`[..., points - 1]`, differences per step: (y_k - y_{k-1}) / (t_k - t_{k-1})."""
-    return np.diff(finite(values, "values"), axis=-1) / np.diff(finite(steps, "steps"))
+    """`[..., points - 1]`, differences per step: (y_k - y_{k-1}) / (t_k - t_{k-1}).
+
+    Of two values at one step the difference has no rate: it is left out.
+    """
+    change, passed = np.diff(finite(values, "values"), axis=-1), np.diff(finite(steps, "steps"))
+    return np.asarray(change[..., passed != 0] / passed[passed != 0])
 
 
 def interquartile_range(values: Array) -> Array:
-    """`[..., n] -> [...]`, 75th minus 25th percentile, linearly interpolated."""
+    """`[..., n] -> [...]`, 75th minus 25th percentile, linearly interpolated; of nothing NaN."""
+    if values.shape[-1] == 0:
+        return np.full(values.shape[:-1], np.nan)
     high, low = np.quantile(values, [0.75, 0.25], axis=-1)
     return np.asarray(high - low)
 
@@ -39,7 +45,8 @@ def windowed_variation(
     steps: npt.ArrayLike, values: npt.ArrayLike, *, window: float, at: npt.ArrayLike
 ) -> Array:
     """`[..., at]`, `within_run_variation` in the trailing windows `[t - window + 1, t]`."""
-    change, stamp = detrend(steps, values), np.asarray(steps, dtype=np.float64)[1:]
+    times = np.asarray(steps, dtype=np.float64)
+    change, stamp = detrend(steps, values), times[1:][np.diff(times) != 0]
     ends = np.asarray(at, dtype=np.float64)
     picks = [change[..., (stamp >= end - window + 1) & (stamp <= end)] for end in ends]
     return np.stack([interquartile_range(pick) for pick in picks], axis=-1)

@@ -147,6 +147,6 @@ def _cell_counts(cell: Cell, end: float) -> dict[str, Any]:
         "planned": len(cell.runs) if cell.planned else 0,
         **{status: statuses.count(status) for status in STATUSES},
         "scored": sum(counted(run, end) for run in cell.runs) if cell.planned else 0,
-        "failed": sum(failed(run) for run in cell.runs),
+        "failed": sum(failed(run, end) for run in cell.runs),
         "reason": "; ".join(dict.fromkeys([*reasons, *cell.problems])),
     }

@@ -17,6 +17,9 @@ LEADERS = 3
 """Leading arms of a family that get a colour where there are more than `LINES`."""
 
 
+SEEDING = frozenset({"first_seed", "seeds"})
+"""Settings that say with which seeds an arm was trained, and nothing of how."""
+
 FAMILIES = ("critic", "outcome-only")
 """Arms that learn a value function, and those that do not."""
 
@@ -41,6 +44,11 @@ class Arm:
     def family(self) -> str:
         """Which side of the question it stands on."""
         return FAMILIES[not self.critic]
+
+    @property
+    def tuned(self) -> Mapping[str, str]:
+        """Its settings without those of its seeds: arms that agree in these differ by their seeds alone."""
+        return {key: value for key, value in self.settings.items() if key not in SEEDING}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,7 +38,8 @@ class Contrast:
       pairs: number of pairs of seeds over all environments.
       unpaired: scored runs that had no partner.
       paired_wins: paired probability that first has the higher number.
-      values: differences by task and seed.
+      values: differences by task and seed; of runs without a seed in common, by the first's.
+      strangers: tasks on which the two have no seed in common, so that runs are paired in order.
     """
 
     first: str
@@ -53,6 +55,7 @@ class Contrast:
     unpaired: int
     paired_wins: float
     values: Mapping[str, Mapping[int, float]]
+    strangers: frozenset[str] = frozenset()
 
     @property
     def better(self) -> str | None:
@@ -81,19 +84,25 @@ class Improvement:
     decided: bool
 
 
-Values = dict[str, dict[int, float]]
+class Values(NamedTuple):
+    """Differences by task and seed, runs that had no partner, and tasks without a seed in common."""
+
+    found: dict[str, dict[int, float]]
+    alone: int
+    strangers: frozenset[str]
 
 
-def _pair_values(pool: Sequence[Task], first: str, second: str, metric: str) -> tuple[Values, int]:
-    values: Values = {}
-    alone = 0
+def _pair_values(pool: Sequence[Task], first: str, second: str, metric: str) -> Values:
+    found, alone, strangers = {}, 0, set()
     for task in pool:
         x, y = column(task, first, metric), column(task, second, metric)
         matches = partners(x, y)
         alone += len(x) + len(y) - 2 * len(matches)
         if matches:
-            values[task.name] = {mine: x[mine] - y[other] for mine, other in matches}
-    return values, alone
+            found[task.name] = {mine: x[mine] - y[other] for mine, other in matches}
+        if matches and not x.keys() & y.keys():
+            strangers.add(task.name)
+    return Values(found, alone, frozenset(strangers))
 
 
 def partners(x: Mapping[int, float], y: Mapping[int, float]) -> list[tuple[int, int]]:
@@ -107,33 +116,60 @@ def partners(x: Mapping[int, float], y: Mapping[int, float]) -> list[tuple[int, 
     return list(zip(sorted(x), sorted(y), strict=False))
 
 
-def _family_values(pool: Sequence[Task], sides: Sides, metric: str) -> tuple[Values, int]:
-    """Mean of the arms on the first side minus mean of those on the second, on seeds that all have."""
-    values: Values = {}
-    alone = 0
+def _family_values(pool: Sequence[Task], sides: Sides, metric: str) -> Values:
+    """Mean of the arms on the first side minus mean of those on the second, on seeds that both have.
+
+    Runs are paired in order only where no seed was planned on both sides: a seed that lost a run is left
+    out, and not replaced.
+    """
+    found, alone, strangers = {}, 0, set()
     for task in pool:
-        first, second = (
-            [c for arm in side if (c := column(task, arm.name, metric))]
-            for side in (sides.first, sides.second)
-        )
-        if not first or not second:
+        x, y = (_side(task, side, metric) for side in (sides.first, sides.second))
+        if not x.scored or not y.scored:
             continue
-        present = [set(c) for c in first + second]
-        shared = sorted(set.intersection(*present))
-        alone += len(set.union(*present)) - len(shared)
-        if shared:
-            values[task.name] = {
-                seed: float(np.mean([c[seed] for c in first]))
-                - float(np.mean([c[seed] for c in second]))
-                for seed in shared
-            }
-    return values, alone
+        foreign = not x.planned & y.planned
+        matches = partners(x.means, y.means) if foreign or x.means.keys() & y.means.keys() else []
+        alone += len(x.scored | y.scored) - len({seed for match in matches for seed in match})
+        if matches:
+            found[task.name] = {seed: x.means[seed] - y.means[other] for seed, other in matches}
+        if matches and foreign:
+            strangers.add(task.name)
+    return Values(found, alone, frozenset(strangers))
+
+
+class _Side(NamedTuple):
+    """Mean of a side by seed, the seeds that some arm of it has, and those that it was planned with."""
+
+    means: dict[int, float]
+    scored: frozenset[int]
+    planned: frozenset[int]
+
+
+def _side(task: Task, side: Sequence[Arm], metric: str) -> _Side:
+    """The mean is over the arms that were planned with a seed, and missing where one of these lost it.
+
+    It would be of other agents there. Arms without any value on the task do not count.
+    """
+    columns = {arm.name: column(task, arm.name, metric) for arm in side}
+    asked = {name: planned_seeds(task, name) for name, found in columns.items() if found}
+    means = {}
+    for seed in sorted(frozenset().union(*asked.values())):
+        those = [columns[name] for name, planned in asked.items() if seed in planned]
+        if all(seed in found for found in those):
+            means[seed] = float(np.mean([found[seed] for found in those]))
+    scored = frozenset(seed for found in columns.values() for seed in found)
+    return _Side(means, scored, frozenset().union(*asked.values()))
+
+
+def planned_seeds(task: Task, arm: str) -> frozenset[int]:
+    """The seeds with which an arm was to be trained on a task."""
+    return frozenset(run.seed for run in task.cells[arm].runs) if arm in task.cells else frozenset()
 
 
 def _contrast(
-    first: str, second: str, metric: str, values: Values, alone: int, p: float
+    first: str, second: str, metric: str, values: Values, p: float
 ) -> tuple[Contrast, list[Array]]:
-    tasks = [np.array(list(by_seed.values())) for by_seed in values.values()]
+    tasks = [np.array(list(by_seed.values())) for by_seed in values.found.values()]
     none = Interval(float("nan"), None, None, 0)
     rng = generator(f"contrast/{metric}/{first}/{second}")
     plain = (
@@ -151,20 +187,21 @@ def _contrast(
         p=p,
         p_adjusted=p,
         verdict="insufficient",
-        tasks=tuple(values),
+        tasks=tuple(values.found),
         pairs=sum(task.size for task in tasks),
-        unpaired=alone,
+        unpaired=values.alone,
         paired_wins=wins,
-        values=values,
+        values=values.found,
+        strangers=values.strangers,
     )
     return contrast, tasks
 
 
-def _judge(drafts: Sequence[tuple[str, str, str, Values, int]], margin: float) -> list[Contrast]:
+def _judge(drafts: Sequence[tuple[str, str, str, Values]], margin: float) -> list[Contrast]:
     """Contrasts that are corrected together."""
     prepared = []
-    for first, second, metric, values, alone in drafts:
-        contrast, tasks = _contrast(first, second, metric, values, alone, 1.0)
+    for first, second, metric, values in drafts:
+        contrast, tasks = _contrast(first, second, metric, values, 1.0)
         rng = generator(f"flip/{metric}/{first}/{second}")
         enough = contrast.plain.sufficient
         p = statistics.sign_flip_test(rng, tasks, reps=resampling.PAIR_REPS) if enough else 1.0
@@ -214,7 +251,7 @@ def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Con
     """One side of the question against the other, on each metric."""
     if not sides.first or not sides.second:
         return {}
-    drafts = [(*sides.names, metric, *_family_values(pool, sides, metric)) for metric in METRICS]
+    drafts = [(*sides.names, metric, _family_values(pool, sides, metric)) for metric in METRICS]
     return {contrast.metric: contrast for contrast in _judge(drafts, _applied(margin, pool))}
 
 
@@ -224,11 +261,11 @@ def families_by_task(tasks: Sequence[Task], sides: Sides, margin: float) -> dict
         return {}
     drafts, names = [], []
     for task in tasks:
-        values, alone = _family_values([task], sides, "auc")
-        if values:
+        values = _family_values([task], sides, "auc")
+        if values.found:
             names.append(task.name)
             first, second = sides.names
-            drafts.append((f"{first} on {task.name}", second, "auc", values, alone))
+            drafts.append((f"{first} on {task.name}", second, "auc", values))
     return dict(zip(names, _judge(drafts, _applied(margin, tasks)), strict=True))
 
 
@@ -244,7 +281,7 @@ def pairs(
 ) -> tuple[Contrast, ...]:
     """The `couples` on one metric."""
     drafts = [
-        (x.name, y.name, metric, *_pair_values(pool, x.name, y.name, metric))
+        (x.name, y.name, metric, _pair_values(pool, x.name, y.name, metric))
         for x, y in couples(arms)
     ]
     return tuple(_judge(drafts, _applied(margin, pool)))
@@ -303,29 +340,35 @@ def rule_changes(
     family: Mapping[str, Contrast],
     by_pair: Mapping[str, Sequence[Contrast]],
 ) -> list[str]:
-    """Verdicts that would be others if failed runs were treated otherwise."""
+    """Verdicts that would be others if failed runs were treated otherwise.
+
+    Where each side is one arm, its contrast is also one of the pairs: a change of both is told once.
+    """
     if not any(failed(run) for cell in study.cells if cell.planned for run in cell.runs):
         return []
     shown = [*family.values(), *by_pair["auc"]]
-    changes = []
+    changes: dict[object, str] = {}
     for rule in OTHER_RULES:
         pool = pooled(score(study, rule))
         others = [
             *families(pool, sides, study.margin).values(),
             *pairs(pool, compared, "auc", study.margin),
         ]
-        changes += [
-            f"{a.first} against {a.second} on {a.metric}: {_says(a)} under the rule 'floor', "
-            f"{_says(b)} under '{rule}'"
-            for a, b in zip(shown, others, strict=True)
-            if _opposed(a, b)
-        ]
-    return changes
+        for a, b in zip(shown, others, strict=True):
+            if _differ(a, b):
+                key = frozenset({a.first, a.second}), a.metric, _says(a), _says(b), rule
+                changes.setdefault(
+                    key,
+                    f"{a.first} against {a.second} on {a.metric}: {_says(a)} under the rule 'floor', "
+                    f"{_says(b)} under '{rule}'",
+                )
+    return list(changes.values())
 
 
 def _says(contrast: Contrast) -> str:
     return f"{contrast.better} better" if contrast.better else contrast.verdict
 
 
-def _opposed(a: Contrast, b: Contrast) -> bool:
-    return (a.better or "") != (b.better or "")
+def _differ(a: Contrast, b: Contrast) -> bool:
+    """Whether two verdicts claim different things; `undecided` and `insufficient` both claim nothing."""
+    return (a.better, a.verdict == "equal") != (b.better, b.verdict == "equal")

@@ -21,6 +21,7 @@ class Matching:
       arms: their labels.
       rows: (item, verdict, values by column).
       different: items that are not equal, not different by design and not swept.
+      uncompared: items of seeds, where some run shares none with any other.
       reason: why nothing could be compared, or empty.
     """
 
@@ -30,11 +31,12 @@ class Matching:
     rows: tuple[Row, ...]
     different: tuple[str, ...]
     reason: str
+    uncompared: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether the runs differ only where they should."""
-        return not self.reason and not self.different
+        """Whether the runs differ only where they should, all of them having been compared."""
+        return not (self.reason or self.different or self.uncompared)
 
 
 def matching(task: Task) -> Matching:
@@ -58,8 +60,11 @@ def matching(task: Task) -> Matching:
         return Matching(task.name, ids, arms, (), (), f"not comparable ({type(error).__name__})")
     planned = list(task.cells.values())
     table = tuple(_excused(row, cells, planned) for row in table)
-    different = tuple(item for item, verdict, _ in table if verdict == "different")
-    return Matching(task.name, ids, arms, table, different, "")
+    different, uncompared = (
+        tuple(item for item, verdict, _ in table if verdict == wanted)
+        for wanted in ("different", "not compared")
+    )
+    return Matching(task.name, ids, arms, table, different, "", uncompared)
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:

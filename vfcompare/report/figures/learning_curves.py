@@ -166,8 +166,8 @@ def _colourless(results: Results, curves: Sequence[Curve]) -> str:
 def _thin(results: Results) -> str:
     if not _few(results):
         return ""
-    runs = (run for task in results.tasks for cell in task.cells.values() for run in cell.runs)
-    cross = " (a cross: it failed there)" if any(failed(run) for run in runs) else ""
+    runs = ((r, task) for task in results.tasks for cell in task.cells.values() for r in cell.runs)
+    cross = " (a cross: it failed there)" if any(failed(r, task.end) for r, task in runs) else ""
     return f"Thin lines are single seeds{cross}. "
 
 
@@ -291,7 +291,7 @@ def _thin_lines(axes: Axes, task: Task, arm: Arm, look: Look) -> None:
     paths = [np.column_stack([run.steps, run.sampled]) for run in runs]
     axes.add_collection(LineCollection(paths, colors=look.color, lw=0.5, alpha=0.18, zorder=1))
     axes.update_datalim(np.concatenate(paths) if paths else np.zeros((0, 2)))
-    lost = [path[-1] for run, path in zip(runs, paths, strict=True) if failed(run)]
+    lost = [path[-1] for run, path in zip(runs, paths, strict=True) if failed(run, task.end)]
     if lost:
         points = np.array(lost)
         axes.plot(points[:, 0], points[:, 1], "x", color=look.color, ms=7, mew=1.8, zorder=6)

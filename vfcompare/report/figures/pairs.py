@@ -7,7 +7,7 @@ from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import Picture, shorten
-from vfcompare.report.sentences import failed_in, over, sizes
+from vfcompare.report.sentences import failed_in, over, pairing, sizes
 from vfcompare.report.table import join, show_float
 
 SIDE = 11
@@ -22,9 +22,10 @@ def pictures(results: Results) -> Iterator[Picture]:
     found = dict(zip(contrasts.names(results, compared), compared, strict=True))
     drawn = contrasts.largest(found, ROWS)
     sides = _sides(results, compared)
+    strange = any(contrast.strangers for contrast in compared)
     yield Picture(
         "pairs",
-        "Which agents differ, seed by seed",
+        "Which agents differ, pair by pair" if strange else "Which agents differ, seed by seed",
         _caption(results, len(found) - len(drawn)),
         lambda: contrasts.draw(results, drawn, sides),
         contrasts.data("pairs", found),
@@ -57,10 +58,13 @@ def _caption(results: Results, left: int) -> str:
     if decided:
         order = sorted(decided, key=lambda c: -abs(c.interval.estimate))
         text += f": {join(_in_words(results, contrast) for contrast in order)}"
-    pairs = sizes(contrast.pairs for contrast in found)
+    pairs = f"{sizes(contrast.pairs for contrast in found)} pairs of seeds each"
+    dots = "dots are seeds"
+    if any(contrast.strangers for contrast in found):
+        pairs, dots = f"{pairs}, {pairing(found)}", "dots are pairs"
     unseen = f"The {left} smallest are not drawn; pairs.csv has them. " if left else ""
     return (
-        f"{text}. {pairs} pairs of seeds each. Differences are means, which may order agents otherwise than "
-        "the IQM does; dots are seeds, bars the intervals at Holm's levels, filled where the paired test "
+        f"{text}. {pairs}. Differences are means, which may order agents otherwise than "
+        f"the IQM does; {dots}, bars the intervals at Holm's levels, filled where the paired test "
         f"agrees with the bar. {unseen}{failed_in(results, *results.pool)}"
     )

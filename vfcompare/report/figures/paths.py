@@ -54,11 +54,13 @@ def pictures(results: Results) -> Iterator[Picture]:
     """One figure for each environment that has pictures."""
     drawn = 0
     for task in dict.fromkeys(cell.task for cell in results.study.cells if cell.planned):
-        cells = [cell for cell in results.study.cells if cell.planned and cell.task == task]
         shown = {arm.name for arm in results.shown.lines}
-        found = [
-            episode for cell in cells if cell.arm in shown for episode in episodes(cell, results)
-        ][:MOST]
+        cells = [
+            cell
+            for cell in results.study.cells
+            if cell.planned and cell.task == task and cell.arm in shown
+        ]
+        found = [episode for cell in cells for episode in episodes(cell, results)][:MOST]
         if not found or drawn == FIGURES:
             continue
         drawn += 1
@@ -66,7 +68,7 @@ def pictures(results: Results) -> Iterator[Picture]:
         yield Picture(
             name,
             title,
-            _caption(found),
+            _caption(found, _diverged(found, cells, results)),
             partial(_draw, found),
             Table(name, title, HEADS, tuple(_data(found))),
             {f"{row}.gif": partial(gif, e.frames) for row, e in enumerate(found, 1)},
@@ -118,12 +120,26 @@ def _data(rows: Sequence[Episode]) -> Iterator[tuple[Value, ...]]:
             yield e.agent, e.run, e.seed, picture, step, e.length, e.paid
 
 
-def _caption(rows: Sequence[Episode]) -> str:
+def _diverged(rows: Sequence[Episode], cells: Sequence[Cell], results: Results) -> str:
+    """How many seeds were there to be ordered, where some diverged, and who had none."""
+    kept: dict[str, tuple[int, int]] = {}
+    for cell in cells:
+        well = sum(run.status != "diverged" for run in cell.runs)
+        if well < len(cell.runs):
+            kept[results.called(cell.arm)] = (well, len(cell.runs))
+    drawn = {e.agent for e in rows}
+    some = [f"{agent} {n} of {of}" for agent, (n, of) in kept.items() if n and agent in drawn]
+    none = [agent for agent, (n, _) in kept.items() if not n]
+    text = f"Seeds that diverged are not among them; {join(some)} did not. " if some else ""
+    return text + (f"No episode of {join(none)}: every seed diverged. " if none else "")
+
+
+def _caption(rows: Sequence[Episode], diverged: str) -> str:
     return (
         f"{_returns(rows)}. One episode of each run, the first of the batch that it would learn from next, "
         "with sampled actions; runs are the median and the worst of their seeds by the last evaluation, "
-        "chosen by this rule alone (n = 1 episode each, no interval). Rows begin where their seeds do, so "
-        "that their lengths are no comparison. Small numbers: steps."
+        f"chosen by this rule alone (n = 1 episode each, no interval). {diverged}"
+        "Rows begin where their seeds do, so that their lengths are no comparison. Small numbers: steps."
     )
 
 

@@ -55,9 +55,13 @@ def pictures(results: Results) -> Iterator[Picture]:
 def _groups(results: Results) -> dict[str, list[Arm]]:
     found: dict[str, list[Arm]] = {}
     for arm in sorted(results.arms, key=lambda arm: -results.standing[arm.name]):
-        if arm.settings and np.isfinite(results.standing[arm.name]):
+        if arm.tuned and np.isfinite(results.standing[arm.name]):
             found.setdefault(arm.agent, []).append(arm)
-    several = {agent: arms for agent, arms in found.items() if len(arms) > 1}
+    several = {
+        agent: arms
+        for agent, arms in found.items()
+        if any(arm.tuned != arms[0].tuned for arm in arms)
+    }
     agents = sorted(several, key=lambda agent: several[agent][0].critic)
     return {agent: several[agent] for agent in agents}
 
@@ -80,7 +84,7 @@ def _settings(results: Results, groups: Groups) -> Picture:
     for agent, arms in groups.items():
         heights = _heights(results, arms)
         parts.append(
-            f"{agent} {show_float(heights[0])} ({arms[0].name.removeprefix(agent).strip()}), "
+            f"{agent} {show_float(heights[0])} ({_told(arms[0])}), "
             f"median {show_float(float(np.median(heights)))}"
         )
     left = len(groups) - ROWS
@@ -94,6 +98,13 @@ def _settings(results: Results, groups: Groups) -> Picture:
     title = "What settings do"
     data = Table("settings", title, ("agent", "setting", "auc"), tuple(rows))
     return Picture("settings", title, caption, lambda: _draw_settings(results, groups), data)
+
+
+def _told(arm: Arm) -> str:
+    """What is special about an arm, its seeds apart."""
+    if arm.tuned == arm.settings:
+        return arm.name.removeprefix(arm.agent).strip()
+    return ", ".join(f"{key}={value}" for key, value in arm.tuned.items())
 
 
 def _draw_settings(results: Results, groups: Groups) -> Figure:
@@ -120,7 +131,7 @@ def _knobs(groups: Groups) -> list[str]:
     tried: dict[str, set[str]] = {}
     for arms in groups.values():
         for arm in arms:
-            for key, value in arm.settings.items():
+            for key, value in arm.tuned.items():
                 tried.setdefault(key, set()).add(value)
     return [key for key, values in tried.items() if len(values) > 1][:KNOBS]
 

@@ -124,7 +124,9 @@ def _extremes(points: Sequence[Point]) -> str:
 def _sizes(points: Sequence[Point], what: str = "Means") -> str:
     sizes = sorted({point.interval.n for point in points})
     n = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"
-    return f"{what} over n = {n} seeds, bars are 95% bootstrap intervals."
+    bars = any(point.interval.sufficient for point in points)
+    told = "bars are 95% bootstrap intervals" if bars else "too few for intervals"
+    return f"{what} over n = {n} seeds, {told}."
 
 
 def _picture(

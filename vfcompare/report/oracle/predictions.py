@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare import theory
+from vfcompare import statistics, theory
 from vfcompare.report import chains
 from vfcompare.report.chains import Chain
 from vfcompare.report.files import number
@@ -26,11 +26,6 @@ from vfcompare.report.table import MINUS
 from vfcompare.statistics import Interval
 
 ROUNDING = 1e-6
-
-CHANCE = (
-    "Of true predictions one in twenty misses such an interval by chance, at five seeds one in six: read "
-    "the deviation as well."
-)
 
 
 @dataclass(frozen=True)
@@ -60,6 +55,25 @@ class Comparison:
     def deviation(self) -> float:
         """`measured / predicted - 1`."""
         return self.measured.estimate / self.predicted - 1.0 if self.predicted else np.nan
+
+
+def decided(rows: Iterable[Comparison]) -> list[Comparison]:
+    """Those with an interval; of the others nothing is said."""
+    return [row for row in rows if row.measured.sufficient]
+
+
+def chance(rows: Iterable[Comparison]) -> str:
+    """How often intervals of so few seeds miss what is true; that there are none, where there are none."""
+    sizes = [row.measured.n for row in decided(rows)]
+    if not sizes:
+        return f"Fewer than {statistics.MIN_RUNS} seeds give no interval, and decide nothing."
+    kinds = ("mean", "oracle: ratio of means")
+    known = [statistics.known_coverage(kind, min(sizes)) for kind in kinds]
+    missed = 1.0 - min(coverage.shares["normal"] for coverage in known)
+    return (
+        f"At {known[0].runs} seeds about {missed:.0%} of true predictions miss such an interval by chance "
+        "(nominally 5%; measured with normal scores): read the deviation as well."
+    )
 
 
 Compared = Mapping[str, tuple[Comparison, ...]]

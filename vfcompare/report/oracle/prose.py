@@ -7,11 +7,12 @@ import numpy as np
 from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.oracle.findings import Findings
 from vfcompare.report.oracle.predictions import (
-    CHANCE,
     PREDICTIONS,
     Compared,
     Comparison,
     Prediction,
+    chance,
+    decided,
 )
 from vfcompare.report.oracle.tabular import percent
 from vfcompare.report.sentences import Sentence
@@ -28,8 +29,12 @@ def notes(compared: Compared) -> list[Sentence]:
 
 
 def _fate(prediction: Prediction, rows: Sequence[Comparison]) -> Sentence:
-    agreed = sum(row.verdict == "agrees" for row in rows)
-    text = f"{prediction.sentence} Measured: {agreed} of {len(rows)} agree"
+    agreed, of = _agreed(rows)
+    left = len(rows) - of
+    told = f"{agreed} of {of} agree" if of else "nothing is decided"
+    if left:
+        told += f", {left} have too few seeds"
+    text = f"{prediction.sentence} Measured: {told}"
     known = [row for row in rows if not np.isnan(row.deviation)]
     if known:
         sizes = [abs(row.deviation) for row in known]
@@ -39,8 +44,14 @@ def _fate(prediction: Prediction, rows: Sequence[Comparison]) -> Sentence:
             f"({worst.subject.name}: predicted {show_float(worst.predicted)}, measured "
             f"{show_interval(worst.measured)}, n = {worst.measured.n})"
         )
-    tone = "claim" if agreed == len(rows) else "open"
+    tone = "claim" if of and agreed == of else "open"
     return Sentence(f"{text}. Source: {prediction.source}.", tone, prediction.name)
+
+
+def _agreed(rows: Sequence[Comparison]) -> tuple[int, int]:
+    """How many predictions agree, of those with an interval."""
+    known = decided(rows)
+    return sum(row.verdict == "agrees" for row in known), len(known)
 
 
 def verdicts(compared: Compared, pictures: Sequence[Picture]) -> list[Sentence]:
@@ -48,16 +59,19 @@ def verdicts(compared: Compared, pictures: Sequence[Picture]) -> list[Sentence]:
     if not compared:
         return [Sentence(picture.caption, "plain", "Against the truth") for picture in pictures[:1]]
     rows = [row for each in compared.values() for row in each]
-    agreed = sum(row.verdict == "agrees" for row in rows)
-    each = join(
-        f"{name} {sum(row.verdict == 'agrees' for row in mine)} of {len(mine)}"
-        for name, mine in compared.items()
-    )
-    text = f"{agreed} of {len(rows)} predicted numbers lie within the 95% interval of the measured ones"
+    agreed, of = _agreed(rows)
+    text = f"{agreed} of {of} predicted numbers lie within the 95% interval of the measured ones"
+    if of:
+        counts = {name: _agreed(mine) for name, mine in compared.items()}
+        text += f" ({join(f'{name} {few} of {n}' for name, (few, n) in counts.items() if n)})"
+    else:
+        text = f"None of {len(rows)} predicted numbers can be judged, as seeds are too few for intervals"
+    if 0 < of < len(rows):
+        text += f"; {len(rows) - of} more have too few seeds"
     known = [abs(row.deviation) for row in rows if not np.isnan(row.deviation)]
     off = f"; the median deviation is {np.median(known):.1%}" if known else ""
-    tone = "claim" if 4 * agreed >= 3 * len(rows) else "open"
-    return [Sentence(f"{text} ({each}){off}. {CHANCE}", tone, "Against the truth")]
+    tone = "claim" if of and 4 * agreed >= 3 * of else "open"
+    return [Sentence(f"{text}{off}. {chance(rows)}", tone, "Against the truth")]
 
 
 def method(findings: Findings) -> list[tuple[str, str]]:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vfcompare.report.oracle.findings import Findings, kind, measure
-from vfcompare.report.oracle.predictions import CHANCE, PREDICTIONS, Compared
+from vfcompare.report.oracle.predictions import PREDICTIONS, Compared, chance, decided
 from vfcompare.report.table import MINUS, Table, Value, show
+from vfcompare.statistics import Interval
 
 GRADIENT = {
     "gradient_bias": "bias",
@@ -33,7 +34,6 @@ VALUES = {
 
 def tables(findings: Findings, compared: Compared) -> dict[str, Table]:
     """Predicted against measured, and the three tables of what was measured."""
-    middle = "Means over seeds with 95% bootstrap intervals. "
     built = [
         _predicted(compared),
         _measured(
@@ -41,8 +41,7 @@ def tables(findings: Findings, compared: Compared) -> dict[str, Table]:
             "oracle-gradient",
             "The gradient",
             GRADIENT,
-            middle
-            + "Bias: |mean gradient - true gradient| relative to the true one, less what chance "
+            "Bias: |mean gradient - true gradient| relative to the true one, less what chance "
             "explains (negative: less than that). Variance: of one episode, summed over parameters. "
             "Signal to noise: squared true gradient over variance. Cosine: of one update's gradient with "
             "the true one. Episodes to cosine 0.9: median over seeds; never, where bias forbids it.",
@@ -52,8 +51,7 @@ def tables(findings: Findings, compared: Compared) -> dict[str, Table]:
             "oracle-advantage",
             "The advantages",
             ADVANTAGE,
-            middle
-            + "Bias and variance given time, place and action, weighed by visits, in units of the "
+            "Bias and variance given time, place and action, weighed by visits, in units of the "
             "return. Correlation: of an episode's squared score |∇ log π|² with its return.",
         ),
         _measured(
@@ -61,8 +59,7 @@ def tables(findings: Findings, compared: Compared) -> dict[str, Table]:
             "oracle-values",
             "The values",
             VALUES,
-            middle
-            + "Explained: share of the variance of the exact values. Slope: of the truth on the "
+            "Explained: share of the variance of the exact values. Slope: of the truth on the "
             "values, below 1 they exaggerate. Rank accuracy: share of pairs of actions that the "
             "critic's lookahead orders as the truth does; a half is chance. Agents with exact values are "
             "left out.",
@@ -84,7 +81,9 @@ def _measured(
             n = max(interval.n for interval in found if interval is not None)
             rows.append((item.setting, item.agent, n, *found))
     heads = ("setting", "agent", "n", *metrics.values())
-    return Table(name, title, heads, tuple(rows), note)
+    known = [value for row in rows for value in row[3:] if isinstance(value, Interval)]
+    means = "Means over seeds" + " with 95% bootstrap intervals" * any(x.sufficient for x in known)
+    return Table(name, title, heads, tuple(rows), f"{means}. {note}")
 
 
 def _predicted(compared: Compared) -> Table:
@@ -107,8 +106,12 @@ def _predicted(compared: Compared) -> Table:
                 )
             )
     heads = ("", "quantity", "setting", "agent", "predicted", "measured", "n", "off by", "verdict")
+    each = [row for mine in compared.values() for row in mine]
+    agrees = (
+        "Agrees: the prediction lies within the 95% interval over seeds. " if decided(each) else ""
+    )
     note = (
-        f"Agrees: the prediction lies within the 95% interval over seeds. {CHANCE} "
+        f"{agrees}{chance(each)} "
         "Variance ratio: to the exact value of the start as baseline, seeds paired."
     )
     return Table(

@@ -1,0 +1,110 @@
+"""What may be called matched: starting points that were never held against each other may not."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.report_study import ENVS, edit, set_returns, write_study
+from vfcompare import certificate, report
+from vfcompare.report import tables
+from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.sentences import matching
+
+STARTS = tuple(certificate.PER_SEED.values())
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "REPS", 50)
+    monkeypatch.setattr(resampling, "PAIR_REPS", 50)
+
+
+def made(agent: str, seeds: list[int], **changes: str) -> dict[str, Any]:
+    """A certificate whose hashes depend on the seed alone, but for changes."""
+    hashes = {
+        seed: {key: f"{key}-{seed}" for key in certificate.PER_SEED} | changes for seed in seeds
+    }
+    return {
+        "schema": 1,
+        "agent": agent,
+        "env": "maze",
+        "seeds": {str(seed): each for seed, each in hashes.items()},
+        "parts": {"env": {"sha256": "1", "text": "maze"}},
+        "parameters": {"policy": 10},
+        "facts": {"jax": "1"},
+    }
+
+
+def verdicts(*found: dict[str, Any]) -> dict[str, str]:
+    rows = certificate.compare({f"run{i}": each for i, each in enumerate(found)})
+    return {row.item: row.verdict for row in rows}
+
+
+def shift(columns: dict[str, np.ndarray], by: int) -> None:
+    columns["seed"] += by
+
+
+def analysed(root: Path, seeds: dict[str, list[int]]) -> Results:
+    study = write_study(
+        root, agents=dict.fromkeys(seeds, 1.5), envs={"maze": ENVS["maze"]}, seeds=3
+    )
+    for agent, own in seeds.items():
+        folder = study / f"maze-{agent}-1a2b3c4d"
+        set_returns(folder, partial(shift, by=own[0]))
+        (folder / "certificate.json").write_text(json.dumps(made(agent, own)))
+
+    def plan(content: dict[str, Any]) -> None:
+        for cell in content["cells"]:
+            cell["seeds"] = seeds[cell["agent"]]
+
+    edit(study / "plan.json", plan)
+    return analyse(report.load(study))
+
+
+def test_starting_points_without_a_common_seed_were_not_compared() -> None:
+    found = verdicts(made("ppo", [0, 1]), made("rloo", [2, 3]))
+    assert {found.pop(item) for item in STARTS} == {"not compared"}
+    assert set(found.values()) == {"equal"}
+
+
+def test_one_run_whose_seeds_nobody_shares_is_enough() -> None:
+    found = verdicts(made("ppo", [0, 1]), made("rloo", [0, 1]), made("grpo", [7]))
+    assert {found[item] for item in STARTS} == {"not compared"}
+
+
+def test_a_difference_is_told_though_another_run_was_not_compared() -> None:
+    found = verdicts(made("ppo", [0]), made("rloo", [0], policy="other"), made("grpo", [7]))
+    assert found["initial policy (seeds 0)"] == "different"
+    assert found["first rollout"] == "not compared"
+
+
+def test_groups_of_runs_that_share_seeds_among_themselves_are_compared() -> None:
+    groups = (made(agent, seeds) for agent in ("ppo", "rloo") for seeds in ([0, 1], [2, 3]))
+    assert set(verdicts(*groups).values()) == {"equal"}
+
+
+def test_what_was_not_compared_is_not_called_matched(tmp_path: Path) -> None:
+    results = analysed(tmp_path, {"ppo": [0, 1, 2], "rloo": [3, 4, 5]})
+    (match,) = results.matching
+    assert match.uncompared == STARTS
+    assert not match.different
+    assert not match.holds
+    (sentence,) = matching(results)
+    assert sentence.tone == "warning"
+    assert "matched" not in sentence.text.lower()
+    assert "first rollout" in sentence.text
+    assert "(3 items equal, 0 different by design)" in sentence.text
+    (table,) = tables.matching(results)
+    assert [row[1] for row in table.rows[:3]] == ["not compared"] * 3
+    assert {table.marks[index] for index in range(3)} == {"bad"}
+
+
+def test_common_seeds_are_matched(tmp_path: Path) -> None:
+    results = analysed(tmp_path, {"ppo": [0, 1, 2], "rloo": [0, 1, 2]})
+    assert results.matching[0].holds
+    assert matching(results)[0].text == "Matched: 6 items equal, 0 different by design."
+    assert np.isfinite(results.standing["ppo"])

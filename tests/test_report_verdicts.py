@@ -1,0 +1,287 @@
+"""What a report claims where runs are lost, seeds are unlike, or means and IQMs disagree."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.report_study import ENVS, edit, set_returns, write_cell, write_study
+from vfcompare import report
+from vfcompare.report import figures, tables
+from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.figures import pairs
+from vfcompare.report.sentences import ranking, verdicts
+
+PPO_AGAINST_RLOO = {"metric": "auc", "margin": 0.05, "contrast": ["ppo", "rloo"]}
+TWO = {"rloo": 1.0, "ppo": 1.5}
+FOUR = {**ENVS, "lock": (0.0, 1.0, 40_000)}
+
+Planned = tuple[str, str, Sequence[int], Mapping[str, str]]
+"""An agent, the number of its cell, its seeds and its settings."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "REPS", 100)
+    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
+
+
+def said(results: Results) -> dict[str, str]:
+    return {sentence.title: sentence.text for sentence in verdicts(results)}
+
+
+def write_seeds(root: Path, cells: Sequence[Planned], env: str = "maze") -> Path:
+    """A study that is named as its folder."""
+    rng, entries = np.random.default_rng(0), []
+    for agent, number, seeds, settings in cells:
+        entry: dict[str, Any] = {"id": f"{env}-{agent}-{number}", "agent": agent, "env": env}
+        entry |= {"settings": dict(settings), "seeds": list(seeds)}
+        low, high, budget = ENVS[env]
+        known = {"random": low, "optimal": high, "threshold": None}
+        write_cell(root, entry, rng, TWO.get(agent, 1.2), (low, high, budget), 8, known)
+        entries.append(entry)
+    plan = {"schema": 1, "study": root.name, "question": "?", "created": "", "cells": entries}
+    (root / "plan.json").write_text(json.dumps(plan))
+    return root
+
+
+def set_scores(study: Path, scores: Mapping[tuple[str, str], np.ndarray]) -> None:
+    """Flat learning curves: the score of each seed, on each environment, of each agent."""
+    for (env, agent), values in scores.items():
+        low, high, _ = FOUR[env]
+        returns = low + (high - low) * values
+
+        def flat(rows: dict[str, np.ndarray], returns: np.ndarray = returns) -> None:
+            rows["return_sampled"][:] = returns[rows["seed"].astype(int)]
+
+        set_returns(study / f"{env}-{agent}-1a2b3c4d", flat)
+
+
+def diverge(rows: dict[str, np.ndarray]) -> None:
+    rows["return_sampled"][rows["update"] > 0] = np.nan
+
+
+def record_budgets(study: Path) -> None:
+    for env, (_, _, budget) in ENVS.items():
+        recorded = {"budget": {"env_steps": budget}}
+        for file in study.glob(f"{env}-*/run.json"):
+            file.write_text(json.dumps(json.loads(file.read_text()) | recorded))
+
+
+def test_an_environment_on_which_every_run_diverged_is_compared_to_its_budget(
+    tmp_path: Path,
+) -> None:
+    study = write_study(tmp_path, agents=TWO, seeds=12)
+    record_budgets(study)
+    for folder in study.glob("maze-*"):
+        set_returns(folder, diverge)
+    results = analyse(report.load(study))
+    task = results.task("maze")
+    assert (task.start, task.end) == (0.0, ENVS["maze"][2])
+    assert task.grid[-1] == task.end
+    assert {item.final for item in task.scores["ppo"]} == {0.0}
+    assert results.family["auc"].tasks == ("cartpole", "maze", "chain")
+    assert results.counts["failure", "ppo"] == results.counts["failure", "rloo"] == (12, 36)
+    assert list(figures.build(results))
+
+
+def test_runs_of_an_agent_that_always_fails_end_at_its_own_budget(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=3)
+    record_budgets(study)
+    folder = study / "maze-ppo-1a2b3c4d"
+    set_returns(folder, diverge)
+    edit(folder / "run.json", lambda info: info.update(budget={"env_steps": 20_000}))
+    assert analyse(report.load(study)).task("maze").end == 20_000
+
+
+def test_an_environment_whose_range_nobody_knows_is_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, seeds=3)
+    for folder in study.glob("maze-*"):
+        set_returns(folder, diverge)
+    for folder in study.glob("chain-*"):
+        edit(folder / "run.json", lambda info: info.update(status="running", seeds={}))
+    left = [s.text for s in verdicts(analyse(report.load(study))) if s.title == "Left out"]
+    assert [("maze" in text, "chain" in text) for text in left] == [(True, False), (False, True)]
+    assert "6 failed runs are in no score" in left[0]
+
+
+def test_the_environment_with_more_seeds_does_not_decide_the_ranking(tmp_path: Path) -> None:
+    envs = {name: ENVS[name] for name in ("cartpole", "maze")}
+    study = write_study(tmp_path, agents=TWO, envs=envs, seeds=20)
+    near = 0.01 * np.linspace(-1, 1, 20)
+    scores = {("cartpole", "ppo"): 0.92 + near, ("cartpole", "rloo"): 0.88 + near}
+    scores |= {("maze", "ppo"): 0.10 + near, ("maze", "rloo"): 0.60 + near}
+    set_scores(study, scores)
+
+    def fewer(plan: dict[str, Any]) -> None:
+        for cell in plan["cells"]:
+            cell["seeds"] = cell["seeds"][:5] if cell["env"] == "maze" else cell["seeds"]
+
+    edit(study / "plan.json", fewer)
+    results = analyse(report.load(study))
+    (first, interval), (second, _) = ranking(results)
+    assert (first.name, second.name) == ("rloo", "ppo")
+    assert 0.7 < interval.estimate < 0.78
+    assert results.standing["rloo"] == interval.estimate
+    gap = results.aggregate["optimality_gap", "auc", "ppo"]
+    assert gap.estimate == pytest.approx(1 - (0.92 + 0.10 + near[:5].mean()) / 2, abs=1e-3)
+    assert said(results)["Agents"].startswith("rloo has the largest")
+
+
+def test_seeds_that_were_planned_in_parts_are_one_sample(tmp_path: Path) -> None:
+    cells: list[Planned] = [
+        (agent, first, range(int(first), int(first) + 3), {"first_seed": first})
+        for agent in TWO
+        for first in ("0", "3")
+    ]
+    results = analyse(report.load(write_seeds(tmp_path / "parts", cells)))
+    contrast = results.family["auc"]
+    assert list(contrast.values["maze"]) == [0, 1, 2, 3, 4, 5]
+    assert (contrast.unpaired, contrast.strangers) == (0, frozenset())
+    assert "Uneven seeds" not in said(results)
+    assert "settings" not in {picture.id for picture in figures.build(results)}
+    assert not tables.settings(results).rows
+
+
+def test_first_seeds_are_no_setting_that_scores_depend_on(tmp_path: Path) -> None:
+    cells: list[Planned] = [
+        (agent, f"{rate}-{first}", range(first, first + 3), {"lr": rate, "first_seed": str(first)})
+        for agent in TWO
+        for rate in ("0.1", "0.2")
+        for first in (0, 3)
+    ]
+    results = analyse(report.load(write_seeds(tmp_path / "rates", cells)))
+    captions = {picture.id: picture.caption for picture in figures.build(results)}
+    assert "lr=" in captions["settings"]
+    assert "Most depends on lr" in captions["knobs"]
+    assert not any("first_seed" in captions[name] for name in ("settings", "knobs"))
+
+
+def test_more_seeds_in_a_second_study_add_to_the_verdict(tmp_path: Path) -> None:
+    first, more = (
+        write_seeds(tmp_path / name, [(agent, "1", seeds, {}) for agent in TWO])
+        for name, seeds in (("first", range(4)), ("more", range(4, 8)))
+    )
+    contrast = analyse(report.load(first, more)).family["auc"]
+    assert list(contrast.values["maze"]) == list(range(8))
+    assert contrast.verdict != "insufficient"
+
+
+def test_a_seed_that_one_agent_lost_is_not_compared(tmp_path: Path) -> None:
+    cells: list[Planned] = [(agent, "1", range(6), {}) for agent in (*TWO, "grpo")]
+    study = write_seeds(tmp_path / "lost", cells)
+    edit(
+        study / "maze-grpo-1" / "run.json",
+        lambda info: info.update(seeds={"2": {"status": "completed"}}, status="running"),
+    )
+    contrast = analyse(report.load(study)).family["auc"]
+    assert list(contrast.values["maze"]) == [2]
+    assert contrast.unpaired == 5
+
+
+def test_a_side_that_is_of_other_agents_at_other_seeds_is_named(tmp_path: Path) -> None:
+    cells: list[Planned] = [
+        ("rloo", "1", range(6), {}),
+        ("ppo", "1", range(6), {}),
+        ("a2c", "1", range(3), {}),
+    ]
+    results = analyse(report.load(write_seeds(tmp_path / "uneven", cells)))
+    assert results.family["auc"].pairs == 6
+    assert said(results)["Uneven seeds"].startswith("Not every agent of a side was planned")
+    assert "on maze" in said(results)["Uneven seeds"]
+
+
+def test_sides_without_a_seed_in_common_are_not_said_to_be_paired_by_seed(tmp_path: Path) -> None:
+    cells: list[Planned] = [("rloo", "1", range(8), {}), ("ppo", "1", range(20, 28), {})]
+    results = analyse(report.load(write_seeds(tmp_path / "strangers", cells)))
+    assert results.family["auc"].pairs == 8
+    assert results.family["auc"].strangers == {"maze"}
+    claims = said(results)
+    assert (
+        "8 pairs in the order of their seeds, of which none is shared"
+        in claims["Sample efficiency"]
+    )
+    assert "by seed" not in claims["Agents"]
+    assert "paired in the order of their seeds" in claims["Agents"]
+    notes = tables.family(results).note + tables.pairs(results).note
+    assert "seed by seed" not in notes
+    assert "of which none is shared" in notes
+    (picture,) = pairs.pictures(results)
+    assert "seed by seed" not in picture.title
+    assert "pairs of seeds each, in the order of their seeds" in picture.caption
+
+
+def test_lost_seeds_of_a_side_are_not_replaced_by_others(tmp_path: Path) -> None:
+    study = write_seeds(tmp_path / "half", [(agent, "1", range(6), {}) for agent in TWO])
+    for agent, kept in (("rloo", range(3)), ("ppo", range(3, 6))):
+        file = study / f"maze-{agent}-1" / "run.json"
+        done = {str(seed): {"status": "completed"} for seed in kept}
+        told = json.loads(file.read_text()) | {"seeds": done, "status": "running"}
+        file.write_text(json.dumps(told))
+    assert analyse(report.load(study)).family["auc"].pairs == 0
+
+
+def test_an_agent_that_beats_the_one_with_the_largest_iqm_is_not_undecided(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, envs=FOUR, seeds=12)
+    near = 0.01 * np.linspace(-1, 1, 12)
+    scores = {(env, "ppo"): 0.90 + near for env in FOUR} | {("maze", "ppo"): 0.02 + near}
+    scores |= {(env, "rloo"): 0.88 + near for env in FOUR} | {("maze", "rloo"): 0.70 + near}
+    set_scores(study, scores)
+    results = analyse(report.load(study))
+    (contrast,) = results.pairs["auc"]
+    assert contrast.better == "rloo"
+    text = said(results)["Agents"]
+    assert text.startswith("ppo has the largest")
+    assert "in the mean behind rloo" in text
+    assert "undecided" not in text
+
+
+def test_equality_that_hangs_on_a_failed_run_is_told_once(tmp_path: Path) -> None:
+    study = write_study(
+        tmp_path,
+        agents=TWO,
+        envs={"maze": ENVS["maze"]},
+        seeds=12,
+        decided=PPO_AGAINST_RLOO,
+    )
+    near = 0.005 * np.cos(np.arange(12))
+    set_scores(study, {("maze", "ppo"): 0.8 + near, ("maze", "rloo"): 0.8 - near})
+
+    def fail(rows: dict[str, np.ndarray]) -> None:
+        rows["return_sampled"][(rows["seed"] == 3) & (rows["update"] > 2)] = np.nan
+
+    set_returns(study / "maze-ppo-1a2b3c4d", fail)
+    results = analyse(report.load(study))
+    assert results.family["auc"].verdict == "undecided"
+    on_auc = [text for text in results.rule_changes if " on auc" in text]
+    assert len(on_auc) == len({text.rpartition("under ")[2] for text in on_auc})
+    assert any("undecided under the rule 'floor', equal under 'drop'" in text for text in on_auc)
+
+
+def test_an_environment_that_one_side_lacks_is_left_out_and_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, seeds=6, decided=PPO_AGAINST_RLOO)
+    assert "Incomplete" not in said(analyse(report.load(study)))
+    shutil.rmtree(study / "maze-ppo-1a2b3c4d")
+    results = analyse(report.load(study))
+    assert results.family["auc"].tasks == ("cartpole", "chain")
+    text = said(results)["Incomplete"]
+    assert text.startswith("Without scores: ppo on maze.")
+    assert "both sides on maze, which is left out" in text
+    assert "other agents" not in text
+
+
+def test_too_few_pairs_are_counted_where_they_are_too_few(tmp_path: Path) -> None:
+    envs = {name: ENVS[name] for name in ("cartpole", "maze")}
+    study = write_study(tmp_path, agents=TWO, envs=envs, seeds=12)
+
+    def fewer(plan: dict[str, Any]) -> None:
+        for cell in plan["cells"]:
+            cell["seeds"] = cell["seeds"][:2] if cell["env"] == "maze" else cell["seeds"]
+
+    edit(study / "plan.json", fewer)
+    text = said(analyse(report.load(study)))["Sample efficiency"]
+    assert text == "Insufficient: 2 pairs on maze; 3 are needed on each environment."
