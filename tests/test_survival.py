@@ -1099,6 +1099,21 @@ def test_the_first_signal_is_remembered_and_a_second_interrupt_ends_at_once():
         signal.raise_signal(signal.SIGINT)
 
 
+def test_an_interrupt_that_somebody_swallowed_stops_training_when_it_begins():
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        stopping.spare_until_training()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with Listener() as listener, pytest.raises(stopping.Stopped, match="SIGINT"):
+            listener.check()
+        stopping.spare_until_training()
+        with Listener() as listener:
+            listener.check()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # Devices
 
 EPISODES = ("agent=ppo", *PARTS, "seeds=8", "env_steps=600", "evaluations=2")
