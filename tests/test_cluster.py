@@ -483,6 +483,14 @@ def worker(path, agent):
     return pid
 
 
+def noticed(pid, name):
+    """Whether a process that was asleep has been sent a signal, which waits for it or has woken it."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    told = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    waiting = int(told["SigPnd"], 16) | int(told["ShdPnd"], 16)
+    return waiting >> (signal.Signals[name] - 1) & 1 or not told["State"].startswith("T")
+
+
 def asleep(pid):
     """Put a process to sleep again, since SLURM wakes those that it signals; whether it lives."""
     if private.alive(pid):
@@ -545,7 +553,8 @@ def test_a_preempted_task_requeues_itself_and_ends_with_the_same_bits(
     pid = worker(path, "grpo")
     (job,) = slurm.jobs(path)
     private.ask(real, "scancel", "--batch", f"--signal={notice}", job.task(0))
-    time.sleep(1.0)
+    # Woken before it comes, it may be done when it does.
+    private.until(lambda: noticed(pid, f"SIG{notice}"))
     os.kill(pid, signal.SIGCONT)
     private.until(lambda: "saved" in (path / "jobs" / "0-0.log").read_text())
     private.until(lambda: ask(path, real)[0] != {"grpo": "preempted"})
