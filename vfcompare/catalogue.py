@@ -231,8 +231,10 @@ def decided(text: str) -> str:
 
 
 def files(group: str) -> dict[str, Traversable]:
-    """The YAML files of a group by name."""
+    """The YAML files of a group by name; none where there is no such group."""
     folder = resources.files(PACKAGE) / group
+    if not folder.is_dir():
+        return {}
     found = {p.name[:-5]: p for p in folder.iterdir() if p.name.endswith(".yaml")}
     return dict(sorted(found.items()))
 

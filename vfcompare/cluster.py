@@ -257,7 +257,7 @@ def cancel(study: Path) -> str:
       InputError: if scancel cannot be had, or fails.
     """
     standing = {cell.id: cell for cell in status.read(study)}
-    settled = {name for name, c in standing.items() if c.status in ("completed", "diverged")}
+    settled = {name for name, c in standing.items() if c.status in status.DONE}
     jobs = [
         job
         for job in slurm.jobs(study)

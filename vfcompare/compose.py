@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -19,15 +18,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from vfcompare.catalogue import files
 from vfcompare.cell import PRIVATE, Cell
 from vfcompare.errors import InputError, nearest
-from vfcompare.validate import check
+from vfcompare.validate import FAMILIES, check
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises when it cannot make sense of its input."""
-
-SIDES = ("critic", "outcome-only")
-"""What a contrast may name in place of agents: all with a learned value function, all without."""
 
 NAMED = {"agent", "env", "seeds", "env_steps", "evaluations", "lanes"}
 """Settings that a run's name does not repeat."""
@@ -84,7 +81,7 @@ def refuse(settings: Sequence[Override]) -> None:
     """
     for one in settings:
         key = one.key_or_group
-        names = choices(key)
+        names = files(key)
         if names and not is_value(one) and one.package is None and one.value() is None:
             raise InputError(f"{key}=null is not allowed; allowed: {', '.join(names)}")
         if one.is_sweep_override() and key.split(".")[0] in PRIVATE:
@@ -94,21 +91,13 @@ def refuse(settings: Sequence[Override]) -> None:
             )
 
 
-def choices(group: str) -> list[str]:
-    """Names of what there is of a group of our configuration; none where it is no group."""
-    folder = resources.files("vfcompare.conf") / group
-    if not re.fullmatch(r"[\w/]+", group) or not folder.is_dir():
-        return []
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
-
-
 def contrasted(found: Sequence[Cell]) -> None:
     """Refuse a contrast of agents that do not exist: a study cannot take back what it has decided.
 
     Raises:
       InputError: that names the nearest one.
     """
-    known = {*choices("agent"), *SIDES, *(cell.agent for cell in found)}
+    known = {*files("agent"), *FAMILIES, *(cell.agent for cell in found)}
     for side in found[0].config["study"].get("contrast") or ():
         for name in side if isinstance(side, list) else [side]:
             if name not in known:
@@ -207,7 +196,7 @@ def unknown_choice(error: Exception) -> str | None:
     if not found:
         return None
     group, name = found.group(1).split("@")[0], found.group(2).removesuffix(".yaml")
-    names = choices(group)
+    names = files(group)
     if not names:
         return None
     return f"{group}={name} does not exist; allowed: {', '.join(names)}{nearest(name, names)}"

@@ -121,7 +121,7 @@ def _cell(
     seeds = len(plan.get("seeds", [])) or sum(words.values())
     status, note = _on_disk(path, record)
     task = gone = ""
-    if status not in ("completed", "diverged", "damaged"):
+    if status not in (*DONE, "damaged"):
         status, note, task, gone = _at_slurm(status, note, record or {}, place, tasks)
     note = "".join(letter if letter.isprintable() else " " for letter in note)[:100]
     return CellStatus(
@@ -184,14 +184,14 @@ def _at_slurm(
     gone = own if own and (had is None or not had.live or had.waits) else ""
     if own and not gone and status == "running":
         return status, note, own, ""
-    has = tasks.get(task)
-    if has is not None and has.waits and (own == task or status != "running"):
+    has, elsewhere = tasks.get(task), own != task and status == "running"
+    if has is not None and has.waits and not elsewhere:
         after = ", after it was preempted" if status == "preempted" else ""
         return "queued", f"task {task}: {has.reason}{after}", task, gone
-    if has is not None and has.live and own != task and status != "running":
+    new = own != task and not elsewhere
+    if has is not None and has.live and new:
         return "running", f"task {task} is starting", task, gone
-    over = has is not None and not has.live and own != task and status != "running"
-    if has is not None and over and _older(record, place):
+    if has is not None and not has.live and new and _older(record, place):
         status = "crashed" if has.state == "FAILED" else slurm.ENDED[has.state]
         log = place.log if place else ""
         note = f"SLURM: task {task} {has.state} before it began training, see {log}"

@@ -52,6 +52,9 @@ COUNT = Rule("a whole number, 1 or more", lambda value: _integer(value) and valu
 INDEX = Rule("a whole number, 0 or more", lambda value: _integer(value) and value >= 0)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool), ("true", "false"))
 
+FAMILIES = ("critic", "outcome-only")
+"""What a contrast may name in place of agents: all that learn a value function, and all that do not."""
+
 MOST_STEPS = 2_000_000_000
 """They are counted in 32 bits, and an update overshoots."""
 

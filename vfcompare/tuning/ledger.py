@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger.jsonl"
 
-ENDED = ("completed", "diverged", "crashed", "out of memory")
+ENDED = (*status.DONE, "crashed", "out of memory")
 """How a trial ends that is over; what else can be read of it is not the agent's fault."""
 
 
@@ -177,7 +177,7 @@ def _read(
     scores = dict.fromkeys(cell.seeds, math.nan)
     if now is None or now.status not in ENDED:
         return Rated(trial, "planned" if now is None else now.status, {}, None, None, "")
-    if now.status not in ("completed", "diverged"):
+    if now.status not in status.DONE:
         return Rated(trial, now.status, scores, None, None, now.note)
     try:
         record = store.read_json(study / cell.id / "run.json")

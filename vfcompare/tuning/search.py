@@ -11,6 +11,7 @@ from vfcompare.assemble import assemble
 from vfcompare.cell import Cell, rehearse
 from vfcompare.compose import cells, recompose
 from vfcompare.errors import InputError, nearest
+from vfcompare.status import DONE
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
 from vfcompare.tuning.outcome import show
@@ -354,7 +355,7 @@ class Search:
         described = [trial.cell.planned() for trial in batch]
         store.write_plan(self.study, study, described)
         rated = self._record(trials)
-        done = {one.trial.cell.id for one in rated if one.status in ("completed", "diverged")}
+        done = {one.trial.cell.id for one in rated if one.status in DONE}
         # Where two settings are the same to the last digit they are one cell.
         waiting = {t.cell.id: t.cell for t in batch if t.cell.id not in done}
         print(

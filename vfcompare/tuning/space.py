@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from vfcompare.catalogue import files
 from vfcompare.errors import InputError, nearest
 from vfcompare.store import digest
 from vfcompare.validate import leaves
@@ -137,14 +137,12 @@ def load(name: str) -> Space:
     Raises:
       InputError: if there is none, or it is not a space.
     """
-    folder = resources.files("vfcompare.conf") / "tune"
-    own = name.endswith((".yaml", ".yml"))
-    file = Path(name) if own else folder / f"{name}.yaml"
-    if not file.is_file():
-        names = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+    own, ours = name.endswith((".yaml", ".yml")), files("tune")
+    file = Path(name) if own else ours.get(name)
+    if file is None or not file.is_file():
         raise InputError(
-            f"--space {name} does not exist; allowed: {', '.join(names)}, or a YAML file"
-            f"{nearest(name, names)}"
+            f"--space {name} does not exist; allowed: {', '.join(ours)}, or a YAML file"
+            f"{nearest(name, ours)}"
         )
     try:
         text = file.read_text(encoding="utf-8")
@@ -165,13 +163,11 @@ def parse(name: str, written: Any) -> Space:
     Raises:
       InputError: if it is not a space.
     """
-    agents = resources.files("vfcompare.conf") / "agent"
-    presets = sorted(p.name[:-5] for p in agents.iterdir() if p.name.endswith(".yaml"))
     if not isinstance(written, Mapping) or not written:
         raise InputError(f"{name} is not a space; allowed: blocks {COMMON}, {CRITIC}, or presets")
     blocks = {}
     for block, knobs in written.items():
-        allowed = [COMMON, CRITIC, *presets]
+        allowed = [COMMON, CRITIC, *files("agent")]
         if block not in allowed:
             raise InputError(
                 f"{name}: {block} is not a block; allowed: {COMMON}, {CRITIC}, or the name of an agent"

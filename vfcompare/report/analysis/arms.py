@@ -8,6 +8,7 @@ import numpy as np
 from vfcompare import statistics
 from vfcompare.report.data import Study
 from vfcompare.report.scoring import Task, column
+from vfcompare.validate import FAMILIES
 
 ROWS = 45
 """Most arms that get a row of their own in a figure or a printed table."""
@@ -19,9 +20,6 @@ LEADERS = 3
 
 SEEDING = frozenset({"first_seed", "seeds"})
 """Settings that say with which seeds an arm was trained, and nothing of how."""
-
-FAMILIES = ("critic", "outcome-only")
-"""Arms that learn a value function, and those that do not."""
 
 
 @dataclass(frozen=True)
