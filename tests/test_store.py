@@ -41,7 +41,7 @@ def test_the_commit_is_that_of_the_code_and_not_of_whose_folder_it_is_in(
     git("add", "mine", *([str(file)] if tracked else []))
     git("commit", "-m", "mine")
     monkeypatch.setattr(store, "__file__", str(file))
-    assert bool(store.git_state()) == tracked
+    assert bool(store.git_state.__wrapped__()) == tracked
 
 
 def test_a_claim_without_a_heartbeat_is_renewed_while_it_is_held(tmp_path, monkeypatch):

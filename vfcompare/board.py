@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tensorboard.plugins.hparams import summary_v2 as hparams
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from vfcompare.events import BANDS, TOGETHER, record
+from vfcompare.events import BANDS, TOGETHER, EventFile
 from vfcompare.store import read_json
 
 LOOK_SECONDS = 5.0
@@ -74,9 +73,9 @@ def _columns(cells: Sequence[Mapping[str, Any]], shown: Path) -> None:
         hparams=[hparams.HParam(name, domain) for name, domain in domains.items()],
         metrics=[hparams.Metric(f"evaluation/{name}") for name in BANDS],
     )
-    writer = EventFileWriter(str(shown))
-    record(writer, config, 0)
-    writer.close()
+    file = EventFile(shown)
+    file.record(config, 0)
+    file.flush()
 
 
 def _domain(values: Sequence[Any]) -> Any:

@@ -1,10 +1,12 @@
-"""A view of a run for TensorBoard, written with its own event writer and without TensorFlow.
+"""A view of a run for TensorBoard, written with its own records and without TensorFlow.
 
 The tables are the truth; this view is made from them and can be made again.
 """
 
 import math
+import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
 from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.scalar import metadata as scalars
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from vfcompare import statistics
@@ -45,6 +47,36 @@ SIGNS = ("return_sampled", *LOSSES)
 MOMENTS = ("advantage_mean", "advantage_std")
 
 
+class EventFile:
+    """A file of events, open only while it is flushed.
+
+    TensorBoard's own writer keeps a thread and an open file, and a fused sweep has hundreds of runs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Begin the file; nothing is written before `flush`.
+
+        Args:
+          folder: in which TensorBoard looks for it; made where it is missing.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        self._path = folder / name
+        self._pending = [event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")]
+
+    def record(self, summary: summary_pb2.Summary, step: int) -> None:
+        """Note something at a step."""
+        self._pending.append(event_pb2.Event(summary=summary, step=step, wall_time=time.time()))
+
+    def flush(self) -> None:
+        """Append what was noted since the last time."""
+        with self._path.open("ab") as file:
+            records = RecordWriter(file)
+            for event in self._pending:
+                records.write(event.SerializeToString())
+        self._pending.clear()
+
+
 class View:
     """TensorBoard runs of one cell: one per seed, below `folder/seed-N`, and one of all seeds together.
 
@@ -66,12 +98,12 @@ class View:
         """
         shutil.rmtree(folder, ignore_errors=True)
         self._env = str(settings.get("env", "return"))
-        self._writers = {seed: EventFileWriter(str(folder / f"seed-{seed}")) for seed in seeds}
-        self._together = EventFileWriter(str(folder / TOGETHER))
+        self._seeds = {seed: EventFile(folder / f"seed-{seed}") for seed in seeds}
+        self._together = EventFile(folder / TOGETHER)
         start = summary_v2.hparams_pb(dict(settings), trial_id=trial)
-        for writer in (*self._writers.values(), self._together):
-            record(writer, start, 0)
-        record(self._together, _layout(self._env), 0)
+        for file in (*self._seeds.values(), self._together):
+            file.record(start, 0)
+        self._together.record(_layout(self._env), 0)
 
     def add(self, prefix: str, table: Table) -> None:
         """Add a point to each curve of `prefix`, and to each histogram, for each row of a table.
@@ -80,34 +112,38 @@ class View:
         """
         for row, seed in enumerate(table["seed"]):
             of = {name: float(column[row]) for name, column in table.items()}
-            _point(self._writers[int(seed)], prefix, of)
+            _point(self._seeds[int(seed)], prefix, of)
         for means in _means(table):
             _point(self._together, prefix, means)
+        self._flush()
 
     def picture(self, seed: int, step: int, tag: str, frames: np.ndarray) -> None:
         """Add an episode of a seed, `frames [F, height, width, 3]`, as one picture."""
         value = _image(tag, strip(frames), f"seed {seed}")
-        record(self._together, summary_pb2.Summary(value=[value]), step)
+        self._together.record(summary_pb2.Summary(value=[value]), step)
 
     def close(self, status: Mapping[int, str], evaluation: Table) -> None:
-        """Say how each seed ended, add the band of all seeds, and flush."""
-        for seed, writer in self._writers.items():
-            record(writer, _end(status[seed] == "completed"), 0)
-            writer.close()
+        """Say how each seed ended, and add the band of all seeds."""
+        for seed, file in self._seeds.items():
+            file.record(_end(status[seed] == "completed"), 0)
         for step, values in _bands(self._env, evaluation):
-            record(self._together, summary_pb2.Summary(value=values), step)
-        record(self._together, _end(all(word == "completed" for word in status.values())), 0)
-        self._together.close()
+            self._together.record(summary_pb2.Summary(value=values), step)
+        self._together.record(_end(all(word == "completed" for word in status.values())), 0)
+        self._flush()
+
+    def _flush(self) -> None:
+        for file in (*self._seeds.values(), self._together):
+            file.flush()
 
 
-def _point(writer: EventFileWriter, prefix: str, of: Mapping[str, float]) -> None:
+def _point(file: EventFile, prefix: str, of: Mapping[str, float]) -> None:
     """One point of each curve, and of the histogram of advantages."""
     shares = [name for name in of if name.startswith("advantage_below_")]
     apart = {"seed", "point", "update", "env_steps", *shares}
     values = [_scalar(f"{prefix}/{name}", value) for name, value in of.items() if name not in apart]
     if shares:
         values.append(_histogram(f"{prefix}/advantage", of, shares))
-    record(writer, summary_pb2.Summary(value=values), int(of["env_steps"]))
+    file.record(summary_pb2.Summary(value=values), int(of["env_steps"]))
 
 
 def _means(table: Table) -> Iterator[dict[str, float]]:
@@ -204,8 +240,3 @@ def _end(succeeded: bool) -> summary_pb2.Summary:
         tag=hparams.SESSION_END_INFO_TAG, metadata=kind, tensor=hparams.NULL_TENSOR
     )
     return summary_pb2.Summary(value=[value])
-
-
-def record(writer: EventFileWriter, summary: summary_pb2.Summary, step: int) -> None:
-    """Write something down at a step."""
-    writer.add_event(event_pb2.Event(summary=summary, step=step, wall_time=time.time()))

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+import yaml
 
 from vfcompare import devices, judges, priors, run_folder, store
 from vfcompare.assemble import assemble
@@ -120,7 +120,7 @@ def _attempt(
             budget={"env_steps": cell.config["env_steps"]},
             seeds={str(seed): {"status": "running"} for seed in cell.seeds},
         )
-        text = OmegaConf.to_yaml(OmegaConf.create(cell.config))
+        text = yaml.safe_dump(cell.config, sort_keys=False, allow_unicode=True)
         store.write_bytes(folders[cell.id].path / "config.yaml", text.encode())
     try:
         outcomes = _train(logs, trainer, checkpoints, watch)

@@ -15,6 +15,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -229,6 +230,7 @@ def age(record: Mapping[str, Any]) -> float:
     return (datetime.now(UTC) - beat).total_seconds()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on, without importing them."""
     found = {}
@@ -240,8 +242,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def git_state() -> dict[str, Any]:
-    """Commit of the source tree and whether it was changed; empty where no repository has it."""
+    """Commit of the source tree and whether it was changed; empty where no repository has it.
+
+    As it was when this process first asked: what it runs was read then.
+    """
 
     def git(*args: str) -> str:
         here = Path(__file__).parent
