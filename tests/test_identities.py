@@ -145,6 +145,13 @@ def test_equal_advantages_of_episodes_are_whitened_to_exactly_nothing(reward):
     assert (relative(rollout, baseline=advantages.none, scale=scale) == 0).all()
 
 
+@pytest.mark.parametrize("advantage", [0.1, 0.3, 0.7, -200.0])
+def test_equal_advantages_of_steps_are_whitened_to_exactly_nothing(advantage):
+    rollout, _ = batch(KEY)
+    equal = jnp.full(rollout.mask.shape, advantage) * rollout.mask
+    assert (advantages.whitened(equal, rollout.mask, ddof=1, eps=1e-8) == 0).all()
+
+
 @pytest.mark.parametrize("name", ["mean", "outcome", "value"])
 def test_padding_changes_no_advantage(name):
     rollout, value = batch(KEY)

@@ -278,12 +278,7 @@ def episode_whitened(advantage: Array, sample: Sample, *, ddof: int, eps: float)
     By the advantage of their first steps. TRL's RLOO with `normalize_advantages` (`ddof=1, eps=1e-4`); SPO
     (`eps=1e-8`).
     """
-    start = advantage[..., :1]
-    count = sample.scored.sum()
-    # Around one of them, as in `group_mean`: equal advantages have exactly themselves as mean.
-    one = start.reshape(-1)[sample.scored.argmax()]
-    mean = one + ((start - one) * sample.scored).sum() / count
-    variance = (jnp.square(start - mean) * sample.scored).sum() / (count - ddof)
+    mean, variance = moments(advantage[..., :1], sample.scored, ddof=ddof)
     return (advantage - mean) / (jnp.sqrt(variance) + eps)
 
 
@@ -295,10 +290,22 @@ def whitened(
     The normalisation of PPO's implementations (Huang et al., 2022). Computed once per batch, never per
     minibatch, so that it does not depend on how the batch is cut.
     """
-    count = mask.sum()
-    mean = (advantage * mask).sum() / count
-    variance = (jnp.square(advantage - mean) * mask).sum() / (count - ddof)
+    mean, variance = moments(advantage, mask, ddof=ddof)
     return (advantage - mean) / (jnp.sqrt(variance + eps_of_variance) + eps) * mask
+
+
+def moments(x: Array, mask: Array, *, ddof: int) -> tuple[Array, Array]:
+    """Mean and variance of the entries that count; of equal ones, exactly themselves and zero.
+
+    Args:
+      x: any shape.
+      mask: the same, zero or one.
+      ddof: what is subtracted from their number in the variance.
+    """
+    # Around one of them, as in `group_mean`: a rounding error here would be blown up by a division.
+    one, count = x.reshape(-1)[mask.argmax()], mask.sum()
+    mean = one + ((x - one) * mask).sum() / count
+    return mean, (jnp.square(x - mean) * mask).sum() / (count - ddof)
 
 
 def whitened_gae(

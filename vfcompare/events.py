@@ -70,6 +70,8 @@ class EventFile:
 
     def flush(self) -> None:
         """Append what was noted since the last time."""
+        if not self._pending:
+            return
         with self._path.open("ab") as file:
             records = RecordWriter(file)
             for event in self._pending:
@@ -115,7 +117,6 @@ class View:
             _point(self._seeds[int(seed)], prefix, of)
         for means in _means(table):
             _point(self._together, prefix, means)
-        self._flush()
 
     def picture(self, seed: int, step: int, tag: str, frames: np.ndarray) -> None:
         """Add an episode of a seed, `frames [F, height, width, 3]`, as one picture."""
@@ -129,9 +130,10 @@ class View:
         for step, values in _bands(self._env, evaluation):
             self._together.record(summary_pb2.Summary(value=values), step)
         self._together.record(_end(all(word == "completed" for word in status.values())), 0)
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Let TensorBoard see what was added."""
         for file in (*self._seeds.values(), self._together):
             file.flush()
 

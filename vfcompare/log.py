@@ -266,10 +266,11 @@ class Log:
             store.write_arrays(self._folder.path / "paths.npz", content)
 
     def write(self) -> None:
-        """Write both tables whole."""
+        """Write both tables whole, and what the view has of them."""
         if self._metrics:
             store.write_table(self._folder.path / "metrics.parquet", self._metrics.whole())
         store.write_table(self._folder.path / "evaluation.parquet", self._evaluation.whole())
+        self._view.flush()
 
     def seconds(self, spent: Mapping[str, float]) -> dict[str, float]:
         """The cell's share of what the trainer has spent, and what led to where that went on from."""
