@@ -75,8 +75,8 @@ def attrition(results: Results) -> dict[str, Any]:
         "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 17 bytes",
         "TimeoutError",
         "ConnectionResetError: [Errno 104] Connection reset by peer",
-        "RuntimeError: the node was lost",
-        "RuntimeError: preempted",
+        "JaxRuntimeError: INTERNAL: Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+        "JaxRuntimeError: UNAVAILABLE: the device is gone",
     ],
 )
 def test_a_failure_of_the_machine_is_no_failure_of_the_agent(tmp_path: Path, message: str) -> None:
@@ -94,7 +94,14 @@ def test_a_failure_of_the_machine_is_no_failure_of_the_agent(tmp_path: Path, mes
 
 
 @pytest.mark.parametrize(
-    "message", ["FloatingPointError: invalid value", "ZeroDivisionError: division by zero", ""]
+    "message",
+    [
+        "FloatingPointError: invalid value",
+        "FloatingPointError: step timeout, reward unavailable",
+        "ValueError: the agent lost its way",
+        "JaxRuntimeError: INVALID_ARGUMENT: shapes differ",
+        "",
+    ],
 )
 def test_a_crash_by_the_agent_s_own_code_scores_the_floor(tmp_path: Path, message: str) -> None:
     found = study(tmp_path)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vfcompare import devices, judges, priors, run_folder, store
+from vfcompare import devices, failure, judges, priors, run_folder, store
 from vfcompare.assemble import assemble
 from vfcompare.cell import Cell, at, build
 from vfcompare.log import LANES, TRACED, Log
@@ -136,7 +136,7 @@ def _attempt(
                 folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
         raise
     except Exception as error:
-        message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        message, trace = failure.describe(error), traceback.format_exc()
         # Where the disk is full this cannot be written either, and the error itself matters more.
         for cell in unfinished(cells, folders):
             folder = folders[cell.id]

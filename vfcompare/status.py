@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfcompare import run_folder, slurm, store
+from vfcompare import failure, run_folder, slurm, store
 
 DONE = ("completed", "diverged")
 """What is trained to its end."""
@@ -19,8 +19,6 @@ UNSETTLED = ("running", "lost", "preempted", "interrupted")
 
 SAVED = ("COMPLETED", "FAILED", "PREEMPTED")
 """How a task ends that was told to stop and could save; what it wrote says more."""
-
-NO_MEMORY = ("MemoryError", "RESOURCE_EXHAUSTED")
 
 END = 500
 """Bytes at the end of a log that are of the end of a task, and not of an earlier attempt."""
@@ -102,7 +100,7 @@ def _record(path: Path) -> dict[str, Any]:
             return record | {"status": str(record["status"])}
         raise ValueError("a seed has no status")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return {"status": "damaged", "message": f"{type(error).__name__}: {error}", "seeds": {}}
+        return {"status": "damaged", "message": failure.describe(error), "seeds": {}}
 
 
 def _task(record: Mapping[str, Any]) -> str:
@@ -140,7 +138,7 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         total = seconds.get("total") if isinstance(seconds, dict) else None
         note = f"{total:.0f} s" if isinstance(total, int | float) else ""
         return "diverged" if diverged else "completed", note
-    if status == "crashed" and any(word in message for word in NO_MEMORY):
+    if status == "crashed" and failure.of_memory(message):
         return "out of memory", message
     if status != "running":
         return status, message

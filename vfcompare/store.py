@@ -36,6 +36,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vfcompare import failure
 from vfcompare.errors import InputError
 
 SCHEMA = 1
@@ -331,7 +332,7 @@ def planned(study: Path) -> dict[str, dict[str, Any]]:
     try:
         cells = {str(cell["id"]): dict(cell) for cell in read_json(file)["cells"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is damaged ({type(error).__name__}: {error})") from error
+        raise InputError(f"{file} is damaged ({failure.describe(error)})") from error
     for name in cells:
         if slug(name, len(name)) != name:
             raise InputError(

@@ -3,9 +3,7 @@
 Links that lead out of a study are refused, and names are cleaned of control characters.
 """
 
-import builtins
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vfcompare import failure
 from vfcompare.report.cells import Cell as Cell
 from vfcompare.report.cells import Run as Run
 from vfcompare.report.files import (
@@ -41,14 +40,6 @@ STATUSES = (
 
 STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""
-
-OUTSIDE = re.compile(
-    r"no space left|quota exceeded|input/output error|stale (nfs )?file handle|memoryerror|out of memory"
-    r"|resource_exhausted|(cannot|unable to|failed to) allocate|timed out|timeout|deadline_exceeded"
-    r"|node_fail|cuda_error|\b(lost|preempted|interrupted|cancelled|unavailable|sigterm|sigkill)\b",
-    re.IGNORECASE,
-)
-"""What a crash says whose reason is the machine, whatever the exception is called."""
 
 LEADING = ("auc", "final", "drawdown")
 """Metrics that can be a study's own."""
@@ -436,16 +427,9 @@ def _with_curve(
         failed_at = _clipped(failed_at, steps[good], _budget(info))
     clocks = {"updates": curve.get("update"), "episodes": curve.get("episodes")}
     passed = {name: clock[good] for name, clock in clocks.items() if clock is not None}
-    outside = status == "crashed" and _outside(reason)
+    outside = status == "crashed" and failure.of_machine(reason)
     kept = steps[good], sampled[good], greedy[good]
     return Run(seed, status, reason, *kept, failed_at, passed, outside)
-
-
-def _outside(reason: str) -> bool:
-    """Whether a crash says nothing about the agent: the disk, the memory or the machine gave way."""
-    error = getattr(builtins, reason.partition(":")[0], None)
-    known = isinstance(error, type) and issubclass(error, OSError | MemoryError)
-    return known or OUTSIDE.search(reason) is not None
 
 
 def _failure_step(

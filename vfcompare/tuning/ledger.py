@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vfcompare import statistics, status, store
+from vfcompare import failure, statistics, status, store
 from vfcompare.errors import InputError
 from vfcompare.tuning.space import Values
 from vfcompare.validate import TUNING_SEEDS
@@ -190,7 +190,7 @@ def _read(
                 scores[seed] = METRICS[metric](steps, returns[rows], cell.config["env_steps"])
         seconds, steps_taken = record["seconds"]["total"], int(record["env_steps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return Rated(trial, "damaged", {}, None, None, f"{type(error).__name__}: {error}"[:200])
+        return Rated(trial, "damaged", {}, None, None, failure.describe(error)[:200])
     failed = sum(math.isnan(score) for score in scores.values())
     note = f"{failed} seeds diverged" if failed else ""
     return Rated(trial, now.status, scores, steps_taken, float(seconds), note)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from vfcompare import devices, resume, run_folder, store
+from vfcompare import devices, failure, resume, run_folder, store
 from vfcompare.assemble import assemble
 from vfcompare.cell import Cell, rehearse
 from vfcompare.compose import cells, recompose
@@ -269,7 +269,7 @@ class Search:
             begun = store.read_json(file)
             fewer = self.trials < int(begun["trials"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} is damaged ({type(error).__name__}: {error})") from error
+            raise InputError(f"{file} is damaged ({failure.describe(error)})") from error
         for key, value in self.protocol.items():
             if key != "trials" and begun.get(key) != value:
                 raise InputError(
