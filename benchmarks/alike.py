@@ -25,7 +25,7 @@ from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.analysis.contrasts import METRICS, Contrast
 from vfcompare.report.data import Cell, Study, load
 from vfcompare.report.scoring import column
-from vfcompare.store import write_bytes
+from vfcompare.runs.store import write_bytes
 
 PAGE = Path(__file__).parent / "results" / "alike.md"
 BLOCK = 20

@@ -22,8 +22,8 @@ from scipy import stats
 from benchmarks import verdicts
 from benchmarks.populations import POPULATIONS, SEED, in_parallel
 from vfcompare import statistics as s
+from vfcompare.runs.store import write_bytes
 from vfcompare.statistics import Array, Interval
-from vfcompare.store import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = RESULTS / "coverage.md"

@@ -13,8 +13,8 @@ import numpy as np
 from vfcompare.report.data import load
 from vfcompare.report.files import tree
 from vfcompare.report.oracle.findings import Findings, Subject, find, measure
+from vfcompare.runs.store import write_bytes
 from vfcompare.statistics import Interval
-from vfcompare.store import write_bytes
 
 PAGE = Path(__file__).parents[1] / "docs" / "estimators.md"
 

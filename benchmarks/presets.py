@@ -12,7 +12,7 @@ import numpy as np
 from vfcompare import statistics
 from vfcompare.report.data import Cell, load
 from vfcompare.report.files import read_table
-from vfcompare.store import write_bytes
+from vfcompare.runs.store import write_bytes
 
 PAGE = Path(__file__).parents[1] / "docs" / "presets.md"
 

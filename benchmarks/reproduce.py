@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vfcompare import main, store
-from vfcompare.compose import cells
+from vfcompare import main
+from vfcompare.commands.compose import cells
+from vfcompare.runs import store
 from vfcompare.statistics import iqm
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from vfcompare.store import read_json, write_bytes
+from vfcompare.runs.store import read_json, write_bytes
 
 PAGE = Path(__file__).parent / "results" / "sweep.md"
 

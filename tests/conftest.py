@@ -23,7 +23,7 @@ import hydra  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from vfcompare.compose import plain  # noqa: E402
+from vfcompare.commands.compose import plain  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 AGENTS = sorted(path.stem for path in (CONF / "agent").glob("*.yaml"))
@@ -55,7 +55,7 @@ def compose(*overrides: str) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def build() -> Callable[..., tuple[Any, Any]]:
     """`(overrides) -> (env, learner)`, as the command line builds them."""
-    from vfcompare import cell
+    from vfcompare.training import cell
 
     return lambda *overrides: cell.build(compose(*overrides))
 

@@ -12,17 +12,9 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from vfcompare import (
-    advantages,
-    catalogue,
-    collect,
-    estimators,
-    lesions,
-    returns,
-    surrogates,
-    validate,
-)
+from vfcompare import advantages, collect, estimators, lesions, returns, surrogates, validate
 from vfcompare.advantages import Sample
+from vfcompare.commands import catalogue
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.types import Collector, Estimator, Lesion, Rollout, Spec
@@ -167,7 +159,7 @@ def test_what_each_function_needs_is_known(module, chosen):
     found = {f"{place}.{name}" for name, sign in functions(module) if chosen(sign)}
     assert found
     assert found - told - HELPERS == set(), (
-        "say what it needs in vfcompare.catalogue, or that it needs nothing"
+        "say what it needs in vfcompare.commands.catalogue, or that it needs nothing"
     )
 
 

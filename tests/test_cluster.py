@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests import slurm as private
-from vfcompare import cluster, resume, run_folder, slurm, status, stopping, store
+from vfcompare.commands import cluster, resume
 from vfcompare.errors import InputError
+from vfcompare.runs import run_folder, slurm, status, store
+from vfcompare.training import stopping
 
 TINY = (
     *("seeds=2", "env_steps=600", "evaluations=2", "save_seconds=0", "agent.evaluation_episodes=2"),

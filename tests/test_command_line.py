@@ -13,7 +13,7 @@ from urllib import parse
 
 import pytest
 
-from vfcompare import run_folder, store
+from vfcompare.runs import run_folder, store
 
 SMALL = (
     "seeds=2",
@@ -63,7 +63,7 @@ def test_a_sweep_leaves_every_file_of_every_cell(sweep):
 
 
 def test_certificates_of_a_sweep_agree(sweep):
-    from vfcompare.certificate import compare
+    from vfcompare.runs.certificate import compare
 
     cells = {cell.name: store.read_json(cell / "certificate.json") for cell in store.runs(sweep)}
     assert {row.verdict for row in compare(cells)} == {"equal", "by design"}

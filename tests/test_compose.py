@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from vfcompare.compose import cells, jobs, to_cell
+from vfcompare.commands.compose import cells, jobs, to_cell
 from vfcompare.errors import InputError
 
 SWEEPS = {

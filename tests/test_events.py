@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vfcompare import board, events
+from vfcompare.runs import board, events
 
 
 def evaluation(returns, steps):

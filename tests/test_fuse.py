@@ -3,13 +3,14 @@
 import jax
 import pytest
 
-from vfcompare import fuse, log, run_folder, store
-from vfcompare.cell import at
-from vfcompare.compose import cells
+from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
-from vfcompare.execute import execute, together
-from vfcompare.log import start_hashes
-from vfcompare.train import depends
+from vfcompare.runs import run_folder, store
+from vfcompare.training import fuse, log
+from vfcompare.training.cell import at
+from vfcompare.training.execute import execute, together
+from vfcompare.training.log import start_hashes
+from vfcompare.training.train import depends
 
 SWEEP = ["agent=rloo", "env=lock", "agent.gamma=0.9,0.95,1.0", "seeds=4"]
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.test_priors import PRIOR, TASK
-from vfcompare import judges, priors
 from vfcompare.agents import judging
-from vfcompare.cell import build, rehearse
-from vfcompare.compose import cells
+from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.streams import stream
+from vfcompare.training import judges, priors
+from vfcompare.training.cell import build, rehearse
 
 JUDGE = (
     *("+judge@agent.judge=bradley_terry", "agent.judge.prompts=64", "agent.judge.attempts=8"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MATCHED
-from vfcompare import certificate
+from vfcompare.runs import certificate
 
 
 def test_files_of_two_matched_agents_differ_in_one_line():

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vfcompare import fuse, main, priors, store
+from vfcompare import main
 from vfcompare.agents import pretraining
 from vfcompare.agents.transformer import sharpened
 from vfcompare.assemble import assemble
-from vfcompare.cell import build
-from vfcompare.compose import cells
+from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.returns import pass_at
-from vfcompare.store import read_json
+from vfcompare.runs import store
+from vfcompare.runs.store import read_json
+from vfcompare.training import fuse, priors
+from vfcompare.training.cell import build
 from vfcompare.types import Spec
 
 TASK = (

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from vfcompare.progress import HEARTBEAT, Progress, duration
+from vfcompare.training.progress import HEARTBEAT, Progress, duration
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from vfcompare.cell import rehearse
-from vfcompare.compose import cells
+from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
+from vfcompare.training.cell import rehearse
 
 REFUSED = {
     "agent=null": "agent=null is not allowed; allowed: .*ppo",

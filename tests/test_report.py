@@ -37,10 +37,10 @@ from vfcompare.statistics import Interval
 
 @pytest.fixture(autouse=True)
 def _certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for `vfcompare.certificate`, which knows more than the report has to."""
-    module = types.ModuleType("vfcompare.certificate")
+    """Stands in for `vfcompare.runs.certificate`, which knows more than the report has to."""
+    module = types.ModuleType("vfcompare.runs.certificate")
     module.compare = compare  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vfcompare.certificate", module)
+    monkeypatch.setitem(sys.modules, "vfcompare.runs.certificate", module)
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +55,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of an undamaged study; made once, since drawing takes seconds."""
     patch = pytest.MonkeyPatch()
-    module = types.ModuleType("vfcompare.certificate")
+    module = types.ModuleType("vfcompare.runs.certificate")
     module.compare = compare  # type: ignore[attr-defined]
-    patch.setitem(sys.modules, "vfcompare.certificate", module)
+    patch.setitem(sys.modules, "vfcompare.runs.certificate", module)
     study = write_study(tmp_path_factory.mktemp("runs"), seeds=12)
     page = report.write(study)
     patch.undo()
@@ -177,7 +177,7 @@ def test_a_certificate_that_breaks_the_comparison_is_a_finding(
     def explode(certificates: object) -> None:
         raise KeyError("seeds")
 
-    monkeypatch.setattr(sys.modules["vfcompare.certificate"], "compare", explode)
+    monkeypatch.setattr(sys.modules["vfcompare.runs.certificate"], "compare", explode)
     study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
     assert analyse(report.load(study)).matching[0].reason == "not comparable (KeyError)"
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.report_study import ENVS, edit, set_returns, write_study
-from vfcompare import certificate, report
+from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import Results, analyse, resampling
 from vfcompare.report.sentences import matching
+from vfcompare.runs import certificate
 
 STARTS = tuple(certificate.PER_SEED.values())
 

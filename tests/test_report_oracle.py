@@ -473,7 +473,7 @@ def laid() -> dict[str, np.ndarray]:
     import jax
 
     from tests.conftest import compose
-    from vfcompare import cell
+    from vfcompare.training import cell
 
     overrides = ("agent=ppo", "env=maze_small", "+lab@agent.lab=standard", "agent.gamma=1")
     _, learner = cell.build(compose(*overrides))
@@ -496,7 +496,7 @@ def test_maps_hold_what_dynamic_programming_says(laid: dict[str, np.ndarray]) ->
 
 def test_an_environment_without_walls_has_no_maps() -> None:
     from tests.conftest import compose
-    from vfcompare import cell
+    from vfcompare.training import cell
 
     _, learner = cell.build(compose("agent=rloo", "env=lock", "+lab@agent.lab=standard"))
     assert learner.examine is not None

@@ -61,7 +61,7 @@ def write_sweep(root: Path, envs: tuple[str, ...] = ("maze", "chain"), seeds: in
 
 
 def certify(agent: str, settings: dict[str, str]) -> dict[str, Any]:
-    """A certificate as `vfcompare.certificate.make` writes it."""
+    """A certificate as `vfcompare.runs.certificate.make` writes it."""
     parts = {
         "agent.estimator": agent,
         "agent.optimizer": settings["agent.optimizer.learning_rate"],

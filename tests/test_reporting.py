@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from vfcompare import calibration, priors
+from vfcompare import calibration
 from vfcompare.agents import policy_gradient, pretraining
 from vfcompare.assemble import assemble
-from vfcompare.cell import build
-from vfcompare.compose import cells
+from vfcompare.commands.compose import cells
 from vfcompare.envs.tokens.rearrangement import Reversal
 from vfcompare.envs.tokens.reporting import Reporting
+from vfcompare.training import priors
+from vfcompare.training.cell import build
 
 TASK = (
     *("env=addition_report", "env@env.task=reversal", "env.task.length=2", "env.task.symbols=3"),

@@ -39,40 +39,13 @@ FLOORS: dict[int, set[str]] = {
     },
     2: {"estimators", "collect", "batching", "diagnostics", "maps"},
     3: {"agents", "envs"},
-    4: {
-        *(
-            "train",
-            "store",
-            "run_folder",
-            "certificate",
-            "statistics",
-            "report",
-            "assemble",
-            "fuse",
-        ),
-        *(
-            "cell",
-            "devices",
-            "execute",
-            "log",
-            "artifacts",
-            "board",
-            "events",
-            "judges",
-            "paths",
-            "priors",
-            "validate",
-            "slurm",
-            "status",
-            "stopping",
-            "progress",
-            "planning",
-        ),
-    },
-    5: {"catalogue", "compose", "resume", "cluster", "launcher", "tuning", "main"},
+    4: {"assemble", "validate", "statistics", "runs"},
+    5: {"training", "report"},
+    6: {"commands", "tuning"},
+    7: {"main"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-HYDRA_FROM = 4
+HYDRA_FROM = 6
 NEVER = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vfcompare import run_folder, slurm, status, store
-from vfcompare.run_folder import RunFolder
+from vfcompare.runs import run_folder, slurm, status, store
+from vfcompare.runs.run_folder import RunFolder
 
 CELLS = [{"id": "a"}]
 

@@ -9,10 +9,8 @@ import pytest
 import yaml
 
 from tests.report_study import ENVS, write_study
-from vfcompare import store
-from vfcompare.catalogue import files, show
-from vfcompare.cell import rehearse
-from vfcompare.compose import cells
+from vfcompare.commands.catalogue import files, show
+from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.report.analysis import analyse
 from vfcompare.report.data import load
@@ -21,6 +19,8 @@ from vfcompare.report.figures.contrasts import standing
 from vfcompare.report.figures.drawing import looks
 from vfcompare.report.method import method
 from vfcompare.report.sentences import verdicts
+from vfcompare.runs import store
+from vfcompare.training.cell import rehearse
 from vfcompare.validate import FIGURES
 
 

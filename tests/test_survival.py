@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vfcompare import compose, fuse, resume, run_folder, stopping, store
+from vfcompare.commands import compose, resume
 from vfcompare.errors import InputError
 from vfcompare.main import main
-from vfcompare.stopping import Listener, Stopped
+from vfcompare.runs import run_folder, store
+from vfcompare.training import fuse, stopping
+from vfcompare.training.stopping import Listener, Stopped
 
 FAIL_POINT = Path(__file__).with_name("fail_point.py")
 PARTS = (
@@ -1046,7 +1048,7 @@ def test_two_interrupts_leave_a_run_that_continues(long, tmp_path):
 
 BUSY = """
 import jax, sys
-from vfcompare.stopping import Listener, ending_at_second_interrupt
+from vfcompare.training.stopping import Listener, ending_at_second_interrupt
 spin = jax.jit(lambda x: jax.lax.fori_loop(0, 2 * 10**9, lambda i, x: jax.numpy.sin(x), x))
 compiled = spin.lower(1.0).compile()
 with ending_at_second_interrupt(), Listener():

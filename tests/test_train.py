@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from vfcompare import train
-from vfcompare.train import ROWS, Trainer
+from vfcompare.training import train
+from vfcompare.training.train import ROWS, Trainer
 
 SMALL = (
     "agent.collector.prompts=2",

@@ -9,10 +9,10 @@ from vfcompare.agents import policies
 from vfcompare.agents.transformer import Transformer
 from vfcompare.assemble import assemble
 from vfcompare.batching import rows, steps
-from vfcompare.cell import build, rehearse
 from vfcompare.collect import episodes
-from vfcompare.compose import cells
+from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
+from vfcompare.training.cell import build, rehearse
 from vfcompare.types import Spec
 
 KEY = jax.random.key(5)

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vfcompare import resume, run_folder, store
 from vfcompare.assemble import assemble
-from vfcompare.compose import cells
+from vfcompare.commands import resume
+from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.report import data, scoring
+from vfcompare.runs import run_folder, store
 from vfcompare.tuning import ledger, search, space
 from vfcompare.tuning.ledger import Rated, Reference, Trial
 from vfcompare.tuning.search import Options, Search, tune

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfcompare.errors import InputError, nearest
-from vfcompare.stopping import abandon_compiler, ending_at_second_interrupt, spare_until_training
+from vfcompare.training.stopping import (
+    abandon_compiler,
+    ending_at_second_interrupt,
+    spare_until_training,
+)
 
 if TYPE_CHECKING:
-    from vfcompare.cell import Cell
+    from vfcompare.training.cell import Cell
 
 USAGE = """\
 vfcompare agent=grpo env=maze                   train one agent on one environment, all seeds at once
@@ -59,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vfcompare: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        from vfcompare.store import no_room
+        from vfcompare.runs.store import no_room
 
         told = no_room(error)
         if not told:
@@ -123,7 +127,7 @@ def must_be_a_folder(study: Path) -> None:
 
 def catalogue(group: str | None, name: str | None) -> int:
     """List agents, environments, studies and every other part that can be chosen."""
-    from vfcompare.catalogue import show
+    from vfcompare.commands.catalogue import show
 
     if isinstance(sys.stdout, TextIOWrapper):
         # Formulas have Greek letters, which not every terminal can show.
@@ -138,8 +142,8 @@ def catalogue(group: str | None, name: str | None) -> int:
 
 def show_plan(args: list[str]) -> int:
     """List the cells of a command line, what is done of them, and what the rest will cost; start nothing."""
-    from vfcompare.compose import cells
-    from vfcompare.planning import show
+    from vfcompare.commands.compose import cells
+    from vfcompare.commands.planning import show
 
     settings = [arg for arg in args if not arg.startswith("-")]
     show(cells(settings, sweep=True))
@@ -148,7 +152,7 @@ def show_plan(args: list[str]) -> int:
 
 def resume(study: Path) -> int:
     """Train what a study has planned and not finished; what is finished is left alone."""
-    from vfcompare import resume
+    from vfcompare.commands import resume
 
     cells = resume.unfinished(study)
     print(f"{study}: {len(cells)} cells to go")
@@ -157,9 +161,9 @@ def resume(study: Path) -> int:
 
 def submit(args: list[str]) -> int:
     """Hand the unfinished cells of a sweep over to SLURM, and return at once."""
-    from vfcompare import cluster, resume
-    from vfcompare.compose import cells
-    from vfcompare.status import read
+    from vfcompare.commands import cluster, resume
+    from vfcompare.commands.compose import cells
+    from vfcompare.runs.status import read
 
     given = vars(submit_parser().parse_args([arg for arg in args if arg not in SWEEPS]))
     settings, dry_run = given.pop("settings"), given.pop("dry_run")
@@ -227,8 +231,8 @@ def submit_parser() -> argparse.ArgumentParser:
 
 def prior(args: list[str]) -> int:
     """Pretrain a policy on demonstrations until it has each rung's pass@1, unless that was done before."""
-    from vfcompare import devices, judges, priors
-    from vfcompare.compose import cells
+    from vfcompare.commands.compose import cells
+    from vfcompare.training import devices, judges, priors
 
     parser = argparse.ArgumentParser(
         prog="vfcompare prior", description=prior.__doc__, allow_abbrev=False
@@ -290,7 +294,7 @@ def tune(args: list[str]) -> int:
 
 def cancel(study: Path) -> int:
     """Take the jobs of a study back from SLURM; what they saved stays."""
-    from vfcompare import cluster
+    from vfcompare.commands import cluster
 
     print(f"{study}: {cluster.cancel(study)}")
     return OK
@@ -298,7 +302,7 @@ def cancel(study: Path) -> int:
 
 def work(args: list[str]) -> int:
     """Train one task of a job; what the scripts of `vfcompare submit` call."""
-    from vfcompare import cluster
+    from vfcompare.commands import cluster
 
     parser = argparse.ArgumentParser(prog="vfcompare work", description=work.__doc__)
     parser.add_argument("study", type=Path)
@@ -309,7 +313,7 @@ def work(args: list[str]) -> int:
 
 def status(study: Path) -> int:
     """What is planned, done and missing in a study."""
-    from vfcompare.status import show
+    from vfcompare.runs.status import show
 
     return SOME_FAILED if show(study) else OK
 
@@ -392,7 +396,7 @@ def may_be_judged(studies: Sequence[Path]) -> None:
 
 def tensorboard(study: Path, port: int, *, seeds: bool) -> int:
     """Serve a study's curves with TensorBoard, to this machine only: means and bands over seeds."""
-    from vfcompare.board import serve
+    from vfcompare.runs.board import serve
 
     return serve(study, port, seeds=seeds)
 
@@ -401,7 +405,7 @@ def train(args: list[str]) -> int:
     """Hand over to Hydra, after every cell was checked and written into the plan."""
     import hydra
 
-    from vfcompare import compose, launcher
+    from vfcompare.commands import compose, launcher
 
     planned: list[Cell] = []
     settings = [arg for arg in args if not arg.startswith("-")]
@@ -429,7 +433,7 @@ def train(args: list[str]) -> int:
 
 def standing(cells: "Sequence[Cell]") -> int:
     """The exit code of cells by what they left on disk: launchers may train in processes of their own."""
-    from vfcompare.status import read
+    from vfcompare.runs.status import read
 
     if not cells:
         return OK
@@ -451,7 +455,7 @@ def ended(outcomes: Iterable[str]) -> int:
 
 def plan(settings: list[str], *, sweep: bool) -> "list[Cell]":
     """Check every cell, trace the first, and write down what is going to be done; returns the cells."""
-    from vfcompare.compose import cells
+    from vfcompare.commands.compose import cells
 
     planned = cells(settings, sweep=sweep)
     write_plan(planned)
@@ -460,8 +464,9 @@ def plan(settings: list[str], *, sweep: bool) -> "list[Cell]":
 
 def write_plan(planned: "Sequence[Cell]") -> None:
     """Trace the first cell that is not done, and write down what is going to be done."""
-    from vfcompare import devices, store
-    from vfcompare.cell import rehearse
+    from vfcompare.runs import store
+    from vfcompare.training import devices
+    from vfcompare.training.cell import rehearse
 
     first = next((cell for cell in planned if not cell.done), None)
     if first is not None:
@@ -484,8 +489,8 @@ def run(cfg: Any) -> str:
     """Train one cell, which Hydra composed."""
     from hydra.core.hydra_config import HydraConfig
 
-    from vfcompare.compose import to_cell
-    from vfcompare.execute import execute
+    from vfcompare.commands.compose import to_cell
+    from vfcompare.training.execute import execute
 
     job = HydraConfig.get()
     cell = to_cell(cfg, job.overrides.task, job.runtime.choices)

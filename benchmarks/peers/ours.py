@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import recipe
-from vfcompare import devices
-from vfcompare.cell import build
+from vfcompare.training import devices
+from vfcompare.training.cell import build
 
 # The recipe, said again: whatever conf/ holds on the day, both sides run the same numbers.
 OVERRIDES = [
@@ -25,7 +25,7 @@ OVERRIDES = [
 
 def make(shape: str) -> Any:
     """Return the learner of the recipe, composed from the project's own configuration."""
-    from vfcompare.compose import cells
+    from vfcompare.commands.compose import cells
 
     epochs, minibatches = recipe.SHAPES[shape]
     batching = [f"agent.batching.epochs={epochs}", f"agent.batching.minibatches={minibatches}"]
@@ -44,7 +44,7 @@ def train(trainer: Any, steps: int) -> float:
 def run(request: recipe.Request) -> recipe.Measurement:
     """Train all seeds twice from the same start; the second time is timed."""
     devices.prepare()
-    from vfcompare.train import Trainer
+    from vfcompare.training.train import Trainer
 
     start = time.perf_counter()
     trainer = Trainer(make(request.shape), list(range(request.seeds)), request.steps)

@@ -14,12 +14,12 @@ from gymnasium.spaces import Discrete
 
 from benchmarks.peers import token_recipe as recipe
 from benchmarks.peers.ours import train
-from vfcompare import devices
 from vfcompare.agents.policies import categorical
 from vfcompare.assemble import assemble
-from vfcompare.compose import cells
+from vfcompare.commands.compose import cells
 from vfcompare.envs.tokens.base import FIRST, State, Transcript
-from vfcompare.train import Trainer, over_seeds
+from vfcompare.training import devices
+from vfcompare.training.train import Trainer, over_seeds
 from vfcompare.types import Policy, Spec
 
 BLOCKS = (8, 16, 32, 64)

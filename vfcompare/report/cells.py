@@ -61,7 +61,7 @@ class Cell:
       diagnostics: mean of each training metric over the last tenth of training.
       gradient_steps: of one update, on average, or None where that is not recorded.
       problems: what was wrong with its files.
-      pictures: file of episodes, see `vfcompare.paths`, or None; it is large, and read where it is drawn.
+      pictures: file of episodes, see `vfcompare.runs.pictures`, or None; large, and read where it is drawn.
       config: config.yaml, as data.
       lab: what the lab measured at the last evaluation of each completed seed.
       maps: what the lab laid over the squares of a maze, see `vfcompare.maps`.

@@ -13,7 +13,7 @@ from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.formats import slug
 from vfcompare.report.table import Table
 from vfcompare.report.venues import width_of
-from vfcompare.store import write_bytes
+from vfcompare.runs.store import write_bytes
 
 
 def write(

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vfcompare import failure, statistics, status, store
+from vfcompare import failure, statistics
 from vfcompare.errors import InputError
+from vfcompare.runs import status, store
 from vfcompare.tuning.space import Values
 from vfcompare.validate import TUNING_SEEDS
 
 if TYPE_CHECKING:
-    from vfcompare.cell import Cell
+    from vfcompare.training.cell import Cell
 
 LEDGER = "ledger.jsonl"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from vfcompare import store
+from vfcompare.runs import store
 from vfcompare.tuning import ledger
 from vfcompare.tuning.ledger import LEDGER, Rated, Sensitivity
 from vfcompare.tuning.space import overrides

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from vfcompare import devices, failure, resume, run_folder, store
+from vfcompare import failure
 from vfcompare.assemble import assemble
-from vfcompare.cell import Cell, rehearse
-from vfcompare.compose import cells, recompose
+from vfcompare.commands import resume
+from vfcompare.commands.compose import cells, recompose
 from vfcompare.errors import InputError, nearest
-from vfcompare.status import DONE
+from vfcompare.runs import run_folder, store
+from vfcompare.runs.status import DONE
+from vfcompare.training import devices
+from vfcompare.training.cell import Cell, rehearse
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
 from vfcompare.tuning.outcome import show

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from vfcompare.catalogue import files
+from vfcompare.commands.catalogue import files
 from vfcompare.errors import InputError, nearest
-from vfcompare.store import digest
+from vfcompare.runs.store import digest
 from vfcompare.validate import leaves
 
 KINDS = ("log_uniform", "uniform", "choice")

@@ -51,7 +51,7 @@ def matching(task: Task) -> Matching:
     if lacking:
         return Matching(task.name, ids, arms, (), (), f"no certificate of {_some(lacking)}")
     try:
-        certificate = importlib.import_module("vfcompare.certificate")
+        certificate = importlib.import_module("vfcompare.runs.certificate")
         named = zip(keys, cells, strict=True)
         rows = certificate.compare({key: dict(cell.certificate or {}) for key, cell in named})
         table = tuple((str(r.item), str(r.verdict), _row_values(r.values, keys)) for r in rows)

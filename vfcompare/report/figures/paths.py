@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vfcompare.paths import FRAMES, gif
 from vfcompare.report.analysis import Results
 from vfcompare.report.cells import Cell
 from vfcompare.report.figures.drawing import INK, MUTED, WIDTH, Picture, canvas, shorten
 from vfcompare.report.files import Pixels, read_pictures
 from vfcompare.report.table import Table, Value, join, show_float
+from vfcompare.runs.pictures import FRAMES, gif
 
 RUNS = ("median", "worst")
 MOST = 12

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfcompare import failure, run_folder, slurm, store
+from vfcompare import failure
+from vfcompare.runs import run_folder, slurm, store
 
 DONE = ("completed", "diverged")
 """What is trained to its end."""

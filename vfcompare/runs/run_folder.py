@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError
-from vfcompare.store import (
+from vfcompare.runs.store import (
     SCHEMA,
     age,
     digest,

@@ -19,8 +19,8 @@ from flax import struct
 from jax.extend.core import Var
 from jax.sharding import Mesh, PartitionSpec
 
-from vfcompare.stopping import COMPILER
 from vfcompare.streams import stream
+from vfcompare.training.stopping import COMPILER
 from vfcompare.types import LOSSES, Array, Key, Learner, Metrics, Rollout, Work
 
 CHUNK_SECONDS = 5.0

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vfcompare import store
 from vfcompare.errors import InputError
+from vfcompare.runs import store
 
 
 @dataclass(frozen=True)

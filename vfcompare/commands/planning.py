@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from vfcompare import store
-from vfcompare.cell import Cell
-from vfcompare.progress import duration
+from vfcompare.runs import store
+from vfcompare.training.cell import Cell
+from vfcompare.training.progress import duration
 
 COMPILE_SECONDS = 10.0
 """Of a cell whose like was never run here."""

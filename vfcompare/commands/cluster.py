@@ -1,7 +1,7 @@
 """A study on a SLURM cluster: hand it over and go, train one task of it, take it back.
 
-Nothing waits for the jobs. What they are and how they stand is on disk (see `vfcompare.slurm`), so that any
-shell can ask, go on or cancel.
+Nothing waits for the jobs. What they are and how they stand is on disk (see `vfcompare.runs.slurm`), so that
+any shell can ask, go on or cancel.
 """
 
 import itertools
@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vfcompare import devices, resume, run_folder, slurm, status, store
-from vfcompare.cell import Cell
+from vfcompare.commands import resume
 from vfcompare.errors import InputError
-from vfcompare.fuse import groups
-from vfcompare.stopping import Stopped, remember_until_training
+from vfcompare.runs import run_folder, slurm, status, store
+from vfcompare.training import devices
+from vfcompare.training.cell import Cell
+from vfcompare.training.fuse import groups
+from vfcompare.training.stopping import Stopped, remember_until_training
 
 STARTING = 300
 """Seconds that a task may need before it trains; shorter ones would hear of their end before they begin."""

@@ -13,9 +13,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from vfcompare.cell import Cell
-from vfcompare.compose import Composer
-from vfcompare.resume import train
+from vfcompare.commands.compose import Composer
+from vfcompare.commands.resume import train
+from vfcompare.training.cell import Cell
 
 MODULE = "hydra_plugins.vfcompare"
 """Where Hydra looks for plugins: it takes them from modules of this package only."""

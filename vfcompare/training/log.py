@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare import certificate, judges, paths, priors, run_folder, store
-from vfcompare.cell import Cell
 from vfcompare.errors import InputError
+from vfcompare.runs import certificate, pictures, run_folder, store
+from vfcompare.training import judges, priors
+from vfcompare.training.cell import Cell
 from vfcompare.validate import leaves
 
 LANES, TRACED = "seeds side by side", "traced numbers"
@@ -93,7 +94,7 @@ class Log:
 
     def open(self) -> None:
         """Begin the view."""
-        from vfcompare.events import View
+        from vfcompare.runs.events import View
 
         cell = self.cell
         settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
@@ -104,7 +105,7 @@ class Log:
         """What must be the same for training to go on bit by bit."""
         import jax
 
-        from vfcompare.train import compiler_options
+        from vfcompare.training.train import compiler_options
 
         held = self._trainer.held(self.rows)
         paths = jax.tree_util.tree_flatten_with_path(held)[0]
@@ -201,7 +202,7 @@ class Log:
         return reached
 
     def standing(self, name: str) -> np.ndarray:
-        """See `vfcompare.train.Trainer.standing`."""
+        """See `vfcompare.training.train.Trainer.standing`."""
         return self._trainer.standing(name)[self.rows]
 
     def chunk(self, chunk: Any) -> None:
@@ -250,13 +251,13 @@ class Log:
             store.write_arrays(self._folder.path / "oracle.npz", arrays)
 
     def paths(self) -> None:
-        """Write `paths.npz`: what the median and the worst run do in the end, see `vfcompare.paths`."""
+        """Write `paths.npz`: what the median and the worst run do in the end."""
         table = self._evaluation.whole()
         last = table["point"] == table["point"].max()
         content: dict[str, np.ndarray] = {}
-        for name, index in paths.ranked(table["return_sampled"][last]).items():
+        for name, index in pictures.ranked(table["return_sampled"][last]).items():
             rollout = self._trainer.rollout(self.rows.start + index)
-            drawn = paths.draw(self.env, rollout)
+            drawn = pictures.draw(self.env, rollout)
             if drawn:
                 seed, step = int(self._seeds[index]), int(table["env_steps"][last][index])
                 self._view.picture(seed, step, f"picture/{name} run", drawn["frames"])

@@ -2,7 +2,7 @@
 
 priors/<env>-<hash>/                    the hash is of the task, the network and the supervised training
   0.05.msgpack                          parameters that answer 5 % of held-out prompts right
-  0.05.json                             what was measured of them, see vfcompare.artifacts
+  0.05.json                             what was measured of them, see vfcompare.runs.artifacts
 
 A rung is a function of its recipe: whoever asks for it first makes it, everybody else finds it.
 """
@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare import store
-from vfcompare.artifacts import Artifact
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
+from vfcompare.runs import store
+from vfcompare.runs.artifacts import Artifact
 from vfcompare.types import Prior
 
 RUNGS = (0.001, 0.01, 0.05, 0.2, 0.5)
@@ -185,7 +185,7 @@ class Climber:
         import jax
 
         from vfcompare.streams import stream
-        from vfcompare.train import over_seeds, root_key
+        from vfcompare.training.train import over_seeds, root_key
 
         prior, agent = config["agent"]["prior"], config["agent"]
         part = {k: v for k, v in prior.items() if k not in OURS}

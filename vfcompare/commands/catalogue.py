@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from vfcompare.errors import InputError, nearest
-from vfcompare.progress import duration
+from vfcompare.training.progress import duration
 from vfcompare.validate import leaves
 
 Config = Mapping[str, Any]

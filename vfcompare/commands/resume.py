@@ -7,13 +7,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vfcompare import devices, run_folder, status, store
-from vfcompare.cell import Cell
-from vfcompare.compose import recompose
+from vfcompare.commands.compose import recompose
 from vfcompare.errors import InputError
-from vfcompare.execute import execute
-from vfcompare.fuse import groups
-from vfcompare.status import DONE, CellStatus
+from vfcompare.runs import run_folder, status, store
+from vfcompare.runs.status import DONE, CellStatus
+from vfcompare.training import devices
+from vfcompare.training.cell import Cell
+from vfcompare.training.execute import execute
+from vfcompare.training.fuse import groups
 
 MOST = 512
 """Seeds of one program, over all its cells."""
@@ -162,7 +163,7 @@ def train(cells: Sequence[Cell], most: int = MOST) -> dict[str, str]:
       most: seeds of one program, over all its cells.
 
     Returns:
-      How each ended, by name: see `vfcompare.execute.execute`, or `refused`, or `crashed` by an exception.
+      How each ended, by name: see `vfcompare.training.execute`, or `refused`, or `crashed` by an exception.
     """
     devices.prepare()
     outcomes: dict[str, str] = {}

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vfcompare.cell import Cell, at, build
-from vfcompare.store import digest
+from vfcompare.runs.store import digest
+from vfcompare.training.cell import Cell, at, build
 from vfcompare.validate import leaves
 
 PARTS = ("env", "agent")

@@ -2,7 +2,7 @@
 
 priors/<env>-<hash>/
   0.05-judge-<hash>.msgpack             a model that has learned from the answers of the rung 0.05
-  0.05-judge-<hash>.json                what was measured of it, see vfcompare.artifacts
+  0.05-judge-<hash>.json                what was measured of it, see vfcompare.runs.artifacts
 """
 
 import sys
@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare import priors, store
-from vfcompare.artifacts import Artifact
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
+from vfcompare.runs import store
+from vfcompare.runs.artifacts import Artifact
+from vfcompare.training import priors
 from vfcompare.types import Judge
 
 
@@ -80,7 +81,7 @@ def make(config: Mapping[str, Any], made: Artifact) -> None:
     import jax
 
     from vfcompare.streams import stream
-    from vfcompare.train import root_key
+    from vfcompare.training.train import root_key
 
     judge, rung = config["agent"]["judge"], priors.asked(config)
     assert rung is not None

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfcompare import store
 from vfcompare.errors import InputError
+from vfcompare.runs import store
 
 PATIENCE = 5.0
 """Seconds for each of two questions."""

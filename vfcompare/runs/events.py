@@ -25,8 +25,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from vfcompare import statistics
-from vfcompare.paths import png, strip
-from vfcompare.store import Table
+from vfcompare.runs.pictures import png, strip
+from vfcompare.runs.store import Table
 from vfcompare.types import ADVANTAGE_EDGES, LOSSES
 
 TOGETHER = "all-seeds"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vfcompare.store import SCHEMA, digest
+from vfcompare.runs.store import SCHEMA, digest
 
 FLOPS = "FLOPs of a step"
 

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vfcompare import devices, failure, judges, priors, run_folder, store
+from vfcompare import failure
 from vfcompare.assemble import assemble
-from vfcompare.cell import Cell, at, build
-from vfcompare.log import LANES, TRACED, Log
-from vfcompare.stopping import ASKED, Listener, Stopped
+from vfcompare.runs import run_folder, store
+from vfcompare.training import devices, judges, priors
+from vfcompare.training.cell import Cell, at, build
+from vfcompare.training.log import LANES, TRACED, Log
+from vfcompare.training.stopping import ASKED, Listener, Stopped
 
 SOON = 10.0
 """Seconds between checkpoints, at least, where no evaluation has ended."""
@@ -150,7 +152,7 @@ def _trainer(
     cells: Sequence[Cell], going_on: run_folder.Checkpoint | None, traced: Sequence[str]
 ) -> Any:
     """What trains all seeds of all cells, as wide as it was before a kill."""
-    from vfcompare.train import Trainer, Varied, lanes_for
+    from vfcompare.training.train import Trainer, Varied, lanes_for
 
     config = cells[0].config
     _, learner = build(config)
@@ -200,7 +202,7 @@ def _train(
     checkpoints: Mapping[str, run_folder.Checkpoint | None],
     watch: store.Stopwatch,
 ) -> dict[str, str]:
-    from vfcompare.progress import Progress
+    from vfcompare.training.progress import Progress
 
     first = logs[0].cell
     budget, evaluations = first.config["env_steps"], first.config["evaluations"]

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfcompare import judges, priors, run_folder, store
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
+from vfcompare.runs import run_folder, store
+from vfcompare.training import judges, priors
 
 PRIVATE = ("root", "priors", "study", "hydra", "resume", "save_seconds")
 """Keys that say where a run is kept and not what it is."""

@@ -18,9 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from vfcompare.catalogue import files
-from vfcompare.cell import PRIVATE, Cell
+from vfcompare.commands.catalogue import files
 from vfcompare.errors import InputError, nearest
+from vfcompare.training.cell import PRIVATE, Cell
 from vfcompare.validate import FAMILIES, check
 
 ERRORS = (HydraException, OmegaConfBaseException)

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageSequence
 
 from tests.report_study import ENVS, write_study
-from vfcompare import paths
 from vfcompare.report.data import load
 from vfcompare.report.document import compose
 from vfcompare.report.writing import report_files
+from vfcompare.runs import pictures
 from vfcompare.types import Rollout
 
 
@@ -27,7 +27,7 @@ from vfcompare.types import Rollout
     ],
 )
 def test_the_rule_names_the_runs(returns, expected):
-    assert paths.ranked(np.array(returns)) == expected
+    assert pictures.ranked(np.array(returns)) == expected
 
 
 def rollout(first, terminated, truncated=None):
@@ -59,7 +59,7 @@ def rollout(first, terminated, truncated=None):
     ids=["episode", "fragment", "cut off", "truncated", "begun before"],
 )
 def test_an_episode_is_found_in_a_batch(first, terminated, truncated, rows):
-    assert paths.episode(rollout(first, terminated, truncated)) == rows
+    assert pictures.episode(rollout(first, terminated, truncated)) == rows
 
 
 class Pictured:
@@ -73,8 +73,8 @@ class Pictured:
 
 
 def test_pictures_are_evenly_spaced_and_small():
-    drawn = paths.draw(Pictured(), rollout([1] + [0] * 29, [0] * 29 + [1]))
-    assert drawn["frames"].shape == (paths.FRAMES, 125, 200, 3)
+    drawn = pictures.draw(Pictured(), rollout([1] + [0] * 29, [0] * 29 + [1]))
+    assert drawn["frames"].shape == (pictures.FRAMES, 125, 200, 3)
     assert drawn["steps"].tolist() == drawn["frames"][:, 0, 0, 0].tolist()
     assert (drawn["steps"][0], drawn["steps"][-1]) == (0, 30)
     assert (int(drawn["length"]), float(drawn["return"])) == (30, 30.0)
@@ -85,28 +85,28 @@ def test_an_environment_without_a_picture_has_none():
         def render_image(self, state, render_state):
             raise NotImplementedError
 
-    assert paths.draw(Bare(), rollout([1, 0], [0, 1])) == {}
+    assert pictures.draw(Bare(), rollout([1, 0], [0, 1])) == {}
 
 
 def test_the_shown_episode_is_the_next_batch_s(build):
     env, learner = build("agent=rloo", "env=maze_small")
     state = learner.init(jax.random.key(0))
     collected = learner.rollout(state.params["policy"], state.collector, jax.random.key(1))
-    drawn = paths.draw(env, jax.device_get(collected))
+    drawn = pictures.draw(env, jax.device_get(collected))
     assert drawn["length"] == collected.mask[0, 0].sum()
     assert drawn["return"] == pytest.approx(float((collected.reward * collected.mask)[0, 0].sum()))
 
 
 def test_strips_lie_beside_each_other_and_lines_of_text_below():
-    assert paths.strip(np.zeros((3, 10, 20, 3), np.uint8)).shape == (10, 68, 3)
-    assert paths.strip(np.zeros((3, 10, 80, 3), np.uint8)).shape == (38, 80, 3)
+    assert pictures.strip(np.zeros((3, 10, 20, 3), np.uint8)).shape == (10, 68, 3)
+    assert pictures.strip(np.zeros((3, 10, 80, 3), np.uint8)).shape == (38, 80, 3)
 
 
 def test_animations_and_pictures_can_be_read_back():
     frames = np.random.default_rng(0).integers(0, 255, (4, 12, 16, 3)).astype(np.uint8)
-    with Image.open(io.BytesIO(paths.gif(frames))) as movie:
+    with Image.open(io.BytesIO(pictures.gif(frames))) as movie:
         assert (len(list(ImageSequence.Iterator(movie))), movie.size) == (4, (16, 12))
-    with Image.open(io.BytesIO(paths.png(frames[0]))) as picture:
+    with Image.open(io.BytesIO(pictures.png(frames[0]))) as picture:
         np.testing.assert_array_equal(np.asarray(picture), frames[0])
 
 
@@ -126,7 +126,7 @@ def told(number=0, **changes):
 def study(tmp_path, **changes):
     root = write_study(tmp_path, agents={"rloo": 1.0}, envs={"maze": ENVS["maze"]}, seeds=6)
     (folder,) = (path.parent for path in root.glob("*/run.json"))
-    np.savez(folder / "paths.npz", **told(**changes))
+    np.savez(folder / "pictures.npz", **told(**changes))
     return root
 
 
@@ -164,7 +164,7 @@ def test_what_are_no_pictures_is_not_shown(tmp_path, changes):
 
 def test_a_damaged_file_or_a_link_is_not_shown(tmp_path):
     root = study(tmp_path / "a")
-    (file,) = root.glob("*/paths.npz")
+    (file,) = root.glob("*/pictures.npz")
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     assert "paths-1" not in compose(load(root)).pictures

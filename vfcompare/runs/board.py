@@ -10,8 +10,8 @@ from typing import Any
 
 from tensorboard.plugins.hparams import summary_v2 as hparams
 
-from vfcompare.events import BANDS, TOGETHER, EventFile
-from vfcompare.store import read_json
+from vfcompare.runs.events import BANDS, TOGETHER, EventFile
+from vfcompare.runs.store import read_json
 
 LOOK_SECONDS = 5.0
 """Between two looks for new cells, about as often as TensorBoard reads."""

@@ -1,0 +1,1 @@
+"""What the command line does: compose cells, show choices and plans, launch, go on, submit."""

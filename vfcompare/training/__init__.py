@@ -1,0 +1,1 @@
+"""From a cell to its files: one compiled program, chunks, checkpoints, and how it ended."""
