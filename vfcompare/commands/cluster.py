@@ -46,7 +46,7 @@ class Options(NamedTuple):
       parallel: tasks at a time.
       signal_delay: seconds between the notice and the end.
       extra: options of sbatch, as they are.
-      most: seeds of one task.
+      max_seeds: of one task, over all its cells.
     """
 
     partition: str | None = None
@@ -57,7 +57,7 @@ class Options(NamedTuple):
     parallel: int = 256
     signal_delay: int = 120
     extra: tuple[str, ...] = ()
-    most: int = resume.MOST
+    max_seeds: int = resume.MAX_SEEDS
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -65,7 +65,7 @@ class Options(NamedTuple):
         Raises:
           InputError: that names the option.
         """
-        for name in ("minutes", "cpus", "mem_gb", "parallel", "signal_delay", "most"):
+        for name in ("minutes", "cpus", "mem_gb", "parallel", "signal_delay", "max_seeds"):
             value = getattr(self, name)
             if value < 1:
                 raise InputError(f"{option(name)} {value} is not allowed; allowed: 1 or more")
@@ -148,7 +148,7 @@ def split(study: Path, cells: Sequence[Cell], options: Options) -> list[list[str
             f"{folder!r} has a % or a line break, which SLURM takes for its own; allowed: other names"
         )
     devices.prepare()
-    return [[cell.id for cell in group.cells] for group in groups(cells, options.most)]
+    return [[cell.id for cell in group.cells] for group in groups(cells, options.max_seeds)]
 
 
 def preview(study: Path, cells: Sequence[Cell], options: Options) -> str:
@@ -188,7 +188,7 @@ def submit(study: Path, cells: Sequence[Cell], options: Options) -> str:
         if not any(folder.iterdir()):
             folder.rmdir()
         why = slurm.words(done, command)
-        hint = "; a larger --most makes fewer" if "array" in why else ""
+        hint = "; a larger --max-seeds makes fewer" if "array" in why else ""
         raise InputError(f"{why} ({len(tasks)} tasks{hint})")
     store.write_json(file, content | {"slurm": found.group()})
     return found.group()
@@ -218,7 +218,7 @@ def work(study: Path, job_file: Path, index: int) -> int:
     names = job.groups[index]
     cells = resume.rebuild(study, names)
     try:
-        outcomes = resume.train(cells, most=sum(len(cell.seeds) for cell in cells))
+        outcomes = resume.train(cells, max_seeds=sum(len(cell.seeds) for cell in cells))
     except Stopped as stopped:
         # Not every cluster gives notice by SIGUSR2. One that has taken a task back does not call it running.
         term = stopped.signal == "SIGTERM" and running(task)

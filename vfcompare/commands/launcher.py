@@ -72,13 +72,13 @@ class Planned(Sweeper):
 class Fused(Launcher):
     """Hydra's launcher interface; what Hydra's own launchers run job by job is here run group by group."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_seeds: int) -> None:
         """Remember the settings.
 
         Args:
-          most: seeds of one program, over all its cells.
+          max_seeds: of one program, over all its cells.
         """
-        self._most = most
+        self._max_seeds = max_seeds
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -96,7 +96,7 @@ class Fused(Launcher):
         del initial_job_idx
         setup_globals()
         cells = [self._composer.cell(overrides) for overrides in job_overrides]
-        outcomes = train(list({cell.id: cell for cell in cells}.values()), self._most)
+        outcomes = train(list({cell.id: cell for cell in cells}.values()), self._max_seeds)
         return [
             JobReturn(
                 overrides=cell.overrides,

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vfcompare.runs import store
-from vfcompare.training.cell import Cell
+from vfcompare.training import devices
+from vfcompare.training.cell import Cell, rehearse
 from vfcompare.training.progress import duration
 
 COMPILE_SECONDS = 10.0
@@ -97,3 +98,13 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
         if minutes:
             words += f" (the whole study reckons with {duration(60 * minutes)} on two cores)"
     return words
+
+
+def write_plan(planned: Sequence[Cell]) -> None:
+    """Trace the first cell that is not done, and write down what is going to be done."""
+    first = next((cell for cell in planned if not cell.done), None)
+    if first is not None:
+        devices.prepare()
+        rehearse(first.config)
+    described = [cell.planned() for cell in planned]
+    store.write_plan(planned[0].study, planned[0].config["study"], described)

@@ -16,7 +16,7 @@ from vfcompare.training.cell import Cell
 from vfcompare.training.execute import execute
 from vfcompare.training.fuse import groups
 
-MOST = 512
+MAX_SEEDS = 512
 """Seeds of one program, over all its cells."""
 
 
@@ -155,19 +155,19 @@ def everything(node: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
         yield path, path.rpartition(".")[2], node
 
 
-def train(cells: Sequence[Cell], most: int = MOST) -> dict[str, str]:
+def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
     """Train cells in this process, those that differ only in numbers together.
 
     Args:
       cells: of a sweep.
-      most: seeds of one program, over all its cells.
+      max_seeds: of one program, over all its cells.
 
     Returns:
       How each ended, by name: see `vfcompare.training.execute`, or `refused`, or `crashed` by an exception.
     """
     devices.prepare()
     outcomes: dict[str, str] = {}
-    for group in groups(cells, most):
+    for group in groups(cells, max_seeds):
         try:
             outcomes |= execute(group.cells, group.traced)
         except Exception as error:

@@ -36,17 +36,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def groups(cells: Sequence[Cell], most: int) -> list[Group]:
+def groups(cells: Sequence[Cell], max_seeds: int) -> list[Group]:
     """Split cells into groups, in the order in which they come.
 
     Args:
       cells: of a sweep.
-      most: seeds of one program, over all its cells.
+      max_seeds: of one program, over all its cells.
     """
     alike: dict[str, list[Cell]] = {}
     for cell in cells:
         alike.setdefault(digest(shape(cell.identity)), []).append(cell)
-    return [group for members in alike.values() for group in _split(members, most)]
+    return [group for members in alike.values() for group in _split(members, max_seeds)]
 
 
 def shape(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def shape(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: blank(value) if key in PARTS else value for key, value in config.items()}
 
 
-def _split(cells: list[Cell], most: int) -> Iterator[Group]:
+def _split(cells: list[Cell], max_seeds: int) -> Iterator[Group]:
     paths = differing(cells)
     fixed = untraceable(cells[0].config, paths)
     traced = [path for path in paths if path not in fixed]
@@ -68,7 +68,7 @@ def _split(cells: list[Cell], most: int) -> Iterator[Group]:
     for cell in cells:
         same.setdefault(digest([at(cell.config, path) for path in fixed]), []).append(cell)
     for members in same.values():
-        size = max(int(min(most, room(members[0].config))) // len(members[0].seeds), 1)
+        size = max(int(min(max_seeds, room(members[0].config))) // len(members[0].seeds), 1)
         for begin in range(0, len(members), size):
             part = members[begin : begin + size]
             yield Group(part, [path for path in traced if path in differing(part)])

@@ -1,0 +1,397 @@
+"""The words that a command line may begin with: what each takes, and what it does."""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import NamedTuple
+
+from vfcompare.errors import InputError, nearest
+
+OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+
+SWEEPS = ("-m", "--multirun")
+"""Options of Hydra that mean a sweep, which these commands take for granted."""
+
+SETTINGS = "as for vfcompare -m"
+
+STUDY = "folder of a study, such as runs/compare"
+
+
+class Verb(NamedTuple):
+    """A command.
+
+    Attributes:
+      run: does it, and returns the exit code; its docstring is the command's description.
+      options: adds what it takes to a parser.
+    """
+
+    run: Callable[[Namespace], int]
+    options: Callable[[ArgumentParser], None]
+
+
+def run(name: str, args: Sequence[str]) -> int:
+    """Run a command; returns the exit code.
+
+    Raises:
+      InputError: if there is none of this name.
+    """
+    verb = VERBS.get(name)
+    if verb is None:
+        known = [known for known in VERBS if known != "work"]
+        raise InputError(
+            f"unknown command {name!r}; allowed: {', '.join(known)}, or settings like agent=ppo"
+            f"{nearest(name, known)}"
+        )
+    parser = ArgumentParser(
+        prog=f"vfcompare {name}", description=verb.run.__doc__, allow_abbrev=False
+    )
+    verb.options(parser)
+    # `trials=32` reads like a setting, and is meant as the option.
+    words = [f"--{arg}" if arg.startswith("trials=") else arg for arg in args if arg not in SWEEPS]
+    return verb.run(parser.parse_intermixed_args(words))
+
+
+def must_be_a_folder(study: Path) -> None:
+    """Refuse a study that is not there."""
+    if not study.is_dir():
+        siblings = [str(p) for p in study.parent.glob("*") if p.is_dir()]
+        raise InputError(
+            f"{study} is not a folder; allowed: the folder of a study{nearest(str(study), siblings)}"
+        )
+
+
+def ended(outcomes: Iterable[str]) -> int:
+    """The exit code of cells that ended in some ways."""
+    return OK if set(outcomes) <= {"completed", "skipped"} else SOME_FAILED
+
+
+def _study(parser: ArgumentParser) -> None:
+    parser.add_argument("study", type=Path, help=STUDY)
+
+
+def _settings(parser: ArgumentParser) -> None:
+    parser.add_argument("settings", nargs="*", help=SETTINGS)
+
+
+def _list_options(parser: ArgumentParser) -> None:
+    parser.add_argument("group", nargs="?", help="what to list, such as agents (default: all)")
+    parser.add_argument("name", nargs="?", help="one of them, to be shown in full")
+
+
+def list_choices(options: Namespace) -> int:
+    """List agents, environments, studies and every other part that can be chosen."""
+    from vfcompare.commands.catalogue import show
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Formulas have Greek letters, which not every terminal can show.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        print(show(options.group, options.name), flush=True)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK
+
+
+def plan(options: Namespace) -> int:
+    """List the cells of a command line, what is done of them, and what the rest will cost; start nothing."""
+    from vfcompare.commands.compose import cells
+    from vfcompare.commands.planning import show
+
+    show(cells(options.settings, sweep=True))
+    return OK
+
+
+def resume(options: Namespace) -> int:
+    """Train what a study has planned and not finished; what is finished is left alone."""
+    from vfcompare.commands import resume
+
+    must_be_a_folder(options.study)
+    cells = resume.unfinished(options.study)
+    print(f"{options.study}: {len(cells)} cells to go")
+    return ended(resume.train(cells).values())
+
+
+def _submit_options(parser: ArgumentParser) -> None:
+    what = f"{SETTINGS}, or the folder of a study that was begun"
+    parser.add_argument("settings", nargs="+", help=what)
+    parser.add_argument("--partition", help="SLURM partition (default: the cluster's)")
+    parser.add_argument("--account", help="SLURM account (default: yours)")
+    numbers = {
+        "time": ("MINUTES", 240, "time limit of a task; longer ones save and requeue themselves"),
+        "cpus": ("CORES", 2, "cores of a task"),
+        "mem-gb": ("GB", 4, "memory of a task"),
+        "parallel": ("TASKS", 256, "tasks of the array that may run at once"),
+        "signal-delay": ("SECONDS", 120, "from the notice (SIGUSR2) to the time limit"),
+        "max-seeds": ("SEEDS", 512, "most seeds that one task trains, over all its cells"),
+    }
+    for name, (unit, default, text) in numbers.items():
+        parser.add_argument(
+            f"--{name}",
+            dest="minutes" if name == "time" else name.replace("-", "_"),
+            metavar=unit,
+            type=int,
+            default=default,
+            help=f"{text} (default: %(default)s)",
+        )
+    more = "an option of sbatch, such as --extra=--qos=long; may be repeated"
+    parser.add_argument("--extra", action="append", default=[], metavar="OPTION", help=more)
+    parser.add_argument("--dry-run", action="store_true", help="print the script, and do nothing")
+
+
+def submit(options: Namespace) -> int:
+    """Hand the unfinished cells of a sweep over to SLURM, and return at once."""
+    from vfcompare.commands import cluster, resume
+    from vfcompare.commands.compose import cells
+    from vfcompare.commands.planning import write_plan
+    from vfcompare.runs.status import read
+
+    given = vars(options)
+    settings, dry_run = given.pop("settings"), given.pop("dry_run")
+    asked = cluster.Options(**{**given, "extra": tuple(given["extra"])})
+    asked.check()
+    if not dry_run:
+        cluster.needs("sbatch")
+    if len(settings) == 1 and "=" not in settings[0] and not settings[0].startswith("+"):
+        study = Path(settings[0])
+        must_be_a_folder(study)
+        chosen = resume.unfinished(study)
+    else:
+        planned = cells(settings, sweep=True)
+        study = planned[0].study
+        for path in resume.foreigners(planned):
+            raise InputError(
+                f"{path} is not allowed here: tasks run our own configuration alone; allowed: vfcompare -m"
+            )
+        if dry_run:
+            taken = {cell.id for cell in read(study) if not resume.is_open(cell)}
+            chosen = [cell for cell in planned if cell.id not in taken]
+        else:
+            write_plan(planned)
+            waiting = set(resume.waiting(study))
+            chosen = [cell for cell in planned if cell.id in waiting]
+    if not chosen:
+        print(f"{study}: nothing to submit")
+        return OK
+    if dry_run:
+        print(cluster.preview(study, chosen, asked), end="")
+        return OK
+    number = cluster.submit(study, chosen, asked)
+    print(f"{study}: {len(chosen)} cells are SLURM's job {number}; `vfcompare status {study}`")
+    return OK
+
+
+def _prior_options(parser: ArgumentParser) -> None:
+    rungs = "agent.prior.rung=0.01,0.05 asks for other rungs than the usual ones"
+    parser.add_argument("settings", nargs="*", help=f"{SETTINGS}; {rungs}")
+
+
+def prior(options: Namespace) -> int:
+    """Pretrain a policy on demonstrations until it has each rung's pass@1, unless that was done before."""
+    from vfcompare.commands.compose import cells
+    from vfcompare.training import devices, judges, priors
+
+    usual = {
+        "prior@agent.prior": "+prior@agent.prior=ladder",
+        "agent.prior.rung": f"agent.prior.rung={','.join(f'{rung:g}' for rung in priors.RUNGS)}",
+        "network@agent.network": "network@agent.network=transformer",
+        "env": "env=addition",
+    }
+    told = {setting.split("=")[0].lstrip("+") for setting in options.settings}
+    if any(key.partition("/")[0] == "study" for key in told):
+        usual = {}  # a study says itself where its policies begin
+    added = [text for key, text in usual.items() if key not in told]
+    planned = cells([*added, *options.settings], sweep=True)
+    devices.prepare()
+    print(priors.table(priors.ensure(cell.config for cell in planned)))
+    for made in judges.ensure(cell.config for cell in planned):
+        print(f"judge of {made.name.split('-')[0]}: {judges.told(made)}")
+    return OK
+
+
+def _tune_options(parser: ArgumentParser) -> None:
+    from vfcompare.tuning import ledger, search
+
+    usual = search.Options()
+    parser.add_argument("settings", nargs="+", help=f"{SETTINGS}; lists of agent and env")
+    words = {
+        "sampler": f"one of {', '.join(search.SAMPLERS)} (default: %(default)s)",
+        "metric": f"what is maximised: {', '.join(ledger.METRICS)} (default: %(default)s)",
+        "space": "what is tried: a name in conf/tune, or a YAML file (default: the study's, or matched)",
+    }
+    for name, text in words.items():
+        parser.add_argument(f"--{name}", default=getattr(usual, name), help=text)
+    numbers = {
+        "trials": "of each agent on each environment, the preset included (default: 32, or the grid)",
+        "round": "trials that tpe proposes at once (default: %(default)s)",
+        "levels": "of each range in a grid (default: %(default)s)",
+        "draws": "what the sampler's draws depend on (default: %(default)s)",
+    }
+    for name, text in numbers.items():
+        field = name.replace("-", "_")
+        parser.add_argument(
+            f"--{name}", type=int, metavar="N", default=getattr(usual, field), help=text
+        )
+
+
+def tune(options: Namespace) -> int:
+    """Try settings of agents, as many for each, on seeds that no report uses; the same command continues."""
+    from vfcompare.tuning import search
+
+    given = vars(options)
+    settings = given.pop("settings")
+    return OK if search.tune(settings, search.Options(**given)) else SOME_FAILED
+
+
+def cancel(options: Namespace) -> int:
+    """Take the jobs of a study back from SLURM; what they saved stays."""
+    from vfcompare.commands import cluster
+
+    must_be_a_folder(options.study)
+    print(f"{options.study}: {cluster.cancel(options.study)}")
+    return OK
+
+
+def _work_options(parser: ArgumentParser) -> None:
+    parser.add_argument("study", type=Path, help=STUDY)
+    parser.add_argument("job_file", type=Path, help="what the job was submitted with")
+    parser.add_argument("index", type=int, help="of the task in the job's array")
+
+
+def work(options: Namespace) -> int:
+    """Train one task of a job; what the scripts of `vfcompare submit` call."""
+    from vfcompare.commands import cluster
+
+    return cluster.work(**vars(options))
+
+
+def status(options: Namespace) -> int:
+    """What is planned, done and missing in a study."""
+    from vfcompare.runs.status import show
+
+    must_be_a_folder(options.study)
+    return SOME_FAILED if show(options.study) else OK
+
+
+def _look(parser: ArgumentParser) -> None:
+    parser.add_argument("--venue", help="whose width figures take, such as neurips2024")
+    _anonymous(parser)
+
+
+def _anonymous(parser: ArgumentParser) -> None:
+    hidden = "leave out hosts, users, paths, commands and commits"
+    parser.add_argument("--anonymous", action="store_true", help=hidden)
+
+
+def _studies(parser: ArgumentParser) -> None:
+    parser.add_argument("studies", nargs="+", type=Path, metavar="study", help=STUDY)
+
+
+def _out(parser: ArgumentParser, usual: str) -> None:
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help=f"to write to (default: {usual})"
+    )
+
+
+def _report_options(parser: ArgumentParser) -> None:
+    _studies(parser)
+    _out(parser, "`report` in the study's own")
+    _look(parser)
+
+
+def report(options: Namespace) -> int:
+    """Write figures, tables and a page about a study, or about several as one, from files only."""
+    from vfcompare.report import write
+
+    may_be_reported(options.studies)
+    look = {"anonymous": options.anonymous, "venue": options.venue}
+    print(write(options.studies, options.out, **look))
+    return OK
+
+
+def _figure_options(parser: ArgumentParser) -> None:
+    _study(parser)
+    names = "as in the report's folder `figures`, such as pairs or learning"
+    parser.add_argument("name", help=names)
+    _out(parser, "this one")
+    _look(parser)
+
+
+def figure(options: Namespace) -> int:
+    """Write one figure of a report with its data, as SVG, PDF, PNG and CSV."""
+    from vfcompare.report import write_figure
+
+    may_be_reported([options.study])
+    look = {"anonymous": options.anonymous, "venue": options.venue}
+    out = options.out or Path()
+    print(*write_figure([options.study], options.name, out, **look), sep="\n")
+    return OK
+
+
+def _export_options(parser: ArgumentParser) -> None:
+    _studies(parser)
+    formats = "csv, parquet, latex or marl-eval (default: %(default)s)"
+    parser.add_argument("--format", dest="kind", default="csv", metavar="FORMAT", help=formats)
+    _out(parser, "this one")
+    _anonymous(parser)
+
+
+def export(options: Namespace) -> int:
+    """Write the runs of a study for other programs: tables, LaTeX, or the JSON of marl-eval."""
+    from vfcompare.report import write_export
+
+    may_be_reported(options.studies)
+    out = options.out or Path()
+    paths = write_export(options.studies, options.kind, out, anonymous=options.anonymous)
+    print(*paths, sep="\n")
+    return OK
+
+
+def may_be_reported(studies: Sequence[Path]) -> None:
+    """Refuse folders that are none, and runs that have chosen settings: a report on them is optimistic."""
+    from vfcompare.tuning.ledger import judged
+
+    for study in studies:
+        must_be_a_folder(study)
+        if judged(study):
+            raise InputError(
+                f"{study}: these runs have chosen the settings, and a report on them would be optimistic; "
+                "allowed: a report on the commands that `vfcompare tune` printed, which take fresh seeds"
+            )
+
+
+def _tb_options(parser: ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument(
+        "--port", type=int, default=6006, help="of the server (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", action="store_true", help="each seed as a run by itself")
+
+
+def tb(options: Namespace) -> int:
+    """Serve a study's curves with TensorBoard, to this machine only: means and bands over seeds."""
+    from vfcompare.runs.board import serve
+
+    must_be_a_folder(options.study)
+    return serve(options.study, options.port, seeds=options.seeds)
+
+
+VERBS = {
+    "list": Verb(list_choices, _list_options),
+    "plan": Verb(plan, _settings),
+    "resume": Verb(resume, _study),
+    "submit": Verb(submit, _submit_options),
+    "prior": Verb(prior, _prior_options),
+    "tune": Verb(tune, _tune_options),
+    "cancel": Verb(cancel, _study),
+    "status": Verb(status, _study),
+    "report": Verb(report, _report_options),
+    "figure": Verb(figure, _figure_options),
+    "export": Verb(export, _export_options),
+    "tb": Verb(tb, _tb_options),
+    "work": Verb(work, _work_options),
+}
