@@ -126,7 +126,7 @@ def told(number=0, **changes):
 def study(tmp_path, **changes):
     root = write_study(tmp_path, agents={"rloo": 1.0}, envs={"maze": ENVS["maze"]}, seeds=6)
     (folder,) = (path.parent for path in root.glob("*/run.json"))
-    np.savez(folder / "pictures.npz", **told(**changes))
+    np.savez(folder / "paths.npz", **told(**changes))
     return root
 
 
@@ -164,7 +164,7 @@ def test_what_are_no_pictures_is_not_shown(tmp_path, changes):
 
 def test_a_damaged_file_or_a_link_is_not_shown(tmp_path):
     root = study(tmp_path / "a")
-    (file,) = root.glob("*/pictures.npz")
+    (file,) = root.glob("*/paths.npz")
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     assert "paths-1" not in compose(load(root)).pictures

@@ -55,7 +55,9 @@ def as_json(document: Document) -> str:
 
 def schema() -> str:
     """The JSON Schema of `as_json`."""
-    return (files("vfcompare") / "templates" / "report.schema.json").read_text(encoding="utf-8")
+    return (files("vfcompare.report") / "templates" / "report.schema.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def _sentence(sentence: Sentence) -> dict[str, str]:
@@ -108,7 +110,7 @@ def as_html(document: Document, drawings: Mapping[str, bytes], listing: Sequence
       listing: names of all files beside it.
     """
     environment = Environment(
-        loader=PackageLoader("vfcompare", "templates"),
+        loader=PackageLoader("vfcompare.report", "templates"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
