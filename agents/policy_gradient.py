@@ -163,13 +163,16 @@ class Agent:
             state = state.replace(params=state.params | {"critic": estimate.critic})
         batch = self.lessons(state, seen)
         state, improved = self.improve(state, batch, stream(key, "minibatch"), progress)
-        metrics, told = dict(seen.metrics), dict(estimate.metrics)
-        drawn = metrics.pop("discarded_steps", 0.0) + told.pop("simulated_steps", 0.0)
+        metrics = dict(seen.metrics)
+        drawn = metrics.pop("discarded_steps", 0.0)
+        if estimate.charge is not None:
+            drawn += estimate.charge.steps
+            metrics["simulated_episodes"] = estimate.charge.episodes
         count = present(rollout.mask, self.unit).sum().astype(jnp.int32)
         gradient_steps = self.batching.epochs * self.batching.pieces(count)
         collected_steps = rollout.mask.sum()
         metrics |= {"env_steps": collected_steps + drawn, "collected_steps": collected_steps}
-        metrics |= {**told, **improved, "gradient_steps": gradient_steps.astype(jnp.float32)}
+        metrics |= {**estimate.metrics, **improved, "gradient_steps": gradient_steps.astype(jnp.float32)}
         metrics |= describe(estimate.advantage, rollout.mask)
         return state.replace(collector=seen.collector, memory=estimate.memory), metrics
 

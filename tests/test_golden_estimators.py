@@ -277,7 +277,7 @@ def test_return_above_that_of_greedy_episodes_is_verl_remax():
     )
     got = ask(estimator, episodes.replace(state=state), access(simulate=simulate))
     check(vector, got.advantage[0], vector["outputs"]["advantages"], inputs["mask"])
-    assert got.metrics["simulated_steps"] == got.metrics["simulated_episodes"] == lanes
+    assert got.charge.steps == got.charge.episodes == lanes
 
 
 def test_optimal_token_is_verl_optimal_token_baseline():

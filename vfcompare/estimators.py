@@ -12,6 +12,7 @@ from vfcompare.streams import stream
 from vfcompare.types import (
     Access,
     Array,
+    Charge,
     Critic,
     Estimate,
     Estimator,
@@ -69,7 +70,7 @@ def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimat
         advantage = relative(
             rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
         )
-        return Estimate(advantage, {}, charged(best), memory=memory)
+        return Estimate(advantage, {}, {}, memory=memory, charge=charged(best))
 
     return Estimator(estimate, needs_state=True)
 
@@ -406,12 +407,9 @@ def mixed(
     return learning(critic(spec=spec), advise, privileged=True)
 
 
-def charged(episodes: Rollout) -> Metrics:
-    """What episodes of the estimator's own cost: their steps, and how many there were."""
-    return {
-        "simulated_steps": episodes.mask.sum(),
-        "simulated_episodes": episodes.mask[..., 0].sum(),
-    }
+def charged(episodes: Rollout) -> Charge:
+    """What episodes of the estimator's own cost."""
+    return Charge(episodes.mask.sum(), episodes.mask[..., 0].sum())
 
 
 def require_whole_episodes(spec: Spec, what: str) -> None:
@@ -451,7 +449,7 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
         episodes = access.simulate(flat, jnp.repeat(time.reshape(-1), rollouts), alive, key)
         return_ = discounted_return(episodes, gamma=gamma).reshape(*live.shape, rollouts)
         value = return_.mean(-1) * live
-        return Estimate(advantage(rollout, value), {}, charged(episodes))
+        return Estimate(advantage(rollout, value), {}, {}, charge=charged(episodes))
 
     return Estimator(estimate, needs_state=True)
 
@@ -465,8 +463,9 @@ def discounted_return(rollout: Rollout, *, gamma: float) -> Array:
 def explained_variance(value: Array, target: Array, mask: Array) -> Array:
     """`1 - Var(target - value) / Var(target)` over all taken steps of the batch at once.
 
-    Blind to a constant bias, and negative for a critic worse than a constant. Zero where the target is
-    constant, as there is nothing to explain.
+    Blind to a constant bias, and negative for a critic worse than a constant. Where the target is constant
+    there is nothing to explain: zero if its variance comes out as zero, and a number without meaning if
+    rounding leaves some. The lab's `value_explained` is NaN there.
     """
 
     def variance(x: Array) -> Array:

@@ -46,6 +46,10 @@ class Env(Protocol):
     def report(self) -> Callable[[Any], Array] | None:
         """`(right) -> action`, what the first step says of the outcome where it is a report, else None."""
 
+    @property
+    def layout(self) -> "Layout | None":
+        """How an observation in tokens is written, else None."""
+
     def held_out(self) -> "Env":
         """The task as it is evaluated: itself, where no start state is kept back from training."""
 
@@ -360,6 +364,18 @@ class Critic(NamedTuple):
     lesion: Lesion
 
 
+class Charge(NamedTuple):
+    """What an estimator took from the budget for episodes of its own.
+
+    Attributes:
+      steps: environment steps.
+      episodes: that they belong to.
+    """
+
+    steps: Array
+    episodes: Array
+
+
 class Estimate(NamedTuple):
     """What an estimator says of a rollout.
 
@@ -367,10 +383,10 @@ class Estimate(NamedTuple):
       advantage: `[B, G, T]`.
       lesson: `[B, G, T]` arrays that the critic's loss reads, empty without a critic.
       value: `[B, G, T + 1]`, the values that were read, or None where there are none.
-      metrics: what to log; `simulated_steps`, where present, is charged to the budget of environment steps,
-        and `simulated_episodes` is how many episodes they belong to.
+      metrics: what to log.
       memory: what the estimator remembers until the next update.
       critic: parameters that the critic is to go on from, where they are not its own, else None.
+      charge: what is counted against the budget of environment steps, None where it simulates nothing.
     """
 
     advantage: Array
@@ -379,6 +395,7 @@ class Estimate(NamedTuple):
     value: Array | None = None
     memory: Any = ()
     critic: Params = None
+    charge: Charge | None = None
 
 
 class Estimator(NamedTuple):
