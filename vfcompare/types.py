@@ -466,6 +466,20 @@ class Work(NamedTuple):
         return ", ".join(f"{name} {value:,.0f}" for name, value in self._asdict().items() if value)
 
 
+class LearnerState(Protocol):
+    """What training may ask of an agent's state; everything else in it is the agent's own.
+
+    Attributes:
+      params: of its networks, `policy` among them.
+      collector: where its collector stands.
+      memory: what its estimator remembers.
+    """
+
+    params: Networks
+    collector: Any
+    memory: Any
+
+
 class Learner(NamedTuple):
     """An agent as pure functions.
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, store
 from vfcompare.training import judges, priors
+
+if TYPE_CHECKING:
+    from vfcompare.types import Learner
 
 PRIVATE = ("root", "priors", "study", "hydra", "resume", "save_seconds")
 """Keys that say where a run is kept and not what it is."""
@@ -74,7 +77,7 @@ def build(
     numbers: Mapping[str, Any] | None = None,
     *,
     rehearsal: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[Any, "Learner"]:
     """Make the environment and the learner of a configuration.
 
     Args:

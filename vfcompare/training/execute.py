@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -19,6 +19,9 @@ from vfcompare.training import devices, judges, priors
 from vfcompare.training.cell import Cell, at, build
 from vfcompare.training.log import LANES, TRACED, Log
 from vfcompare.training.stopping import ASKED, Listener, Stopped
+
+if TYPE_CHECKING:
+    from vfcompare.training.train import Trainer
 
 SOON = 10.0
 """Seconds between checkpoints, at least, where no evaluation has ended."""
@@ -150,7 +153,7 @@ def _attempt(
 
 def _trainer(
     cells: Sequence[Cell], going_on: run_folder.Checkpoint | None, traced: Sequence[str]
-) -> Any:
+) -> "Trainer":
     """What trains all seeds of all cells, as wide as it was before a kill."""
     from vfcompare.training.train import Trainer, Varied, lanes_for
 
@@ -182,7 +185,7 @@ def environment(config: str) -> Any:
 def _logs(
     cells: list[Cell],
     folders: Mapping[str, run_folder.RunFolder],
-    trainer: Any,
+    trainer: "Trainer",
     traced: Sequence[str],
 ) -> list[Log]:
     """One for each cell, with its share of the trainer's seeds."""
@@ -198,7 +201,7 @@ def _logs(
 
 def _train(
     logs: list[Log],
-    trainer: Any,
+    trainer: "Trainer",
     checkpoints: Mapping[str, run_folder.Checkpoint | None],
     watch: store.Stopwatch,
 ) -> dict[str, str]:
@@ -258,7 +261,7 @@ def _train(
     return outcomes
 
 
-def evaluate(trainer: Any, logs: list[Log], point: int) -> None:
+def evaluate(trainer: "Trainer", logs: list[Log], point: int) -> None:
     """Evaluate all seeds at once, and let each cell write its own."""
     metrics = trainer.evaluate(point)
     for log in logs:

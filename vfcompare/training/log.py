@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from vfcompare.runs import certificate, pictures, run_folder, store
 from vfcompare.training import judges, priors
 from vfcompare.training.cell import Cell
 from vfcompare.validate import leaves
+
+if TYPE_CHECKING:
+    from vfcompare.training.train import Chunk, Run, Trainer
+    from vfcompare.types import LearnerState, Rollout
 
 LANES, TRACED = "seeds side by side", "traced numbers"
 """Circumstances of a checkpoint."""
@@ -79,7 +83,7 @@ class Log:
         cell: Cell,
         folder: run_folder.RunFolder,
         env: Any,
-        trainer: Any,
+        trainer: "Trainer",
         rows: slice,
         traced: Sequence[str],
     ) -> None:
@@ -161,7 +165,7 @@ class Log:
             )
         self.exact = not different
 
-    def restore(self, found: run_folder.Checkpoint) -> Any:
+    def restore(self, found: run_folder.Checkpoint) -> "Run":
         """Take the tables up to a checkpoint; returns its runs."""
         from flax import serialization
 
@@ -205,7 +209,7 @@ class Log:
         """See `vfcompare.training.train.Trainer.standing`."""
         return self._trainer.standing(name)[self.rows]
 
-    def chunk(self, chunk: Any) -> None:
+    def chunk(self, chunk: "Chunk") -> None:
         """Take in what a chunk did."""
         rows, last = chunk.rows[self.rows], self.standing("updates")
         if not rows.any():
@@ -378,7 +382,7 @@ def misfit(held: Any, state: bytes) -> str:
     return "its arrays stand in another order"
 
 
-def start_hashes(state: Any, rollout: Any) -> dict[str, str]:
+def start_hashes(state: "LearnerState", rollout: "Rollout") -> dict[str, str]:
     """What a certificate says of where a seed starts."""
     import jax
 

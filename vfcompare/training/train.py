@@ -21,7 +21,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from vfcompare.streams import stream
 from vfcompare.training.stopping import COMPILER
-from vfcompare.types import LOSSES, Array, Key, Learner, Metrics, Rollout, Work
+from vfcompare.types import LOSSES, Array, Key, Learner, LearnerState, Metrics, Rollout, Work
 
 CHUNK_SECONDS = 5.0
 """How long the host may go without a look: for progress, divergence, checkpoints and signals."""
@@ -50,7 +50,7 @@ class Run(struct.PyTreeNode):
       finite: whether all losses so far were finite; training stops where they are not.
     """
 
-    learner: Any
+    learner: LearnerState
     updates: Array
     env_steps: Array
     episodes: Array
@@ -366,7 +366,7 @@ class Trainer:
         used = depends(first, numbers, self._seeds[0]) if numbers else []
         return [name for name, matters in zip(sorted(numbers), used, strict=False) if matters]
 
-    def state(self, index: int) -> Any:
+    def state(self, index: int) -> LearnerState:
         """The present state of one seed's learner, on the host."""
         return self._alone(index)[-1].learner
 
