@@ -23,6 +23,7 @@ from tests.report_study import (
     read,
     set_returns,
     write_hostile_study,
+    write_parquet,
     write_study,
 )
 from vfcompare import report
@@ -534,6 +535,38 @@ def test_an_environment_that_tells_no_agents_apart_is_named(
     assert said.keys() & {"Nothing learned", "Solved"} == ({title} if title else set())
     if title:
         assert "On maze" in said[title].text
+
+
+def test_the_end_of_training_is_each_seed_s_own(tmp_path: Path) -> None:
+    """The second seed spends its steps in half as many updates; its last tenth has five rows, not none."""
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
+    seed, update = np.repeat([0, 1], [100, 50]), np.r_[:100, :50]
+    entropy = np.where(seed == 0, 0.2, 0.6) + np.where(update < 45, 9.0, 0.0)
+    rows = {"seed": seed, "update": update, "entropy": entropy}
+    write_parquet(study / "maze-ppo-1a2b3c4d" / "metrics.parquet", rows)
+    (cell,) = report.load(study).cells
+    assert cell.diagnostics == {"entropy": pytest.approx(0.4)}
+
+
+def test_a_run_that_was_left_early_has_no_restricted_mean_of_steps(tmp_path: Path) -> None:
+    agents = {"rloo": 1.8, "ppo": 1.8}
+    study = write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=4)
+    folder = study / "maze-ppo-1a2b3c4d"
+
+    def stop_early(c: dict[str, np.ndarray]) -> None:
+        keep = c["update"] < 2
+        for name in c:
+            c[name] = c[name][keep]
+
+    set_returns(folder, stop_early)
+    edit(folder / "run.json", lambda info: info.update(status="running", seeds={}))
+    page, content, _ = read(report.write(study))
+    table = content["tables"]["steps-to-threshold"]
+    means = dict(zip(column(table, "agent"), column(table, "restricted mean steps"), strict=True))
+    assert means["ppo"] is None
+    assert means["rloo"]["low"] is not None
+    assert page.tables["steps-to-threshold"][2][-1] == show(None)
+    assert "no restricted mean where" in table["note"]
 
 
 def test_one_agent_cannot_be_called_matched(tmp_path: Path) -> None:

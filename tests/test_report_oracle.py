@@ -501,3 +501,133 @@ def test_an_environment_without_walls_has_no_maps() -> None:
     _, learner = cell.build(compose("agent=rloo", "env=lock", "+lab@agent.lab=standard"))
     assert learner.examine is not None
     assert learner.maps is None
+
+
+def of_group(
+    group: int, lab: dict[int, dict[str, float]], *, shared: Any = (), own: Any = ()
+) -> oracle.Subject:
+    """An agent with groups of that size, 64 episodes an update."""
+    config = configuration("rloo", 0.5)
+    config["agent"]["collector"] = {"prompts": 64 // group, "group": group}
+    shared = ("maze", ("agent.collector.group", str(group)), *shared)
+    settings = {"group": str(group)} | {key: value for key, value in (*shared[2:], *own)}
+    return oracle.Subject("rloo", "maze", settings, shared, config, lab, own)
+
+
+def sizes_of_groups(
+    rng: np.random.Generator, noise: float, groups: tuple[int, ...] = (2, 4, 8), **key: Any
+) -> list[oracle.Subject]:
+    """Ten seeds of groups of three sizes, whose variances are as P4 says but for noise."""
+    known = {2: 1.54, 4: 1.08 + 0.5 / 3}
+    found = []
+    for group in groups:
+        true = theory.group_variance(group, 0.02, known)
+        lab = {
+            seed: {
+                "gradient_between": 0.02,
+                "gradient_variance": true * (1 + noise * rng.normal()),
+            }
+            for seed in range(10)
+        }
+        found.append(of_group(group, lab, **key))
+    return found
+
+
+@pytest.mark.statistical
+def test_a_prediction_made_of_measurements_is_not_judged_as_if_it_were_exact() -> None:
+    rng, missed, studies = np.random.default_rng(0), 0, 300
+    for _ in range(studies):
+        found = oracle.Findings(tuple(sizes_of_groups(rng, 0.05)))
+        (row,) = oracle.compare(found)["P4"]
+        missed += row.verdict == "disagrees"
+    # 95 % intervals; the standard error is 1.3 %. The interval of what was measured alone misses 22 %.
+    assert 0.01 < missed / studies < 0.10
+
+
+def test_a_prediction_made_of_measurements_disagrees_where_it_is_wrong() -> None:
+    found = sizes_of_groups(np.random.default_rng(0), 0.01)
+    lab = {
+        seed: {**each, "gradient_variance": 1.2 * each["gradient_variance"]}
+        for seed, each in found[2].lab.items()
+    }
+    found[2] = of_group(8, lab)
+    (row,) = oracle.compare(oracle.Findings(tuple(found)))["P4"]
+    assert row.verdict == "disagrees"
+    assert row.difference is not None
+    assert row.difference.estimate == pytest.approx(row.measured.estimate - row.predicted)
+    assert row.deviation == pytest.approx(0.2, abs=0.05)
+
+
+def test_seeds_that_one_size_of_groups_lacks_are_left_out() -> None:
+    found = sizes_of_groups(np.random.default_rng(0), 0.01)
+    lab = {seed: dict(each) for seed, each in found[0].lab.items() if seed != 3}
+    lab[4]["gradient_variance"] = float("nan")
+    first = of_group(2, lab)
+    (row,) = oracle.compare(oracle.Findings((first, *found[1:])))["P4"]
+    assert row.difference is not None
+    assert row.measured.n == row.difference.n == 8
+    few = of_group(2, {seed: lab[seed] for seed in (0, 1)})
+    (row,) = oracle.compare(oracle.Findings((few, *found[1:])))["P4"]
+    assert row.verdict == "insufficient"
+    assert not oracle.compare(oracle.Findings((of_group(2, {}), *found[1:])))
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("shared", "env.slip"), ("own", "agent.estimator.advantage.scale")]
+)
+def test_sizes_of_groups_are_compared_where_all_else_is_the_same(kind: str, setting: str) -> None:
+    rng, groups = np.random.default_rng(0), (2, 4, 8, 16)
+    found = [
+        item
+        for value in ("0", "0.2")
+        for item in sizes_of_groups(rng, 0.01, groups, **{kind: ((setting, value),)})
+    ]
+    rows = oracle.compare(oracle.Findings(tuple(found)))["P4"]
+    told = [(row.subject.settings[setting], row.subject.settings["group"]) for row in rows]
+    assert told == [("0", "8"), ("0", "16"), ("0.2", "8"), ("0.2", "16")]
+
+
+def test_settings_of_the_agents_own_and_shared_ones_are_told_apart(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    plan = json.loads((study / "plan.json").read_text())
+    for cell in plan["cells"]:
+        cell["settings"]["agent.estimator.lesion.std"] = cell["agent"]
+    (study / "plan.json").write_text(json.dumps(plan))
+    for item in findings(study).subjects:
+        assert item.own == (("agent.estimator.lesion.std", item.agent),)
+        assert [entry[0] for entry in item.shared[1:]] == ["agent.policy.success"]
+
+
+def test_seeds_with_nothing_to_measure_are_left_out_and_the_page_says_how_many_remain(
+    tmp_path: Path,
+) -> None:
+    study = write_study(tmp_path)
+    path = study / "reinforce-0.5" / "evaluation.parquet"
+    table = pq.read_table(path)
+    numbers = {"value_rmse": np.full(6, 0.3), "value_slope": np.full(6, np.nan)}
+    numbers["value_explained"] = np.array([0.5, 0.7, np.nan, np.nan, 0.6, np.nan])
+    for name, column in numbers.items():
+        table = table.append_column(name, pa.array(column, from_pandas=False))
+    pq.write_table(table, path)
+    page = report.write(study)
+    with (page.parent / "tables" / "oracle-values.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["n"] == "3 to 6"
+    assert float(row["explained"]) == pytest.approx(0.6)
+    assert row["slope"] == ""
+
+
+def test_a_gradient_of_length_zero_has_no_predicted_bias() -> None:
+    config = configuration("oracle_td", 0.5)
+    config["agent"]["estimator"]["lesion"] = {"_target_": "vfcompare.lesions.bias", "by": 0.1}
+    whole = {"gradient_bias": 0.02, "survival_gradient": 0.1, "gradient_norm": 0.5}
+    empty = {"gradient_bias": float("nan"), "survival_gradient": 0.0, "gradient_norm": 0.0}
+
+    def predicted(lab: dict[int, dict[str, float]]) -> list[float]:
+        item = oracle.Subject("oracle_td", "lake", {}, (), config, lab)
+        compared = oracle.compare(oracle.Findings((item,)))
+        return [row.predicted for row in compared.get("P6 bias", ())]
+
+    lab = {seed: dict(whole) for seed in range(5)}
+    assert predicted({**lab, 3: empty}) == [pytest.approx(0.02)]
+    assert predicted({seed: dict(empty) for seed in range(5)}) == []

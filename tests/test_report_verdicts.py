@@ -13,7 +13,7 @@ from tests.report_study import ENVS, edit, set_returns, write_cell, write_study
 from vfcompare import report
 from vfcompare.report import figures, tables
 from vfcompare.report.analysis import Results, analyse, resampling
-from vfcompare.report.figures import pairs
+from vfcompare.report.figures import improvement, pairs, speed
 from vfcompare.report.sentences import ranking, verdicts
 
 PPO_AGAINST_RLOO = {"metric": "auc", "margin": 0.05, "contrast": ["ppo", "rloo"]}
@@ -285,3 +285,94 @@ def test_too_few_pairs_are_counted_where_they_are_too_few(tmp_path: Path) -> Non
     edit(study / "plan.json", fewer)
     text = said(analyse(report.load(study)))["Sample efficiency"]
     assert text == "Insufficient: 2 pairs on maze; 3 are needed on each environment."
+
+
+def test_who_has_learned_nothing_is_not_praised_for_losing_nothing(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=12)
+    set_scores(study, {("maze", "rloo"): np.linspace(0.0, 0.05, 12)})
+    results = analyse(report.load(study))
+    assert results.family["drawdown"].better == "outcome-only"
+    (claim,) = [item for item in verdicts(results) if item.title == "Stability"]
+    assert claim.tone == "open"
+    assert "below 10% of the way" in claim.text
+    assert "for outcome-only agents on maze: who learns nothing" in claim.text
+    set_scores(study, {("maze", "rloo"): np.linspace(0.4, 0.5, 12)})
+    (claim,) = [s for s in verdicts(analyse(report.load(study))) if s.title == "Stability"]
+    assert claim.tone == "claim"
+    assert "learns nothing" not in claim.text
+
+
+def test_an_environment_without_a_scale_does_not_unsay_equality_elsewhere(tmp_path: Path) -> None:
+    envs = {name: ENVS[name] for name in ("maze", "cartpole", "chain")}
+    study = write_study(tmp_path, agents=TWO, envs=envs, seeds=12)
+    near = 0.005 * np.cos(np.arange(12))
+    set_scores(study, {("maze", "ppo"): 0.8 + near, ("maze", "rloo"): 0.8 - near})
+    set_scores(study, {("chain", "ppo"): 0.9 + near, ("chain", "rloo"): 0.3 + near})
+    set_scores(study, {("cartpole", "ppo"): 0.9 + near, ("cartpole", "rloo"): 0.3 + near})
+    for file in study.glob("cartpole-*/run.json"):
+        edit(file, lambda info: info.update(reference={}))
+    results = analyse(report.load(study))
+    assert results.family_by_task["maze"].verdict == "equal"
+    assert results.family_by_task["cartpole"].verdict == "first"
+    text = said(results)["Where"]
+    assert "no practical difference on maze" in text
+    assert "helps on chain (+0.600) and cartpole (+108.0 in raw returns)" in text
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_equal_agents_are_named_together(tmp_path: Path, equal: bool) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=6)
+    flat = np.full(6, 0.95)
+    rloo = flat if equal else np.where(np.arange(6) < 4, 0.5, 0.95)
+    set_scores(study, {("maze", "ppo"): flat, ("maze", "rloo"): rloo})
+    results = analyse(report.load(study))
+    (steps,), (matrix,) = speed.pictures(results), improvement.pictures(results)
+    assert ("rloo and ppo first (by the median of 0 steps, untested)" in steps.caption) == equal
+    assert ("ppo and rloo level (0.50)" in matrix.caption) == equal
+    assert ("ppo over rloo" in matrix.caption) != equal
+
+
+def write_rates(root: Path, rates: Mapping[str, Sequence[str]], firsts: Sequence[int]) -> Results:
+    """Agents with some learning rates each, and those with some first seeds."""
+    cells: list[Planned] = [
+        (agent, f"{r}-{f}", range(f, f + 3), {"agent.lr": r, "first_seed": str(f)})
+        for agent, own in rates.items()
+        for r in own
+        for f in firsts
+    ]
+    return analyse(report.load(write_seeds(root, cells)))
+
+
+def test_the_best_of_several_settings_is_said_to_be_optimistic(tmp_path: Path) -> None:
+    several = said(write_rates(tmp_path / "two", {"rloo": ["1", "2"], "ppo": ["1", "2"]}, [0]))
+    assert "optimistic, and more so the more settings were tried" in several["Agents"]
+    assert "Unequal tuning" not in several
+    one = said(write_rates(tmp_path / "one", {"rloo": ["1"], "ppo": ["2"]}, [0, 3]))
+    assert "optimistic" not in one["Agents"]
+    assert "Unequal tuning" not in one
+
+
+def test_few_settings_can_be_unequally_many_too(tmp_path: Path) -> None:
+    results = write_rates(tmp_path / "unequal", {"rloo": ["1"], "ppo": ["1", "2", "3"]}, [0, 3])
+    text = said(results)["Unequal tuning"]
+    assert "1 setting of rloo and 3 settings of ppo" in text
+
+
+def test_more_settings_are_more_optimistic_than_few(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, seeds=3)
+
+    def sweep(plan: dict[str, Any]) -> None:
+        cells = []
+        for cell in plan["cells"]:
+            for rate in ("1", "2", "3")[: 2 if cell["agent"] == "rloo" else 3]:
+                name = f"{cell['id']}-{rate}"
+                shutil.copytree(study / cell["id"], study / name)
+                cells.append({**cell, "id": name, "settings": {"agent.lr": rate}})
+        plan["cells"] = cells
+
+    edit(study / "plan.json", sweep)
+    captions = {p.id: p.caption for p in figures.build(analyse(report.load(study)))}
+    assert "for all alike" not in captions["sensitivity"]
+    assert (
+        "more so the more settings an agent has: 2 of rloo and 3 of ppo" in captions["sensitivity"]
+    )

@@ -1,19 +1,24 @@
 """A report before the answer: seen by nobody, taught by no reward, calibrated at first."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from vfcompare import calibration
-from vfcompare.agents import policy_gradient, pretraining
+from vfcompare import calibration, collect
+from vfcompare.agents import policies, policy_gradient, pretraining
+from vfcompare.agents.networks import Mlp
 from vfcompare.assemble import assemble
 from vfcompare.commands.compose import cells
 from vfcompare.envs.tokens.rearrangement import Reversal
 from vfcompare.envs.tokens.reporting import Reporting
+from vfcompare.envs.wrappers import OutcomeOnly
 from vfcompare.training import priors
 from vfcompare.training.cell import build
+from vfcompare.types import Spec
 
 TASK = (
     *("env=addition_report", "env@env.task=reversal", "env.task.length=2", "env.task.symbols=3"),
@@ -128,6 +133,39 @@ def test_a_lesson_about_itself_is_the_truth_about_its_own_answers():
     assert (np.asarray(steps.action[:, :, 0]) == np.where(right, env.yes, env.no)).all()
     np.testing.assert_array_equal(steps.action[:, :, 1:], rollout.action[:, :, 1:])
     assert float(mask.sum()) == mask[..., 0].size
+
+
+def test_a_lesson_about_itself_reads_answers_that_are_shown_as_one_hot():
+    env = Reporting(Reversal(length=2, symbols=3, view="one_hot"))
+    body = partial(Mlp, hidden=(8,))
+    standard = {"head": "auto", "gain": 0.01, "temperature": 1.0}
+    spec = Spec(env.observation_space, env.action_space, (64, 2, env.horizon), dense=False)
+    actor = policies.policy(spec=spec, network=body, **standard)
+    gather = collect.episodes(env, prompts=64, group=2, start="shared").collect
+    start = env.observation(env.initial(jax.random.key(0)), jax.random.key(0))
+    params = actor.init(jax.random.key(0), start)
+    rollout = gather((), actor, params, jax.random.key(1), keep_state=True)[1]
+    steps, _ = pretraining.reported(env, rollout)
+    tokens = rollout.state.tokens[:, :, -1]
+    right = np.asarray(jax.vmap(jax.vmap(env.correct))(tokens))
+    assert 0 < right.sum() < right.size
+    assert (np.asarray(steps.action[:, :, 0]) == np.where(right, env.yes, env.no)).all()
+
+
+def test_what_the_verifier_pays_makes_no_other_ladder():
+    def ladder(*settings):
+        rung = priors.asked(config(*PRIOR, *settings))
+        assert rung is not None
+        return rung.folder.name
+
+    assert ladder("env.task.noise=0.1", "env.task.partial=true") == ladder()
+    assert ladder("env.task.distractors=1") != ladder()
+
+
+def test_no_prior_is_made_for_a_twin_that_knows_no_demonstrations(env):
+    told = {"network": None, "policy": None, "optimizer": None, "batch": 1, "correct": 1.0}
+    with pytest.raises(ValueError, match=r"agent.prior needs demonstrations"):
+        pretraining.make(env=OutcomeOnly(env), prompts=1, attempts=1, **told)
 
 
 def test_brier_and_auroc_are_those_of_the_field():

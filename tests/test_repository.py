@@ -42,7 +42,7 @@ FLOORS: dict[int, set[str]] = {
     4: {"assemble", "validate", "statistics", "runs"},
     5: {"training", "report"},
     6: {"commands", "tuning"},
-    7: {"main"},
+    7: {"verbs", "main"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HYDRA_FROM = 6

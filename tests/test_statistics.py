@@ -77,12 +77,33 @@ def test_risk_across_runs_agrees_with_chan() -> None:
     np.testing.assert_allclose(found, outputs["value"], atol=tol)
 
 
-def test_drawdown_agrees_with_chan() -> None:
+def test_drawdown_agrees_with_chan_but_of_ties_only_those_count_that_fill_the_tail() -> None:
+    """Drawdowns are 4, 1, 1 and four times 0: a quarter of them are 4 and 1, not 4, 1 and 1."""
     inputs, outputs, tol = golden("chan_drawdown")
     depth = s.drawdown(inputs["seq"])
     np.testing.assert_allclose(depth, outputs["drawdown"], atol=tol)
-    found = s.cvar(depth, alpha=0.25, tail="upper")
-    assert found == pytest.approx(outputs["cvar_upper_0p25"], abs=tol)
+    theirs = depth[depth >= np.quantile(depth, 0.75)].mean()
+    assert theirs == pytest.approx(outputs["cvar_upper_0p25"], abs=tol)
+    assert s.cvar(depth, alpha=0.25, tail="upper") == 2.5
+
+
+@pytest.mark.parametrize("tail", ["lower", "upper"])
+def test_the_tail_of_values_that_all_differ_is_what_lies_beyond_the_quantile(tail: Any) -> None:
+    for n in range(1, 200):
+        y = generator(n).random(n)
+        beyond = y <= np.quantile(y, 0.05) if tail == "lower" else y >= np.quantile(y, 0.95)
+        assert s.cvar(y, tail=tail) == pytest.approx(y[beyond].mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("points", "risk"), [(11, 0.5), (20, 0.5), (21, 0.25), (22, 0.25)])
+def test_a_fall_is_not_thinned_out_by_drawdowns_of_nothing(points: int, risk: float) -> None:
+    """With 21 points the quantile is 0 itself, and all points are at or above it."""
+    y = np.ones(points)
+    y[[0, 5]] = 0.0, 0.5
+    assert s.drawdown_risk(y) == risk
+    y[8] = 0.99
+    assert s.drawdown_risk(y) >= risk
+    assert s.risk_across_runs(np.r_[0.0, np.ones(39)][:, None]) == 0.5
 
 
 def test_sensitivity_agrees_with_adkins() -> None:
@@ -362,6 +383,19 @@ def test_unsolved_runs_are_kept() -> None:
 def test_nobody_arrives() -> None:
     median, area = s.arrival_intervals(generator(), [50.0] * 5, [False] * 5, horizon=50.0)
     assert (median.estimate, area.estimate) == (math.inf, 50.0)
+
+
+def test_what_nobody_watched_has_no_restricted_mean() -> None:
+    """Everyone was left at 10 of 100, below the threshold: 100 would be a guess."""
+    for reached in ([False] * 5, [True] * 2 + [False] * 3):
+        median, area = s.arrival_intervals(generator(), [10.0] * 5, reached, horizon=100.0)
+        assert median.estimate == math.inf
+        assert math.isnan(area.estimate)
+        assert (area.low, area.high) == (None, None)
+    all_arrived = s.kaplan_meier([10.0, 20.0], [True, True])
+    assert s.restricted_mean(all_arrived, 100.0) == 15.0
+    one_stayed = s.kaplan_meier([10.0, 20.0, 100.0], [True, False, False])
+    assert s.restricted_mean(one_stayed, 100.0) == pytest.approx(10 + 90 * 2 / 3)
 
 
 def test_bootstrap_of_arrivals_reproduces_the_estimate_without_spread() -> None:

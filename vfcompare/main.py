@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from vfcompare.commands import verbs
-from vfcompare.commands.verbs import BAD_INPUT, INTERRUPTED, OK, SOME_FAILED, SWEEPS
+from vfcompare import verbs
 from vfcompare.errors import InputError
 from vfcompare.training.stopping import (
     abandon_compiler,
     ending_at_second_interrupt,
     spare_until_training,
 )
+from vfcompare.verbs import BAD_INPUT, INTERRUPTED, OK, SOME_FAILED, SWEEPS
 
 if TYPE_CHECKING:
     from vfcompare.training.cell import Cell

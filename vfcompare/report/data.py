@@ -468,13 +468,28 @@ def _training(folder: Path | None, problems: list[str]) -> dict[str, Array]:
 
 
 def _diagnostics(table: Mapping[str, Array]) -> dict[str, float]:
-    """Mean of each training metric over rows and seeds of the last tenth of updates."""
+    """Mean over seeds of each training metric's mean over the last tenth of a seed's own updates.
+
+    Seeds differ in their number of updates where a budget of steps is spent in whole episodes.
+    """
     if not table:
         return {}
-    last = table["update"] >= 0.9 * np.nanmax(table["update"])
-    found = {name: _only_finite(table[name][last]) for name in table if name not in STEP_COLUMNS}
-    measured = {name: values for name, values in found.items() if values.size}
-    return {clean(n): float(v.mean()) for n, v in list(measured.items())[:DIAGNOSTICS]}
+    ends = _last_tenths(table)
+    found = {
+        name: [values.mean() for rows in ends if (values := _only_finite(table[name][rows])).size]
+        for name in table
+        if name not in STEP_COLUMNS
+    }
+    measured = {name: means for name, means in found.items() if means}
+    return {clean(n): float(np.mean(v)) for n, v in list(measured.items())[:DIAGNOSTICS]}
+
+
+def _last_tenths(table: Mapping[str, Array]) -> list[Array]:
+    """Rows of the last tenth of each seed's updates; all rows are one seed's where none is told."""
+    update = table["update"]
+    seed = table.get("seed", np.zeros(update.shape))
+    mine = [np.flatnonzero((seed == s) & np.isfinite(update)) for s in np.unique(seed)]
+    return [rows[update[rows] >= 0.9 * update[rows].max()] for rows in mine if rows.size]
 
 
 def _gradient_steps(table: Mapping[str, Array]) -> float | None:
@@ -485,7 +500,7 @@ def _gradient_steps(table: Mapping[str, Array]) -> float | None:
 def _metrics(names: Sequence[str]) -> list[str]:
     """More than are shown, since some may be finite nowhere."""
     return [
-        *(name for name in names if name in {"update", "gradient_steps"}),
+        *(name for name in names if name in {"seed", "update", "gradient_steps"}),
         *[name for name in names if _shown(name)][: 2 * DIAGNOSTICS],
     ]
 

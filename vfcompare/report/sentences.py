@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Matching, Results
-from vfcompare.report.analysis.contrasts import ALL_PAIRS, planned_seeds
+from vfcompare.report.analysis.arms import settings_in
+from vfcompare.report.analysis.contrasts import ALL_PAIRS, LOWER_IS_BETTER, planned_seeds
 from vfcompare.report.data import LEADING, STATUSES
 from vfcompare.report.planes import planes
-from vfcompare.report.scoring import Task, failed
+from vfcompare.report.scoring import Task, column, failed
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
 
@@ -65,7 +68,7 @@ def verdicts(results: Results) -> list[Sentence]:
     sentences = list(_alarms(results))
     if not results.pool:
         return [*sentences, _nothing(results), *_limits(results)]
-    sentences += [_family_claim(contrast, results) for contrast in _leading(results)]
+    sentences += [_qualified(contrast, results) for contrast in _leading(results)]
     if results.family:
         sentences.append(_decided(results))
     elif results.sides.chosen:
@@ -278,6 +281,38 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     return Sentence(text, "claim", title)
 
 
+def _qualified(contrast: Contrast, results: Results) -> Sentence:
+    """The claim, open where a side that is said to keep what it learned has learned nothing."""
+    sentence = _family_claim(contrast, results)
+    if contrast.metric not in LOWER_IS_BETTER or contrast.verdict == "insufficient":
+        return sentence
+    idle = _unlearned(contrast, results)
+    return replace(sentence, text=f"{sentence.text} {idle}", tone="open") if idle else sentence
+
+
+def _unlearned(contrast: Contrast, results: Results) -> str:
+    """Which side ends below `LEARNED`, and where."""
+    tasks = [task for task in map(results.task, contrast.tasks) if task.normalised]
+    sides = (results.sides.first, results.sides.second)
+    found = {
+        name: [task.name for task in tasks if _final(task, side) < LEARNED]
+        for name, side in zip(in_words(results), sides, strict=True)
+    }
+    parts = [f"{name} on {join(where)}" for name, where in found.items() if where]
+    if not parts:
+        return ""
+    return (
+        f"But the final score (IQM) is below {LEARNED:.0%} of the way from the random policy to the optimal "
+        f"one for {'; '.join(parts)}: who learns nothing loses nothing and varies little."
+    )
+
+
+def _final(task: Task, side: Sequence[Arm]) -> float:
+    """IQM of the final scores of a side, each of whose arms weighs the same."""
+    scores = [np.array(list(column(task, arm.name, "final").values())) for arm in side]
+    return float(statistics.iqm([values for values in scores if values.size]))
+
+
 def _too_few(contrast: Contrast) -> str:
     """How many pairs there are where there are too few, for an interval needs enough everywhere."""
     needed = statistics.MIN_RUNS
@@ -345,13 +380,17 @@ def _where(results: Results) -> Sentence | None:
             [n for n, c in found.items() if c.verdict in {"undecided", "insufficient"}],
         ),
     )
-    effects = {name: contrast.interval.estimate for name, contrast in found.items()}
-    parts = [
-        f"{verb} {join(f'{n} ({signed(effects[n])})' for n in sorted(names, key=lambda n: -abs(effects[n])))}"
-        for verb, names in groups
-        if names
-    ]
+    parts = [f"{verb} {join(_by_effect(results, names))}" for verb, names in groups if names]
     return Sentence("In area under the curve, " + "; ".join(parts) + ".", "plain", "Where")
+
+
+def _by_effect(results: Results, names: Iterable[str]) -> list[str]:
+    """Environments with their effects, the largest first; raw returns, which have no order, come last."""
+    effects = {name: results.family_by_task[name].interval.estimate for name in names}
+    scaled = [name for name in effects if results.task(name).normalised]
+    raw = [f"{n} ({signed(v)} in raw returns)" for n, v in effects.items() if n not in scaled]
+    order = sorted(scaled, key=lambda name: -abs(effects[name]))
+    return [*(f"{name} ({signed(effects[name])})" for name in order), *raw]
 
 
 def signed(value: float) -> str:
@@ -400,12 +439,27 @@ def _best(results: Results) -> Sentence | None:
         against = results.shown.compared[0].name
         pairs = "all pairs" if len(results.shown.compared) <= ALL_PAIRS else f"pairs with {against}"
         text += f" (paired {pairing(compared)}, Holm-corrected over {pairs})"
-    if results.shown.picked:
-        text += (
-            ". Each agent is at its best setting of those tried, chosen on these very seeds: such scores "
-            "are optimistic, and more so the more settings were tried"
+    if max(tried(results).values()) > 1:
+        best = (
+            "Each agent is at its best setting of those tried, chosen on these very seeds: such scores are"
+            if results.shown.picked
+            else "The best of several settings, found on these very seeds, is"
         )
+        text += f". {best} optimistic, and more so the more settings were tried"
     return Sentence(f"{text}.", "plain", "Agents")
+
+
+def tried(results: Results) -> dict[str, int]:
+    """The most settings that each agent has on one environment."""
+    found: dict[str, int] = {}
+    for task in results.tasks:
+        groups: dict[str, list[Arm]] = {}
+        for arm in results.arms:
+            if arm.name in task.cells:
+                groups.setdefault(arm.agent, []).append(arm)
+        for agent, arms in groups.items():
+            found[agent] = max(found.get(agent, 0), settings_in(arms))
+    return found
 
 
 def _against(contrast: Contrast, top: str) -> str:
@@ -434,9 +488,10 @@ def _limits(results: Results) -> Iterable[Sentence]:
     if 0 < few < statistics.FEW_RUNS:
         text = f"The smallest group has n = {few}: {_covered(few)}"
         yield Sentence(text, "warning", "Few seeds")
-    tried = results.shown.picked
-    if len(set(tried.values())) > 1:
-        text = f"The best of {join(f'{n} settings of {agent}' for agent, n in tried.items())} is compared."
+    numbers = tried(results)
+    if len(set(numbers.values())) > 1:
+        each = join(f"{n} setting{'s' * (n > 1)} of {agent}" for agent, n in numbers.items())
+        text = f"Unequal numbers were tried: {each}. The best of more is more optimistic."
         yield Sentence(text, "warning", "Unequal tuning")
     solved = [name for name, finals in _finals(results).items() if min(finals) > SOLVED]
     if solved:

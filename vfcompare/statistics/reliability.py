@@ -5,6 +5,7 @@ For a fixed policy, `interquartile_range` and `cvar` of its returns are their di
 across rollouts.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -111,19 +112,19 @@ def drawdown(values: npt.ArrayLike) -> Array:
 
 
 def cvar(values: npt.ArrayLike, *, alpha: float = 0.05, tail: Literal["lower", "upper"]) -> float:
-    """Conditional value at risk: mean of the values at or beyond the alpha-quantile of one tail.
+    """Conditional value at risk: mean of the `1 + int(alpha (n - 1))` most extreme of n values.
 
-    `lower` is the mean of values <= the alpha-quantile, `upper` of values >= the (1 -
-    alpha)-quantile; quantiles are linearly interpolated. Which tail is the risk depends on the
-    quantity: the lower one for scores and differences, the **upper** one for drawdown. The example
-    configuration that ships with rl-reliability-metrics takes the lower tail of drawdown, which is
-    0 for any run that sets new records at 5% of its evaluations, however deep its falls. This is
-    not copied.
+    Of values that all differ these are the ones at or beyond the linearly interpolated quantile, as
+    in rl-reliability-metrics (Chan et al., 2020). That takes all values tied with the quantile, here
+    only as many count as fill the tail: most drawdowns are 0, and would thin out the one fall there
+    is. Which tail is the risk depends on the quantity: the lower one for scores and differences, the
+    **upper** one for drawdown. The example configuration that ships with rl-reliability-metrics
+    takes the lower tail of drawdown, which is 0 for any run that sets new records at 5% of its
+    evaluations, however deep its falls. This is not copied.
     """
-    y = finite(values, "values")
-    if tail == "lower":
-        return float(np.mean(y[y <= np.quantile(y, alpha)]))
-    return float(np.mean(y[y >= np.quantile(y, 1.0 - alpha)]))
+    y = np.sort(finite(values, "values"))
+    count = 1 + math.floor(alpha * (y.size - 1) + 1e-9)
+    return float(np.mean(y[:count] if tail == "lower" else y[-count:]))
 
 
 def drawdown_risk(values: npt.ArrayLike, *, alpha: float = 0.05) -> float:

@@ -33,11 +33,13 @@ class Survival(NamedTuple):
       steps: `[k]`, distinct steps at which a run arrived.
       surviving: `[k]`, share still below the threshold after that step.
       stderr: `[k]`, Greenwood's standard error.
+      watched: largest step of arrival or censoring; what S is beyond it nobody knows, unless it is 0.
     """
 
     steps: Array
     surviving: Array
     stderr: Array
+    watched: float
 
 
 def kaplan_meier(steps: npt.ArrayLike, reached: npt.ArrayLike) -> Survival:
@@ -58,7 +60,7 @@ def kaplan_meier(steps: npt.ArrayLike, reached: npt.ArrayLike) -> Survival:
     stderr = surviving * np.sqrt(
         np.cumsum(np.where(at_risk > arrived, arrived / (at_risk * left), 0.0))
     )
-    return Survival(grid, surviving, stderr)
+    return Survival(grid, surviving, stderr, float(time.max(initial=0.0)))
 
 
 def survival_median(survival: Survival) -> float:
@@ -70,8 +72,12 @@ def survival_median(survival: Survival) -> float:
 def restricted_mean(survival: Survival, horizon: float) -> float:
     """Mean steps spent below the threshold, up to `horizon`: the area under S on [0, horizon].
 
-    Royston & Parmar, 2013. Defined also when most runs never arrive, where a median is not.
+    Royston & Parmar, 2013. Defined also when most runs never arrive, where a median is not; NaN
+    where S is not known up to the horizon.
     """
+    left = survival.surviving[-1] if survival.surviving.size else 1.0
+    if survival.watched < horizon and left > 0.0:
+        return math.nan
     keep = survival.steps < horizon
     edges = np.concatenate([[0.0], survival.steps[keep], [horizon]])
     return float(np.sum(np.diff(edges) * np.concatenate([[1.0], survival.surviving[keep]])))
@@ -89,6 +95,8 @@ def arrival_intervals(
     """Kaplan-Meier median and restricted mean with bootstrap intervals (Efron, 1981).
 
     The median and the ends of its interval may be infinite: the threshold was not reached by half.
+    The restricted mean is NaN, without an interval, where S is not known up to the horizon; where it
+    is, resamples that were watched less long keep their last S.
     """
     time, event = finite(steps, "steps"), np.asarray(reached, dtype=bool)
     n = time.size
@@ -102,13 +110,13 @@ def arrival_intervals(
     below = surviving <= 0.5 + 1e-12
     first = np.argmax(below, axis=1) if grid.size else np.zeros(reps, dtype=int)
     medians = np.where(below.any(axis=1), grid[first] if grid.size else math.inf, math.inf)
+    half = percentile_interval(middle, medians, n=n, confidence=confidence)
+    if math.isnan(area):
+        return half, Interval(area, None, None, n, confidence)
     keep = grid < horizon
     widths = np.diff(np.concatenate([[0.0], grid[keep], [horizon]]))
     areas = widths[0] + surviving[:, keep] @ widths[1:]
-    return (
-        percentile_interval(middle, medians, n=n, confidence=confidence),
-        percentile_interval(area, areas, n=n, confidence=confidence),
-    )
+    return half, percentile_interval(area, areas, n=n, confidence=confidence)
 
 
 def _survival_replicates(

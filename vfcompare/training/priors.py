@@ -28,7 +28,7 @@ OURS = ("rung", "critic", "entropy", "seed", "updates")
 """Settings of a prior that supervised learning itself is not told."""
 
 UNSEEN = ("noise", "partial")
-"""What the verifier pays is nothing to a policy that is never rewarded."""
+"""Settings of a task, or of one within it: what the verifier pays is nothing to a policy never rewarded."""
 
 FIRST, GROWTH = 8, 1.25
 """Updates before the first measurement, and their ratio from one to the next."""
@@ -54,11 +54,17 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     agent, kept = config["agent"], ("rung", "critic")
     return {
-        "env": {key: value for key, value in config["env"].items() if key not in UNSEEN},
+        "env": seen(config["env"]),
         "network": agent["network"],
         "policy": agent["policy"],
         "training": {key: value for key, value in agent["prior"].items() if key not in kept},
     }
+
+
+def seen(env: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a task's settings a policy can learn from demonstrations, see `UNSEEN`."""
+    kept = {key: value for key, value in env.items() if key not in UNSEEN}
+    return {key: seen(x) if isinstance(x, Mapping) else x for key, x in kept.items()}
 
 
 class Rung(Artifact):

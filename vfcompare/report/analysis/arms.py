@@ -1,6 +1,6 @@
 """What is compared, and which of it a page has room for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,6 +122,11 @@ def sides_of(study: Study, arms: Sequence[Arm]) -> Sides:
     return Sides(members[0], members[1], (one, other), chosen=True)
 
 
+def settings_in(arms: Iterable[Arm]) -> int:
+    """How many settings these have; arms that differ in their seeds alone are one."""
+    return len({frozenset(arm.tuned.items()) for arm in arms})
+
+
 def pooled(tasks: Sequence[Task]) -> list[Task]:
     """Tasks on a common scale: the normalised ones, or a single task on its own scale."""
     scored = [task for task in tasks if not task.empty]
@@ -183,14 +188,15 @@ def select(found: Sequence[Arm], place: Mapping[str, float]) -> Shown:
     with_median = 2 * len(by_agent) <= ROWS
     for agent, group in by_agent.items():
         best, middle = group[0], group[len(group) // 2]
-        several = len(group) > 1
-        names[best.name] = f"{agent}, best of {len(group)}" if several else best.name
+        several = settings_in(group) > 1
+        names[best.name] = f"{agent}, best of {settings_in(group)}" if several else best.name
         rows.append(best)
         if several and with_median:
             names[middle.name] = f"{agent}, median"
             rows.append(middle)
     rows = sorted(rows, key=lambda arm: -place[arm.name])[:ROWS]
-    picked = {agent: len(group) for agent, group in by_agent.items() if len(group) > 1}
+    numbers = {agent: settings_in(group) for agent, group in by_agent.items()}
+    picked = {agent: number for agent, number in numbers.items() if number > 1}
     compared = sorted((arm for arm in bests if arm in rows), key=found.index)
     left = len(found) - len(rows)
     return Shown(tuple(rows), tuple(lines), tuple(compared), names, picked, left)

@@ -197,23 +197,26 @@ def _contrast(
     return contrast, tasks
 
 
-def _judge(drafts: Sequence[tuple[str, str, str, Values]], margin: float) -> list[Contrast]:
-    """Contrasts that are corrected together."""
+def _judge(
+    drafts: Sequence[tuple[str, str, str, Values]], tasks: Sequence[Task], margin: float
+) -> list[Contrast]:
+    """Contrasts that are corrected together; each has the margin where its own tasks are normalised."""
+    scaled = {task.name for task in tasks if task.normalised}
     prepared = []
     for first, second, metric, values in drafts:
-        contrast, tasks = _contrast(first, second, metric, values, 1.0)
+        contrast, found = _contrast(first, second, metric, values, 1.0)
         rng = generator(f"flip/{metric}/{first}/{second}")
         enough = contrast.plain.sufficient
-        p = statistics.sign_flip_test(rng, tasks, reps=resampling.PAIR_REPS) if enough else 1.0
-        prepared.append((contrast, tasks, p))
+        p = statistics.sign_flip_test(rng, found, reps=resampling.PAIR_REPS) if enough else 1.0
+        prepared.append((contrast, found, p))
     decisions = iter(
         statistics.holm([p for c, _, p in prepared if c.plain.sufficient], alpha=ALPHA)
     )
     return [
-        _decide(contrast, tasks, p, next(decisions), margin)
+        _decide(contrast, found, p, next(decisions), margin if scaled >= {*contrast.tasks} else 0.0)
         if contrast.plain.sufficient
         else contrast
-        for contrast, tasks, p in prepared
+        for contrast, found, p in prepared
     ]
 
 
@@ -242,17 +245,12 @@ def _decide(
     return replace(judged, verdict=verdict)
 
 
-def _applied(margin: float, tasks: Sequence[Task]) -> float:
-    """The study's margin where all scores are normalised, else none: it is meant for that scale."""
-    return margin if tasks and all(task.normalised for task in tasks) else 0.0
-
-
 def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Contrast]:
     """One side of the question against the other, on each metric."""
     if not sides.first or not sides.second:
         return {}
     drafts = [(*sides.names, metric, _family_values(pool, sides, metric)) for metric in METRICS]
-    return {contrast.metric: contrast for contrast in _judge(drafts, _applied(margin, pool))}
+    return {contrast.metric: contrast for contrast in _judge(drafts, pool, margin)}
 
 
 def families_by_task(tasks: Sequence[Task], sides: Sides, margin: float) -> dict[str, Contrast]:
@@ -266,7 +264,7 @@ def families_by_task(tasks: Sequence[Task], sides: Sides, margin: float) -> dict
             names.append(task.name)
             first, second = sides.names
             drafts.append((f"{first} on {task.name}", second, "auc", values))
-    return dict(zip(names, _judge(drafts, _applied(margin, tasks)), strict=True))
+    return dict(zip(names, _judge(drafts, tasks, margin), strict=True))
 
 
 def couples(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
@@ -284,7 +282,7 @@ def pairs(
         (x.name, y.name, metric, _pair_values(pool, x.name, y.name, metric))
         for x, y in couples(arms)
     ]
-    return tuple(_judge(drafts, _applied(margin, pool)))
+    return tuple(_judge(drafts, pool, margin))
 
 
 def improvements(pool: Sequence[Task], arms: Sequence[Arm]) -> list[Improvement]:

@@ -20,7 +20,7 @@ SCORES = ("auc", "final", "greedy")
 
 @dataclass(frozen=True)
 class Speed:
-    """Steps to the threshold of one arm on one task."""
+    """Steps to the threshold of one arm on one task; a restricted mean that is not known is NaN."""
 
     task: str
     arm: str

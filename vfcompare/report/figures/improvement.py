@@ -14,6 +14,8 @@ from vfcompare.report.table import Table, join
 from vfcompare.statistics import Interval
 
 MOST = 10
+LEVEL = 1e-9
+"""What rounding makes of a half."""
 ACROSS = 60
 """Letters that have room side by side; longer names of columns are turned."""
 
@@ -52,6 +54,8 @@ def _caption(results: Results) -> str:
 
 def _in_words(results: Results, item: Improvement) -> str:
     value = item.interval.estimate
+    if abs(value - 0.5) < LEVEL:
+        return f"{results.called(item.first)} and {results.called(item.second)} level (0.50)"
     ahead = item.first if value >= 0.5 else item.second
     return over(results, (item.first, item.second), ahead, f"{max(value, 1 - value):.2f}")
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Results
-from vfcompare.report.analysis.arms import ROWS
+from vfcompare.report.analysis.arms import ROWS, settings_in
 from vfcompare.report.figures.drawing import (
     FAINT,
     INK,
@@ -121,7 +121,7 @@ def _draw_settings(results: Results, groups: Groups) -> Figure:
             heights[:1], [y], look.marker, ms=7, color=look.color, mec=PAPER, mew=0.6, zorder=4
         )
     rows_axis(axes, list(drawn), [known[agent].color for agent in drawn])
-    right_texts(axes, [f"{len(arms)} settings" for arms in drawn.values()])
+    right_texts(axes, [f"{settings_in(arms)} settings" for arms in drawn.values()])
     axes.set_xlabel("area under curve of a setting (mark: the best; line: the median)")
     return figure
 
@@ -228,7 +228,7 @@ def _plane(results: Results, groups: Groups, scores: Mapping[str, Array]) -> Pic
     rows = tuple(
         (
             agent,
-            len(groups[agent]),
+            settings_in(groups[agent]),
             float(s.per_env_tuned[0]),
             float(s.cross_env_tuned[0]),
             points[agent][0],
@@ -241,8 +241,8 @@ def _plane(results: Results, groups: Groups, scores: Mapping[str, Array]) -> Pic
         "Area under the curve with the best setting of each environment, against how much of it is lost "
         "with the best one for all (Adkins et al. 2024); up and left is better. Least lost: "
         f"{low} ({show_float(points[low][0])}); most: {high} ({show_float(points[high][0])}). A maximum over "
-        f"noisy means is optimistic, for all alike. Settings: "
-        f"{join(f'{len(arms)} of {agent}' for agent, arms in groups.items())}."
+        "noisy means is optimistic, and more so the more settings an agent has: "
+        f"{join(f'{settings_in(arms)} of {agent}' for agent, arms in groups.items())}."
     )
     title = "Performance and sensitivity"
     data = Table("sensitivity", title, heads, rows)

@@ -28,7 +28,7 @@ from vfcompare.report.figures.drawing import (
     unseen,
 )
 from vfcompare.report.sentences import failed_in
-from vfcompare.report.table import Table, show, show_float
+from vfcompare.report.table import Table, join, show, show_float
 
 COLUMNS, PANELS = 3, 12
 FEW_TASKS = 4
@@ -76,24 +76,30 @@ def _fastest(results: Results, task: str, items: Sequence[Speed]) -> str:
     total, reached = sum(item.n for item in items), sum(item.reached for item in items)
     first = _soonest(items)
     text = f"{task}: {reached} of {total} runs reached the threshold"
-    if first is None:
+    if not first:
         return f"{text}, no agent with half of its seeds"
-    return f"{text}, {results.called(first.arm)} first (median {show(round(first.median.estimate))} steps)"
+    median = show(round(first[0].median.estimate))
+    return f"{text}, {_named(results, first)} first (by the median of {median} steps, untested)"
 
 
-def _soonest(items: Sequence[Speed]) -> Speed | None:
-    """The arm of which half of the seeds are there first; None where no arm has so many."""
-    first = min(items, key=lambda item: item.median.estimate)
-    return first if np.isfinite(first.median.estimate) else None
+def _soonest(items: Sequence[Speed]) -> list[Speed]:
+    """The arms of which half of the seeds are there first; none where no arm has so many."""
+    least = min(item.median.estimate for item in items)
+    return [item for item in items if item.median.estimate == least < np.inf]
+
+
+def _named(results: Results, items: Sequence[Speed], most: int = 6) -> str:
+    return join((results.called(item.arm) for item in items), most)
 
 
 def _first(results: Results, group: Sequence[Speed]) -> str:
     """Who gets there first, as half of its seeds do."""
-    item = _soonest(group)
-    if item is None:
+    first = _soonest(group)
+    if not first:
         return ": no agent with half of its seeds"
-    at = steps(float(f"{item.median.estimate:.2g}"))
-    return f": {results.called(item.arm)} first, half of its seeds by {at} steps"
+    at = steps(float(f"{first[0].median.estimate:.2g}"))
+    its = "its" if len(first) == 1 else "their"
+    return f": {_named(results, first, 3)} first, half of {its} seeds by {at} steps"
 
 
 def _draw(results: Results) -> Figure:

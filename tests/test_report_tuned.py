@@ -1,0 +1,124 @@
+"""Reports of agents that `vfcompare tune` tuned on each environment: one agent, whatever was best where."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from vfcompare.report import analysis, labels, tables
+from vfcompare.report.cells import Cell, Run
+from vfcompare.report.data import Study
+from vfcompare.report.method import method
+
+RATE, STEPS = "agent.optimizer.learning_rate", np.linspace(0.0, 100.0, 5)
+REACHED = {"rloo": 0.5, "ppo": 0.8}
+SEARCH = "maze-tune"
+
+
+def cell(agent: str, env: str, rate: str, **more) -> Cell:
+    """A cell with curves to where its agent gets, whatever the learning rate."""
+    noise = np.random.default_rng(len(env)).normal(0.0, 0.01, 6)
+    curves = (STEPS / 100.0 * (REACHED[agent] + extra) for extra in noise)
+    runs = [
+        Run(seed, "completed", steps=STEPS, sampled=curve, greedy=curve)
+        for seed, curve in enumerate(curves)
+    ]
+    made = Cell(
+        id=f"{agent}-{env}-{rate}",
+        agent=agent,
+        env=env,
+        settings={RATE: rate} if rate else {},
+        critic=agent == "ppo",
+        planned=True,
+        runs=tuple(runs),
+        info={},
+        certificate=None,
+        reference={"random": 0.0, "optimal": 1.0, "threshold": None},
+        budget=100.0,
+        diagnostics={},
+        problems=(),
+        study="maze-tuned",
+        config={"study": {"name": "maze-tuned", "tuned": SEARCH}},
+    )
+    return replace(made, **more)
+
+
+def tuned() -> list[Cell]:
+    """Two agents on two environments, each with what was best there; the last was the preset."""
+    return [
+        cell("rloo", "lock", "0.001"),
+        cell("rloo", "delayed", "0.003"),
+        cell("ppo", "lock", "0.002"),
+        cell("ppo", "delayed", ""),
+    ]
+
+
+def names(cells: list[Cell]) -> list[str]:
+    return [one.arm for one in labels.label(cells)[0]]
+
+
+def results(cells: list[Cell]) -> analysis.Results:
+    return analysis.analyse(Study("maze-tuned", "", True, "", tuple(labels.label(cells)[0]), ()))
+
+
+def test_an_agent_tuned_per_environment_is_one_agent_over_environments() -> None:
+    assert names(tuned()) == ["rloo", "rloo", "ppo", "ppo"]
+    found = results(tuned())
+    assert [arm.name for arm in found.arms] == ["rloo", "ppo"]
+    assert ("iqm", "auc", "ppo") in found.aggregate
+    assert found.pairs["auc"][0].pairs == 12
+
+
+def test_the_same_settings_without_a_search_are_agents_of_their_own() -> None:
+    plain = [replace(one, config={"study": {"name": "x"}}) for one in tuned()]
+    assert len(set(names(plain))) == 4
+
+
+def test_an_agent_with_two_settings_on_an_environment_is_two_agents() -> None:
+    found = names([*tuned(), cell("rloo", "lock", "0.01")])
+    assert found[2:4] == ["ppo", "ppo"]
+    assert len({*found[:2], found[4]}) == 3
+
+
+def test_a_preset_on_one_environment_is_not_the_agent_that_was_tuned_on_another() -> None:
+    preset = cell("rloo", "delayed", "0.003", config={"study": {"name": "maze-tuned"}})
+    found = names([tuned()[0], preset, *tuned()[2:]])
+    assert found == ["rloo learning_rate=0.001", "rloo learning_rate=0.003", "ppo", "ppo"]
+
+
+def test_a_cell_that_has_not_begun_is_called_as_it_will_be() -> None:
+    waiting = [Run(seed, "missing", "its folder was not found") for seed in range(6)]
+    late = cell("rloo", "delayed", "0.003", config={}, runs=tuple(waiting))
+    assert names([tuned()[0], late, *tuned()[2:]]) == ["rloo", "rloo", "ppo", "ppo"]
+
+
+def test_settings_of_the_problem_and_of_the_seeds_stay_in_names() -> None:
+    cells = [
+        cell("ppo", "lock", "0.001", settings={RATE: "0.001", "env.length": "3"}),
+        cell("ppo", "lock", "0.002", settings={RATE: "0.002", "env.length": "5", "seeds": "9"}),
+    ]
+    found, _ = labels.label(cells)
+    assert [(one.arm, one.task) for one in found] == [
+        ("ppo", "lock length=3"),
+        ("ppo seeds=9", "lock length=5"),
+    ]
+
+
+def test_the_report_says_who_tuned_and_what_was_chosen() -> None:
+    found = results(tuned())
+    told = dict(method(found))["Settings"]
+    assert "Each agent (rloo and ppo) was tuned per environment by maze-tune" in told
+    table = tables.build(found)["tuned-settings"]
+    assert table.columns == ("agent", "environment", "tuned by", "learning_rate")
+    assert ("rloo", "delayed", SEARCH, "0.003") in table.rows
+    assert ("ppo", "delayed", SEARCH, None) in table.rows
+
+
+def test_one_setting_for_all_environments_is_said_to_be_that() -> None:
+    found = results([cell(a, e, {"rloo": "0.1", "ppo": "0.2"}[a]) for a in REACHED for e in "xy"])
+    assert "tuned once for all environments by maze-tune" in dict(method(found))["Settings"]
+
+
+def test_a_study_that_nobody_tuned_says_nothing_of_it() -> None:
+    found = results([replace(one, config={}) for one in tuned()])
+    assert "Settings" not in dict(method(found))
+    assert "tuned-settings" not in tables.build(found)
