@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vfcompare import collect, exact, flops, maps
+from vfcompare import collect, evaluation, exact, flops, maps
 from vfcompare.batching import (
     AXES,
     Batching,
@@ -479,7 +479,7 @@ def make(
         init=agent.init,
         update=agent.update,
         rollout=lambda params, state, key: agent.gather(params, state, key, keep_state=True)[1],
-        evaluate=lambda params, key: collect.evaluate(
+        evaluate=lambda params, key: evaluation.evaluate(
             env.held_out(),
             actor,
             params,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vfcompare import collect
+from vfcompare import collect, evaluation
 from vfcompare.batching import steps
 from vfcompare.streams import stream
 from vfcompare.types import Array, Env, Key, Metrics, Params, Policy, Rollout, Spec, Steps
@@ -40,7 +40,7 @@ class Pretraining(NamedTuple):
     Attributes:
       init: `(key) -> state`, whose first entry is the policy's parameters.
       update: `(state, key) -> (state, loss)`.
-      measure: `(params, key) -> metrics`, on held-out prompts, see `vfcompare.collect.evaluate`.
+      measure: `(params, key) -> metrics`, on held-out prompts, see `vfcompare.evaluation.evaluate`.
       sharpen: `(params, factor) -> params` whose logits are `factor` times as large, or None where the
         network has no number for that.
     """
@@ -81,14 +81,14 @@ def make(
     Raises:
       ValueError: where the task has no demonstrations, or no answer that is right or wrong.
     """
-    if env.passes is None:
+    # A twin hands on what its task is passed with, but no demonstrations.
+    if env.passes is None or not hasattr(env, "demonstration"):
         raise ValueError(
             "agent.prior needs demonstrations of answers that are right or wrong; allowed: tasks in tokens "
             "with a verifier, such as env=addition (`vfcompare list env`), or agent.prior=null"
         )
-    layout = getattr(env, "layout", None)
     spec = Spec(
-        env.observation_space, env.action_space, (batch, 1, env.horizon), False, layout=layout
+        env.observation_space, env.action_space, (batch, 1, env.horizon), False, layout=env.layout
     )
     actor = policy(spec=spec, network=network)
 
@@ -119,7 +119,7 @@ def make(
         )
         return (optax.apply_updates(params, change), opt_state), value
 
-    measure = partial(collect.evaluate, env.held_out(), actor, number=prompts, attempts=attempts)
+    measure = partial(evaluation.evaluate, env.held_out(), actor, number=prompts, attempts=attempts)
     tied = isinstance(build(network, spec), Transformer)
     return Pretraining(init, update, measure, sharpened if tied else None)
 
@@ -136,7 +136,8 @@ def demonstrations(env: Taught, key: Key, number: int, correct: float) -> Array:
 def reported(env: Taught, rollout: Rollout) -> tuple[Steps, Array]:
     """The policy's own answers, in which the first step says how they came out, and a mask of that step."""
     assert env.report is not None
-    told, tokens = steps(rollout), rollout.obs[:, :, -1]
+    told, shown = steps(rollout), rollout.obs[:, :, -1]
+    tokens = shown if env.layout is not None else shown.argmax(-1)
     truth = env.report(jax.vmap(jax.vmap(env.correct))(tokens))
     told = told.replace(action=told.action.at[:, :, 0].set(truth))
     return told, jnp.zeros_like(rollout.mask).at[:, :, 0].set(1.0)

@@ -13,6 +13,7 @@ from urllib import parse
 
 import pytest
 
+from vfcompare.main import main
 from vfcompare.runs import run_folder, store
 
 SMALL = (
@@ -270,3 +271,18 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
     # What the first attempt spent on it is not forgotten.
     spent = run_folder.RunFolder(folder).record["seconds"]
     assert all(spent[name] > seconds > 0 for name, seconds in first.seconds.items())
+
+
+def test_help_names_the_commands_and_the_version_is_ours(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("vfcompare 0.")
+    with pytest.raises(SystemExit):
+        main(["tune", "--help"])
+    assert "default: random" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_study_gets_no_report(sweep, capsys):
+    for verb in ("report", "status", "resume", "cancel", "tb"):
+        assert main([verb, str(sweep.parent)]) == 2
+        assert f"allowed: the folder of a study, such as {sweep}" in capsys.readouterr().err
+    assert not (sweep.parent / "report").exists()

@@ -4,6 +4,7 @@ import pytest
 
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
+from vfcompare.main import main
 from vfcompare.training.cell import rehearse
 
 REFUSED = {
@@ -22,6 +23,12 @@ REFUSED = {
     ),
     "agent=rloo +lab@agent.lab=standard": "agent.lab.fade=1.0 is not .*agent.gamma=0.99: .*allowed: null",
     "agent=ppo +lab@agent.lab=standard agent.lab.fade=null": "agent.lab.fade=None .*allowed: 1",
+    "env=frozen_lake env.success_rate=2.0": "env.success_rate=2.0 is not allowed; .*from 0 to 1",
+    "agent.network.activation=rleu": "agent.network.activation=rleu .*did you mean 'relu'",
+    "network@agent.network=cnn agent.network.channels=[0]": "agent.network.channels=.0. is not allowed",
+    "+recipe=tokens env=addition agent.network.heads=0": "agent.network.heads=0 is not allowed",
+    "agent=ppo_hl_gauss agent.estimator.critic.head.low=inf": "head.low=inf .*a finite number",
+    "agent=asyppo agent.estimator.critic.part.head.clip=0.2": "part.head.clip=0.2 .*allowed: null",
 }
 
 
@@ -35,6 +42,18 @@ UNFIT = {
     "agent=vine env=maze_partial network@agent.network=gru": "a policy without a memory",
     "agent=vtrace env=frozen_lake collector@agent.collector=fragments "
     "lesion@agent.estimator.critic.lesion=another": "known by their time in the episode",
+    "env=frozen_lake env.id=Foo-v0": "id='Foo-v0' is not allowed: .*FrozenLake-v1",
+    "env=maze_small agent.network.hidden=64": "hidden=64 is not allowed; allowed: a list",
+    "network@agent.network=gru agent.network.hidden=[64]": "hidden=.64,. is not allowed; allowed: one",
+    "env=maze network@agent.network=cnn agent.network.hidden=[64]": "allowed: one width",
+    "env=lock policy@agent.policy=table agent.policy.columns=10": "columns=10 is not .*allowed: 1 to 9",
+    "env=frozen_lake policy@agent.policy=table agent.policy.success=0.1": (
+        "success=0.1 is not allowed without agent.policy.columns"
+    ),
+    "env=maze_small policy@agent.policy=table": "agent.policy=table is not .*one-hot vector",
+    "agent=ppo_hl_gauss env=maze_small agent.estimator.critic.head.low=2": (
+        "critic.head.low=2 is not allowed; allowed: below head.high=1.25"
+    ),
 }
 
 
@@ -43,6 +62,30 @@ def test_parts_that_do_not_fit_each_other_are_refused(words):
     (cell,) = cells(words.split(), sweep=False)
     with pytest.raises(InputError, match=UNFIT[words]):
         rehearse(cell.config)
+
+
+SLIPS = {
+    "agent=grpo,ppo env=maze": "allowed: one value, or vfcompare -m ... agent=grpo,ppo",
+    "+study=compare": "is a sweep; allowed: vfcompare -m .study=compare",
+    "+study=compare agent=ppo": "is a sweep; allowed: vfcompare -m .study=compare",
+    "study=compare": "not part of the configuration yet; allowed: .study=compare",
+    "agent=grpo maze": "maze is no setting; .* did you mean 'env=maze'",
+    "hydra/launcher=fusd": "allowed: basic, fused, .*joblib.*did you mean 'fused'",
+}
+
+
+@pytest.mark.parametrize("words", SLIPS)
+def test_what_hydra_has_few_words_for_is_said(words):
+    with pytest.raises(InputError, match=SLIPS[words]):
+        cells(words.split(), sweep=False)
+
+
+@pytest.mark.parametrize("option", ["-env=maze", "--foo", "-x"])
+def test_an_unknown_option_plans_nothing(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["agent=grpo", option]) == 2
+    assert "is no option; allowed: -m" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("contrast", ["[critic,outcome-only]", "[[ppo,a2c],rloo]", "null"])

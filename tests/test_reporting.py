@@ -1,6 +1,7 @@
 """A report before the answer: seen by nobody, taught by no reward, calibrated at first."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +139,7 @@ def test_a_lesson_about_itself_is_the_truth_about_its_own_answers():
 def test_a_lesson_about_itself_reads_answers_that_are_shown_as_one_hot():
     env = Reporting(Reversal(length=2, symbols=3, view="one_hot"))
     body = partial(Mlp, hidden=(8,))
-    standard = {"head": "auto", "gain": 0.01, "temperature": 1.0}
+    standard: dict[str, Any] = {"head": "auto", "gain": 0.01, "temperature": 1.0}
     spec = Spec(env.observation_space, env.action_space, (64, 2, env.horizon), dense=False)
     actor = policies.policy(spec=spec, network=body, **standard)
     gather = collect.episodes(env, prompts=64, group=2, start="shared").collect
@@ -163,9 +164,11 @@ def test_what_the_verifier_pays_makes_no_other_ladder():
 
 
 def test_no_prior_is_made_for_a_twin_that_knows_no_demonstrations(env):
-    told = {"network": None, "policy": None, "optimizer": None, "batch": 1, "correct": 1.0}
+    nothing: dict[str, Any] = dict.fromkeys(["network", "policy", "optimizer"])
+    numbers: dict[str, Any] = dict.fromkeys(["batch", "correct", "prompts", "attempts"], 1)
+    twin: Any = OutcomeOnly(env)
     with pytest.raises(ValueError, match=r"agent.prior needs demonstrations"):
-        pretraining.make(env=OutcomeOnly(env), prompts=1, attempts=1, **told)
+        pretraining.make(env=twin, **nothing, **numbers)
 
 
 def test_brier_and_auroc_are_those_of_the_field():

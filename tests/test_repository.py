@@ -37,7 +37,7 @@ FLOORS: dict[int, set[str]] = {
         "lesions",
         "theory",
     },
-    2: {"estimators", "collect", "batching", "diagnostics", "maps"},
+    2: {"estimators", "collect", "evaluation", "batching", "diagnostics", "maps"},
     3: {"agents", "envs"},
     4: {"assemble", "validate", "statistics", "runs"},
     5: {"training", "report"},

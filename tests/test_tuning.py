@@ -77,8 +77,9 @@ def finish(cell, accident=None):
         budget={"env_steps": budget},
         seeds={n: {"status": "running"} for n in names},
     )
-    if accident == "crashed":
-        folder.update(status="crashed", message="ValueError: by accident")
+    if accident not in (None, "diverged"):
+        message = "ValueError: by accident" if accident == "crashed" else accident
+        folder.update(status="crashed", message=message)
         return
     steps = np.linspace(0, budget + 7, 5).round()
     rows = [(seed, step) for seed in cell.seeds for step in steps]
@@ -263,6 +264,9 @@ def test_the_best_is_the_best_and_its_command_reports_on_fresh_seeds(here, train
         assert cell.config["study"]["tuned"] == "scratch-tune"
         assert {k: float(cell.settings[k]) for k in one["values"]} == one["values"]
     assert len(found["shared"]) == 2
+    for one in found["shared"]:
+        swept = cells(shlex.split(one["command"])[2:], sweep=True)
+        assert {cell.study.name for cell in swept} == {"scratch-tuned-once"}
 
 
 def test_scores_are_those_of_a_report(here, trainer):
@@ -293,6 +297,81 @@ def test_a_trial_that_failed_counts_with_the_worst_score(here, trainer, capsys):
         failed = [s for s in row["scores"].values() if s == worst]
         assert len(failed) == {"crashed": 3, "diverged": 1, "completed": 0}[row["status"]]
     assert "failed" in capsys.readouterr().out
+
+
+DISK = "OSError: [Errno 28] No space left on device"
+MEMORY = "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"
+
+
+def once(message):
+    """An accident of the machine that happens to the first cell, and not again."""
+    left = [message]
+    return lambda cell: left.pop() if left else None
+
+
+@pytest.mark.parametrize("message", [DISK, MEMORY])
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_trial_that_the_machine_ended_is_open_and_tried_again(
+    here, trainer, capsys, message, sampler
+):
+    if sampler == "tpe":
+        pytest.importorskip("optuna")
+    options = Options(sampler=sampler, trials=4, round=2)
+    trainer()
+    assert tune([*ON_ONE, "study.name=quiet"], options)
+    first = trainer(accident=once(message))
+    assert not tune(ON_ONE, options)
+    assert "by the machine" in capsys.readouterr().err
+    (failed,) = [row for row in ledger.read(here) if row["run"] == first.trained[0]]
+    assert failed["status"] in ("crashed", "out of memory")
+    assert failed["scores"] == {}
+    assert failed["score"] is None
+    assert not (here / "tuned.json").exists()
+    assert failed["run"] in {cell.id for cell in resume.unfinished(here)}
+    second = trainer()
+    assert tune(ON_ONE, options)
+    assert failed["run"] in second.trained
+    kept = ("agent", "trial", "values", "scores")
+    quiet = ledger.read(here.with_name("quiet-tune"))
+    assert [[row[k] for k in kept] for row in ledger.read(here)] == [
+        [row[k] for k in kept] for row in quiet
+    ]
+
+
+def test_a_setting_that_never_fits_in_memory_does_not_keep_a_search_from_ending(here, trainer):
+    def accident(cell):
+        return MEMORY if cell.config["agent"]["optimizer"]["learning_rate"] > 0.004 else None
+
+    for tries in range(1, ledger.TRIES + 1):
+        trainer(accident=accident)
+        assert not tune(ON_ONE, Options(trials=4))
+        assert (here / "tuned.json").exists() == (tries == ledger.TRIES)
+    rows = ledger.read(here)
+    lost = [row for row in rows if row["status"] == "out of memory"]
+    worst = min(score for row in rows for score in row["scores"].values())
+    assert lost
+    assert all(set(row["scores"].values()) == {worst} for row in lost)
+
+
+def test_interruptions_do_not_count_as_failures_of_the_machine(here, trainer):
+    trainer(accident=lambda cell: DISK, kill_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        tune(ON_ONE, Options(trials=2))
+    (row,) = [row for row in ledger.read(here) if row["status"] == "crashed"]
+    # Looked at again and again, and begun again, it is still one failure.
+    for _ in range(3):
+        trainer(kill_after=0)
+        with pytest.raises(KeyboardInterrupt):
+            tune(ON_ONE, Options(trials=2))
+    (cell,) = [cell for cell in resume.unfinished(here) if cell.id == row["run"]]
+    folder = run_folder.RunFolder(here / cell.id)
+    folder.begin(**{k: v for k, v in folder.record.items() if k not in ("schema", "attempt")})
+    folder.update(status="interrupted")
+    assert store.read_json(here / ledger.MACHINE)["attempts"] == {cell.id: [1]}
+    trainer(accident=once("ValueError: by accident"))
+    assert not tune(ON_ONE, Options(trials=2))
+    assert {row["status"] for row in ledger.read(here)} == {"completed", "crashed"}
+    assert (here / "tuned.json").exists()
 
 
 def test_an_interrupted_search_goes_on_where_it_was(here, trainer):
@@ -348,7 +427,7 @@ def test_a_report_of_tuning_seeds_is_refused(here, trainer, capsys):
     trainer()
     assert tune(ON_ONE, Options(trials=2))
     assert main(["report", str(here)]) == 2
-    assert "must not judge them" in capsys.readouterr().err
+    assert "a report on them would be optimistic" in capsys.readouterr().err
     assert not (here / "report").exists()
 
 
@@ -437,6 +516,36 @@ class TestTpe:
         assert mine[:3] == space.drawn(chosen, 3, 0)
         for knob in chosen:
             assert all(knob.holds(one[knob.path]) for one in mine[1:])
+
+    @pytest.mark.parametrize("told", [1, 3])
+    def test_after_the_first_round_every_proposal_is_of_the_estimator(
+        self, tmp_path, monkeypatch, told
+    ):
+        import optuna
+
+        from vfcompare.tuning.tpe import Tpe
+
+        modelled = []
+
+        class Spy(optuna.samplers.TPESampler):
+            def _sample(self, study, trial, space):
+                modelled.append(trial.number)
+                return super()._sample(study, trial, space)
+
+        monkeypatch.setattr(optuna.samplers, "TPESampler", Spy)
+        chosen = knobs("common", "rloo")
+        made = Tpe(tmp_path, "rloo on lock", chosen, 0)
+        rated = []
+        for number, values in enumerate(space.drawn(chosen, told + 1, 0)[1:]):
+            words = ["agent=rloo", "env=lock", "seeds=1", *space.overrides(values)]
+            (cell,) = cells(words, sweep=False)
+            trial = Trial(number, values, cell)
+            rated.append(Rated(trial, "completed", {0: number / 10}, 1, 1.0, ""))
+        made.tell(rated)
+        assert not modelled
+        made.ask(range(told, told + 4))
+        # Of all knobs at once, or of one after another, as Optuna's version has it.
+        assert set(modelled) == set(range(told, told + 4))
 
     @pytest.mark.parametrize("after", [2, 9])
     def test_a_killed_search_ends_as_if_it_had_not_been(self, here, trainer, after):

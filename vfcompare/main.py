@@ -42,6 +42,9 @@ ASKS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"
 ASKS |= {"--cfg", "-c", "--info", "-i", "--resolve"}
 """Options with which Hydra answers a question and runs nothing."""
 
+RUNS = {"--run", "-r"}
+"""Options of Hydra that change nothing."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
@@ -55,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args == ["--version"]:
                 print(f"vfcompare {metadata.version('vfcompare')}")
                 return OK
+            if args == ["help"]:
+                args = ["--help"]
+            if args[0] in ("--help", "-h"):
+                print(USAGE, flush=True)
             if not args[0].startswith(("-", "+", "~")) and "=" not in args[0]:
                 return verbs.run(args[0], args[1:])
             return train(args)
@@ -83,12 +90,17 @@ def train(args: list[str]) -> int:
 
     planned: list[Cell] = []
     settings = [arg for arg in args if not arg.startswith("-")]
-    options = {arg.split("=")[0] for arg in args if arg.startswith("-")}
-    sweep = not options.isdisjoint(SWEEPS)
-    if options & ASKS:
+    options = [arg for arg in args if arg.startswith("-")]
+    names = {option.split("=")[0] for option in options}
+    sweep = not names.isdisjoint(SWEEPS)
+    if names & ASKS:
         # Hydra answers for one cell alone.
         args = [arg for arg in args if arg not in SWEEPS]
     else:
+        for name in names - RUNS - set(SWEEPS):
+            raise InputError(f"{name} is no option; allowed: {', '.join((*SWEEPS, *sorted(RUNS)))}")
+        # Behind a setting Hydra takes those that follow an option for unknown.
+        args = [*options, *settings]
         planned = compose.cells(settings, sweep=sweep)
         planning.write_plan(planned)
         if sweep:

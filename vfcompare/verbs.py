@@ -55,12 +55,18 @@ def run(name: str, args: Sequence[str]) -> int:
     return verb.run(parser.parse_intermixed_args(words))
 
 
-def must_be_a_folder(study: Path) -> None:
-    """Refuse a study that is not there."""
-    if not study.is_dir():
-        siblings = [str(p) for p in study.parent.glob("*") if p.is_dir()]
+def must_be_a_study(folder: Path) -> None:
+    """Refuse a study that is not there, and a folder that is none."""
+    if not folder.is_dir():
+        siblings = [str(p) for p in folder.parent.glob("*") if p.is_dir()]
         raise InputError(
-            f"{study} is not a folder; allowed: the folder of a study{nearest(str(study), siblings)}"
+            f"{folder} is not a folder; allowed: the folder of a study{nearest(str(folder), siblings)}"
+        )
+    if not any(next(folder.glob(file), None) for file in ("plan.json", "run.json", "*/run.json")):
+        within = sorted(str(file.parent) for file in folder.glob("*/plan.json"))
+        raise InputError(
+            f"{folder} has neither a plan nor runs; allowed: the folder of a study"
+            + (f", such as {', '.join(within[:5])}" if within else "")
         )
 
 
@@ -110,7 +116,7 @@ def resume(options: Namespace) -> int:
     """Train what a study has planned and not finished; what is finished is left alone."""
     from vfcompare.commands import resume
 
-    must_be_a_folder(options.study)
+    must_be_a_study(options.study)
     cells = resume.unfinished(options.study)
     print(f"{options.study}: {len(cells)} cells to go")
     return ended(resume.train(cells).values())
@@ -158,7 +164,7 @@ def submit(options: Namespace) -> int:
         cluster.needs("sbatch")
     if len(settings) == 1 and "=" not in settings[0] and not settings[0].startswith("+"):
         study = Path(settings[0])
-        must_be_a_folder(study)
+        must_be_a_study(study)
         chosen = resume.unfinished(study)
     else:
         planned = cells(settings, sweep=True)
@@ -229,7 +235,7 @@ def _tune_options(parser: ArgumentParser) -> None:
         "trials": "of each agent on each environment, the preset included (default: 32, or the grid)",
         "round": "trials that tpe proposes at once (default: %(default)s)",
         "levels": "of each range in a grid (default: %(default)s)",
-        "draws": "what the sampler's draws depend on (default: %(default)s)",
+        "sampler-seed": "what the sampler's draws depend on (default: %(default)s)",
     }
     for name, text in numbers.items():
         field = name.replace("-", "_")
@@ -251,7 +257,7 @@ def cancel(options: Namespace) -> int:
     """Take the jobs of a study back from SLURM; what they saved stays."""
     from vfcompare.commands import cluster
 
-    must_be_a_folder(options.study)
+    must_be_a_study(options.study)
     print(f"{options.study}: {cluster.cancel(options.study)}")
     return OK
 
@@ -273,7 +279,7 @@ def status(options: Namespace) -> int:
     """What is planned, done and missing in a study."""
     from vfcompare.runs.status import show
 
-    must_be_a_folder(options.study)
+    must_be_a_study(options.study)
     return SOME_FAILED if show(options.study) else OK
 
 
@@ -353,11 +359,11 @@ def export(options: Namespace) -> int:
 
 def may_be_reported(studies: Sequence[Path]) -> None:
     """Refuse folders that are none, and runs that have chosen settings: a report on them is optimistic."""
-    from vfcompare.tuning.ledger import judged
+    from vfcompare.tuning.ledger import has_tuning_seeds
 
     for study in studies:
-        must_be_a_folder(study)
-        if judged(study):
+        must_be_a_study(study)
+        if has_tuning_seeds(study):
             raise InputError(
                 f"{study}: these runs have chosen the settings, and a report on them would be optimistic; "
                 "allowed: a report on the commands that `vfcompare tune` printed, which take fresh seeds"
@@ -376,7 +382,7 @@ def tb(options: Namespace) -> int:
     """Serve a study's curves with TensorBoard, to this machine only: means and bands over seeds."""
     from vfcompare.runs.board import serve
 
-    must_be_a_folder(options.study)
+    must_be_a_study(options.study)
     return serve(options.study, options.port, seeds=options.seeds)
 
 

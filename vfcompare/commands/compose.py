@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -67,7 +67,10 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
       InputError: for the first cell that is not right.
     """
     with composing(settings) as composer:
-        refuse(OverridesParser.create().parse_overrides(settings))
+        parsed = OverridesParser.create().parse_overrides(settings)
+        refuse(parsed)
+        if not sweep:
+            refuse_sweeps(parsed)
         found = [composer.cell(job) for job in (jobs(settings) if sweep else [settings])]
     contrasted(found)
     return list({cell.id: cell for cell in found}.values())
@@ -89,6 +92,27 @@ def refuse(settings: Sequence[Override]) -> None:
                 f"{one.input_line} is not allowed: a sweep is of one study, in one place; allowed: one "
                 "value, and a command for each"
             )
+
+
+def refuse_sweeps(settings: Sequence[Override]) -> None:
+    """Refuse several cells where one was asked for: of a study, its first would be trained and look right.
+
+    Raises:
+      InputError: that says how a sweep is typed.
+    """
+    for one in settings:
+        if one.is_sweep_override():
+            raise InputError(
+                f"{one.input_line} has several values, and this is no sweep; allowed: one value, or "
+                f"vfcompare -m ... {one.input_line}"
+            )
+    studies = [
+        one for one in settings if one.key_or_group == "study" or "study/" in one.key_or_group
+    ]
+    if studies and swept_by_default(settings):
+        raise InputError(
+            f"{studies[0].input_line} is a sweep; allowed: vfcompare -m {studies[0].input_line}"
+        )
 
 
 def contrasted(found: Sequence[Cell]) -> None:
@@ -175,19 +199,49 @@ def is_value(override: Override) -> bool:
 def jobs(settings: list[str]) -> Iterator[list[str]]:
     """The overrides of every job of a sweep, as Hydra's own sweeper will make them."""
     parser = OverridesParser.create()
-    parsed = parser.parse_overrides(settings)
-    # Values are for the agents that are swept, not for the one that is chosen by default.
-    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override() and not is_value(o)]
-    params = compose("config", fixed, return_hydra_config=True).hydra.sweeper.params or {}
-    told = {o.get_key_element() for o in parsed}
-    swept = [f"{key}={value}" for key, value in params.items() if key not in told]
+    swept = swept_by_default(parser.parse_overrides(settings))
     for batch in BasicSweeper.split_arguments(parser.parse_overrides(swept + settings), None):
         yield from (list(job) for job in batch)
 
 
+def swept_by_default(settings: Sequence[Override]) -> list[str]:
+    """What the configuration, such as a study, sweeps and the settings do not set."""
+    # Values are for the agents that are swept, not for the one that is chosen by default.
+    fixed = [str(o.input_line) for o in settings if not o.is_sweep_override() and not is_value(o)]
+    params = compose("config", fixed, return_hydra_config=True).hydra.sweeper.params or {}
+    told = {o.get_key_element() for o in settings}
+    return [f"{key}={value}" for key, value in params.items() if key not in told]
+
+
 def explain(error: Exception, settings: list[str]) -> str:
     """What Hydra found wrong, with the nearest valid choice."""
-    return unknown_choice(error) or unknown_key(error, settings) or str(error).splitlines()[0]
+    return (
+        no_setting(error)
+        or unknown_choice(error)
+        or without_plus(error, settings)
+        or unknown_key(error, settings)
+        or str(error).splitlines()[0]
+    )
+
+
+def no_setting(error: Exception) -> str | None:
+    """For a word that is none, such as a name alone."""
+    found = re.search(r"Error parsing override '([^'=]+)'", str(error))
+    if not found:
+        return None
+    word = found.group(1)
+    group = next((group for group in ("agent", "env") if word in files(group)), None)
+    known = f"; did you mean '{group}={word}'?" if group else ""
+    return f"{word} is no setting; allowed: key=value, such as env=maze{known}"
+
+
+def without_plus(error: Exception, settings: list[str]) -> str | None:
+    """For a group that is not chosen from unless it is asked for, such as a study."""
+    found = re.search(r"Could not override '([\w@/.]+)'", str(error))
+    text = found and next((s for s in settings if s.startswith(f"{found.group(1)}=")), None)
+    if not found or not text or not files(found.group(1).split("@")[0]):
+        return None
+    return f"{text} is not part of the configuration yet; allowed: +{text}"
 
 
 def unknown_choice(error: Exception) -> str | None:
@@ -196,7 +250,11 @@ def unknown_choice(error: Exception) -> str | None:
     if not found:
         return None
     group, name = found.group(1).split("@")[0], found.group(2).removesuffix(".yaml")
-    names = files(group)
+    names: Collection[str] = files(group)
+    if group.startswith("hydra/"):
+        # Plugins have some more.
+        with initialize_config_module("vfcompare.conf", version_base="1.3"):
+            names = GlobalHydra.instance().config_loader().get_group_options(group)
     if not names:
         return None
     return f"{group}={name} does not exist; allowed: {', '.join(names)}{nearest(name, names)}"

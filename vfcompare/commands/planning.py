@@ -1,22 +1,26 @@
 """What a sweep is going to be, before anything of it is started."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from vfcompare.runs import store
+from vfcompare.runs.run_folder import CHECKPOINTS
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse
 from vfcompare.training.progress import duration
 
-COMPILE_SECONDS = 10.0
-"""Of a cell whose like was never run here."""
-
 BYTES_PER_SEED = 150_000
 """Files of a seed whose like was never run here."""
+
+BYTES_PER_VALUE = 3
+"""Of a float32 in a long `metrics.parquet`, compressed; 2 to 3.3 were measured."""
 
 
 class Cost(NamedTuple):
@@ -31,6 +35,28 @@ class Cost(NamedTuple):
     size: float
 
 
+class Like(NamedTuple):
+    """What a run took, by what it depends on.
+
+    Attributes:
+      steps: of a seed; who has more knows better.
+      fixed: seconds of compiling and whatever else is not training.
+      step: seconds of an environment step.
+      cell: bytes of certificate, pictures, the view of all seeds together and the heads of tables.
+      seed: bytes of a checkpoint, for each seed.
+      point: bytes of the view of a seed, for each evaluation.
+      row: bytes that a step adds to `metrics.parquet`.
+    """
+
+    steps: float
+    fixed: float
+    step: float
+    cell: float
+    seed: float
+    point: float
+    row: float
+
+
 def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Completed runs of all studies below a folder."""
     for file in root.glob("*/*/run.json"):
@@ -42,32 +68,69 @@ def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield file.parent, record
 
 
-def rates(root: Path) -> dict[tuple[str, str], tuple[float, float]]:
-    """Seconds and bytes of an environment step, by agent and environment, of the last such run."""
-    found = {}
+def likes(root: Path) -> dict[tuple[str, str], Like]:
+    """The longest run below a folder, by agent and environment; of several as long the last."""
+    found: dict[tuple[str, str], Like] = {}
     for folder, record in sorted(records(root), key=lambda pair: str(pair[1].get("ended"))):
         try:
-            steps = float(record["env_steps"])
-            seconds = float(record["seconds"]["train"])
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            found[str(record["agent"]), str(record["env"])] = (seconds / steps, size / steps)
+            name, this = (str(record["agent"]), str(record["env"])), taken(folder, record)
         except (KeyError, TypeError, ValueError, ZeroDivisionError, OSError):
             continue
+        if name not in found or this.steps >= found[name].steps:
+            found[name] = this
     return found
 
 
-def cost(cell: Cell, known: dict[tuple[str, str], tuple[float, float]]) -> Cost:
-    """What a cell takes, by earlier runs of its agent on its environment."""
-    steps = len(cell.seeds) * cell.config["env_steps"]
-    rate = known.get((cell.agent, cell.env))
-    if rate is None:
-        return Cost(None, BYTES_PER_SEED * len(cell.seeds))
-    return Cost(COMPILE_SECONDS + steps * rate[0], steps * rate[1])
+def taken(folder: Path, record: Mapping[str, Any]) -> Like:
+    """What a completed run took."""
+    seeds, steps, spent = len(record["seeds"]), float(record["env_steps"]), record["seconds"]
+    size: Counter[str] = Counter()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            size[_kind(file.relative_to(folder))] += file.stat().st_size
+    state = max(file.stat().st_size for file in folder.glob("checkpoint/state-*"))
+    table = pq.read_metadata(folder / "metrics.parquet")
+    rows = min(BYTES_PER_VALUE * table.num_rows * table.num_columns, size["metrics"])
+    return Like(
+        steps=steps / seeds,
+        fixed=float(spent["total"]) - float(spent["train"]),
+        step=float(spent["train"]) / steps,
+        cell=size["cell"] + size["metrics"] - rows,
+        seed=state / seeds,
+        point=size["view"] / seeds / int(record["point"]),
+        row=rows / steps,
+    )
+
+
+def _kind(file: Path) -> str:
+    """What the size of a file of a run depends on."""
+    if file.parts[0] == "checkpoint":
+        return "checkpoint"
+    if file.name == "metrics.parquet":
+        return "metrics"
+    return "view" if file.parent.name.startswith("seed-") else "cell"
+
+
+def cost(cell: Cell, known: Mapping[tuple[str, str], Like]) -> Cost:
+    """What a cell takes, by the longest earlier run of its agent on its environment.
+
+    Seconds are `fixed + step x steps of all seeds`, bytes
+    `cell + seeds x (checkpoints x seed + evaluations x point) + row x steps of all seeds`, with two
+    checkpoints where training takes longer than `save_seconds`, else one.
+    """
+    config, seeds = cell.config, len(cell.seeds)
+    like, steps = known.get((cell.agent, cell.env)), seeds * config["env_steps"]
+    if like is None:
+        return Cost(None, BYTES_PER_SEED * seeds)
+    train = steps * like.step
+    checkpoints = CHECKPOINTS if train > config["save_seconds"] else 1
+    each = checkpoints * like.seed + config["evaluations"] * like.point
+    return Cost(like.fixed + train, like.cell + seeds * each + steps * like.row)
 
 
 def show(cells: Sequence[Cell]) -> None:
     """Print the cells, what is done, and time and disk of the rest."""
-    known = rates(Path(cells[0].config["root"]))
+    known = likes(Path(cells[0].config["root"]))
     table = Table(title=f"{len(cells)} cells", title_justify="left", box=None)
     # What tells cells apart stands at the end of their names, which must not be cut off.
     table.add_column("cell", overflow="fold")
@@ -90,7 +153,7 @@ def show(cells: Sequence[Cell]) -> None:
 def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
     """What is to go, in words; `minutes` is what the study's file reckons with."""
     known = [what.seconds for what in costs if what.seconds is not None]
-    words = f"{len(costs)} cells to go, {sum(what.size for what in costs) / 1e6:,.0f} MB"
+    words = f"{len(costs)} cells to go, {sum(what.size for what in costs) / 1e6:,.1f} MB"
     if known:
         words += f", about {duration(sum(known))} one after another"
     if unknown := len(costs) - len(known):
@@ -101,10 +164,17 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
 
 
 def write_plan(planned: Sequence[Cell]) -> None:
-    """Trace the first cell that is not done, and write down what is going to be done."""
+    """Trace the first cell that is not done, and write down what is going to be done.
+
+    Raises:
+      InputError: if it could not be written, before anything is traced.
+    """
+    study, root = planned[0].study, planned[0].config["root"]
+    place = str(study) if os.path.lexists(study) else f"root={root}"
+    store.must_be_writable(study, place)
     first = next((cell for cell in planned if not cell.done), None)
     if first is not None:
         devices.prepare()
         rehearse(first.config)
     described = [cell.planned() for cell in planned]
-    store.write_plan(planned[0].study, planned[0].config["study"], described)
+    store.write_plan(study, planned[0].config["study"], described)

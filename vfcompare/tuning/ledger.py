@@ -1,5 +1,6 @@
 """What became of every trial: scores from the files of its run, and one line of a ledger for each."""
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
 LEDGER = "ledger.jsonl"
 
 ENDED = (*status.DONE, "crashed", "out of memory")
-"""How a trial ends that is over; what else can be read of it is not the agent's fault."""
+"""How a trial ends that may be over; what else can be read of it is not the agent's fault."""
+
+TRIES = 2
+"""Attempts that the machine must end before that counts as the setting's own doing: what never fits in memory
+would keep a search from ever ending."""
+
+MACHINE = "search/machine.json"
+"""Which attempts the machine ended, by run: `run.json` knows the last one only."""
 
 
-def judged(study: Path) -> bool:
+def has_tuning_seeds(study: Path) -> bool:
     """Whether a study's seeds have chosen settings, so that they must not judge them, too."""
     plans = store.planned(study).values()
     return any(max(map(int, cell.get("seeds") or [0])) >= TUNING_SEEDS for cell in plans)
@@ -58,6 +66,8 @@ class Rated(NamedTuple):
       steps: taken at the environment, over all seeds.
       seconds: wall-clock, its share of the program that it was trained in.
       note: what is said of a trial that failed.
+      machine: attempts that a full disk or the like has ended, and not the agent.
+      again: whether the last attempt was one of these and too few were, so that the trial is open.
     """
 
     trial: Trial
@@ -66,11 +76,13 @@ class Rated(NamedTuple):
     steps: int | None
     seconds: float | None
     note: str
+    machine: tuple[int, ...] = ()
+    again: bool = False
 
     @property
     def over(self) -> bool:
         """Whether nothing is left to do."""
-        return self.status in ENDED
+        return self.status in ENDED and not self.again
 
     @property
     def score(self) -> float | None:
@@ -144,7 +156,11 @@ def final(steps: np.ndarray, returns: np.ndarray, budget: float) -> float:
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, float], float]] = {"auc": area, "final": final}
-"""What a trial can be judged by; named before it is trained, and the same as in reports."""
+"""What a trial can be judged by; named before it is trained.
+
+Of a seed that completed it is the report's number. One that failed has the worst score throughout, where a
+report keeps its curve up to the failure: a setting that fails is not to be chosen for how it began.
+"""
 
 
 def rate(
@@ -153,10 +169,17 @@ def rate(
     """What became of trials, from files.
 
     A seed that diverged and every seed of a trial that crashed count, with the worst score: that of the
-    random policy on the environment, or the lowest that any seed has there, whichever is lower.
+    random policy on the environment, or the lowest that any seed has there, whichever is lower. A trial
+    that the machine ended is open and has no score, until it has done so `TRIES` times.
     """
     found = {cell.id: cell for cell in status.read(study)}
-    read = [_read(study, trial, found, metric, references[trial.cell.env]) for trial in trials]
+    before = _remembered(study)
+    read = [
+        _read(
+            study, trial, found, metric, references[trial.cell.env], before.get(trial.cell.id, ())
+        )
+        for trial in trials
+    ]
     worst = {name: reference.floor for name, reference in references.items()}
     for rated in read:
         env = rated.trial.cell.env
@@ -172,6 +195,7 @@ def _read(
     found: Mapping[str, status.CellStatus],
     metric: str,
     reference: Reference,
+    before: tuple[int, ...],
 ) -> Rated:
     """One trial, with NaN for the score of each failed seed."""
     cell, now = trial.cell, found.get(trial.cell.id)
@@ -179,7 +203,10 @@ def _read(
     if now is None or now.status not in ENDED:
         return Rated(trial, "planned" if now is None else now.status, {}, None, None, "")
     if now.status not in status.DONE:
-        return Rated(trial, now.status, scores, None, None, now.note)
+        machine, again = _machine(study / cell.id, now, before)
+        return Rated(
+            trial, now.status, {} if again else scores, None, None, now.note, machine, again
+        )
     try:
         record = store.read_json(study / cell.id / "run.json")
         table = store.read_table(study / cell.id / "evaluation.parquet")
@@ -194,7 +221,31 @@ def _read(
         return Rated(trial, "damaged", {}, None, None, failure.describe(error)[:200])
     failed = sum(math.isnan(score) for score in scores.values())
     note = f"{failed} seeds diverged" if failed else ""
-    return Rated(trial, now.status, scores, steps_taken, float(seconds), note)
+    return Rated(trial, now.status, scores, steps_taken, float(seconds), note, before)
+
+
+def _machine(
+    folder: Path, now: status.CellStatus, before: tuple[int, ...]
+) -> tuple[tuple[int, ...], bool]:
+    """Attempts of a crashed run that the machine ended, and whether it is to be tried again."""
+    message, attempt = now.note, 0
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        # The note is cut short.
+        record = store.read_json(folder / "run.json")
+        message, attempt = str(record["message"]), int(record["attempt"])
+    if now.status != "out of memory" and not failure.of_machine(message):
+        return before, False
+    ended = tuple(sorted({*before, attempt}))
+    return ended, len(ended) < TRIES
+
+
+def _remembered(study: Path) -> dict[str, tuple[int, ...]]:
+    """Attempts that the machine ended, by run; none where that cannot be read, which costs an attempt."""
+    try:
+        known = store.read_json(study / MACHINE)["attempts"]
+        return {str(run): tuple(map(int, attempts)) for run, attempts in known.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _filled(rated: Rated, worst: float) -> Rated:
@@ -203,7 +254,11 @@ def _filled(rated: Rated, worst: float) -> Rated:
 
 
 def write(study: Path, rated: Sequence[Rated], metric: str) -> None:
-    """Write one line for each trial, all or nothing."""
+    """Write one line for each trial, all or nothing, and which attempts the machine ended."""
+    before = _remembered(study)
+    known = {**before, **{one.trial.cell.id: one.machine for one in rated if one.machine}}
+    if known != before:
+        store.write_json(study / MACHINE, {"schema": store.SCHEMA, "attempts": known})
     lines = [json.dumps(one.row(metric)) + "\n" for one in rated]
     store.write_bytes(study / LEDGER, "".join(lines).encode())
 

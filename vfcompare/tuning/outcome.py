@@ -133,7 +133,9 @@ def command(search: "Search", agent: str, envs: Sequence[str], chosen: Rated) ->
     words = ["vfcompare", "-m", f"agent={agent}"]
     words += [f"env={','.join(envs)}", *settings, *overrides(chosen.trial.values)]
     words += ["first_seed=0", f"seeds={SEEDS}"]
-    words += [f"study.name={search.name}-tuned", f"+study.tuned={search.study.name}"]
+    # In a study of its own: in one study an agent with two settings on an environment is two agents.
+    tuned = f"{search.name}-tuned" if len(envs) == 1 else f"{search.name}-tuned-once"
+    words += [f"study.name={tuned}", f"+study.tuned={search.study.name}"]
     return shlex.join(words)
 
 

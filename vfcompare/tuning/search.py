@@ -45,7 +45,7 @@ class Options:
       space: name or file; else the study's, else `matched`.
       round: trials that are proposed at once, where earlier ones decide on later ones.
       levels: of each range in a grid.
-      draws: seed of the draws.
+      sampler_seed: what random draws depend on.
     """
 
     sampler: str = "random"
@@ -54,7 +54,7 @@ class Options:
     space: str | None = None
     round: int = 8
     levels: int = 3
-    draws: int = 0
+    sampler_seed: int = 0
 
     def check(self) -> None:
         """Refuse what is not allowed.
@@ -69,11 +69,12 @@ class Options:
                     f"--{name} {value} does not exist; allowed: {', '.join(allowed)}"
                     f"{nearest(value, allowed)}"
                 )
-        least = {"trials": 2, "round": 1, "levels": 2, "draws": 0}
+        least = {"trials": 2, "round": 1, "levels": 2, "sampler_seed": 0}
         for name, lowest in least.items():
             value = getattr(self, name)
             if value is not None and value < lowest:
-                raise InputError(f"--{name} {value} is not allowed; allowed: {lowest} or more")
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {value} is not allowed; allowed: {lowest} or more")
 
 
 class Player(NamedTuple):
@@ -119,7 +120,7 @@ def tune(settings: Sequence[str], options: Options) -> bool:
             rated = search.run()
     left = [one for one in rated if not one.over]
     if left or len(rated) < len(search.players) * search.trials:
-        told = f"{left[0].trial.cell.id} is {left[0].status}" if left else "trials are missing"
+        told = _open(left[0]) if left else "trials are missing"
         print(
             f"vfcompare: {search.study}: {len(left)} trials have not ended ({told}); `vfcompare status "
             f"{search.study}` says more, the same command continues",
@@ -253,7 +254,7 @@ class Search:
             "trials": self.trials,
             "sampler": self.options.sampler,
             "metric": self.options.metric,
-            "draws": self.options.draws,
+            "sampler_seed": self.options.sampler_seed,
             "round": self.options.round if self.options.sampler == "tpe" else None,
             "levels": self.options.levels if self.options.sampler == "grid" else None,
             "seeds": first.seeds,
@@ -294,7 +295,7 @@ class Search:
         """What is tried where results do not decide on it."""
         if self.options.sampler == "grid":
             return self._grid(player)
-        return space.drawn(player.knobs, self.trials, self.options.draws)
+        return space.drawn(player.knobs, self.trials, self.options.sampler_seed)
 
     def _compose(self, values: Sequence[Sequence[Values]], begin: int = 0) -> list[Trial]:
         """Trials of every player, checked.
@@ -349,7 +350,7 @@ class Search:
 
     def _tpe(self, player: Player) -> Tpe:
         name = " on ".join(player.name)
-        return Tpe(self.folder.path, name, player.knobs, self.options.draws)
+        return Tpe(self.folder.path, name, player.knobs, self.options.sampler_seed)
 
     def _train(self, trials: list[Trial], batch: list[Trial], numbers: range) -> list[Rated]:
         """Train a round; the ledger is written before and after, and also when it is interrupted."""
@@ -386,6 +387,12 @@ class Search:
             return None
         number = self.options.levels
         return {p.name[0]: tuple(len(k.levels(number)) for k in p.knobs) for p in self.players}
+
+
+def _open(rated: Rated) -> str:
+    """Why a trial has not ended."""
+    machine = f" by the machine, not by its settings: {rated.note}" if rated.again else ""
+    return f"{rated.trial.cell.id} is {rated.status}{machine}"
 
 
 def _key(text: str) -> str:

@@ -75,7 +75,9 @@ class Tpe:
         for number in numbers:
             if number not in known:
                 seed = int(np.random.SeedSequence([self._draws, number]).generate_state(1)[0])
-                self._study.sampler = TPESampler(seed=seed)
+                # Nobody asks before the first round is told: the start-up trials are that round, none are
+                # Optuna's. One, and not none, as even a preset outside the space may be all of it.
+                self._study.sampler = TPESampler(seed=seed, n_startup_trials=1)
                 asked = self._study.ask(self._distributions)
                 asked.set_user_attr(NUMBER, number)
         known = self._known()

@@ -1,0 +1,103 @@
+"""How good a policy is: whole episodes by sampled and by greedy actions, on a stream of their own."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vfcompare import calibration, returns
+from vfcompare.collect import begin, unroll
+from vfcompare.streams import stream
+from vfcompare.types import Array, Carry, Env, Key, Metrics, Params, Policy
+
+
+def evaluate(
+    env: Env,
+    policy: Policy,
+    params: Params,
+    key: Key,
+    *,
+    number: int,
+    attempts: int = 1,
+    chunk: int = 16,
+) -> Metrics:
+    """Mean return and length of episodes by sampled and by greedy actions, and the sampled ones' entropy.
+
+    Both begin in the same start states. One loop runs them all: which lane is greedy is part of its carry.
+
+    Args:
+      env: the task as it is evaluated.
+      policy: who acts.
+      params: its parameters.
+      key: of the random stream.
+      number: start states.
+      attempts: `n`, episodes by sampled actions from each; there is one greedy one.
+      chunk: steps between two looks at who is alive.
+
+    Returns:
+      `return_sampled`, `return_greedy`, `length_sampled`, `length_greedy`, `entropy` (mean `-log π(a|s)` of a
+      sampled action); and where episodes can pass (`env.passes`), `pass_at_1`, `pass_at_2`, `pass_at_4`, ...
+      up to `n`, see `vfcompare.returns.pass_at`, and the mean length of those that pass, `length_passed`,
+      and that do not, `length_failed`, not a number where there are none. Where the first step says which
+      it will be (`env.report`), also the mean probability of saying `<yes>`, `confidence`, and what it is
+      worth, `brier` and `auroc`, see `vfcompare.calibration`.
+    """
+
+    def act(
+        params: Params, held: tuple[Carry, Array], obs: Array, legal: Array | None, noise: Array
+    ) -> tuple[Any, Array, Array]:
+        carry, greedy = held
+        carry, sampled, log_prob = policy.act(params, carry, obs, legal, noise)
+        mode = policy.mode(params, held[0], obs, legal)[1]
+        return (carry, greedy), jnp.where(greedy, mode, sampled), log_prob
+
+    state = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
+    begun = state, begin(env, policy, params, state, key)
+    each = lambda x: jnp.concatenate([jnp.repeat(x, attempts, 0), x])  # noqa: E731
+    state, carry = jax.tree.map(each, begun)
+    samples, total = attempts * number, (attempts + 1) * number
+    greedy = jnp.arange(total) >= samples
+    steps, _, _ = unroll(
+        env, policy._replace(act=act), params, (carry, greedy), state,
+        jnp.zeros(total, jnp.int32), jnp.ones(total, bool), key, chunk=chunk, keep_state=False,
+    )  # fmt: skip
+    return_, length = steps.reward.sum(0), steps.mask.sum(0)
+    surprise = -(steps.log_prob * steps.mask)[:, :samples].sum()
+    metrics = {
+        "return_sampled": return_[:samples].mean(),
+        "return_greedy": return_[samples:].mean(),
+        "length_sampled": length[:samples].mean(),
+        "length_greedy": length[samples:].mean(),
+        "entropy": surprise / length[:samples].sum(),
+    }
+    if env.passes is None:
+        return metrics
+    passed = return_[:samples] >= env.passes
+    metrics |= passing(passed, length[:samples], attempts)
+    if env.report is None:
+        return metrics
+    chance = jnp.exp(steps.log_prob[0, :samples])
+    belief = jnp.where(steps.action[0, :samples] == env.report(True), chance, 1.0 - chance)
+    return metrics | {
+        "confidence": belief.mean(),
+        "brier": calibration.brier(belief, passed),
+        "auroc": calibration.auroc(belief, passed),
+    }
+
+
+def passing(passed: Array, length: Array, attempts: int) -> Metrics:
+    """`pass_at_k` for k = 1, 2, 4, ..., and the mean lengths of what passed and of what did not.
+
+    Args:
+      passed: `[number * attempts]`, attempts at the same start side by side.
+      length: of each.
+      attempts: `n`.
+    """
+    count = passed.reshape(-1, attempts).sum(1)
+    sizes = [2**i for i in range(attempts.bit_length())]
+    rates = {f"pass_at_{k}": returns.pass_at(count, attempts, k).mean() for k in sizes}
+    lengths = {
+        f"length_{name}": jnp.mean(length, where=chosen)
+        for name, chosen in (("passed", passed), ("failed", ~passed))
+    }
+    return rates | lengths
