@@ -66,7 +66,7 @@ def finish(cell, accident=None):
     height = np.exp(-abs(np.log(rate / 0.003))) * (0.5 if cell.agent == "rloo" else 1.0)
     folder = run_folder.RunFolder(cell.study / cell.id)
     names = [str(seed) for seed in cell.seeds]
-    reference = assemble(cell.config["env"]).reference._asdict()
+    reference = assemble(cell.config["env"]).held_out().reference._asdict()
     budget = cell.config["env_steps"]
     folder.begin(
         id=cell.id,
@@ -642,3 +642,10 @@ def test_a_search_that_was_killed_hard_continues_with_the_same_command(tmp_path,
     ]
     assert max(attempts) <= 2
     assert min(attempts) == 1
+
+
+def test_scores_are_scaled_by_the_task_that_is_evaluated():
+    words = ["agent=rloo", "env=addition", "+recipe=tokens", "env.digits=1", "env.base=4"]
+    told = Search([*words, "env.noise=0.5"], Options(trials=2)).references["addition"]
+    assert told == Search(words, Options(trials=2)).references["addition"]
+    assert told.scaled

@@ -204,7 +204,7 @@ class Search:
         devices.prepare()
         found = {}
         for player in self.players:
-            known = assemble(player.preset.config["env"]).reference
+            known = assemble(player.preset.config["env"]).held_out().reference
             found[player.name[1]] = Reference(known.random, known.optimal)
         return found
 
