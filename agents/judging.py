@@ -94,13 +94,18 @@ def make(
       batch: prompts of an update.
 
     Raises:
-      ValueError: where the task has no answers that are right or wrong, or the network reads no tokens.
+      ValueError: where the task has no answers that are right or wrong, the network reads no tokens, or a
+        batch has more prompts than there are.
     """
-    layout = getattr(env, "layout", None)
-    if env.passes is None or layout is None:
+    # A twin hands on how its task is read and passed, but no verifier.
+    if env.passes is None or env.layout is None or not hasattr(env, "correct"):
         raise ValueError(
             "agent.judge needs answers in tokens that are right or wrong; allowed: tasks in tokens with a "
             "verifier and env.view=tokens, or agent.judge=null"
+        )
+    if batch > prompts:
+        raise ValueError(
+            f"agent.judge.batch={batch} is not allowed; allowed: at most agent.judge.prompts={prompts}"
         )
     gather = partial(collect.episodes, group=attempts, start="shared")
     spec = Spec(
@@ -108,7 +113,7 @@ def make(
         env.action_space,
         (prompts, attempts, env.horizon),
         False,
-        layout=layout,
+        layout=env.layout,
     )
     actor, body = policy(spec=spec, network=network), build(network, spec)
     if not isinstance(body, Transformer):

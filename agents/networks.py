@@ -79,6 +79,12 @@ def activation(name: str) -> Activation:
     return getattr(nn, name)
 
 
+def require_hidden(ok: bool, hidden: Any, allowed: str) -> None:
+    """Raise a ValueError that names the width of layers, which only the kind of network tells the form of."""
+    if not ok:
+        raise ValueError(f"agent.network.hidden={hidden} is not allowed; allowed: {allowed}")
+
+
 def apply(module: nn.Module, params: Params, *args: Any, method: str | None = None) -> Any:
     """`module.apply` for modules without mutable state: what it returns is what the method returns."""
     return module.apply(params, *args, method=method)
@@ -102,6 +108,7 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Features of observations."""
+        require_hidden(not isinstance(self.hidden, int), self.hidden, "a list of widths")
         x = x.reshape(*x.shape[: x.ndim - self.obs_ndim], -1)
         for width in self.hidden:
             x = activation(self.activation)(dense(width, self.gain)(x))
@@ -132,6 +139,7 @@ class Cnn(nn.Module):
             raise ValueError(
                 f"network: a cnn reads [height, width, planes], not {self.obs_ndim} axes"
             )
+        require_hidden(isinstance(self.hidden, int), self.hidden, "one width")
         lead = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:])
         for width in self.channels:
@@ -183,6 +191,7 @@ class Gru(nn.Module):
 
     def setup(self) -> None:
         """Two layers: one that reads the observation, one that remembers."""
+        require_hidden(isinstance(self.hidden, int), self.hidden, "one width")
         self.read = Mlp(self.obs_ndim, (self.hidden,), self.activation, self.gain)
         self.cell = nn.GRUCell(self.hidden, recurrent_kernel_init=orthogonal())
 

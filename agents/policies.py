@@ -7,7 +7,6 @@ import flax.linen as nn
 import gymnasium
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 
@@ -119,7 +118,8 @@ def policy(
       spec: the facts of the task.
       network: `(obs_ndim) -> body`.
       head: `auto`, `categorical` or `gaussian`.
-      gain: of the output layer's orthogonal initialisation; small, so that actions begin nearly uniform.
+      gain: of the output layer's orthogonal initialisation; small, so that actions begin nearly uniform. A
+        transformer has no such layer: its embedding reads its features, too.
       temperature: `τ` of `π(a) = softmax(logits / τ)_a`. It belongs to the policy: log-probabilities and
         entropies are those of the distribution that is sampled, so that ratios stay exact.
 
@@ -157,13 +157,32 @@ def table(
       columns: entries of the observation that are read; None means all.
       success: probability at the start that action 0 is taken in every row, one after the other; None means
         that all actions are equally probable.
+
+    Raises:
+      ValueError: for an observation that is no vector of numbers, for more columns than it has, and for a
+        success without columns: how many rows an episode reads does not follow from the observation.
     """
     del network
     family = distribution("categorical", spec.action_space)
+    shape = spec.observation_space.shape or ()
+    if len(shape) != 1 or spec.layout is not None:
+        raise ValueError(
+            f"agent.policy=table is not allowed: it reads a one-hot vector, not {spec.observation_space}; "
+            "allowed: policy@agent.policy=standard"
+        )
+    if columns is not None and columns > shape[0]:
+        raise ValueError(
+            f"agent.policy.columns={columns} is not allowed; allowed: 1 to {shape[0]}, the width of the "
+            "observation, or null"
+        )
     logit: float | Array = 0.0
     if success is not None:
-        rows = columns or int(np.prod(spec.observation_space.shape or (1,)))
-        odds_against = jnp.expm1(-jnp.log(success) / rows)
+        if columns is None:
+            raise ValueError(
+                f"agent.policy.success={success} is not allowed without agent.policy.columns, the number of "
+                "rows that an episode reads; allowed: null, or with agent.policy.columns"
+            )
+        odds_against = jnp.expm1(-jnp.log(success) / columns)
         logit = jnp.log(family.outputs - 1.0) - jnp.log(odds_against)
     return assemble(family, feed_forward(Table(family.outputs, columns, logit)), listed=True)
 

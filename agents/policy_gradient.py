@@ -432,7 +432,7 @@ def make(
         shape=gatherer.shape,
         dense=gatherer.dense,
         shared=gatherer.shared,
-        layout=getattr(env, "layout", None),
+        layout=env.layout,
     )
     actor = policy(spec=spec, network=network)
     spec = spec._replace(

@@ -50,6 +50,12 @@ def scalar(*, clip: float | None) -> ValueHead:
     return ValueHead(1, lambda outputs: outputs[..., 0], loss)
 
 
+def require_ends(low: float, high: float) -> None:
+    """Raise a ValueError where the ends of a head are not in order."""
+    if not low < high:
+        raise ValueError(f"critic.head.low={low} is not allowed; allowed: below head.high={high}")
+
+
 def bounded(*, low: float, high: float) -> ValueHead:
     """One output through a sigmoid, fitted by squared error: `V = low + (high - low) σ(x)`.
 
@@ -59,6 +65,7 @@ def bounded(*, low: float, high: float) -> ValueHead:
       low: smallest value.
       high: largest value.
     """
+    require_ends(low, high)
 
     def decode(outputs: Array) -> Array:
         return low + (high - low) * jax.nn.sigmoid(outputs[..., 0])
@@ -82,6 +89,7 @@ def hl_gauss(*, bins: int, low: float, high: float, sigma: float) -> ValueHead:
       high: end of the support.
       sigma: deviation of the normal distribution, in widths of a bin (0.75 in the paper).
     """
+    require_ends(low, high)
     edges = jnp.linspace(low, high, bins + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     width = (high - low) / bins
@@ -106,6 +114,7 @@ def two_hot(*, bins: int, low: float, high: float) -> ValueHead:
       low: smallest value.
       high: largest value.
     """
+    require_ends(low, high)
     ends = rlax.signed_hyperbolic(jnp.array([low, high]))
     if bins == 1:
         return histogram(jnp.array([(low + high) / 2]), lambda target: jnp.ones((*target.shape, 1)))
@@ -131,6 +140,7 @@ def categorical(*, bins: int, low: float, high: float) -> ValueHead:
       low: smallest value.
       high: largest value.
     """
+    require_ends(low, high)
     if bins == 1:
         return histogram(jnp.array([(low + high) / 2]), lambda target: jnp.ones((*target.shape, 1)))
     support = jnp.linspace(low, high, bins)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from vfcompare.report.data import load
 from vfcompare.report.files import tree
@@ -18,8 +19,8 @@ from vfcompare.statistics import Interval
 
 PAGE = Path(__file__).parents[1] / "docs" / "estimators.md"
 
-NORMAL = 3.0
-"""Standard errors that a measured number may be from a claimed one: one in 370 is, by chance."""
+ERRORS = 3.0
+"""Standard errors that a measured number may be from a claimed one; by chance, `one_in` are not."""
 
 UNBIASED, CENTRED, WHOLE_BATCH = "unbiased", "(G-1)/G", "(N-1)/N"
 RESCALES, NOT_ITSELF, BOOTSTRAPS = "rescales", "biased", "biased by the critic"
@@ -82,9 +83,15 @@ estimator of one that is (`ppo_cleanrl` whitens it) and differ in surrogate, net
   bias forbids it.
 
 Of {claims} claims that a gradient is unbiased, or short by a known factor, {held} came out within {errors}
-standard errors. Claims: *rescales*, directions are kept for one prompt, but prompts are weighed by their
+standard errors of {seeds} seeds, in scale and in bias; by chance, one true number in {one_in} does not.
+Claims: *rescales*, directions are kept for one prompt, but prompts are weighed by their
 returns; *biased*, the sample is part of its own baseline, or of what chooses it; *biased by the critic*, a
 wrong value of the next state enters; *another objective*, log p or pass@k in place of the mean return."""
+
+
+def one_in(seeds: int) -> float:
+    """`1 / P(|t| > ERRORS)`, t with `seeds - 1` degrees of freedom: one true claim in so many is missed."""
+    return float(0.5 / stats.t.sf(ERRORS, seeds - 1))
 
 
 def scale(claim: str, item: Subject) -> float | None:
@@ -117,7 +124,7 @@ def verdict(item: Subject) -> str:
     square, error = mean(np.sign(bias) * np.square(bias))
     along, off = mean(list(item.values("gradient_scale").values()))
     right = (
-        abs(square - (1 - claimed) ** 2) <= NORMAL * error and abs(along - claimed) <= NORMAL * off
+        abs(square - (1 - claimed) ** 2) <= ERRORS * error and abs(along - claimed) <= ERRORS * off
     )
     return "as claimed" if right else "NOT as claimed"
 
@@ -173,7 +180,8 @@ def page(findings: Findings, command: str) -> str:
             seeds=seeds,
             claims=len(checked),
             held=checked.count("as claimed"),
-            errors=f"{NORMAL:.0f}",
+            errors=f"{ERRORS:.0f}",
+            one_in=f"{one_in(seeds):.0f}",
         )
     ]
     for env in environments:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vfcompare import statistics
+from vfcompare.report import scoring
 from vfcompare.report.data import Cell, load
 from vfcompare.report.files import read_table
 from vfcompare.runs.store import write_bytes
@@ -21,10 +22,11 @@ INTRODUCTION = """\
 
 Made by `vfcompare -m +study=presets` and `python -m benchmarks.presets`. {seeds} seeds, {budget:,}
 environment steps each, the shared recipe: return of sampled actions at the end, interquartile mean over seeds
-with 95 % bootstrap interval. No learning rate was tuned for any of them, and the tasks are small: the table
-says that each preset works and where it does not, not which method is better. `vfcompare list agents` says
-what each one is. Left out are those that know exact values (`oracle_v0`, `oracle_v`, `oracle_td`, `mixed`;
-see oracle.md) and two recipes of others (`ppo_cleanrl`, `a2c_sb3`; see the README).
+with 95 % bootstrap interval; a seed that failed has the random policy's return. No learning rate was tuned
+for any of them, and the tasks are small: the table says that each preset works and where it does not, not
+which method is better. `vfcompare list agents` says what each one is. Left out
+are those that know exact values (`oracle_v0`, `oracle_v`, `oracle_td`, `mixed`; see oracle.md) and two
+recipes of others (`ppo_cleanrl`, `a2c_sb3`; see the README).
 """
 
 DIAGNOSIS = """\
@@ -88,38 +90,52 @@ REASONS = {
 """Why a preset falls behind; the numbers beside it are measured."""
 
 
-def final(cell: Cell) -> np.ndarray:
-    """The last return of each seed that completed."""
-    return np.array([run.sampled[-1] for run in cell.runs if run.status == "completed"])
+def final(cell: Cell, task: scoring.Task) -> np.ndarray:
+    """The last return of each seed whose end is known; of one that failed the floor, as in reports."""
+    runs = [run for run in cell.runs if scoring.counted(run, task.end)]
+    lost = [scoring.failed(run, task.end) for run in runs]
+    return np.array(
+        [task.floor if bad else run.sampled[-1] for run, bad in zip(runs, lost, strict=True)]
+    )
 
 
-def show(cell: Cell) -> str:
-    """Interquartile mean and interval."""
-    scores = final(cell)
+def show(cell: Cell, task: scoring.Task) -> str:
+    """Interquartile mean and interval, and the number of seeds where not all count."""
+    scores = final(cell, task)
     if not len(scores):
-        return "none completed"
+        return "none scored"
+    lacking = "" if len(scores) == len(cell.runs) else f" (n = {len(scores)})"
     found = statistics.bootstrap(
         np.random.default_rng(0), [scores], lambda tasks: statistics.iqm(tasks), reps=2000
     )
     digits = 0 if abs(found.estimate) >= 10 else 2
     text = f"{found.estimate:.{digits}f}"
     if found.low is None or found.high is None:
-        return text
-    return f"{text} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+        return text + lacking
+    return f"{text} [{found.low:.{digits}f}, {found.high:.{digits}f}]{lacking}"
 
 
-def diagnose(study: Path, cell: Cell) -> list[str]:
+def diagnose(study: Path, cell: Cell, task: scoring.Task) -> list[str]:
     """The row of a preset that falls behind."""
     table = read_table(study / cell.id / "metrics.parquet")
     last = [table["update"][table["seed"] == seed].max() for seed in np.unique(table["seed"])]
     means = [f"{table[name].mean():.2g}" for name in ("kl", "signal_fraction", "policy_grad_norm")]
     reason = REASONS[cell.agent, cell.env]
-    return [f"`{cell.agent}`", cell.env, show(cell), f"{np.mean(last) + 1:.0f}", *means, reason]
+    return [
+        f"`{cell.agent}`",
+        cell.env,
+        show(cell, task),
+        f"{np.mean(last) + 1:.0f}",
+        *means,
+        reason,
+    ]
 
 
 def page(folder: Path) -> str:
     """The page, as Markdown."""
-    cells = [cell for cell in load(folder).cells if cell.planned]
+    study = load(folder)
+    cells = [cell for cell in study.cells if cell.planned]
+    scored = {task.name: task for task in scoring.score(study)}
     agents, tasks = (
         list(dict.fromkeys(getattr(c, name) for c in cells)) for name in ("agent", "env")
     )
@@ -129,10 +145,12 @@ def page(folder: Path) -> str:
     lines = [INTRODUCTION.format(seeds=seeds, budget=budget)]
     lines += [f"| agent | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
     for agent in agents:
-        row = [show(found[agent, task]) if (agent, task) in found else "" for task in tasks]
+        mine = [found.get((agent, task)) for task in tasks]
+        row = [show(cell, scored[cell.task]) if cell else "" for cell in mine]
         lines.append(f"| `{agent}` | {' | '.join(row)} |")
     lines += ["", DIAGNOSIS.rstrip("\n")]
-    lines += [f"| {' | '.join(diagnose(folder, found[key]))} |" for key in REASONS if key in found]
+    behind = [found[key] for key in REASONS if key in found]
+    lines += [f"| {' | '.join(diagnose(folder, c, scored[c.task]))} |" for c in behind]
     return "\n".join(lines) + "\n"
 
 

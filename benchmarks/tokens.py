@@ -107,7 +107,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"{where['system']}, Python {where['python']}.",
         f"{recipe.PROMPTS} prompts x {recipe.GROUP} answers of {recipe.NEW} tokens after {recipe.PROMPT}; "
         f"{recipe.LAYERS} layers of width {recipe.WIDTH}. Medians of {len(ours)} rounds "
-        f"({played['discarded']} discarded); ratios of medians with 95 % bootstrap intervals.",
+        f"({played['discarded']} discarded); ratios of medians with {speed.spread([len(ours)])}.",
         "",
         "| | thousand tokens/s | against | ratio | aim |",
         "|---|---|---|---|---|",

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from gymnasium.envs.functional_jax_env import FunctionalJaxEnv
+from gymnasium.wrappers import TimeLimit
 
 from .base import Task
 from .wrappers import OutcomeOnly
@@ -34,7 +35,7 @@ class NumpyEnv(FunctionalJaxEnv):
         return np.array(obs), _numpy(info)
 
     def step(self, action):
-        """Take one step; the time limit, if it is not part of the task, is Gymnasium's wrapper."""
+        """Take one step; the time limit, if it is not part of the task, is a wrapper of `make`."""
         out = self._advance(self.rng, self.state, np.asarray(action))
         self.rng, self.state, obs, reward, terminated, info = out
         return np.array(obs), float(reward), bool(terminated), False, _numpy(info)
@@ -54,11 +55,29 @@ class NumpyEnv(FunctionalJaxEnv):
         return key, new, obs, reward, task.terminal(new, step_key), task.state_info(new)
 
 
-def make(target: str, outcome_only: bool = False, render_mode: str | None = None, **options: Any):
-    """The environment whose task is the class `module:name` of `vfcompare.envs`, made with `options`."""
+def make(
+    target: str,
+    outcome_only: bool = False,
+    render_mode: str | None = None,
+    gymnasium_id: str | None = None,
+    **options: Any,
+):
+    """What `gymnasium.make` calls.
+
+    Args:
+      target: the task's class, `module:name` of `vfcompare.envs`.
+      outcome_only: whether all is paid at the end.
+      render_mode: see `gymnasium.make`.
+      gymnasium_id: the option `id` of the task: `gymnasium.make_vec` has an argument of that name itself.
+      **options: of the task. Where it does not know its time, its `horizon` is the time limit.
+    """
+    if gymnasium_id is not None:
+        options["id"] = gymnasium_id
     module, name = target.split(":")
-    task = getattr(importlib.import_module(f".{module}", __package__), name)(**options)
-    return NumpyEnv(OutcomeOnly(task) if outcome_only else task, render_mode)
+    task: Task = getattr(importlib.import_module(f".{module}", __package__), name)(**options)
+    task = OutcomeOnly(task) if outcome_only else task
+    env = NumpyEnv(task, render_mode)
+    return env if task.time_aware else TimeLimit(env, task.horizon)
 
 
 def _numpy(info: dict) -> dict:

@@ -12,6 +12,8 @@ from gymnasium import Space
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Discrete
 
+from vfcompare.types import Layout
+
 
 class Reference(NamedTuple):
     """Undiscounted episode returns to compare with; None where nobody knows.
@@ -39,6 +41,7 @@ class Task(FuncEnv):
       passes: the return from which an episode counts as passed, where it is right or wrong, else None.
       mute: first steps of an episode that no reward teaches.
       report: `(right) -> action`, what the first step says of the outcome where it is a report, else None.
+      layout: how an observation in tokens is written, else None.
     """
 
     observation_space: Space
@@ -49,6 +52,7 @@ class Task(FuncEnv):
     passes: float | None = None
     mute: int = 0
     report: Any = None
+    layout: Layout | None = None
 
     @property
     def reference(self) -> Reference:

@@ -63,7 +63,7 @@ class Lock(Task):
           actions: to choose from.
           combination: seed of the right actions; None makes 0 the right one everywhere.
           reward: `all` or `each`.
-          decisive: how many decisions must be right; None means all.
+          decisive: how many decisions must be right; None means all. With `reward="each"` every one pays.
           where: whether these are the first ones, `early`, or the last ones, `late`.
         """
         super().__init__()
@@ -71,6 +71,11 @@ class Lock(Task):
         require_count("actions", actions, 2)
         require(reward in ("all", "each"), "reward", reward, "'all' or 'each'")
         require(where in ("early", "late"), "where", where, "'early' or 'late'")
+        if combination is not None:
+            require_count("combination", combination, 0)
+        if reward == "each":
+            require(decisive is None, "decisive", decisive, "null with reward=each")
+            require(where == "early", "where", where, "'early' with reward=each")
         needed = length if decisive is None else decisive
         require(needed in range(1, length + 1), "decisive", decisive, f"1 to {length}, or null")
         self.length, self.actions, self.reward_kind, self.needed = length, actions, reward, needed

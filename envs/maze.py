@@ -58,7 +58,8 @@ class Maze(Task):
     1999). It adds exactly `distance(start) / longest` to the return of *every* episode, so at gamma = 1 the
     optimal policies are the same; for gamma < 1 their theorem asks for `gamma phi(s') - phi(s)`, which an
     environment that does not know the agent's gamma cannot pay.
-    *End.* At the goal or after `horizon` steps (default `4 rooms`, twice the longest shortest path).
+    *End.* At the goal or after `horizon` steps (default `4 rooms = 2 longest + 4`; no
+    shortest path is longer than `longest`).
     *Optimum.* `shortest_path(state)` steps; return 1 without slip if the horizon allows it.
     """
 

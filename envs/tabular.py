@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from vfcompare.exact import Outcomes
 
 from . import drawing
-from .base import Reference, Task, require
+from .base import Reference, Task, require, require_count
 
 
 class State(NamedTuple):
@@ -66,9 +66,13 @@ class Tables(Task):
           horizon: most steps.
           initial_distribution: of start states, `[S]`.
           legal: `[S, A]`, or None where every action is legal and nothing needs to be told.
+
+        Raises:
+          ValueError: for a row of `probability` that is none.
         """
         super().__init__()
         self.probability = np.asarray(probability, np.float64)
+        _require_distributions(self.probability)
         self.next_state = np.asarray(next_state, np.int32)
         self.reward_table = np.asarray(reward, np.float64)
         self.terminal_table = np.asarray(terminal, bool)
@@ -85,13 +89,17 @@ class Tables(Task):
         """Exact, by finite-horizon dynamic programming in float64; random is uniform over legal actions.
 
         V_0 = 0,  V_k(s) = max_a or mean_a sum_i p_i (r_i + (1 - end_i) V_{k-1}(s_i)).
+
+        A threshold that no policy reaches within the horizon is none.
         """
         optimal = random = np.zeros(len(self.probability))
         for _ in range(self.horizon):
             optimal = np.where(self.legal, self._lookahead(optimal), -np.inf).max(1)
             random = (self._lookahead(random) * self.legal).sum(1) / self.legal.sum(1)
         start = self.initial_distribution
-        return Reference(float(start @ random), float(start @ optimal), self.threshold)
+        best, threshold = float(start @ optimal), self.threshold
+        reached = threshold is not None and threshold <= best
+        return Reference(float(start @ random), best, threshold if reached else None)
 
     def initial(self, rng, params=None):
         """A start state drawn from `initial_distribution`."""
@@ -195,15 +203,25 @@ class Tabular(Tables):
           id: a Gymnasium environment with a table `P`.
           horizon: most steps; None takes Gymnasium's own limit.
           **options: passed to `gymnasium.make`, such as `success_rate`.
+
+        Raises:
+          ValueError: where Gymnasium has no such task, or no table of it.
         """
-        origin = gymnasium.make(id, **options)
+        if horizon is not None:
+            require_count("horizon", horizon, 1)
+        try:
+            origin = gymnasium.make(id, **options)
+        except gymnasium.error.Error as error:
+            raise ValueError(
+                f"id={id!r} is not allowed: a task with a table P, such as FrozenLake-v1 ({error})"
+            ) from error
         base: Any = origin.unwrapped
         spec = origin.spec
         require(hasattr(base, "P"), "id", id, "a task with a table P, such as FrozenLake-v1")
         fickle = getattr(base, "fickle_passenger", False)
         require(not fickle, "fickle_passenger", fickle, "the table P does not contain it")
         steps = horizon or (spec.max_episode_steps if spec else None) or 0
-        require(steps >= 1, "horizon", horizon, f"a whole number from 1; {id} has no limit")
+        require(steps >= 1, "horizon", horizon, f"a whole number from 1, as {id} has no limit")
         masks = None
         if hasattr(base, "action_mask"):
             masks = np.array([base.action_mask(s) for s in range(len(base.P))], bool)
@@ -225,6 +243,13 @@ class Tabular(Tables):
 def one_hot(index: jax.Array, number: int) -> jax.Array:
     """Zeros, and a one at the index: float32[number]."""
     return (jnp.arange(number, dtype=jnp.int32) == index).astype(jnp.float32)
+
+
+def _require_distributions(probability: np.ndarray) -> None:
+    """Each `[..., K]` is one: not negative, and with a sum of 1."""
+    fits = (probability >= 0).all(-1) & (np.abs(probability.sum(-1) - 1.0) < 1e-6)
+    bad = probability[~fits][:1].tolist()
+    require(not bad, "probability", bad, "in each row numbers from 0 that sum to 1")
 
 
 def _tables(table: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

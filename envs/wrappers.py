@@ -34,6 +34,8 @@ class Wrapper(Task):
         require(isinstance(env, Task), "env", env, "a task of vfcompare.envs")
         self.env: Any = env
         self.horizon, self.shortest = env.horizon, env.shortest
+        self.passes, self.mute, self.report = env.passes, env.mute, env.report
+        self.layout = env.layout
         self.observation_space, self.action_space = env.observation_space, env.action_space
 
     @property
@@ -85,6 +87,8 @@ class TimeAware(Wrapper):
 
     def __init__(self, env: Task):
         super().__init__(env)
+        kind = type(env).__name__
+        require(env.layout is None, "env", kind, "a task that is not shown in tokens")
         space: Any = env.observation_space
         low, high = space.low, space.high
         left = np.zeros((*low.shape[:-1], 1), np.float32)

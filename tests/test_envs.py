@@ -24,7 +24,9 @@ from vfcompare.envs.lock import Lock
 from vfcompare.envs.maze import Maze
 from vfcompare.envs.mountain_car import MountainCar
 from vfcompare.envs.pendulum import Pendulum
-from vfcompare.envs.tabular import Tabular
+from vfcompare.envs.tabular import Tables, Tabular
+from vfcompare.envs.tokens.addition import Addition
+from vfcompare.envs.tokens.reporting import Reporting
 from vfcompare.envs.wrappers import OutcomeOnly, TimeAware
 
 CONF = Path(vfcompare.envs.__file__).resolve().parent.parent / "conf"
@@ -257,10 +259,46 @@ def test_gymnasium_accepts_the_environment(id):
 
 
 @pytest.mark.parametrize(
-    ("id", "limit"), [("CartPole", 500), ("TaxiOutcome", None), ("Maze", None)]
+    "id",
+    [pytest.param(id, marks=pytest.mark.slow if any(x in id for x in ALIKE) else ()) for id in IDS],
 )
-def test_only_ordinary_time_limits_are_left_to_gymnasium(id, limit):
-    assert gymnasium.spec(f"vfcompare/{id}-v0").max_episode_steps == limit
+def test_gymnasium_makes_several_at_once(id):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*infinity.*")
+        envs = gymnasium.make_vec(f"vfcompare.envs:{id}", num_envs=2)
+    _, info = envs.reset(seed=1)
+    envs.action_space.seed(0)
+    for _ in range(3):
+        action = envs.action_space.sample()
+        if "action_mask" in info:
+            action = np.array([np.flatnonzero(mask)[0] for mask in info["action_mask"]])
+        obs, reward, terminated, truncated, info = envs.step(action)
+        assert obs in envs.observation_space
+        assert reward.shape == terminated.shape == truncated.shape == (2,)
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "limit"),
+    [
+        ("CartPole", {}, 500),
+        ("CliffWalking", {}, 200),
+        ("FrozenLake", {"horizon": 3}, 3),
+        ("FrozenLake", {"horizon": 300}, 300),
+        ("TaxiOutcome", {}, None),
+        ("Maze", {}, None),
+    ],
+)
+def test_a_horizon_that_the_task_does_not_know_is_a_time_limit(id, options, limit):
+    env = gymnasium.make(f"vfcompare/{id}-v0", **options)
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == limit
+
+
+def test_a_horizon_that_was_asked_for_truncates():
+    env = gymnasium.make("vfcompare/CliffWalking-v0", horizon=3)
+    env.reset(seed=0)
+    assert [env.step(0)[2:4] for _ in range(3)] == [(False, False)] * 2 + [(False, True)]
 
 
 def test_a_seeded_gymnasium_episode_repeats():
@@ -272,6 +310,13 @@ def test_a_seeded_gymnasium_episode_repeats():
         rows = [env.reset(seed=5)[0], *(env.step(action)[0] for action in actions)]
         runs.append(np.stack(rows))
     np.testing.assert_array_equal(runs[0], runs[1])
+
+
+def chance(row):
+    """Tables of one state and one action with such outcomes."""
+    nothing, start = np.zeros((1, 1, len(row))), np.ones(1)
+    probability = np.array([[row]])
+    return Tables(probability, nothing, nothing, nothing, horizon=1, initial_distribution=start)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +332,10 @@ def test_a_seeded_gymnasium_episode_repeats():
         (lambda: Maze(radius=0), "radius=0"),
         (lambda: Lock(length=0), "length=0"),
         (lambda: Lock(actions=1), "actions=1"),
+        (lambda: Lock(combination=-1), "combination=-1"),
+        (lambda: Lock(combination=0.5), "combination=0.5"),  # type: ignore[arg-type]
+        (lambda: Lock(reward="each", decisive=8), "decisive=8"),
+        (lambda: Lock(reward="each", where="late"), "where='late'"),
         (lambda: Delayed(length=0), "length=0"),
         (lambda: Delayed(distractors=-1), "distractors=-1"),
         (lambda: Garnet(states=1), "states=1"),
@@ -301,12 +350,33 @@ def test_a_seeded_gymnasium_episode_repeats():
         (lambda: Tabular("Blackjack-v1"), "id='Blackjack-v1'"),
         (lambda: Tabular("CliffWalking-v1"), "horizon=None"),
         (lambda: Tabular("Taxi-v4", fickle_passenger=True), "fickle_passenger=True"),
+        (lambda: Tabular("Foo-v0"), "id='Foo-v0'"),
+        (lambda: Tabular("FrozenLake-v99"), "id='FrozenLake-v99'"),
+        (lambda: Tabular(horizon=0), "horizon=0"),
+        (lambda: Tabular(horizon=-5), "horizon=-5"),
+        (lambda: Tabular(horizon=2.5), "horizon=2.5"),  # type: ignore[arg-type]
+        (lambda: Tabular(horizon=True), "horizon=True"),
+        (lambda: Tabular(success_rate=2.0), "probability="),
+        (lambda: chance([0.5, 0.4]), "probability=..0.5, 0.4.."),
+        (lambda: chance([float("nan"), 1.0]), "probability="),
+        (lambda: TimeAware(Addition()), "env='Addition'"),
         (lambda: OutcomeOnly("maze"), "env='maze'"),  # type: ignore[arg-type]
     ],
 )
 def test_a_bad_parameter_is_named_with_its_value(make, field):
     with pytest.raises(ValueError, match=field.replace("'", ".")):
         make()
+
+
+@pytest.mark.parametrize("view", ["tokens", "one_hot"])
+def test_a_twin_is_read_passed_and_taught_as_its_task(view):
+    inner = Reporting(Addition(digits=1, view=view))
+    twin = OutcomeOnly(inner)
+    assert (twin.layout, twin.passes, twin.mute) == (inner.layout, 1.0, 1)
+    assert (twin.layout is None) == (view == "one_hot")
+    assert twin.report(True) == inner.report(True)
+    plain = OutcomeOnly(CartPole())
+    assert (plain.layout, plain.passes, plain.mute, plain.report) == (None, None, 0, None)
 
 
 def test_the_lock_opens_only_for_the_whole_combination():
@@ -392,6 +462,19 @@ def test_a_distractor_changes_what_a_garnet_shows_and_nothing_it_is_worth():
     new = jax.jit(jax.vmap(lambda key: busy.transition(busy.initial(key), jnp.int32(1), key)))(keys)
     share = np.bincount(np.asarray(new.inner.place) // 20, minlength=3) / 3000
     assert np.abs(share - 1 / 3).max() < 4 * np.sqrt(2 / 9 / 3000)  # four standard errors
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "threshold"),
+    [
+        ("FrozenLake-v1", {}, 0.70),
+        ("FrozenLake-v1", {"horizon": 20}, None),
+        ("Taxi-v4", {}, None),
+        ("CliffWalking-v1", {"horizon": 200}, None),
+    ],
+)
+def test_a_threshold_that_nobody_reaches_is_none(id, options, threshold):
+    assert Tabular(id, **options).reference.threshold == threshold
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ def made(tmp_path_factory):
     return model, told
 
 
+def test_a_batch_of_more_prompts_than_there_are_is_refused():
+    with pytest.raises(InputError, match=r"agent.judge.batch=65 .*agent.judge.prompts=64"):
+        build(config("agent.judge.batch=65"), rehearsal=True)
+
+
 def test_pairs_and_accuracy_by_hand():
     scores = jnp.array([[1.0, 2.0, 0.0], [5.0, 4.0, 3.0]])
     right = jnp.array([[True, False, False], [False, False, False]])

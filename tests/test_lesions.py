@@ -169,18 +169,45 @@ def test_noise_leaves_values_alone_that_are_to_explain_everything_or_have_nothin
     np.testing.assert_array_equal(hurt(lesions.noise_to(explained=0.0), equal), equal)
 
 
-def test_shuffle_hands_each_episode_the_values_of_another_one_at_the_same_times():
-    flat = np.asarray(VALUE).reshape(12, 7)
-    acting = np.asarray(lesions.acting(ROLLOUT)).reshape(12, 7) > 0
-    handed = {s: np.where(acting, np.roll(flat, s, 0), flat) for s in range(1, 12)}
+def test_shuffle_hands_each_step_the_value_of_another_episode_that_acts_at_the_time():
+    flat, acting = np.asarray(VALUE).reshape(12, 7), TAKEN.reshape(12, 7)
+    assert len({*acting.sum(0)}) > 3
     owners = set()
     for seed in range(40):
         got = np.asarray(hurt(lesions.shuffle(), key=jax.random.key(seed))).reshape(12, 7)
-        (shift,) = [s for s, value in handed.items() if (value == got).all()]
-        owners.add(12 - shift)
+        # Never of padding, and of each step once.
+        for time in range(7):
+            at = acting[:, time]
+            np.testing.assert_array_equal(np.sort(got[at, time]), np.sort(flat[at, time]))
+            assert (got != flat)[at, time].all() or at.sum() == 1
+        owners.add(int(np.flatnonzero(flat[:, 0] == got[0, 0])[0]))
     # Of the same prompt and of others.
     assert owners & set(range(1, 4))
     assert owners & set(range(4, 12))
+
+
+def test_shuffle_hands_over_whole_fragments():
+    rollout = ROLLOUT.replace(mask=jnp.ones_like(ROLLOUT.mask))
+    flat, owners = np.asarray(VALUE).reshape(12, 7), set()
+    for seed in range(40):
+        got = np.asarray(hurt(lesions.shuffle(), VALUE, rollout, key=jax.random.key(seed)))
+        (shift,) = [s for s in range(1, 12) if (np.roll(flat, s, 0) == got.reshape(12, 7))[0, 0]]
+        np.testing.assert_array_equal(got.reshape(12, 7)[:, :-1], np.roll(flat, shift, 0)[:, :-1])
+        # What is bootstrapped from stays.
+        np.testing.assert_array_equal(got[..., -1], VALUE[..., -1])
+        owners.add(shift)
+    assert len(owners) > 5
+
+
+def test_shuffle_leaves_a_step_alone_that_nobody_else_takes():
+    mask = jnp.array([[[1.0, 0.0, 0.0]], [[1.0, 1.0, 0.0]], [[1.0, 1.0, 1.0]]])
+    rollout, value = batch((3, 1, 3))
+    rollout = rollout.replace(mask=mask)
+    for seed in range(6):
+        got = hurt(lesions.shuffle(), value, rollout, key=jax.random.key(seed))
+        assert (got != value)[:, 0, 0].all()
+        np.testing.assert_array_equal(got[1:, 0, 1], value[:0:-1, 0, 1])
+        np.testing.assert_array_equal(got[..., 2:], value[..., 2:])
 
 
 def test_shuffle_leaves_an_episode_alone_that_has_no_other():

@@ -391,7 +391,42 @@ class TestJudges:
         found = self.value(jnp.full_like(self.true, 3.75))
         assert found["value_bias"] == pytest.approx(0.0, abs=1e-5)
         assert found["value_explained"] == pytest.approx(0.0, abs=1e-5)
-        assert found["value_slope"] == pytest.approx(0.0, abs=1e-5)
+        # There is no line through points above one another.
+        assert np.isnan(found["value_slope"])
+
+    @pytest.mark.parametrize("true", [0.0, 0.999, 1.0, -1000.0])
+    def test_of_a_constant_truth_nothing_is_explained_and_nothing_left_unexplained(self, true):
+        random = np.random.default_rng(0)
+        same = jnp.full((4, 8, 6), true, jnp.float32)
+        # Each sum over time rounds a little differently.
+        same = same + 1e-6 * true * jnp.asarray(random.random(same.shape), jnp.float32)
+        value = same + jnp.asarray(0.3 * random.standard_normal(same.shape), jnp.float32)
+        found = diagnostics.judge_value(diagnostics.value_sums(value, same, jnp.ones_like(same)))
+        assert np.isnan(found["value_explained"])
+        assert np.isnan(found["value_slope"])
+        assert float(found["value_rmse"]) == pytest.approx(0.3, rel=0.2)
+
+    def test_many_batches_are_pooled_without_losing_a_small_variance(self):
+        random = np.random.default_rng(0)
+        shape, mask = (400, 4, 8, 6), jnp.ones((4, 8, 6))
+        true = jnp.asarray(1.0 + 0.003 * random.standard_normal(shape), jnp.float32)
+        error = 0.7 + 0.5 * (true - 1.0)
+
+        def batch(sums, x):
+            return diagnostics.added(sums, diagnostics.value_sums(x[0] + x[1], x[0], mask)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, diagnostics.value_sums(true[0], true[0], mask))
+        found = diagnostics.judge_value(jax.lax.scan(batch, zeros, (true, error))[0])
+        assert float(found["value_explained"]) == pytest.approx(0.75, abs=1e-3)
+        assert float(found["value_slope"]) == pytest.approx(1 / 1.5, abs=1e-3)
+        exact_ = np.asarray(error, np.float64)
+        assert float(found["value_rmse"]) == pytest.approx(sqrt((exact_**2).mean()), rel=1e-5)
+
+    def test_there_is_no_error_where_no_episode_came(self):
+        found = self.value(self.true + 2.0, self.whole.at[..., 3:].set(0.0))
+        parts = [found[f"value_rmse_to_go_{n}_of_4"] for n in (1, 2, 3, 4)]
+        np.testing.assert_allclose(parts, [np.nan, np.nan, 2, 2], rtol=1e-5)
+        assert found["value_rmse"] == pytest.approx(2.0)
 
     def test_errors_are_told_by_time_to_go_and_padding_does_not_count(self):
         error = jnp.array([[[1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 99.0, 4.0]]])
@@ -523,6 +558,34 @@ def test_a_critic_orders_actions_by_where_they_lead(build, critic, accuracy):
     alive = q ** np.arange(length)
     want = (accuracy * alive[:-1].sum() + alive[-1]) / alive.sum()
     assert got == pytest.approx(want, abs=1e-6)
+
+
+def test_without_a_pair_of_actions_that_differ_there_is_no_rank_accuracy(build):
+    _, learner = build("agent=oracle_v", "+study=horizon", "env.length=4")
+    _, subject = learner.examine.args
+    params = learner.init(KEY).params
+    start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
+    truth = diagnostics.know(subject, params["policy"], start)
+    level = jnp.zeros_like(truth.tables.action_value)
+    truth = truth._replace(tables=truth.tables._replace(action_value=level))
+    places = truth.tables.value.shape[-1]
+    found = diagnostics.rank_accuracy(
+        subject, lambda start, time: jnp.arange(places, dtype=jnp.float32), start, truth
+    )
+    assert np.isnan(found)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.5])
+def test_a_fade_that_is_not_named_is_gamma_also_for_what_going_on_is_worth(build, gamma):
+    _, learner = build("agent=oracle_v", *SMALL, f"agent.gamma={gamma}")
+    _, subject = learner.examine.args
+    params = learner.init(KEY).params["policy"]
+    start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
+    unnamed, named = (
+        float(diagnostics.know(subject, params, start, fade).survival) for fade in (None, gamma)
+    )
+    assert named > 1e-3
+    assert unnamed == pytest.approx(named, rel=1e-5)
 
 
 def test_a_critic_with_a_memory_is_judged_but_not_asked_to_rank(build):

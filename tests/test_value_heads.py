@@ -114,6 +114,15 @@ def test_one_bin_says_the_middle_whatever_it_is_told(make):
     assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("ends", [(1.0, 1.0), (1.0, 0.0), (float("nan"), 1.0)])
+@pytest.mark.parametrize("name", ["bounded", "hl_gauss", "two_hot", "categorical"])
+def test_a_head_whose_ends_are_not_in_order_is_refused(name, ends):
+    options: dict[str, float] = {} if name == "bounded" else {"bins": 5}
+    options |= {"sigma": 0.75} if name == "hl_gauss" else {}
+    with pytest.raises(ValueError, match=f"low={ends[0]} is not allowed; .*high={ends[1]}"):
+        getattr(value_heads, name)(low=ends[0], high=ends[1], **options)
+
+
 def test_one_quantile_is_the_median():
     head = value_heads.quantile(quantiles=1, huber=0.0)
     samples = jnp.array([[0.0, 0.1, 0.2, 0.9, 1.0]])

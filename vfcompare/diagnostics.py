@@ -24,6 +24,9 @@ COSINE = 0.9
 BINS = 4
 """Parts into which time-to-go is cut."""
 
+NOTHING = 1e-6
+"""Variance relative to the square it is told from below which it counts as none, but rounding."""
+
 
 class Lab(NamedTuple):
     """How much is measured.
@@ -70,8 +73,8 @@ class Truth(NamedTuple):
         states of a context.
       gradient: `[P]`, the mean over start states.
       between: `E|∇J(s_0) - ∇J|²`, how much start states differ in their gradients.
-      survival: length of `E Σ_t ∇log π(a_t|s_t) 1[the episode goes on after t]`, what a constant error of one
-        adds to the gradient at λ = 0, per γ.
+      survival: length of `E Σ_t f^t ∇log π(a_t|s_t) 1[the episode goes on after t]`, what a constant error of
+        one adds to the gradient at λ = 0, per γ; `f` is `Lab.fade`.
     """
 
     tables: exact.Exact
@@ -117,7 +120,7 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -
 
     def batch(sums: Any, key: Key) -> tuple[Any, None]:
         found = measure(subject, state, pool, truth, key, progress)
-        return jax.tree.map(jnp.add, sums, found), None
+        return added(sums, found), None
 
     shapes = jax.eval_shape(lambda key: measure(subject, state, pool, truth, key, progress), key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -138,6 +141,7 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -
 def know(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) -> Truth:
     """Solve the policy from every start state of the pool; see `vfcompare.exact.policy_gradient`."""
     env, gamma = subject.env, subject.gamma
+    weight = gamma if fade is None else fade
 
     def log_probs(params: Params) -> exact.LogProbs:
         listed = exact.require_listed(subject.policy.log_probs)
@@ -147,14 +151,14 @@ def know(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) 
         return exact.evaluate(env, log_probs(params), start, gamma=gamma)
 
     def gradient(env: Any, gamma: float, start: Any) -> Array:
-        found = exact.policy_gradient(env, log_probs, params, start, gamma=gamma, fade=fade)
+        found = exact.policy_gradient(env, log_probs, params, start, gamma=gamma, fade=weight)
         return ravel_pytree(found)[0]
 
     def over_pool(f: Callable[[Any], Any]) -> Any:
         return jax.lax.map(f, pool)
 
     tables, each = over_pool(solve), over_pool(partial(gradient, env, gamma))
-    # With γ = 0, because a TD error sees one step ahead.
+    # With γ = 0, because a TD error sees one step ahead; steps weigh as they do in the agent's own gradient.
     survival = jnp.linalg.norm(over_pool(partial(gradient, Survival(env), 0.0)).mean(0))
     if not env.contextual:
         # Start states differ in where one begins, not in what anything is worth.
@@ -276,23 +280,58 @@ def judge_advantage(sums: dict[str, Array]) -> Metrics:
     }
 
 
-def moments(x: Array, y: Array, weight: Array) -> dict[str, Array]:
-    """Weighted sums from which means, variances and correlation follow."""
+class Moments(NamedTuple):
+    """Number, means, and sums of squares and products about the means, of pairs `(x, y)`."""
+
+    n: Array
+    x: Array
+    y: Array
+    xx: Array
+    yy: Array
+    xy: Array
+
+
+def moments(x: Array, y: Array, weight: Array) -> Moments:
+    """Weighted moments; weights are zero or one.
+
+    About their own means, because `E x² - (E x)²` in float32 is rounding where numbers differ little.
+    """
     weight = jnp.broadcast_to(weight, x.shape)
-    return {
-        "n": weight.sum(),
-        "x": (weight * x).sum(),
-        "y": (weight * y).sum(),
-        "xx": (weight * x * x).sum(),
-        "yy": (weight * y * y).sum(),
-        "xy": (weight * x * y).sum(),
-    }
+    n = weight.sum()
+    mean_x, mean_y = ((weight * z).sum() / jnp.maximum(n, 1) for z in (x, y))
+    dx, dy = x - mean_x, y - mean_y
+    squares = ((weight * z).sum() for z in (dx * dx, dy * dy, dx * dy))
+    return Moments(n, mean_x, mean_y, *squares)
 
 
-def centred(sums: dict[str, Array]) -> tuple[Array, Array, Array]:
+def pooled(a: Moments, b: Moments) -> Moments:
+    """The moments of both together: `M = M_a + M_b + δ² n_a n_b / n` (Chan, Golub and LeVeque, 1983)."""
+    n = a.n + b.n
+    share = b.n / jnp.maximum(n, 1)
+    dx, dy = b.x - a.x, b.y - a.y
+    return Moments(
+        n=n,
+        x=a.x + share * dx,
+        y=a.y + share * dy,
+        xx=a.xx + b.xx + dx * dx * a.n * share,
+        yy=a.yy + b.yy + dy * dy * a.n * share,
+        xy=a.xy + b.xy + dx * dy * a.n * share,
+    )
+
+
+def added(sums: Any, found: Any) -> Any:
+    """What two batches say together: sums add up, moments are pooled."""
+    return jax.tree.map(
+        lambda x, y: pooled(x, y) if isinstance(x, Moments) else x + y,
+        sums,
+        found,
+        is_leaf=lambda x: isinstance(x, Moments),
+    )
+
+
+def centred(sums: Moments) -> tuple[Array, Array, Array]:
     """`Var(x)`, `Var(y)` and `Cov(x, y)`."""
-    n, x, y = sums["n"], sums["x"] / sums["n"], sums["y"] / sums["n"]
-    return sums["xx"] / n - x * x, sums["yy"] / n - y * y, sums["xy"] / n - x * y
+    return sums.xx / sums.n, sums.yy / sums.n, sums.xy / sums.n
 
 
 def ratio(x: Array, y: Array) -> Array:
@@ -300,15 +339,20 @@ def ratio(x: Array, y: Array) -> Array:
     return jnp.where(y > 0, x / jnp.where(y > 0, y, 1.0), 0.0)
 
 
-def judge_score(sums: dict[str, Array]) -> Metrics:
+def only(known: Array, x: Array) -> Array:
+    """`x`, and NaN where there was nothing to measure."""
+    return jnp.where(known, x, jnp.nan)
+
+
+def judge_score(sums: Moments) -> Metrics:
     """Mean squared score `E|∇ log π(episode)|²`, its correlation with the return, and the mean return."""
     var_score, var_return, covariance = centred(sums)
     return {
-        "score_square": sums["x"] / sums["n"],
+        "score_square": sums.x,
         "score_return_correlation": ratio(
             covariance, jnp.sqrt(jnp.maximum(var_score * var_return, 0.0))
         ),
-        "lab_return": sums["y"] / sums["n"],
+        "lab_return": sums.y,
         "return_variance": var_return,
     }
 
@@ -332,20 +376,25 @@ def value_sums(value: Array, true: Array, mask: Array) -> dict[str, Any]:
 def judge_value(sums: dict[str, Any]) -> Metrics:
     """Error of the values against the exact ones, and of which kind it is.
 
-    `value_slope` is that of the regression of the truth on the values: below 1 they exaggerate.
+    `value_slope` is that of the regression of the truth on the values: below 1 they exaggerate. NaN where
+    there is nothing to measure: explained variance and slope if the truth is constant, the slope also if the
+    values are, and the error in a part of the horizon that no episode reached.
     """
-    found = sums["all"]
+    found, bias = sums["all"], sums["all"].x
     var_error, var_true, shared = centred(found)
     covariance, var_value = var_true + shared, var_error + var_true + 2 * shared
+    varies = var_true > NOTHING * jnp.square(found.y)
+    told = varies & (var_value > NOTHING * (var_error + var_true + jnp.square(found.y + bias)))
     metrics = {
-        "value_rmse": jnp.sqrt(found["xx"] / found["n"]),
-        "value_bias": found["x"] / found["n"],
-        "value_explained": 1.0 - ratio(var_error, var_true),
-        "value_slope": ratio(covariance, var_value),
+        "value_rmse": jnp.sqrt(var_error + jnp.square(bias)),
+        "value_bias": bias,
+        "value_explained": only(varies, 1.0 - ratio(var_error, var_true)),
+        "value_slope": only(told, ratio(covariance, var_value)),
     }
     for part in range(BINS):
-        name = f"value_rmse_to_go_{part + 1}_of_{BINS}"
-        metrics[name] = jnp.sqrt(sums["error"][part] / jnp.maximum(sums["count"][part], 1))
+        count = sums["count"][part]
+        rmse = jnp.sqrt(sums["error"][part] / jnp.maximum(count, 1))
+        metrics[f"value_rmse_to_go_{part + 1}_of_{BINS}"] = only(count > 0, rmse)
     return metrics
 
 
@@ -376,7 +425,7 @@ def reader(subject: Subject, state: Any) -> Reader | None:
 def rank_accuracy(subject: Subject, read: Reader, pool: Any, truth: Truth) -> Array:
     """Share of action pairs, weighed by visits, that the critic's lookahead orders as the truth does.
 
-    Pairs of equal worth do not count; a tie of the critic is half right.
+    Pairs of equal worth do not count; a tie of the critic is half right. NaN where no pair counts.
     """
     env, gamma = subject.env, subject.gamma
     times = jnp.arange(env.horizon)
@@ -397,4 +446,4 @@ def rank_accuracy(subject: Subject, read: Reader, pool: Any, truth: Truth) -> Ar
     if not env.contextual:
         pool = jax.tree.map(lambda x: x[:1], pool)
     right, counts = jax.lax.map(lambda x: agreement(*x), (pool, truth.tables))
-    return ratio(right.sum(), counts.sum())
+    return only(counts.sum() > 0, ratio(right.sum(), counts.sum()))

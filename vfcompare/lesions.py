@@ -94,16 +94,36 @@ def noise_to(*, explained: float, after: float = 0.0) -> Lesion:
 def shuffle(*, after: float = 0.0) -> Lesion:
     """Each step gets the value of another step of the same time, of another episode of the batch.
 
-    At λ = 1 the advantage stays unbiased, because the other episode does not know of the action.
+    Episodes that act at a time are rolled among themselves; one that acts alone keeps its value. At λ = 1 the
+    advantage stays unbiased, because the other episode does not know of the action.
     """
 
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
         lanes = value.shape[0] * value.shape[1]
         shift = jax.random.randint(key, (), 1, max(lanes, 2))
-        moved = jnp.roll(value.reshape(lanes, -1), shift, 0).reshape(value.shape)
-        return jnp.where(acting(rollout) > 0, moved, value)
+        flat, taken = (x.reshape(lanes, -1) for x in (value, acting(rollout) > 0))
+        # What a critic says of padding is the value of no step.
+        moved = jnp.take_along_axis(flat, rolled(taken, shift), 0)
+        return jnp.where(taken, moved, flat).reshape(value.shape)
 
     return of_values(damage, after)
+
+
+def rolled(taken: Array, shift: Array) -> Array:
+    """`[N, T]`, for each lane and time another lane that acts then, itself if there is none.
+
+    Lane `i` of rank `r` among the `n_t` that act gets the one of rank `r - s_t mod n_t`, with
+    `s_t = 1 + (shift - 1) mod (n_t - 1)`: `shift` itself where all act.
+
+    Args:
+      taken: `[N, T]`, whether a lane acts; what is returned for one that does not has no meaning.
+      shift: from 1 to `N - 1`.
+    """
+    number = taken.sum(0)
+    rank = jnp.cumsum(taken, 0) - 1
+    by = 1 + (shift - 1) % jnp.maximum(number - 1, 1)
+    ranked = jnp.argsort(~taken, 0, stable=True)
+    return jnp.take_along_axis(ranked, (rank - by) % jnp.maximum(number, 1), 0)
 
 
 def another(*, sharpness: float, after: float = 0.0) -> Lesion:

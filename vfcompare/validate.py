@@ -37,6 +37,10 @@ def _integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(_integer(each) and each >= 1 for each in value)
+
+
 def _or_null(rule: Rule) -> Rule:
     return Rule(f"{rule.allowed}, or null", lambda value: value is None or rule.holds(value))
 
@@ -50,7 +54,17 @@ NOT_NEGATIVE = Rule("a finite number, 0 or more", lambda value: _number(value) a
 SHARE = Rule("a number from 0 to 1", lambda value: _number(value) and 0 <= value <= 1)
 COUNT = Rule("a whole number, 1 or more", lambda value: _integer(value) and value >= 1)
 INDEX = Rule("a whole number, 0 or more", lambda value: _integer(value) and value >= 0)
+FINITE = Rule("a finite number", _number)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool), ("true", "false"))
+
+COUNTS = Rule("a list of whole numbers, 1 or more", _counts)
+
+ACTIVATIONS = (
+    *("tanh", "relu", "gelu", "silu", "swish", "elu", "celu", "selu", "sigmoid", "softplus"),
+    *("soft_sign", "relu6", "leaky_relu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh"),
+    "log_sigmoid",
+)
+"""Functions of `flax.linen` that networks may be given."""
 
 FAMILIES = ("critic", "outcome-only")
 """What a contrast may name in place of agents: all that learn a value function, and all that do not."""
@@ -96,6 +110,7 @@ RULES: dict[str, Rule] = {
     "gamma": SHARE,
     "lambda_": SHARE,
     "slip": SHARE,
+    "success_rate": SHARE,
     "eta": SHARE,
     "sharpness": NOT_NEGATIVE,
     "std": NOT_NEGATIVE,
@@ -119,6 +134,14 @@ RULES: dict[str, Rule] = {
     "attempts": COUNT,
     "slots": COUNT,
     "width": COUNT,
+    "layers": COUNT,
+    "heads": COUNT,
+    "expansion": COUNT,
+    "channels": COUNTS,
+    "hidden": Rule(f"{COUNT.allowed}, or a list of such", lambda v: COUNT.holds(v) or _counts(v)),
+    "activation": _word(*ACTIVATIONS),
+    "low": FINITE,
+    "high": FINITE,
     "resolution": POSITIVE,
     "half": POSITIVE,
     "keep_low": SHARE,
@@ -282,6 +305,7 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
             "pays; allowed: null, or collector@agent.collector=episodes"
         )
     yield from _lab(agent, estimator)
+    yield from _halves(estimator.get("critic") or {})
     kind = str((agent.get("surrogate") or {}).get("_target_", "")).rsplit(".", 1)[-1]
     if kind in COMPARING and agent["rows_of"] != "groups":
         yield (
@@ -312,6 +336,15 @@ def _lab(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> Iterator[str
         yield (
             f"agent.lab.fade={lab['fade']} is not allowed with agent.gamma={agent['gamma']}: the factor γ^t "
             f"is {told} this agent's gradient; allowed: {allowed}, or agent.gamma=1"
+        )
+
+
+def _halves(critic: Mapping[str, Any]) -> Iterator[str]:
+    head = (critic.get("part") or {}).get("head") or {}
+    if _ends(critic, "halves") and head.get("clip") is not None:
+        yield (
+            f"agent.estimator.critic.part.head.clip={head['clip']} is not allowed with critic=halves: before "
+            "a fit only the mean of the two is known, and each would be kept near that; allowed: null"
         )
 
 

@@ -47,6 +47,7 @@ class Transcript(Task):
       answer_length: `N`, the horizon.
       stride: tokens that a step writes.
       legal: bool[V], tokens that may be chosen.
+      layout: what a network that reads tokens has to know; None where it is shown something else.
     """
 
     time_aware = True
@@ -68,6 +69,7 @@ class Transcript(Task):
         self.horizon = answer_length
         self.length = prompt_length + stride * answer_length
         number = len(self.vocabulary)
+        self.layout = Layout(number, prompt_length, stride) if view == "tokens" else None
         self.legal = np.isin(np.arange(number), list(legal))
         self.action_space = Discrete(number)
         self.observation_space = (
@@ -75,12 +77,6 @@ class Transcript(Task):
             if view == "tokens"
             else Box(0.0, 1.0, (self.length, number), np.float32)
         )
-
-    @property
-    def layout(self) -> Layout | None:
-        """What a network that reads tokens has to know; None where it is shown something else."""
-        shown = self.view == "tokens"
-        return Layout(len(self.vocabulary), self.prompt_length, self.stride) if shown else None
 
     def observation(self, state, rng, params=None):
         """The tokens so far: int32[L], or float32[L, V]."""

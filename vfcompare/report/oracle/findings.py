@@ -10,10 +10,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, partners, resampling
 from vfcompare.report.analysis.resampling import generator
+from vfcompare.report.cells import held_still
 from vfcompare.report.chains import plain_baseline
 from vfcompare.report.data import Cell, Study
 from vfcompare.report.files import number, part, setting, tree
@@ -40,6 +42,7 @@ class Subject:
       shared: those of them that are not the agent's own, as a key.
       config: resolved, as data.
       lab: what was measured, by seed.
+      own: what varies and is the agent's own, as a key.
     """
 
     agent: str
@@ -48,6 +51,7 @@ class Subject:
     shared: tuple[Any, ...]
     config: Mapping[str, Any]
     lab: Mapping[int, Mapping[str, float]]
+    own: tuple[Any, ...] = ()
 
     @property
     def setting(self) -> str:
@@ -100,7 +104,7 @@ class Findings:
     @property
     def still(self) -> bool:
         """Whether no policy learned, so that the returns of the agents say nothing about them."""
-        return all(item.at("agent.warmup") == 1 for item in self.subjects)
+        return all(held_still(item.config) for item in self.subjects)
 
     def relative(self, item: Subject) -> Interval | None:
         """Variance of the gradient relative to that of the reference, seeds paired."""
@@ -127,12 +131,13 @@ def _subject(cell: Cell, varying: Sequence[str]) -> Subject:
         brief = {key: key for key in varying}
     found = {key: cell.settings[key].strip("{}") for key in varying if key in cell.settings}
     shared = tuple((key, v) for key, v in sorted(found.items()) if not key.startswith(OWN))
+    own = tuple((key, v) for key, v in sorted(found.items()) if key.startswith(OWN))
     settings = {brief[key]: _brief(value) for key, value in found.items()}
     lab = {
         seed: {**row, RELATIVE: 1.0 / row["gradient_snr"]} if row.get("gradient_snr") else row
         for seed, row in cell.lab.items()
     }
-    return Subject(cell.agent, cell.env, settings, (cell.env, *shared), cell.config, lab)
+    return Subject(cell.agent, cell.env, settings, (cell.env, *shared), cell.config, lab, own)
 
 
 def _brief(value: str) -> str:
@@ -163,6 +168,12 @@ def ratio(item: Subject, other: Subject, metric: str) -> Interval | None:
         return None
     name = f"{metric}/{item.name}/{other.agent}"
     return _resampled(name, len(pairs), lambda i: top[i].mean(-1) / bottom[i].mean(-1))
+
+
+def mean_of(name: str, values: npt.ArrayLike) -> Interval:
+    """Mean of one number a seed, with a 95% bootstrap interval."""
+    found = np.asarray(values, dtype=np.float64)
+    return _resampled(name, len(found), lambda i: found[i].mean(-1))
 
 
 def _resampled(name: str, n: int, statistic: Callable[[Any], Any]) -> Interval:

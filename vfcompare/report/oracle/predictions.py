@@ -18,6 +18,7 @@ from vfcompare.report.oracle.findings import (
     Subject,
     error,
     kind,
+    mean_of,
     measure,
     plain_kind,
     ratio,
@@ -26,6 +27,9 @@ from vfcompare.report.table import MINUS
 from vfcompare.statistics import Interval
 
 ROUNDING = 1e-6
+
+SIZE = ("agent.collector", "agent.collector.prompts", "agent.collector.group")
+"""Settings that say how large a group is."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,29 @@ class Comparison:
       subject: of whom.
       predicted: by the formula.
       measured: mean over seeds, or ratio of means.
+      difference: measured less predicted, over the same seeds, where the prediction is made of what was
+        measured: it errs by chance as well.
     """
 
     subject: Subject
     predicted: float
     measured: Interval
+    difference: Interval | None = None
+
+    @property
+    def judged(self) -> Interval:
+        """What the verdict is read from."""
+        return self.measured if self.difference is None else self.difference
 
     @property
     def verdict(self) -> str:
-        """Whether the prediction lies in the interval, in words."""
-        if not self.measured.sufficient:
+        """Whether the prediction lies in the interval, or zero in that of the difference, in words."""
+        if not self.judged.sufficient:
             return "insufficient"
         if abs(self.measured.estimate - self.predicted) < ROUNDING:
             return "agrees"
-        return "disagrees" if self.measured.excludes(self.predicted) else "agrees"
+        expected = self.predicted if self.difference is None else 0.0
+        return "disagrees" if self.judged.excludes(expected) else "agrees"
 
     @property
     def deviation(self) -> float:
@@ -59,12 +72,12 @@ class Comparison:
 
 def decided(rows: Iterable[Comparison]) -> list[Comparison]:
     """Those with an interval; of the others nothing is said."""
-    return [row for row in rows if row.measured.sufficient]
+    return [row for row in rows if row.judged.sufficient]
 
 
 def chance(rows: Iterable[Comparison]) -> str:
     """How often intervals of so few seeds miss what is true; that there are none, where there are none."""
-    sizes = [row.measured.n for row in decided(rows)]
+    sizes = [row.judged.n for row in decided(rows)]
     if not sizes:
         return f"Fewer than {statistics.MIN_RUNS} seeds give no interval, and decide nothing."
     kinds = ("mean", "oracle: ratio of means")
@@ -128,28 +141,58 @@ def variance(findings: Findings, applies: Callable[[Chain], bool]) -> Iterator[C
 
 def group_size(findings: Findings) -> Iterator[Comparison]:
     """P4: the two smallest groups settle what theory leaves open, the others are predicted."""
+    for family in _sizes(findings):
+        sizes = sorted(family)
+        for group in sizes[2:]:
+            yield from _from_two(family, (sizes[0], sizes[1]), group)
+
+
+def _sizes(findings: Findings) -> Iterable[Mapping[int, Subject]]:
+    """Runs by the size of their groups, where all else is the same."""
     sizes: dict[tuple[Any, ...], dict[int, Subject]] = {}
     for item in findings.subjects:
         baseline = item.part("agent.estimator.advantage.baseline")
         prompts, group = (number(item.at(f"agent.collector.{k}")) for k in ("prompts", "group"))
-        if (
-            baseline != "leave_one_out"
-            or not prompts
-            or not group
-            or not item.values("gradient_between")
-        ):
+        if baseline != "leave_one_out" or not prompts or not group or group < 2:
             continue
-        sizes.setdefault((item.agent, item.env, prompts * group), {})[int(group)] = item
-    for family in sizes.values():
-        measured = {g: measure(item, "gradient_variance") for g, item in sorted(family.items())}
-        between = [v for item in family.values() for v in item.values("gradient_between").values()]
-        if len(family) < 3 or None in measured.values():
-            continue
-        found = {g: interval for g, interval in measured.items() if interval is not None}
-        known = {g: found[g].estimate for g in list(found)[:2]}
-        for group in list(found)[2:]:
-            predicted = theory.group_variance(group, float(np.mean(between)), known)
-            yield Comparison(family[group], predicted, found[group])
+        if item.values("gradient_between"):
+            others = (entry for entry in item.shared[1:] if entry[0] not in SIZE)
+            key = (item.agent, item.env, prompts * group, *others, *item.own)
+            sizes.setdefault(key, {})[int(group)] = item
+    return sizes.values()
+
+
+def _from_two(
+    family: Mapping[int, Subject], known: tuple[int, int], group: int
+) -> Iterator[Comparison]:
+    """What two sizes of groups say of a third, seed by seed.
+
+    The formula is linear in what it is made of: the mean of what it says of each seed is what it says of the
+    means, and the seeds of all three are resampled together.
+    """
+    sizes = (*known, group)
+    variance = {g: family[g].values("gradient_variance") for g in sizes}
+    between = {g: family[g].values("gradient_between") for g in sizes}
+    found = [*variance.values(), *between.values()]
+    seeds = [s for s in sorted(found[0]) if all(np.isfinite(x.get(s, np.nan)) for x in found)]
+    if not seeds:
+        return
+    predicted = [
+        theory.group_variance(
+            group,
+            float(np.mean([between[g][seed] for g in sizes])),
+            {g: variance[g][seed] for g in known},
+        )
+        for seed in seeds
+    ]
+    measured = [variance[group][seed] for seed in seeds]
+    item = family[group]
+    yield Comparison(
+        item,
+        float(np.mean(predicted)),
+        mean_of(f"gradient_variance/{item.name}", measured),
+        mean_of(f"P4/{item.name}", np.subtract(measured, predicted)),
+    )
 
 
 def noise(
@@ -196,8 +239,10 @@ def bias(findings: Findings) -> Iterator[Comparison]:
         if not size or measured is None or baseline not in {"state", "td"} or gamma != 1:
             continue
         survival, norm = (item.values(k) for k in ("survival_gradient", "gradient_norm"))
-        share = float(np.mean([survival[seed] / norm[seed] for seed in survival]))
-        yield Comparison(item, size * share if baseline == "td" else 0.0, measured)
+        shares = [survival[seed] / norm[seed] for seed in survival if norm.get(seed)]
+        if shares:
+            share = float(np.mean(shares)) if baseline == "td" else 0.0
+            yield Comparison(item, size * share, measured)
 
 
 PREDICTIONS: tuple[Prediction, ...] = (

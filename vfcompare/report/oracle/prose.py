@@ -60,7 +60,7 @@ def verdicts(compared: Compared, pictures: Sequence[Picture]) -> list[Sentence]:
         return [Sentence(picture.caption, "plain", "Against the truth") for picture in pictures[:1]]
     rows = [row for each in compared.values() for row in each]
     agreed, of = _agreed(rows)
-    text = f"{agreed} of {of} predicted numbers lie within the 95% interval of the measured ones"
+    text = f"{agreed} of {of} predicted numbers agree with the measured ones, by 95% intervals"
     if of:
         counts = {name: _agreed(mine) for name, mine in compared.items()}
         text += f" ({join(f'{name} {few} of {n}' for name, (few, n) in counts.items() if n)})"

@@ -1,6 +1,6 @@
 """Tables: predicted against measured, and what was measured."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -61,8 +61,9 @@ def tables(findings: Findings, compared: Compared) -> dict[str, Table]:
             VALUES,
             "Explained: share of the variance of the exact values. Slope: of the truth on the "
             "values, below 1 they exaggerate. Rank accuracy: share of pairs of actions that the "
-            "critic's lookahead orders as the truth does; a half is chance. Agents with exact values are "
-            "left out.",
+            "critic's lookahead orders as the truth does; a half is chance. Seeds of which there is nothing "
+            "to tell, as exact values are all equal or no pair differs, are left out, and so are agents with "
+            "exact values.",
         ),
     ]
     return {table.id: table for table in built if table.rows}
@@ -78,12 +79,18 @@ def _measured(
             continue
         found = [measure(item, metric) for metric in metrics]
         if any(interval is not None for interval in found):
-            n = max(interval.n for interval in found if interval is not None)
-            rows.append((item.setting, item.agent, n, *found))
+            sizes = [interval.n for interval in found if interval is not None]
+            rows.append((item.setting, item.agent, _seeds(sizes), *found))
     heads = ("setting", "agent", "n", *metrics.values())
     known = [value for row in rows for value in row[3:] if isinstance(value, Interval)]
     means = "Means over seeds" + " with 95% bootstrap intervals" * any(x.sufficient for x in known)
     return Table(name, title, heads, tuple(rows), f"{means}. {note}")
+
+
+def _seeds(sizes: Sequence[int]) -> Value:
+    """How many seeds a row is made of; not every number is defined for each."""
+    least, most = min(sizes), max(sizes)
+    return most if least == most else f"{least} to {most}"
 
 
 def _predicted(compared: Compared) -> Table:
@@ -110,6 +117,10 @@ def _predicted(compared: Compared) -> Table:
     agrees = (
         "Agrees: the prediction lies within the 95% interval over seeds. " if decided(each) else ""
     )
+    if any(row.difference is not None for row in decided(each)):
+        agrees += (
+            "P4 predicts from measurements: zero lies within that of measured less predicted. "
+        )
     note = (
         f"{agrees}{chance(each)} "
         "Variance ratio: to the exact value of the start as baseline, seeds paired."
