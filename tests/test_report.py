@@ -3,7 +3,9 @@
 import csv
 import html
 import json
+import os
 import re
+import socket
 import sys
 import types
 from pathlib import Path
@@ -33,6 +35,8 @@ from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import spread
 from vfcompare.report.sentences import verdicts
 from vfcompare.report.table import show
+from vfcompare.runs import status as run_status
+from vfcompare.runs import store
 from vfcompare.statistics import Interval
 
 
@@ -535,6 +539,64 @@ def test_an_environment_that_tells_no_agents_apart_is_named(
     assert said.keys() & {"Nothing learned", "Solved"} == ({title} if title else set())
     if title:
         assert "On maze" in said[title].text
+
+
+@pytest.mark.parametrize("reached", [0.05, 1.0])
+def test_policies_that_were_held_still_are_not_blamed_for_it(
+    tmp_path: Path, reached: float
+) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]})
+    for folder in study.glob("maze-*"):
+        set_returns(folder, lambda rows: rows["return_sampled"].fill(reached))
+        (folder / "config.yaml").write_text("agent: {warmup: 1.0}\n")
+    titles = {"Nothing learned", "Solved"}
+    assert not titles & {s.title for s in verdicts(analyse(report.load(study)))}
+    (folder / "config.yaml").write_text("agent: {warmup: 0.5}\n")
+    assert titles & {s.title for s in verdicts(analyse(report.load(study)))}
+
+
+def test_an_agent_that_does_not_learn_does_not_collapse(tmp_path: Path) -> None:
+    """Evaluations of 32 episodes, of which a fifth succeed as for the random policy."""
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=20, points=21)
+    rng = np.random.default_rng(7)
+    for folder in study.glob("maze-*"):
+
+        def idle(rows: dict[str, np.ndarray]) -> None:
+            rows["return_sampled"][:] = rng.binomial(32, 0.22, rows["seed"].size) / 32
+
+        set_returns(folder, idle)
+        edit(folder / "run.json", lambda info: info["reference"].update(random=0.22))
+    results = analyse(report.load(study))
+    assert "Nothing learned" in {s.title for s in verdicts(results)}
+    # of 100 runs one is expected, and the highest evaluation alone called 90 of them collapsed
+    assert sum(results.counts["collapse", arm.name][0] for arm in results.arms) <= 4
+
+
+LONG_AGO = "2020-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("silent", "claimed", "status"),
+    [(False, True, "running"), (True, True, "lost"), (False, False, "lost"), (True, False, "lost")],
+)
+def test_a_run_without_a_sign_of_life_is_lost_as_vfcompare_status_says(
+    tmp_path: Path, silent: bool, claimed: bool, status: str
+) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8, "rloo": 1.2}, envs={"maze": ENVS["maze"]})
+    folder = study / "maze-ppo-1a2b3c4d"
+    seeds = {str(seed): {"status": "running"} for seed in range(1, 4)}
+    alive = {"status": "running", "heartbeat": LONG_AGO if silent else store.now()}
+    edit(folder / "run.json", lambda info: info["seeds"].update(seeds))
+    edit(folder / "run.json", lambda info: info.update(alive))
+    if claimed:
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": store.now()}
+        (folder / "claim.json").write_text(json.dumps(mine))
+    assert {cell.id: cell.status for cell in run_status.read(study)}[folder.name] == status
+    results = analyse(report.load(study))
+    row = next(row for row in results.attrition if row["cell"].agent == "ppo")
+    assert (row["completed"], row[status], row["scored"]) == (1, 3, 1)
+    assert bool(row["reason"]) == (status == "lost")
+    assert f"3 {status}" in next(s.text for s in verdicts(results) if s.title == "Runs")
 
 
 def test_the_end_of_training_is_each_seed_s_own(tmp_path: Path) -> None:

@@ -478,6 +478,7 @@ def laid() -> dict[str, np.ndarray]:
     overrides = ("agent=ppo", "env=maze_small", "+lab@agent.lab=standard", "agent.gamma=1")
     _, learner = cell.build(compose(*overrides))
     state = learner.init(jax.random.key(0))
+    assert learner.maps is not None
     return jax.device_get(jax.jit(learner.maps)(state, jax.random.key(1)))
 
 

@@ -1,13 +1,17 @@
 """Reports of agents that `vfcompare tune` tuned on each environment: one agent, whatever was best where."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pytest
 
-from vfcompare.report import analysis, labels, tables
+from vfcompare.report import analysis, labels, sentences, tables
 from vfcompare.report.cells import Cell, Run
 from vfcompare.report.data import Study
 from vfcompare.report.method import method
+from vfcompare.runs import certificate
 
 RATE, STEPS = "agent.optimizer.learning_rate", np.linspace(0.0, 100.0, 5)
 REACHED = {"rloo": 0.5, "ppo": 0.8}
@@ -122,3 +126,88 @@ def test_a_study_that_nobody_tuned_says_nothing_of_it() -> None:
     found = results([replace(one, config={}) for one in tuned()])
     assert "Settings" not in dict(method(found))
     assert "tuned-settings" not in tables.build(found)
+
+
+def matched(
+    *,
+    search: Mapping[str, str] | None = None,
+    keys: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> analysis.Results:
+    """Two agents with certificates of their configurations, whose optimizers and entropies were tuned.
+
+    Args:
+      search: by agent, where the settings come from.
+      keys: further settings of rloo.
+      changes: to parts of rloo, or to its `env_steps`.
+    """
+    cells = []
+    for agent, rate in (("rloo", "0.001"), ("ppo", "0.003")):
+        parts = {
+            "optimizer": {"learning_rate": float(rate), "eps": 1e-5},
+            "entropy_coef": float(rate),
+        }
+        config: dict[str, Any] = {"agent": {**parts, "gamma": 0.99}, "env": {}, "env_steps": 100}
+        config |= {"evaluations": 4, "study": {"tuned": (search or {}).get(agent, SEARCH)}}
+        settings = {RATE: rate, "agent.entropy_coef": rate}
+        if agent == "rloo":
+            own = {key: value for key, value in changes.items() if key != "env_steps"}
+            config = {**config, "agent": config["agent"] | own}
+            config["env_steps"] = changes.get("env_steps", 100)
+            settings |= keys or {}
+        made = certificate.make(
+            config=config,
+            agent=agent,
+            env="lock",
+            seeds={seed: dict.fromkeys(certificate.PER_SEED, str(seed)) for seed in range(6)},
+            parameters={},
+            facts={},
+        )
+        cells.append(cell(agent, "lock", rate, settings=settings, config=config, certificate=made))
+    return results(cells)
+
+
+def alarms(found: analysis.Results) -> list[str]:
+    return [s.text for s in sentences.verdicts(found) if s.title == "Not a fair comparison"]
+
+
+def test_settings_that_were_tuned_for_each_agent_are_no_alarm_and_not_called_matched() -> None:
+    found = matched()
+    (match,) = found.matching
+    assert match.tuned == ("optimizer", "entropy_coef")
+    assert not match.different
+    assert not match.holds
+    assert not alarms(found)
+    (told,) = (s for s in sentences.verdicts(found) if s.title == "Tuned")
+    assert told.tone == "plain"
+    assert told.text == (
+        "On lock: settings were tuned for each agent by maze-tune, with equally many trials, and differ "
+        "therefore in optimizer and entropy_coef."
+    )
+    (sentence,) = sentences.matching(found)
+    assert sentence.tone == "plain"
+    assert "matched" not in sentence.text.lower()
+
+
+@pytest.mark.parametrize(
+    ("item", "keys", "changes"),
+    [
+        ("env_steps", {"env_steps": "200"}, {"env_steps": 200}),
+        ("gamma", {}, {"gamma": 0.9}),
+        ("gamma", {"agent.gamma": "0.9"}, {"gamma": 0.9}),
+        ("network", {"agent.network.hidden": "[8]"}, {"network": {"hidden": [8]}}),
+        ("optimizer", {}, {"optimizer": {"learning_rate": 0.001, "eps": 1e-8}}),
+    ],
+)
+def test_what_was_not_tuned_stays_an_alarm(
+    item: str, keys: dict[str, str], changes: dict[str, Any]
+) -> None:
+    (alarm,) = alarms(matched(keys=keys, **changes))
+    assert alarm == f"On lock the runs differ where they should not: {item}."
+
+
+@pytest.mark.parametrize("search", [{"ppo": "other-tune"}, {"ppo": ""}])
+def test_agents_of_different_searches_may_have_had_unequal_trials(search: dict[str, str]) -> None:
+    (alarm,) = alarms(matched(search=search))
+    assert "optimizer" in alarm
+    assert "entropy_coef" in alarm

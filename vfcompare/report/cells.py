@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare.report.files import Array
+from vfcompare.report.files import Array, setting
 
 
 @dataclass(frozen=True)
@@ -90,3 +90,8 @@ class Cell:
     maps: Mapping[str, Array] = field(default_factory=dict)
     gradient_steps: float | None = None
     pictures: Path | None = None
+
+
+def held_still(config: Mapping[str, Any]) -> bool:
+    """Whether a policy was to stay as it was initialised: the warm-up is the whole budget."""
+    return setting(config, "agent.warmup") == 1

@@ -4,6 +4,7 @@ Links that lead out of a study are refused, and names are cleaned of control cha
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from vfcompare.report.files import (
     why,
 )
 from vfcompare.report.labels import label
+from vfcompare.runs import run_folder, store
 
 STATUSES = (
     "completed",
@@ -32,11 +34,16 @@ STATUSES = (
     "crashed",
     "interrupted",
     "running",
+    "lost",
     "missing",
     "damaged",
     "short",
 )
-"""What can become of a planned run. `short`: says completed, but ends before the others do."""
+"""What can become of a planned run.
+
+`lost`: says running, but is not, by the rule of `vfcompare status`. `short`: says completed, but ends
+before the others do.
+"""
 
 STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""
@@ -223,7 +230,7 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
     config = _read(folder, "config.yaml", read_yaml, problems) if info is not None else None
     certificate = _read(folder, "certificate.json", read_json, problems) if present else None
     table, reason = _evaluation(folder) if present and info is not None else ({}, "")
-    runs, trouble = _runs(entry, info, table, reason, present=present)
+    runs, trouble = _runs(entry, _alive(folder, info), table, reason, present=present)
     trained = _training(folder, problems) if present else {}
     drawn = folder is not None and (folder / "oracle.npz").exists()
     maps = (_read(folder, "oracle.npz", read_arrays, problems) or {}) if drawn else {}
@@ -248,6 +255,31 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         study=study,
         pictures=_pictures(folder),
     )
+
+
+def _alive(folder: Path | None, info: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What `run.json` says; `lost` where it says running but nobody has given a sign of life.
+
+    The rule of `vfcompare status`, so far as files tell: the age of the heartbeat, and a claim. Without a
+    heartbeat neither is judged.
+    """
+    if folder is None or info is None or info.get("status") != "running":
+        return info
+    try:
+        silent = store.age(info) > run_folder.LOST_AFTER
+    except (ValueError, KeyError, TypeError):
+        return info
+    if silent:
+        why_lost = f"no sign of life for more than {run_folder.LOST_AFTER:,.0f} s"
+    elif os.path.lexists(folder / "claim.json"):
+        return info
+    else:
+        # It may have ended after it was read.
+        again = _read(folder, "run.json", read_json, [])
+        if again is None or again.get("status") != "running":
+            return again or info
+        why_lost = "its process ended and could not say why"
+    return {**info, "status": "lost", "message": why_lost}
 
 
 def _pictures(folder: Path | None) -> Path | None:

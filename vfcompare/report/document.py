@@ -21,7 +21,7 @@ SECTIONS = (
     ("effect", "", ("families", "phase-"), ("families",)),
     ("learning", "Learning curves", ("overview", "learning-", "costs"), ()),
     ("scores", "Scores", ("scores", "aggregate", "profile"), ("scores", "aggregates")),
-    ("settings", "Settings", ("settings", "knobs", "sensitivity"), ("settings",)),
+    ("settings", "Settings", ("settings", "knobs", "sensitivity"), ("settings", "tuned-settings")),
     ("speed", "Speed", ("speed",), ("steps-to-threshold",)),
     ("pairs", "Agent against agent", ("pairs", "improvement"), ("pairs", "improvement")),
     ("stability", "Stability", ("stability",), ("stability",)),
@@ -36,7 +36,7 @@ Figures that a study shows first stand before all that, and not again where they
 """
 
 PERFORMANCE = frozenset(
-    {title for title, _, _ in sentences.CLAIMS.values()} | {"Where", "Agents", ""}
+    {title for title, _, _ in sentences.CLAIMS.values()} | {"Where", "Agents", "Unequal tuning", ""}
 )
 STILL = frozenset({HEADLINE, "runs", "matching", "oracle", "provenance"})
 """Sections of a study in which no policy learned: the returns of its agents are not compared."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from vfcompare.report.cells import Cell
 from vfcompare.report.files import clean
+from vfcompare.report.table import join
 
 PROBLEM = ("env.", "agent.policy.success", "agent.prior.", "agent.judge.")
 """Settings that say which problem is posed: what a policy can do at first, and who pays, are part of it."""
@@ -13,11 +15,17 @@ PROBLEM = ("env.", "agent.policy.success", "agent.prior.", "agent.judge.")
 def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     """Cells with their labels, and what a reader must know about these.
 
-    Settings of the `PROBLEM` are the task's, others the arm's. Cells that would share a label are told
-    apart by their study, or numbered in the order of the plan.
+    Settings of the `PROBLEM` are the task's, others the arm's, but for those that a search chose for each
+    task: see `searches`. Cells that would share a label are told apart by their study, or numbered in the
+    order of the plan.
     """
     brief = short_names(_varying(cells))
     labelled = [_labelled(cell, brief) for cell in cells]
+    chosen = searches(labelled)
+    labelled = [
+        _labelled(cell, brief, tuned=bool(search))
+        for cell, search in zip(labelled, chosen, strict=True)
+    ]
     studies: dict[tuple[str, str], set[str]] = {}
     for cell in labelled:
         studies.setdefault((cell.arm, cell.task), set()).add(cell.study)
@@ -36,6 +44,47 @@ def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     return numbered, [note]
 
 
+def searches(cells: Sequence[Cell]) -> list[str]:
+    """For each cell the search of `vfcompare tune` that its agent's settings come from, else nothing.
+
+    These are one agent, whatever was best where, if they all come from a search and the agent is on each
+    task once. Of a cell that has not begun no configuration is known: it is as the others of its study.
+    """
+    told = [_told(cell) for cell in cells]
+    studies: dict[str, set[str]] = {}
+    for cell, search in zip(cells, told, strict=True):
+        if cell.config:
+            studies.setdefault(cell.study, set()).add(search)
+    agents: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for cell, search in zip(cells, told, strict=True):
+        known = studies.get(cell.study, set())
+        whose = next(iter(known)) if not cell.config and len(known) == 1 else search
+        if cell.planned:
+            agents.setdefault((cell.study, cell.agent), []).append((cell.task, whose))
+    tuned = {
+        agent: join(dict.fromkeys(search for _, search in found))
+        for agent, found in agents.items()
+        if all(search for _, search in found) and len({task for task, _ in found}) == len(found)
+    }
+    return [tuned.get((cell.study, cell.agent), "") if cell.planned else "" for cell in cells]
+
+
+def _told(cell: Cell) -> str:
+    """What a configuration says in `study.tuned`: a study's name, of a path its end."""
+    study = cell.config.get("study")
+    name = study.get("tuned") if isinstance(study, Mapping) else None
+    return clean(Path(name).name) if isinstance(name, str) else ""
+
+
+def tuned_settings(cell: Cell) -> dict[str, str]:
+    """Settings that a search may have chosen."""
+    return {key: value for key, value in cell.settings.items() if _may_be_tuned(key)}
+
+
+def _may_be_tuned(key: str) -> bool:
+    return key.startswith("agent.") and not key.startswith(PROBLEM)
+
+
 def _varying(cells: Iterable[Cell]) -> list[str]:
     """Settings that are not the same in all cells."""
     cells = list(cells)
@@ -49,8 +98,10 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return brief if len(set(brief.values())) == len(brief) else {key: key for key in keys}
 
 
-def _labelled(cell: Cell, brief: Mapping[str, str]) -> Cell:
+def _labelled(cell: Cell, brief: Mapping[str, str], *, tuned: bool = False) -> Cell:
     found = {key: cell.settings[key] for key in brief if key in cell.settings}
+    if tuned:
+        found = {key: value for key, value in found.items() if not _may_be_tuned(key)}
     posed = {brief[k]: v for k, v in found.items() if k.startswith(PROBLEM)}
     chosen = {brief[k]: v for k, v in found.items() if not k.startswith(PROBLEM)}
     return replace(

@@ -4,12 +4,15 @@ from vfcompare import statistics
 from vfcompare.report import scoring
 from vfcompare.report.analysis import Results, contrasts, resampling
 from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS
+from vfcompare.report.labels import searches, tuned_settings
+from vfcompare.report.table import join
 
 
 def method(results: Results) -> list[tuple[str, str]]:
     """(term, definition) pairs, in reading order."""
     return [
         ("Run", _RUN),
+        *_settings(results),
         ("What is drawn", _drawn()),
         ("Compared range", _range(results)),
         ("Area under the curve", _AUC),
@@ -76,8 +79,8 @@ _THRESHOLD = (
     "Completed runs that never get there are censored at the end, failed runs also, unfinished ones "
     "where they stopped. S(t) is the "
     "product over arrivals of 1 - d/n (Kaplan-Meier); the median is the first t with S(t) at most "
-    "1/2; the restricted mean is the area under S up to the end of the range. Intervals resample "
-    "runs."
+    "1/2; the restricted mean is the area under S up to the end of the range, and there is none where "
+    "even the run watched longest was left below the threshold before that. Intervals resample runs."
 )
 _SPREAD = (
     "Interquartile range over seeds of the scores at an evaluation point, averaged over points and "
@@ -89,22 +92,48 @@ _VARIATION = (
     "compares only agents evaluated equally often with equally many episodes."
 )
 _DRAWDOWN = (
-    "At each evaluation, the best so far minus the present score; of each run, the mean of those "
-    "at or above the 95% quantile (upper-tail CVaR). The example configuration of "
+    "At each evaluation, the best so far minus the present score; of each run, the mean of the "
+    "1 + int(0.05 (n - 1)) largest of n (upper-tail CVaR): the largest alone at up to 20 evaluations, "
+    "so it compares only agents evaluated equally often. The best so far of noisy evaluations rises by "
+    "luck alone, so that evaluation noise counts as drawdown: compare agents evaluated with equally many "
+    "episodes. The example configuration of "
     "rl-reliability-metrics takes the lower tail, which is 0 for a run that sets records at 5% of "
     "its evaluations, whatever it loses in between; it is not used."
 )
 _COLLAPSE = (
-    "A run collapsed if best - floor >= 0.1 span and final < floor + 0.5 (best - floor), where "
-    "best is its highest evaluation, span is optimal minus random (else the range of all returns "
-    "seen on the environment) and floor is what a failed run gets: it had learned something, and "
-    "gave back more than half. Rates are pooled over environments with Wilson's 95% interval."
+    "A run collapsed if the highest mean of successive evaluations, as many as the final score has and at "
+    f"least {statistics.COLLAPSE_WINDOW}, was at least 0.1 span above the floor, and the mean of as many "
+    "last ones is lower by more than half of that gain and by more than 2.5 times the mean change from one "
+    "evaluation to the next: it had learned something, and lost more than noise can take. Span is optimal "
+    "minus random (else the range of all returns seen on the environment), and floor is what a failed run "
+    "gets. Of simulated policies that never change, at most 2% collapse at 32 episodes an evaluation; of "
+    "fewer than eight evaluations hardly any run does. Rates are pooled over environments with Wilson's "
+    "95% interval."
 )
 _SOURCES = (
     "Agarwal et al. 2021 (IQM, profiles, stratified bootstrap, probability of improvement); Chan "
     "et al. 2020 (reliability); Patterson et al. 2024 (paired seeds, multiplicity); Holm 1979; "
     "Fisher 1935; Kaplan and Meier 1958; Royston and Parmar 2013; Wilson 1927."
 )
+
+
+def _settings(results: Results) -> list[tuple[str, str]]:
+    """Where the settings come from, if a search chose them."""
+    cells = results.study.cells
+    found = [(cell, name) for cell, name in zip(cells, searches(cells), strict=True) if name]
+    tuned: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for cell, name in found:
+        tuned.setdefault(name, {}).setdefault(cell.agent, []).append(tuned_settings(cell))
+    texts = []
+    for name, agents in tuned.items():
+        several = any(len(mine) > 1 for mine in agents.values())
+        same = all(one == mine[0] for mine in agents.values() for one in mine)
+        how = "once for all environments" if several and same else "per environment"
+        texts.append(
+            f"Each agent ({join(agents)}) was tuned {how} by {name}, on seeds that are not reported."
+        )
+    note = "What was chosen is in the table of tuned settings and not in the names of the agents."
+    return [("Settings", " ".join([*texts, note]))] if texts else []
 
 
 def _drawn() -> str:
@@ -158,7 +187,7 @@ def _failed(results: Results) -> str:
         f"of the range ({floors}); where no update of the failure is recorded, that is where its next "
         "evaluation was due. One that failed after the range counts as completed. A crash before the first "
         "evaluation, or with a message of the machine (a full disk, no memory, a lost or preempted node, "
-        "a timeout), and runs that are running, interrupted, missing, damaged or short, have no known "
+        "a timeout), and runs that are running, lost, interrupted, missing, damaged or short, have no known "
         "outcome: they are left out of scores and counted, and censored where they stopped in steps to "
         "the threshold. The leading contrasts are also computed with two other rules: the "
         f"last finite evaluation is kept to the end, and failed runs are dropped. {changes}"

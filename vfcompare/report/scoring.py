@@ -33,7 +33,7 @@ class Score:
       greedy: the same of the greedy policy, or None where it was not measured.
       variation: IQR of the changes per percent of the range.
       drawdown: upper-tail CVaR of the drawdowns.
-      collapsed: whether it learned something and then lost it.
+      collapsed: whether it learned something and then lost it, beyond the noise of its evaluations.
     """
 
     seed: int
@@ -313,6 +313,7 @@ def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
     share = 1.0 if task.normalised else span
     floor = float(task.rescale(task.floor))
     knots, heights = statistics.restrict(steps, values, task.start, task.end)
+    window = statistics.final_points(knots, task.start, task.end)
     percent = (knots - task.start) * 100.0 / (task.end - task.start)
     return Score(
         seed=run.seed,
@@ -324,7 +325,7 @@ def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
         greedy=_greedy(run, task),
         variation=float(statistics.within_run_variation(percent, heights)),
         drawdown=statistics.drawdown_risk(heights),
-        collapsed=statistics.collapsed(float(heights.max()), final, floor=floor, span=share or 1.0),
+        collapsed=statistics.collapsed(heights, floor=floor, span=share or 1.0, window=window),
     )
 
 

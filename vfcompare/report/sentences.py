@@ -9,6 +9,7 @@ from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Matching, Results
 from vfcompare.report.analysis.arms import settings_in
 from vfcompare.report.analysis.contrasts import ALL_PAIRS, LOWER_IS_BETTER, planned_seeds
+from vfcompare.report.cells import held_still
 from vfcompare.report.data import LEADING, STATUSES
 from vfcompare.report.planes import planes
 from vfcompare.report.scoring import Task, column, failed
@@ -65,7 +66,7 @@ def opening(results: Results, text: str) -> str:
 
 def verdicts(results: Results) -> list[Sentence]:
     """The answer, first; what limits it, after."""
-    sentences = list(_alarms(results))
+    sentences = [*_alarms(results), *_tuned(results)]
     if not results.pool:
         return [*sentences, _nothing(results), *_limits(results)]
     sentences += [_qualified(contrast, results) for contrast in _leading(results)]
@@ -106,8 +107,32 @@ def _alarms(results: Results) -> Iterable[Sentence]:
         yield Sentence(text, "warning", "Nothing learned")
 
 
+def _tuned(results: Results) -> Iterable[Sentence]:
+    """What differs because a search chose it for each agent."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for match in results.matching:
+        if match.tuned:
+            found.setdefault((match.search, match.tuned), []).append(match.task)
+    for (search, items), names in found.items():
+        yield Sentence(f"On {join(names)}: {chosen(search, items)}.", "plain", "Tuned")
+
+
+def chosen(search: str, items: Sequence[str]) -> str:
+    """Who tuned, and what differs therefore."""
+    return (
+        f"settings were tuned for each agent by {search}, with equally many trials, and differ therefore in "
+        f"{join(items, 10)}"
+    )
+
+
+def _on_purpose(task: Task) -> bool:
+    """Whether the policies were held still; of a cell that has not begun that is not known."""
+    configs = [cell.config for cell in task.cells.values() if cell.config]
+    return bool(configs) and all(map(held_still, configs))
+
+
 def _finals(results: Results) -> dict[str, list[float]]:
-    """IQM of the final score of every agent, on each environment with a scale."""
+    """IQM of the final score of every agent, on each environment with a scale where policies may learn."""
     found = {
         task.name: [
             results.summary["final", task.name, arm.name].estimate
@@ -115,7 +140,7 @@ def _finals(results: Results) -> dict[str, list[float]]:
             if ("final", task.name, arm.name) in results.summary
         ]
         for task in results.tasks
-        if task.normalised
+        if task.normalised and not _on_purpose(task)
     }
     return {name: finals for name, finals in found.items() if finals}
 
@@ -551,6 +576,8 @@ def _matching_sentence(match: Matching) -> Sentence:
     swept = [item for item, verdict, _ in match.rows if verdict == "swept"]
     if swept:
         counts += f", swept alike for every agent: {join(swept)}"
+    if match.tuned and (match.different or match.uncompared):
+        counts += f", tuned for each agent: {join(match.tuned)}"
     if match.different:
         items = join(match.different, 10)
         return Sentence(f"Different where it should be equal: {items} ({counts}).", "warning")
@@ -558,6 +585,9 @@ def _matching_sentence(match: Matching) -> Sentence:
         items = join(match.uncompared, 10)
         text = f"Not compared, as there are runs that share no seed with any other: {items} ({counts})."
         return Sentence(text, "warning")
+    if match.tuned:
+        text = f"{capital(chosen(match.search, match.tuned))}; else {counts}."
+        return Sentence(text)
     return Sentence(f"Matched: {counts}.", "claim")
 
 

@@ -1,5 +1,6 @@
 """The tables of the report. Rows of arms that are drawn come first; the files have all."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from vfcompare.report.analysis import Arm, Contrast, Results
@@ -7,6 +8,7 @@ from vfcompare.report.analysis.contrasts import METRICS
 from vfcompare.report.analysis.matching import Matching
 from vfcompare.report.data import STATUSES, Cell
 from vfcompare.report.files import clean, number
+from vfcompare.report.labels import searches, short_names, tuned_settings
 from vfcompare.report.sentences import pairing
 from vfcompare.report.table import MINUS, NONE, PRINTED, Table, Value, join
 
@@ -44,6 +46,7 @@ def build(results: Results) -> dict[str, Table]:
         *matching(results),
         scores(results),
         settings(results),
+        tuned(results),
         aggregates(results),
         speed(results),
         family(results),
@@ -82,7 +85,7 @@ def attrition(results: Results) -> Table:
         head = len(rows)
     note = (
         "Planned is the denominator. Scored: finished, or failed and given the floor; runs whose "
-        "outcome is unknown (running, interrupted, missing, damaged, short) are only counted."
+        "outcome is unknown (running, lost, interrupted, missing, damaged, short) are only counted."
     )
     marks = {i: "bad" for i, row in enumerate(rows) if row is not whole and _lost(row)}
     heads = ("environment", "agent", *keys)
@@ -182,10 +185,11 @@ def matching(results: Results) -> list[Table]:
 
 
 def _matching(index: int, match: Matching) -> Table:
-    order = {"different": 0, "not compared": 1, "swept": 2, "by design": 3}
-    found = sorted(match.rows, key=lambda row: order.get(row[1], 4))
+    order = {"different": 0, "not compared": 1, "tuned": 2, "swept": 3, "by design": 4}
+    found = sorted(match.rows, key=lambda row: order.get(row[1], 5))
     rows = tuple((_short(i, 60), _short(v, 20), _value_list(match.arms, x)) for i, v, x in found)
-    classes = {"different": "bad", "not compared": "bad", "by design": "design", "swept": "design"}
+    classes = {"different": "bad", "not compared": "bad"}
+    classes |= dict.fromkeys(("by design", "swept", "tuned"), "design")
     marks = {i: classes.get(row[1], "") for i, row in enumerate(found)}
     title, heads = f"Matching on {match.task}", ("item", "verdict", "values")
     return Table(f"matching-{index + 1}", title, heads, rows, "", marks)
@@ -265,6 +269,27 @@ def settings(results: Results) -> Table:
     return Table("settings", "Settings", heads, tuple(rows), note, head=len(top))
 
 
+def tuned(results: Results) -> Table:
+    """What a search chose for each agent on each environment."""
+    cells = results.study.cells
+    found = [
+        (cell, search, tuned_settings(cell))
+        for cell, search in zip(cells, searches(cells), strict=True)
+        if search
+    ]
+    brief = short_names(list(dict.fromkeys(key for _, _, chosen in found for key in chosen)))
+    rows = tuple(
+        (cell.arm, cell.task, search, *(chosen.get(key) for key in brief))
+        for cell, search, chosen in found
+    )
+    note = (
+        "Settings with which a search had the best score, on seeds that are not reported; what has no value "
+        "is the preset's."
+    )
+    heads = ("agent", "environment", "tuned by", *brief.values())
+    return Table("tuned-settings", "Tuned settings", heads, rows, note)
+
+
 def aggregates(results: Results) -> Table:
     """Scores over all environments of one scale."""
     rows = tuple(
@@ -292,7 +317,7 @@ def speed(results: Results) -> Table:
             item.reached,
             item.n - item.reached,
             item.median,
-            item.restricted_mean,
+            None if math.isnan(item.restricted_mean.estimate) else item.restricted_mean,
         )
         for item in results.speed
     )
@@ -308,6 +333,11 @@ def speed(results: Results) -> Table:
     note = (
         "Kaplan-Meier median and restricted mean, 95% bootstrap intervals. Censored runs are kept."
     )
+    if any(row[-1] is None for row in rows):
+        note += (
+            " There is no restricted mean where even the run watched longest was left below the threshold "
+            "before the end of the range; 'never' is there of the time until then."
+        )
     return Table("steps-to-threshold", "Steps to the threshold", heads, rows, note)
 
 
@@ -445,6 +475,9 @@ def diagnostics(results: Results) -> Table:
     rows = tuple(
         (cell.task, cell.arm, *(cell.diagnostics.get(name) for name in names)) for cell in cells
     )
-    note = "Means over seeds and the last tenth of updates, of whatever was finite: a health check."
+    note = (
+        "Means over seeds of the mean over the last tenth of a seed's own updates, of whatever was finite: "
+        "a health check."
+    )
     heads = ("environment", "agent", *names)
     return Table("diagnostics", "Training metrics at the end", heads, rows, note)

@@ -1,6 +1,6 @@
 """From the files of a study to the files of its report."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vfcompare.errors import InputError, nearest
@@ -13,7 +13,7 @@ from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.formats import slug
 from vfcompare.report.table import Table
 from vfcompare.report.venues import width_of
-from vfcompare.runs.store import write_bytes
+from vfcompare.runs.store import must_be_writable, refusing, write_bytes
 
 
 def write(
@@ -32,16 +32,29 @@ def write(
       venue: a conference or journal whose width the figures take, such as `neurips2024`.
 
     Raises:
-      InputError: there are several studies and no `out`, or the venue is unknown.
+      InputError: there are several studies and no `out`, the venue is unknown, or the folder cannot be
+        written.
     """
     folders = [studies] if isinstance(studies, Path) else list(studies)
     if out is None and len(folders) > 1:
         raise InputError("--out is missing; allowed: the folder for the report of several studies")
     folder = folders[0] / "report" if out is None else Path(out)
     width = width_of(venue)
-    for name, content in report_files(read(folders, anonymous=anonymous), width).items():
-        write_bytes(folder / name, content)
+    must_be_writable(folder, f"--out={folder}")
+    keep(folder, report_files(read(folders, anonymous=anonymous), width))
     return folder / "index.html"
+
+
+def keep(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Writes files by their names, and returns their paths.
+
+    Raises:
+      InputError: one of them cannot be written.
+    """
+    for name, content in files.items():
+        with refusing(folder / name):
+            write_bytes(folder / name, content)
+    return [folder / name for name in files]
 
 
 def read(folders: Sequence[Path], *, anonymous: bool = False) -> Study:
@@ -99,15 +112,13 @@ def write_figure(
     """Writes one figure in all formats, with its data; `learning` is short for all that begin so.
 
     Raises:
-      InputError: there is no such figure, or the venue is unknown.
+      InputError: there is no such figure, the venue is unknown, or the folder cannot be written.
     """
     width = width_of(venue)
+    must_be_writable(out, f"--out={out}")
     pictures = chosen(compose(read(studies, anonymous=anonymous)), name)
     files = figure_files(pictures, width)
-    paths = [out / Path(name).name for name in files]
-    for path, content in zip(paths, files.values(), strict=True):
-        write_bytes(path, content)
-    return paths
+    return keep(out, {Path(name).name: content for name, content in files.items()})
 
 
 def chosen(document: Document, name: str) -> list[Picture]:
@@ -126,14 +137,12 @@ def write_export(
     """Writes a study for other programs, see `vfcompare.report.export`.
 
     Raises:
-      InputError: there is no such format.
+      InputError: there is no such format, or the folder cannot be written.
     """
     if kind not in export.FORMATS:
         allowed = ", ".join(export.FORMATS)
         raise InputError(
             f"unknown format {kind!r}; allowed: {allowed}{nearest(kind, export.FORMATS)}"
         )
-    files = export.export(read(studies, anonymous=anonymous), kind)
-    for name, content in files.items():
-        write_bytes(out / name, content)
-    return [out / name for name in files]
+    must_be_writable(out, f"--out={out}")
+    return keep(out, export.export(read(studies, anonymous=anonymous), kind))

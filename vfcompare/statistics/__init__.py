@@ -38,7 +38,7 @@ from vfcompare.statistics.coverage import (
     coverage_kinds,
     known_coverage,
 )
-from vfcompare.statistics.curves import FINAL_SHARE, area_under_curve, final, restrict
+from vfcompare.statistics.curves import FINAL_SHARE, area_under_curve, final, final_points, restrict
 from vfcompare.statistics.intervals import (
     FEW_RUNS,
     MIN_RUNS,
@@ -65,6 +65,7 @@ from vfcompare.statistics.power import (
     power,
 )
 from vfcompare.statistics.reliability import (
+    COLLAPSE_WINDOW,
     across_run_spread,
     collapse_rate,
     collapsed,
@@ -111,6 +112,7 @@ from vfcompare.statistics.survival import (
 )
 
 __all__ = [
+    "COLLAPSE_WINDOW",
     "COVERAGE_RUNS",
     "FEW_RUNS",
     "FINAL_SHARE",
@@ -151,6 +153,7 @@ __all__ = [
     "equivalence_test",
     "expanded_tail",
     "final",
+    "final_points",
     "finite",
     "holm",
     "improvement_ends",

@@ -44,4 +44,9 @@ def restrict(
 def final(steps: npt.ArrayLike, values: npt.ArrayLike, start: float, end: float) -> float:
     """Mean of the evaluations in the last tenth of `[start, end]`, the value at its end among them."""
     knots, heights = restrict(steps, values, start, end)
-    return float(heights[knots > end - FINAL_SHARE * (end - start)].mean())
+    return float(heights[-final_points(knots, start, end) :].mean())
+
+
+def final_points(knots: Array, start: float, end: float) -> int:
+    """How many evaluations `final` averages, of those that `restrict` returns."""
+    return int((knots > end - FINAL_SHARE * (end - start)).sum())

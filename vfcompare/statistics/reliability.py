@@ -14,6 +14,9 @@ import numpy.typing as npt
 from vfcompare.statistics.intervals import Interval, rate_interval
 from vfcompare.statistics.scores import Array, finite
 
+COLLAPSE_WINDOW = 3
+"""Fewest evaluations in a mean that says whether a run collapsed: one or two are mostly noise."""
+
 
 def detrend(steps: npt.ArrayLike, values: npt.ArrayLike) -> Array:
     """`[..., points - 1]`, differences per step: (y_k - y_{k-1}) / (t_k - t_{k-1}).
@@ -106,7 +109,10 @@ def interpercentile_range(
 
 
 def drawdown(values: npt.ArrayLike) -> Array:
-    """`[..., points]`, how far below the best so far: max_{s <= t} y_s - y_t, never negative."""
+    """`[..., points]`, how far below the best so far: max_{s <= t} y_s - y_t, never negative.
+
+    Evaluation noise counts as drawdown: the best so far of noisy evaluations rises by luck alone.
+    """
     y = finite(values, "values")
     return np.maximum.accumulate(y, axis=-1) - y
 
@@ -138,41 +144,54 @@ def short_term_risk(steps: npt.ArrayLike, values: npt.ArrayLike, *, alpha: float
 
 
 def collapsed(
-    best: float,
-    final: float,
+    values: npt.ArrayLike,
     *,
     floor: float,
     span: float,
+    window: int = COLLAPSE_WINDOW,
     share: float = 0.5,
     learned: float = 0.1,
+    noise: float = 2.5,
 ) -> bool:
     """Whether a run learned something and then lost it.
 
-    `best - floor >= learned * span` and `final < floor + share * (best - floor)`: the run's best
-    evaluation was at least a tenth of the span above the floor, and its final score gave back more
-    than half of that. A run that never learned has not collapsed.
+    With means of `window` successive evaluations, `best` the highest and `end` the last of them:
+    `best - floor >= learned * span`, `end < floor + share * (best - floor)` and
+    `best - end > noise * mean |y_k - y_{k-1}|`. A run that never learned has not collapsed: the
+    highest of many noisy evaluations is high by luck, so that means are compared, and a fall must be
+    larger than what is usual from one evaluation to the next. In Gaussian noise of deviation s the
+    usual change is 2 s / sqrt(pi), and 2.5 of these are 3.5 deviations of a difference of means of
+    three. What rises and falls in fewer than eight evaluations is all change, and rarely counts.
 
     Args:
-      best: highest evaluation of the run.
-      final: final score of the run.
+      values: `[points]`, evaluations of one run.
       floor: score of a run that knows nothing (the random policy).
       span: size of the scale, optimal minus random.
+      window: evaluations in a mean, at least `COLLAPSE_WINDOW`.
       share: what must remain of the gain.
       learned: smallest gain, as a share of the span, that can be lost.
+      noise: how many usual changes a fall must exceed.
     """
-    gain = best - floor
-    return bool(gain >= learned * span and final < floor + share * gain)
+    y = finite(values, "values")
+    width = min(max(window, COLLAPSE_WINDOW), y.size)
+    if width < 2:
+        return False
+    means = np.lib.stride_tricks.sliding_window_view(y, width).mean(axis=-1)
+    best, end = means.max(), means[-1]
+    gain, usual = best - floor, np.abs(np.diff(y)).mean()
+    lost = end < floor + share * gain and best - end > noise * usual
+    return bool(gain >= learned * span and lost)
 
 
 def collapse_rate(
-    best: npt.ArrayLike,
-    final: npt.ArrayLike,
+    curves: npt.ArrayLike,
     *,
     floor: float,
     span: float,
+    window: int = COLLAPSE_WINDOW,
     confidence: float = 0.95,
 ) -> Interval:
-    """Share of runs that `collapsed`, with Wilson's interval; `best` and `final` are `[runs]`."""
-    pairs = list(zip(finite(best, "best"), finite(final, "final"), strict=True))
-    count = sum(collapsed(top, end, floor=floor, span=span) for top, end in pairs)
-    return rate_interval(count, len(pairs), confidence=confidence)
+    """Share of runs that `collapsed`, with Wilson's interval; `curves` is `[runs, points]`."""
+    runs = finite(curves, "curves")
+    count = sum(collapsed(y, floor=floor, span=span, window=window) for y in runs)
+    return rate_interval(count, len(runs), confidence=confidence)

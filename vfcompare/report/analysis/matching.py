@@ -1,14 +1,19 @@
 """Whether runs differ only where they should, from their certificates."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vfcompare.report.data import Cell
+from vfcompare.report.files import tree
+from vfcompare.report.labels import searches, tuned_settings
 from vfcompare.report.scoring import Task
 
 Row = tuple[str, str, tuple[str, ...]]
+
+NEVER_TUNED = ("gamma", "network", "evaluation_episodes", "evaluation_attempts", "warmup")
+"""Parts that make another comparison of it, whoever chose them."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Matching:
       different: items that are not equal, not different by design and not swept.
       uncompared: items of seeds, where some run shares none with any other.
       reason: why nothing could be compared, or empty.
+      tuned: items that differ in nothing but what a search chose for each agent.
+      search: its name.
     """
 
     task: str
@@ -32,11 +39,13 @@ class Matching:
     different: tuple[str, ...]
     reason: str
     uncompared: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()
+    search: str = ""
 
     @property
     def holds(self) -> bool:
         """Whether the runs differ only where they should, all of them having been compared."""
-        return not (self.reason or self.different or self.uncompared)
+        return not (self.reason or self.different or self.uncompared or self.tuned)
 
 
 def matching(task: Task) -> Matching:
@@ -59,12 +68,54 @@ def matching(task: Task) -> Matching:
         # a certificate is data of unknown origin: whatever it provokes is a finding, not a crash
         return Matching(task.name, ids, arms, (), (), f"not comparable ({type(error).__name__})")
     planned = list(task.cells.values())
+    search = _one_search(planned)
     table = tuple(_excused(row, cells, planned) for row in table)
-    different, uncompared = (
+    table = tuple(_chosen(row, planned) for row in table) if search else table
+    different, uncompared, tuned = (
         tuple(item for item, verdict, _ in table if verdict == wanted)
-        for wanted in ("different", "not compared")
+        for wanted in ("different", "not compared", "tuned")
     )
-    return Matching(task.name, ids, arms, table, different, "", uncompared)
+    return Matching(task.name, ids, arms, table, different, "", uncompared, tuned, search)
+
+
+def _one_search(planned: Sequence[Cell]) -> str:
+    """The search that all settings come from, if it is one: it gave each agent equally many trials."""
+    found = set(searches(planned))
+    return found.pop() if len(found) == 1 else ""
+
+
+def _chosen(row: Row, planned: Sequence[Cell]) -> Row:
+    """A part of the agents that is the same in all cells but for settings that were tuned is no alarm.
+
+    Configurations are compared without these settings: what else differs in the part stays a difference.
+    """
+    item, verdict, values = row
+    own = [f"agent.{item}", f"agent.{item}."]
+    keys = {
+        key
+        for cell in planned
+        for key in tuned_settings(cell)
+        if key == own[0] or key.startswith(own[1])
+    }
+    if verdict != "different" or not keys or item in NEVER_TUNED:
+        return row
+    rests = [_without(cell, item, keys) for cell in planned if cell.config]
+    same = all(rest == rests[0] for rest in rests)
+    return item, "tuned" if same else verdict, values
+
+
+def _without(cell: Cell, item: str, keys: set[str]) -> Any:
+    """A part of a cell's configuration as `setting: value`, without some settings."""
+    part = tree(cell.config, "agent").get(item)
+    return {path: value for path, value in _leaves(f"agent.{item}", part) if path not in keys}
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        yield path, value
+    else:
+        for key, inner in value.items():
+            yield from _leaves(f"{path}.{key}", inner)
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
