@@ -172,7 +172,11 @@ class Agent:
         gradient_steps = self.batching.epochs * self.batching.pieces(count)
         collected_steps = rollout.mask.sum()
         metrics |= {"env_steps": collected_steps + drawn, "collected_steps": collected_steps}
-        metrics |= {**estimate.metrics, **improved, "gradient_steps": gradient_steps.astype(jnp.float32)}
+        metrics |= {
+            **estimate.metrics,
+            **improved,
+            "gradient_steps": gradient_steps.astype(jnp.float32),
+        }
         metrics |= describe(estimate.advantage, rollout.mask)
         return state.replace(collector=seen.collector, memory=estimate.memory), metrics
 

@@ -1,5 +1,6 @@
 """How long a run takes, in words."""
 
+import contextlib
 import io
 
 import pytest
@@ -28,7 +29,37 @@ def test_after_a_resume_speed_and_time_left_are_those_of_what_is_done_now() -> N
     progress = Progress("cell", 1_000, out, begun=500)
     progress._shown -= HEARTBEAT
     progress.show(600, 10.0)
-    progress.done(1_000, 50.0, 1.0, 0)
+    progress.done("runs/s/cell", 1_000, 50.0, 1.0)
     shown, done = out.getvalue().splitlines()
     assert shown == "cell:  60%  10 steps/s  40 s left"
-    assert done == "cell: 500 steps in 50.0 s (10/s), compiled in 1.0 s"
+    assert done == "runs/s/cell: 500 steps in 50.0 s (10/s), compiled in 1.0 s"
+
+
+class Terminal(io.StringIO):
+    """A terminal, as far as `Progress` asks."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+CLEAR = "\r\x1b[2K"
+
+
+@pytest.mark.parametrize(("out", "over", "end"), [(io.StringIO, "", "\n"), (Terminal, CLEAR, "")])
+def test_compiling_is_said_at_once_and_the_last_line_has_the_folder_and_the_return(
+    out: type[io.StringIO], over: str, end: str
+) -> None:
+    written = out()
+    with Progress("cell", 1_000, written) as progress:
+        assert written.getvalue() == f"{over}cell: compiling ...{end}"
+        progress.done("runs/s/cell", 1_000, 2.0, 1.0, final=0.8125, diverged=1)
+    told = "1,000 steps in 2.0 s (500/s), compiled in 1.0 s, return 0.812, 1 seeds diverged"
+    assert written.getvalue().endswith(f"{over}runs/s/cell: {told}\n{over}")
+
+
+def test_what_is_shown_on_a_terminal_is_gone_before_an_error_is_printed() -> None:
+    out = Terminal()
+    with contextlib.suppress(ValueError), Progress("cell", 1_000, out):
+        raise ValueError
+    assert out.getvalue().endswith(CLEAR)

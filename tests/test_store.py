@@ -1,11 +1,14 @@
 """Plans, claims and records: what was said first stays said, and nobody is taken for somebody else."""
 
+import os
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from vfcompare.errors import InputError
+from vfcompare.report import writing
 from vfcompare.runs import run_folder, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
 
@@ -87,3 +90,82 @@ def test_a_cell_that_a_local_process_trains_is_running_whatever_slurm_was_told(
         store.write_json(path / "jobs" / "0.json", job)
         (cell,) = status.read(path)
         assert (cell.status, cell.task) == ("running", "")
+
+
+# What the system answers for a place below `tmp_path`, in which `file` is one.
+UNWRITABLE = {
+    "file": "Not a directory",
+    "file/below": "Not a directory",
+    "dangling": "No such file or directory",
+    "x" * 300: "File name too long",
+}
+
+
+@pytest.fixture(params=UNWRITABLE)
+def unwritable(request, tmp_path):
+    """Such a place, with the answer; nothing may be made beside it."""
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "missing")
+    before = sorted(tmp_path.rglob("*"))
+    yield tmp_path / request.param, UNWRITABLE[request.param]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_where_nothing_can_be_written_is_refused_in_one_line(unwritable):
+    place, answer = unwritable
+    with pytest.raises(InputError, match="allowed: a folder that you may write to") as refused:
+        store.must_be_writable(place, "root=it")
+    assert str(refused.value).startswith(f"root=it cannot be written: {answer};")
+
+
+def test_so_is_a_report_there_before_anything_is_read(unwritable, tmp_path):
+    place, answer = unwritable
+    for write in (
+        lambda: writing.write(tmp_path / "none", place),
+        lambda: writing.write_figure([tmp_path / "none"], "learning", place),
+        lambda: writing.write_export([tmp_path / "none"], "csv", place),
+    ):
+        with pytest.raises(InputError, match=f"--out={place} cannot be written: {answer}"):
+            write()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="not Linux")
+def test_permissions_alone_do_not_say_what_can_be_written():
+    with pytest.raises(InputError, match="root=/proc/xx cannot be written"):
+        store.must_be_writable(Path("/proc/xx/scratch"), "root=/proc/xx")
+
+
+def test_a_file_of_a_report_in_whose_place_a_folder_is_is_named(tmp_path):
+    (tmp_path / "index.html").mkdir()
+    with pytest.raises(InputError, match=r"index.html cannot be written: Is a directory"):
+        writing.keep(tmp_path, {"index.html": b"x"})
+
+
+def test_a_full_disk_is_not_a_mistake_of_who_typed_the_command():
+    with pytest.raises(OSError, match="No space"), store.refusing("root=runs"):
+        raise OSError(store.FULL[0], os.strerror(store.FULL[0]), "file")
+
+
+def test_trying_leaves_nothing_and_makes_nothing(tmp_path):
+    store.must_be_writable(tmp_path / "runs" / "study")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "note"),
+    [
+        ({"budget": {"env_steps": 1000}, "env_steps": 900}, "45 % saved, last sign of life"),
+        ({"budget": {"env_steps": 1000}, "env_steps": 2900}, "100 % saved, last sign of life"),
+        ({"budget": {"env_steps": 0}, "env_steps": 0}, "last sign of life"),
+        ({"budget": "much"}, "last sign of life"),
+        ({}, "last sign of life"),
+    ],
+)
+def test_of_a_running_cell_the_share_of_steps_that_is_saved_is_told(tmp_path, record, note):
+    folder = RunFolder(tmp_path / "cell")
+    with folder.claim():
+        seeds = {seed: {"status": "running"} for seed in "01"}
+        folder.begin(id="cell", seeds=seeds, **record)
+        (cell,) = status.read(tmp_path)
+    assert cell.status == "running"
+    assert cell.note.startswith(note)

@@ -19,6 +19,7 @@ from vfcompare.runs.store import (
     digest,
     guard,
     make_folder,
+    must_be_writable,
     now,
     read_json,
     read_table,
@@ -142,11 +143,15 @@ class RunFolder:
         A claim is a file that only one process can create. It is stale when its process is gone, or, on
         another machine, when it is older than `LOST_AFTER` and so is the heartbeat, or when it is that of an
         earlier attempt of the same task of SLURM; of several who find a stale one, one takes it over.
+
+        Raises:
+          InputError: if the folder cannot be written, or is a link.
         """
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": now()}
         mine |= {"task": os.environ.get(TASK, ""), "place": place()}
         file = self.path / "claim.json"
         self._stay_inside()
+        must_be_writable(self.path)
         make_folder(self.path)
         # Without the guard, who finds a claim stale could replace that of a process that was faster.
         with guard(self.path.parent):

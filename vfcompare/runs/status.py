@@ -153,7 +153,17 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return "lost", "its process is gone"
     if not (path / "claim.json").exists() and _record(path)["status"] == "running":
         return "lost", "its process ended and could not say why, as on a full disk"
-    return "running", f"last sign of life {max(age, 0.0):.0f} s ago"
+    return "running", f"{_share(record)}last sign of life {max(age, 0.0):.0f} s ago"
+
+
+def _share(record: Mapping[str, Any]) -> str:
+    """How much of the training of a running cell is saved, in words, where its record says so."""
+    budget, steps = record.get("budget"), record.get("env_steps")
+    of_seed = budget.get("env_steps") if isinstance(budget, dict) else None
+    if not isinstance(of_seed, int) or not isinstance(steps, int) or of_seed < 1:
+        return ""
+    share = min(steps / (of_seed * max(len(record["seeds"]), 1)), 1.0)
+    return f"{100 * share:.0f} % saved, "
 
 
 def _at_slurm(

@@ -121,6 +121,51 @@ def no_room(error: OSError) -> str:
 
 
 @contextlib.contextmanager
+def refusing(place: object) -> Iterator[None]:
+    """Say in one line that a place cannot be written; a full disk is another matter, see `no_room`.
+
+    Args:
+      place: in the words in which it was given.
+
+    Raises:
+      InputError: for what the system answers.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise InputError(
+            f"{place} cannot be written: {error.strerror}; allowed: a folder that you may write to"
+        ) from error
+
+
+def must_be_writable(folder: Path, place: object = None) -> None:
+    """Refuse a folder that cannot be made or written into, by trying; nothing is left of that.
+
+    Args:
+      folder: which need not exist.
+      place: what to call it; itself if None.
+
+    Raises:
+      InputError: see `refusing`.
+    """
+    with refusing(folder if place is None else place):
+        # Such as a name that is too long, which the folders above would not show.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(folder)
+        where = folder.absolute()
+        there = next(path for path in (where, *where.parents) if os.path.lexists(path))
+        # Permissions alone do not say: nobody may write to /proc, and root may write to what is read-only.
+        probe = there / f".{secrets.token_hex(4)}.tmp"
+        try:
+            probe.touch()
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
+
+
+@contextlib.contextmanager
 def one_line_about_full_disks() -> Iterator[None]:
     """Keep threads from printing a traceback about a full disk: whoever waits for them hears of it, too."""
     before = threading.excepthook

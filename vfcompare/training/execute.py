@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shlex
 import sys
 import traceback
@@ -18,6 +19,7 @@ from vfcompare.runs import run_folder, store
 from vfcompare.training import devices, judges, priors
 from vfcompare.training.cell import Cell, at, build
 from vfcompare.training.log import LANES, TRACED, Log
+from vfcompare.training.progress import Progress
 from vfcompare.training.stopping import ASKED, Listener, Stopped
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
             found = {cell.id: folders[cell.id].load_checkpoint() for cell in mine}
             for members, numbers in together(mine, found, traced):
                 try:
-                    outcomes |= _attempt(members, folders, found, numbers)
+                    with _progress(members) as progress:
+                        outcomes |= _attempt(members, folders, found, numbers, progress)
                 except run_folder.ClaimLost as lost:
                     print(lost, file=sys.stderr)
     return outcomes
@@ -83,11 +86,19 @@ def together(
     yield from kinds.values()
 
 
+def _progress(cells: Sequence[Cell]) -> Progress:
+    """What is shown of cells that are trained in one program."""
+    name = cells[0].id if len(cells) == 1 else f"{len(cells)} cells like {cells[0].id}"
+    budget = sum(len(cell.seeds) for cell in cells) * cells[0].config["env_steps"]
+    return Progress(name, budget, sys.stderr)
+
+
 def _attempt(
     cells: list[Cell],
     folders: Mapping[str, run_folder.RunFolder],
     checkpoints: Mapping[str, run_folder.Checkpoint | None],
     traced: list[str],
+    progress: Progress,
 ) -> dict[str, str]:
     """Begin, train, and write down how it ended."""
     import jax
@@ -106,6 +117,7 @@ def _attempt(
             told += (
                 f"still {trainer.lanes} seeds side by side on each, so that no bit depends on it"
             )
+            progress.clear()
             print(told, file=sys.stderr)
         folders[cell.id].begin(
             id=cell.id,
@@ -123,12 +135,13 @@ def _attempt(
             git=store.git_state(),
             reference=log.env.held_out().reference._asdict(),
             budget={"env_steps": cell.config["env_steps"]},
+            env_steps=0 if going_on is None else begun.get("env_steps", 0),
             seeds={str(seed): {"status": "running"} for seed in cell.seeds},
         )
         text = yaml.safe_dump(cell.config, sort_keys=False, allow_unicode=True)
         store.write_bytes(folders[cell.id].path / "config.yaml", text.encode())
     try:
-        outcomes = _train(logs, trainer, checkpoints, watch)
+        outcomes = _train(logs, trainer, checkpoints, watch, progress)
         # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
         jax.clear_caches()
         return outcomes
@@ -204,11 +217,11 @@ def _train(
     trainer: "Trainer",
     checkpoints: Mapping[str, run_folder.Checkpoint | None],
     watch: store.Stopwatch,
+    progress: Progress,
 ) -> dict[str, str]:
-    from vfcompare.training.progress import Progress
-
     first = logs[0].cell
     budget, evaluations = first.config["env_steps"], first.config["evaluations"]
+    place = logs[0].place if len(logs) == 1 else f"{len(logs)} cells in {first.study}"
     for log in logs:
         log.open()
     known = [checkpoints[log.cell.id] for log in logs]
@@ -222,9 +235,7 @@ def _train(
     else:
         pairs = zip(logs, known, strict=True)
         trainer.restore([log.restore(found) for log, found in pairs if found is not None])
-    name = first.id if len(logs) == 1 else f"{len(logs)} cells like {first.id}"
-    begun = 0 if known[0] is None else int(trainer.standing("env_steps").sum())
-    progress = Progress(name, len(trainer.seeds) * budget, sys.stderr, begun)
+        progress.begun = int(trainer.standing("env_steps").sum())
     seconds, saved, most = 0.0, store.Stopwatch(), first.config["save_seconds"]
 
     def spent() -> dict[str, float]:
@@ -257,7 +268,10 @@ def _train(
         except run_folder.ClaimLost as error:
             print(error, file=sys.stderr)
     lost = int((~trainer.standing("finite")).sum())
-    progress.done(int(trainer.standing("env_steps").sum()), seconds, trainer.compile_seconds, lost)
+    # Returns of several cells have no mean that means anything.
+    final = logs[0].final if len(first.seeds) == len(trainer.seeds) else math.nan
+    steps = int(trainer.standing("env_steps").sum())
+    progress.done(place, steps, seconds, trainer.compile_seconds, final=final, diverged=lost)
     return outcomes
 
 

@@ -1,5 +1,6 @@
 """What a cell leaves while it is trained: tables, checkpoints, certificate, and their TensorBoard view."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -209,6 +210,24 @@ class Log:
         """See `vfcompare.training.train.Trainer.standing`."""
         return self._trainer.standing(name)[self.rows]
 
+    @property
+    def taken(self) -> int:
+        """Environment steps of all seeds together."""
+        return int(self.standing("env_steps").sum())
+
+    @property
+    def final(self) -> float:
+        """Mean of `return_sampled` at the last evaluation, diverged seeds left out; NaN if all are."""
+        table = self._evaluation.whole()
+        last = table["return_sampled"][table["point"] == table["point"].max()]
+        good = last[np.isfinite(last)]
+        return float(good.mean()) if good.size else math.nan
+
+    @property
+    def place(self) -> str:
+        """Where it is written."""
+        return str(self._folder.path)
+
     def chunk(self, chunk: "Chunk") -> None:
         """Take in what a chunk did."""
         rows, last = chunk.rows[self.rows], self.standing("updates")
@@ -300,7 +319,7 @@ class Log:
         self.write()
         state = serialization.to_bytes(self._trainer.held(self.rows))
         self._folder.save_checkpoint(point, state, self.circumstances, self.seconds(spent))
-        self._folder.update(point=point)
+        self._folder.update(point=point, env_steps=self.taken)
 
     def certificate(self, known: dict[tuple[float, ...], dict[str, str]]) -> None:
         """Hash the starting point of every seed, and write down the protocol.
@@ -354,7 +373,7 @@ class Log:
             ended=store.now(),
             seeds={str(seed): words for seed, words in status.items()},
             seconds=self.seconds(spent),
-            env_steps=int(self.standing("env_steps").sum()),
+            env_steps=self.taken,
             flops=self.flops(),
             device=dict(device),
         )

@@ -1,7 +1,8 @@
 """How far a run is: a bar on a terminal, a line now and then elsewhere."""
 
+import math
 import time
-from typing import TextIO
+from typing import Self, TextIO
 
 HEARTBEAT = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -16,7 +17,13 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Shows steps done, speed and the time that is left, compile time not counted."""
+    """Shows that programs are compiled, then steps done, speed and the time left, compile time not counted.
+
+    It is a context: what is shown on a terminal at its end is removed, so that no error is printed behind it.
+
+    Attributes:
+      begun: steps that were done before, in other processes.
+    """
 
     def __init__(self, name: str, total: int, out: TextIO, begun: int = 0) -> None:
         """Begin.
@@ -27,9 +34,23 @@ class Progress:
           out: where to write.
           begun: steps that were done before, in other processes.
         """
-        self._name, self._total, self._out, self._begun = name, total, out, begun
+        self._name, self._total, self._out, self.begun = name, total, out, begun
         self._live = out.isatty()
         self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Say that programs are compiled: it takes up to a minute."""
+        self._write(f"{self._name}: compiling ...", stays=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave an empty line on a terminal."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what will be written over, on a terminal."""
+        if self._live:
+            self._write("", stays=False)
 
     def show(self, steps: int, seconds: float) -> None:
         """Say how far it is, if it is time to."""
@@ -37,23 +58,47 @@ class Progress:
         if time.monotonic() - self._shown < pause:
             return
         self._shown = time.monotonic()
-        rate = (steps - self._begun) / max(seconds, 1e-9)
+        rate = (steps - self.begun) / max(seconds, 1e-9)
         left = (self._total - steps) / max(rate, 1e-9)
         line = (
             f"{self._name}: {steps / self._total:4.0%}  {rate:,.0f} steps/s  {duration(left)} left"
         )
-        self._out.write(f"\r\x1b[2K{line}" if self._live else f"{line}\n")
-        self._out.flush()
+        self._write(line, stays=False)
 
-    def done(self, steps: int, seconds: float, compile_seconds: float, diverged: int) -> None:
-        """One line for a finished run."""
-        steps -= self._begun
+    def done(
+        self,
+        place: str,
+        steps: int,
+        seconds: float,
+        compile_seconds: float,
+        *,
+        final: float = math.nan,
+        diverged: int = 0,
+    ) -> None:
+        """One line for a finished run.
+
+        Args:
+          place: where its files are.
+          steps: of all seeds, those that were done before included.
+          seconds: of training.
+          compile_seconds: of compiling.
+          final: return in the end; NaN where there is none to tell.
+          diverged: number of seeds.
+        """
+        steps -= self.begun
         rate = steps / max(seconds, 1e-9)
         line = (
-            f"{self._name}: {steps:,} steps in {seconds:.1f} s ({rate:,.0f}/s), "
+            f"{place}: {steps:,} steps in {seconds:.1f} s ({rate:,.0f}/s), "
             f"compiled in {compile_seconds:.1f} s"
         )
+        if math.isfinite(final):
+            line += f", return {final:.3g}"
         if diverged:
             line += f", {diverged} seeds diverged"
-        self._out.write(f"\r\x1b[2K{line}\n" if self._live else f"{line}\n")
+        self._write(line, stays=True)
+
+    def _write(self, line: str, *, stays: bool) -> None:
+        """Write a line, on a terminal over the one before; `stays` is whether it is kept there."""
+        over, end = ("\r\x1b[2K", "\n" if stays else "") if self._live else ("", "\n")
+        self._out.write(f"{over}{line}{end}")
         self._out.flush()

@@ -238,6 +238,7 @@ class Search:
             Tpe.must_exist()
         self._compose([list(space.corners(player.knobs)) for player in self.players])
         self._must_be_the_same()
+        store.must_be_writable(self.study, f"root={self.study.parent}")
         # Composed, and so checked, by being asked for.
         _ = self.opening
         devices.prepare()

@@ -1,0 +1,96 @@
+"""What a cell will take, by what runs like it took; and what is refused before anything is traced."""
+
+import numpy as np
+import pytest
+
+from vfcompare.commands import planning
+from vfcompare.main import main
+from vfcompare.runs import store
+from vfcompare.training.cell import Cell
+
+COLUMNS = 27
+
+
+def cell(seeds=2, steps=1_000, agent="rloo"):
+    config = {"seeds": seeds, "first_seed": 0, "env_steps": steps}
+    return Cell(agent, "maze", {}, config | {"evaluations": 20, "save_seconds": 30})
+
+
+def leave(root, steps, *, seeds=2, train=None, ended="2026", state=100_000):
+    """Files like those of a run: an update takes 400 steps."""
+    folder = root / "study" / f"{steps}-{seeds}-{ended}"
+    rows = max(steps // 400, 1) * seeds
+    rng = np.random.default_rng(0)
+    metrics = {f"column {i}": rng.random(rows).astype(np.float32) for i in range(COLUMNS)}
+    store.write_table(folder / "metrics.parquet", metrics)
+    sizes = {"evaluation.parquet": 4_000, "paths.npz": 14_000, "tb/all-seeds/events": 40_000}
+    sizes |= {f"tb/seed-{seed}/events": 28_000 for seed in range(seeds)}
+    for number in range(1 if train is None else 2):
+        sizes[f"checkpoint/state-{number}.msgpack"] = state * seeds
+    for name, size in sizes.items():
+        store.write_bytes(folder / name, bytes(size))
+    spent = {"compile": 8.0, "train": train or steps * seeds / 50_000}
+    record = {"status": "completed", "agent": "rloo", "env": "maze", "ended": ended, "point": 20}
+    record |= {"seeds": {str(seed): {} for seed in range(seeds)}, "env_steps": steps * seeds}
+    store.write_json(
+        folder / "run.json", record | {"seconds": spent | {"total": spent["train"] + 10}}
+    )
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("longer", [1, 10, 1_000])
+@pytest.mark.parametrize("seeds", [1, 2, 20])
+def test_a_quick_trial_tells_the_size_of_a_long_run(tmp_path, longer, seeds):
+    leave(tmp_path / "trial", 400)
+    real = leave(tmp_path / "real", 400 * longer, seeds=seeds)
+    told = planning.cost(cell(seeds, 400 * longer), planning.likes(tmp_path / "trial"))
+    assert real / 1.5 < told.size < 1.5 * real
+
+
+def test_seconds_are_those_of_compiling_and_so_many_for_a_step(tmp_path):
+    leave(tmp_path, 1_000)
+    told = planning.cost(cell(steps=1_000_000), planning.likes(tmp_path))
+    assert told.seconds == pytest.approx(10 + 2_000_000 / 50_000)
+
+
+def test_two_checkpoints_are_reckoned_with_where_training_outlasts_a_save(tmp_path):
+    leave(tmp_path, 1_000)
+    known = planning.likes(tmp_path)
+    short, long = (planning.cost(cell(steps=steps), known).size for steps in (10_000, 1_000_000))
+    assert long - short > 200_000
+    leave(tmp_path, 2_000, train=60.0)
+    assert planning.cost(cell(steps=1_000), planning.likes(tmp_path)).size < short
+
+
+def test_the_longest_run_is_asked_and_not_the_last(tmp_path):
+    leave(tmp_path, 40_000, ended="2025")
+    leave(tmp_path, 100, ended="2026")
+    (like,) = planning.likes(tmp_path).values()
+    assert like.steps == 40_000
+
+
+def test_of_what_was_never_run_no_time_is_known(tmp_path):
+    leave(tmp_path, 1_000)
+    told = planning.cost(cell(agent="ppo"), planning.likes(tmp_path))
+    assert told == (None, 2 * planning.BYTES_PER_SEED)
+
+
+@pytest.mark.parametrize("harm", ["metrics.parquet", "checkpoint/state-0.msgpack"])
+def test_a_run_whose_files_are_gone_tells_nothing(tmp_path, harm):
+    leave(tmp_path, 1_000)
+    next(tmp_path.rglob(harm)).unlink()
+    assert planning.likes(tmp_path) == {}
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_a_root_that_cannot_be_written_is_refused_before_anything_is_traced(
+    tmp_path, monkeypatch, capsys, sweep
+):
+    monkeypatch.setattr(planning, "rehearse", lambda config: pytest.fail("traced"))
+    root = tmp_path / "file"
+    root.touch()
+    assert main([*sweep, "agent=rloo", "env=lock", f"root={root}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    told = "cannot be written: Not a directory; allowed: a folder that you may write to"
+    assert line == f"vfcompare: root={root} {told}"
+    assert list(tmp_path.iterdir()) == [root]
