@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import PercentFormatter
 
 from vfcompare.report.analysis import Results
 from vfcompare.report.figures.drawing import Picture, canvas, legend, looks, shorten
@@ -64,7 +64,7 @@ def _draw(results: Results) -> Figure:
         axes.plot(taus, share, color=look.color, ls=look.line, label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.02, 1.02)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("final score, normalised (0 random, 1 optimal)")
     axes.set_ylabel("share of runs above")
     # all profiles end together, so that names at the ends would not tell them apart

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.drawing import (
@@ -94,5 +94,5 @@ def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
         axes.set_title(STABILITY_NAMES[key])
         axes.set_xlabel(label if crowded else label.replace("\n", " "))
         if key == "collapse":
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+            axes.xaxis.set_major_formatter(PercentFormatter(1))
     return figure
