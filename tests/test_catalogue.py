@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from vfcompare import advantages, collect, estimators, lesions, returns, surrogates, validate
+from vfcompare import advantages, collect, estimators, lesions, needs, returns, surrogates, validate
 from vfcompare.advantages import Sample
 from vfcompare.commands import catalogue
 from vfcompare.errors import InputError
@@ -155,11 +155,11 @@ def makes(kind):
 )
 def test_what_each_function_needs_is_known(module, chosen):
     place = module.__name__.removeprefix("vfcompare.")
-    told = {*catalogue.NOTHING, *(part for parts in catalogue.NEEDED_BY.values() for part in parts)}
+    told = {*needs.NOTHING, *(part for parts in needs.NEEDED_BY.values() for part in parts)}
     found = {f"{place}.{name}" for name, sign in functions(module) if chosen(sign)}
     assert found
     assert found - told - HELPERS == set(), (
-        "say what it needs in vfcompare.commands.catalogue, or that it needs nothing"
+        "say what it needs in vfcompare.needs, or that it needs nothing"
     )
 
 
@@ -167,21 +167,20 @@ def test_every_function_with_needs_exists():
     modules = [advantages, returns, estimators, collect, lesions, surrogates]
     known = {m.__name__.removeprefix("vfcompare."): m for m in modules}
     parts = {
-        *catalogue.NOTHING,
-        *(part for parts in catalogue.NEEDED_BY.values() for part in parts),
+        *needs.NOTHING,
+        *(part for parts in needs.NEEDED_BY.values() for part in parts),
     }
     for module, name in (part.split(".") for part in parts):
         assert hasattr(known[module], name), (module, name)
-    needy = {part for parts in catalogue.NEEDED_BY.values() for part in parts}
-    assert needy & set(catalogue.NOTHING) == set()
-    assert set(catalogue.NEEDED_BY) == set(catalogue.NEEDS) - {"critic"}
+    needy = {part for parts in needs.NEEDED_BY.values() for part in parts}
+    assert needy & set(needs.NOTHING) == set()
+    assert set(needs.NEEDED_BY) == set(needs.NEEDS) - {"critic"}
 
 
 def test_needs_agree_with_what_is_checked_before_a_run():
     def names(need):
-        return {part.split(".")[1] for part in catalogue.NEEDED_BY[need]}
+        return {part.split(".")[1] for part in needs.NEEDED_BY[need]}
 
-    assert set(validate.GROUPED) <= names("groups")
     assert {*validate.EPISODIC, *validate.WHOLE} <= names("whole episodes")
     assert not set(validate.FRAGMENTARY) & names("whole episodes")
 
@@ -193,7 +192,7 @@ def test_lesions_that_need_the_truth_are_known():
             needed = {k: 1 for k, p in signature.parameters.items() if p.default is p.empty}
             if getattr(lesions, name)(**needed).privileged:
                 found.add(f"lesions.{name}")
-    assert found == {part for part in catalogue.NEEDED_BY["exact values"] if "lesions" in part}
+    assert found == {part for part in needs.NEEDED_BY["exact values"] if "lesions" in part}
 
 
 def test_the_nearest_differs_in_the_fewest_leaves(presets):

@@ -8,6 +8,9 @@ from vfcompare.main import main
 from vfcompare.training.cell import rehearse
 
 REFUSED = {
+    "agent=reinforce collector@agent.collector=informative agent.collector.inner.group=1": "informative "
+    "needs a group",
+    "agent=reinforce_bins agent.collector.group=1": "bin_mean needs a group",
     "agent=null": "agent=null is not allowed; allowed: .*ppo",
     "study=null": "study=null is not allowed; allowed: .*compare",
     "agent.batching=null": "agent.batching=null is not allowed",

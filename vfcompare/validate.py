@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError, nearest
+from vfcompare.needs import NEEDED_BY
 
 TUNING_SEEDS = 1_000_000
 """Seeds from here on are for `vfcompare tune` and nothing else: what chose settings must not judge them."""
@@ -209,13 +210,6 @@ PARTS = (
 )
 """Parts of an agent without which there is none."""
 
-GROUPED = (
-    "preference",
-    *("leave_one_out", "group_mean", "group_std", "group_share", "length_weighted"),
-    *("optimal_token", "step_mean", "second_best", "above_others", "others_mean"),
-)
-"""Parts that compare the rollouts of a group, so that it must have at least two."""
-
 FRAGMENTARY = ("value_based", "off_policy")
 """Estimators that can do with pieces of episodes."""
 
@@ -390,13 +384,13 @@ def _episodes(
     advantage = estimator.get("advantage") or {}
     parts = {"baseline": advantage.get("baseline"), "scale": advantage.get("scale")}
     parts |= {"advantage": advantage, "target": estimator.get("target")}
-    parts |= {"surrogate": agent.get("surrogate")}
+    parts |= {"surrogate": agent.get("surrogate"), "collector": agent["collector"]}
     for part, told in parts.items():
-        for name in GROUPED:
+        for name, reason in NEEDED_BY["groups"].items():
             if collector["group"] < 2 and _ends(told, name):
                 yield (
                     f"agent.collector.group={collector['group']} is not allowed: the {part} "
-                    f"{name} compares the rollouts of a group; allowed: 2 or more"
+                    f"{name.partition('.')[2]} needs a group ({reason}); allowed: 2 or more"
                 )
 
 

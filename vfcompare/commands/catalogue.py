@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from vfcompare.errors import InputError, nearest
+from vfcompare.needs import NEEDED_BY, NEEDS
 from vfcompare.training.progress import duration
 from vfcompare.validate import leaves
 
@@ -72,82 +73,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 WRAPPED = ("inner", "part")
 """Keys of a part that another one wraps: a collector that draws again, two critics instead of one."""
-
-NEEDS: dict[str, str] = {
-    "groups": "several rollouts that are compared with each other",
-    "resets": "to begin several episodes in the same state",
-    "extra episodes": "beside those that are learned from, charged to the budget",
-    "critic": "a value function that is learned beside the policy",
-    "memory": "of what earlier batches returned",
-    "exact values": "the truth, by dynamic programming: only for tasks whose states can be listed",
-    "whole episodes": "not fragments (collector@agent.collector=fragments)",
-}
-"""What an agent can need, in the words of the legend."""
-
-NEEDED_BY: dict[str, dict[str, str]] = {
-    "groups": {
-        "advantages.group_mean": "the mean of the group",
-        "advantages.leave_one_out": "the mean of the other rollouts of the group",
-        "advantages.length_weighted": "the mean of the group, weighed by length",
-        "advantages.optimal_token": "the mean of the group, weighed by scores",
-        "advantages.step_mean": "the mean of the others of the group at the same step",
-        "advantages.bin_mean": "where nobody else was, the mean of the others of the group",
-        "advantages.second_best": "the second best of the group",
-        "advantages.group_std": "the deviation of the group",
-        "advantages.group_share": "the mean of the group",
-        "advantages.above_others": "values along the other rollouts of the group",
-        "advantages.others_mean": "returns of the other rollouts of the group",
-        "surrogates.preference": "pairs of rollouts of the same prompt",
-        "collect.informative": "groups whose returns are all equal are drawn again",
-    },
-    "resets": {
-        "estimators.greedy": "a greedy episode from the start of each",
-        "estimators.simulated": "fresh episodes from every visited state, also in the middle",
-    },
-    "extra episodes": {
-        "estimators.greedy": "a greedy one for each prompt",
-        "estimators.simulated": "several from every visited state",
-        "collect.informative": "groups that were drawn in vain",
-    },
-    "memory": {"estimators.tracked": "of earlier returns, of each prompt or of all"},
-    "exact values": {
-        "estimators.exact": "instead of a critic's",
-        "estimators.mixed": "beside a critic's",
-        "lesions.another": "of another policy",
-    },
-    "whole episodes": {
-        "estimators.value_free": "all steps are credited with what the episode returns",
-        "estimators.greedy": "to begin another where one began",
-        "estimators.tracked": "returns of a prompt",
-        "estimators.gated": "returns, where the critic explains nothing",
-        "estimators.auxiliary": "all steps are credited with what the episode returns",
-        "estimators.exact": "values depend on the time left",
-        "estimators.mixed": "exact values depend on the time left",
-        "estimators.simulated": "to go on where a rollout was",
-        "advantages.above_start": "the value of the start",
-        "advantages.above_others": "returns",
-        "advantages.others_mean": "returns",
-        "returns.length_adaptive_gae": "their length",
-        "surrogates.sequence_clipped": "one ratio an episode",
-        "surrogates.geometric_mean": "one ratio an episode",
-        "surrogates.preference": "one ratio an episode",
-        "collect.informative": "their returns",
-    },
-}
-"""Which function needs what, and why.
-
-A critic is seen in the configuration itself, and resets follow from groups with a shared start.
-"""
-
-NOTHING = (
-    *("advantages.none", "advantages.batch_mean", "advantages.unscaled", "advantages.batch_std"),
-    *("advantages.informative_share", "advantages.step_whitened", "advantages.episode_whitened"),
-    *("advantages.whitened_gae", "estimators.elapsed", "estimators.value_based"),
-    *("estimators.off_policy", "collect.episodes", "collect.fragments", "returns.reward_to_go"),
-    *("returns.outcome", "returns.gae", "returns.lambda_return", "returns.n_step"),
-    *("returns.vtrace", "returns.success"),
-)
-"""Functions that need none of this; every advantage, estimator and collector stands here or above."""
 
 FAMILIES: dict[str, str] = {
     "Outcome-only": "the return of an episode, and a baseline made of other returns",
