@@ -251,6 +251,7 @@ class Nowhere:
     action_space = Discrete(2)
     horizon = HORIZON
     mute = 0
+    layout = None
 
     def initial(self, rng, params=None):
         return jnp.zeros(2)
