@@ -297,10 +297,9 @@ def _studies(parser: ArgumentParser) -> None:
     parser.add_argument("studies", nargs="+", type=Path, metavar="study", help=STUDY)
 
 
-def _out(parser: ArgumentParser, usual: str) -> None:
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help=f"to write to (default: {usual})"
-    )
+def _out(parser: ArgumentParser, said: str, usual: Path | None = None) -> None:
+    what = f"to write to (default: {said})"
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=usual, help=what)
 
 
 def _report_options(parser: ArgumentParser) -> None:
@@ -323,7 +322,7 @@ def _figure_options(parser: ArgumentParser) -> None:
     _study(parser)
     names = "as in the report's folder `figures`, such as pairs or learning"
     parser.add_argument("name", help=names)
-    _out(parser, "this one")
+    _out(parser, "this one", Path())
     _look(parser)
 
 
@@ -333,8 +332,8 @@ def figure(options: Namespace) -> int:
 
     may_be_reported([options.study])
     look = {"anonymous": options.anonymous, "venue": options.venue}
-    out = options.out or Path()
-    print(*write_figure([options.study], options.name, out, **look), sep="\n")
+    paths = write_figure([options.study], options.name, options.out, **look)
+    print(*paths, sep="\n")
     return OK
 
 
@@ -342,7 +341,7 @@ def _export_options(parser: ArgumentParser) -> None:
     _studies(parser)
     formats = "csv, parquet, latex or marl-eval (default: %(default)s)"
     parser.add_argument("--format", dest="kind", default="csv", metavar="FORMAT", help=formats)
-    _out(parser, "this one")
+    _out(parser, "this one", Path())
     _anonymous(parser)
 
 
@@ -351,8 +350,7 @@ def export(options: Namespace) -> int:
     from vfcompare.report import write_export
 
     may_be_reported(options.studies)
-    out = options.out or Path()
-    paths = write_export(options.studies, options.kind, out, anonymous=options.anonymous)
+    paths = write_export(options.studies, options.kind, options.out, anonymous=options.anonymous)
     print(*paths, sep="\n")
     return OK
 
