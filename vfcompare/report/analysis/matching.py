@@ -1,7 +1,7 @@
 """Whether runs differ only where they should, from their certificates."""
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from vfcompare.report.data import Cell
 from vfcompare.report.files import tree
 from vfcompare.report.labels import searches, tuned_settings
 from vfcompare.report.scoring import Task
+from vfcompare.validate import leaves
 
 Row = tuple[str, str, tuple[str, ...]]
 
@@ -107,15 +108,7 @@ def _chosen(row: Row, planned: Sequence[Cell]) -> Row:
 def _without(cell: Cell, item: str, keys: set[str]) -> Any:
     """A part of a cell's configuration as `setting: value`, without some settings."""
     part = tree(cell.config, "agent").get(item)
-    return {path: value for path, value in _leaves(f"agent.{item}", part) if path not in keys}
-
-
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        yield path, value
-    else:
-        for key, inner in value.items():
-            yield from _leaves(f"{path}.{key}", inner)
+    return {path: value for path, _, value in leaves({item: part}, "agent") if path not in keys}
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
