@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,23 +11,15 @@ import optax
 
 from vfcompare import collect
 from vfcompare.streams import stream
-from vfcompare.types import Array, Env, Key, Metrics, Params, Policy, Spec
+from vfcompare.types import Array, Env, Key, Metrics, Params, Policy
 
-from .networks import apply, build, dense
+from . import supervised
+from .inheritance import with_body
+from .networks import apply, dense
 from .transformer import Transformer
 
 BLOCK = 64
 """Prompts whose answers are read at once."""
-
-
-class Judged(Env, Protocol):
-    """A task in tokens that knows whether an answer is right."""
-
-    def correct(self, tokens: Array) -> Array:
-        """Whether whole tokens `[L]` hold a right answer: bool[]."""
-
-    def held_out(self) -> "Judged":
-        """The task as it is evaluated."""
 
 
 class Scorer(nn.Module):
@@ -70,7 +62,7 @@ class Judging(NamedTuple):
 
 def make(
     *,
-    env: Judged,
+    env: supervised.Verified,
     network: Callable[..., nn.Module],
     policy: Callable[..., Policy],
     optimizer: optax.GradientTransformationExtraArgs,
@@ -78,11 +70,7 @@ def make(
     attempts: int,
     batch: int,
 ) -> Judging:
-    """The model of Bradley & Terry (1952): `P(i better than j) = σ(r_i - r_j)` for two answers to a prompt.
-
-    The loss is `-log σ(r_i - r_j)`, averaged over the pairs of a right and a wrong answer to each prompt and
-    over the prompts that have any (Christiano et al., 2017; Ouyang et al., 2022). The model begins with the
-    body of the policy whose answers it judges.
+    """Learn by `bradley_terry` from answers of a policy; the model begins with that policy's body.
 
     Args:
       env: a task in tokens with a verifier.
@@ -107,29 +95,20 @@ def make(
         raise ValueError(
             f"agent.judge.batch={batch} is not allowed; allowed: at most agent.judge.prompts={prompts}"
         )
-    gather = partial(collect.episodes, group=attempts, start="shared")
-    spec = Spec(
-        env.observation_space,
-        env.action_space,
-        (prompts, attempts, env.horizon),
-        False,
-        layout=env.layout,
-    )
-    actor, body = policy(spec=spec, network=network), build(network, spec)
+    gather = partial(collect.episodes, prompts=prompts, group=attempts, start="shared")
+    actor, body = supervised.parts(env, network, policy, prompts, attempts)
     if not isinstance(body, Transformer):
         raise ValueError("agent.judge needs a network that reads tokens; allowed: a transformer")
     module = Scorer(body)
 
-    def answers(task: Judged, prior: Params, key: Key, number: int) -> tuple[Array, Array]:
-        collected = gather(task, prompts=number).collect((), actor, prior, key, keep_state=False)
-        tokens = collected[1].obs[:, :, -1]
+    def answers(task: Env, prior: Params, key: Key) -> tuple[Array, Array]:
+        _, rollout, _ = gather(task).collect((), actor, prior, key, keep_state=False)
+        tokens = rollout.obs[:, :, -1]
         return tokens, jax.vmap(jax.vmap(env.correct))(tokens)
 
     def init(prior: Params, key: Key) -> Any:
-        seen = answers(env, prior, stream(key, "answers"), prompts)
-        params = module.init(stream(key, "model"), seen[0][0, 0])
-        inner = {**params["params"], "body": prior["params"]["body"]}
-        params = {**params, "params": inner}
+        seen = answers(env, prior, stream(key, "answers"))
+        params = with_body(module.init(stream(key, "model"), seen[0][0, 0]), prior)
         return params, optimizer.init(params), seen
 
     def read(params: Params, tokens: Array) -> Array:
@@ -137,19 +116,14 @@ def make(
         return jax.lax.map(partial(apply, module, params), tokens, batch_size=BLOCK)
 
     def loss(params: Params, tokens: Array, right: Array) -> Array:
-        margins, pairs = compared(apply(module, params, tokens), right)
-        each = (jax.nn.softplus(-margins) * pairs).sum((1, 2)) / jnp.maximum(pairs.sum((1, 2)), 1)
-        return each.sum() / jnp.maximum(pairs.any((1, 2)).sum(), 1)
+        return bradley_terry(apply(module, params, tokens), right)
 
     def update(state: Any, key: Key) -> tuple[Any, Array]:
         params, opt_state, seen = state
         chosen = jax.random.choice(key, prompts, (batch,), replace=False)
-        value, gradient = jax.value_and_grad(loss)(params, *(x[chosen] for x in seen))
-        norm, progress = optax.tree.norm(gradient), jnp.float32(0.0)
-        change, opt_state = optimizer.update(
-            gradient, opt_state, params, joint_norm=norm, progress=progress
-        )
-        return (optax.apply_updates(params, change), opt_state, seen), value
+        examples = (x[chosen] for x in seen)
+        params, opt_state, value = supervised.step(loss, optimizer, params, opt_state, *examples)
+        return (params, opt_state, seen), value
 
     def finish(state: Any) -> Params:
         params, _, (tokens, right) = state
@@ -163,7 +137,7 @@ def make(
         }
 
     def measure(params: Params, prior: Params, key: Key) -> Metrics:
-        tokens, right = answers(env.held_out(), prior, key, prompts)
+        tokens, right = answers(env.held_out(), prior, key)
         scores = read(params["model"], tokens)
         return {
             "accuracy": accuracy(scores, right),
@@ -180,6 +154,21 @@ def make(
 def compared(scores: Array, right: Array) -> tuple[Array, Array]:
     """`r_i - r_j` of each two answers to a prompt, `[B, G, G]`, and whether `i` is right and `j` wrong."""
     return scores[:, :, None] - scores[:, None, :], right[:, :, None] & ~right[:, None, :]
+
+
+def bradley_terry(scores: Array, right: Array) -> Array:
+    """`-log σ(r_i - r_j)`: two answers to a prompt compare as in `P(i better than j) = σ(r_i - r_j)`.
+
+    Averaged over the pairs of a right and a wrong answer to each prompt, and over the prompts that have any
+    (Bradley & Terry, 1952; Christiano et al., 2017; Ouyang et al., 2022).
+
+    Args:
+      scores: `r`, `[B, G]`.
+      right: `[B, G]`.
+    """
+    margins, pairs = compared(scores, right)
+    each = (jax.nn.softplus(-margins) * pairs).sum((1, 2)) / jnp.maximum(pairs.sum((1, 2)), 1)
+    return each.sum() / jnp.maximum(pairs.any((1, 2)).sum(), 1)
 
 
 def accuracy(scores: Array, right: Array) -> Array:

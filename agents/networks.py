@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vfcompare.types import Array, Carry, Params, Spec
+from vfcompare.streams import stream
+from vfcompare.types import Array, Carry, Env, Key, Params, Spec
 
 from .initializers import orthogonal
 from .transformer import Transformer
@@ -72,6 +73,12 @@ def build(network: Callable[..., nn.Module], spec: Spec) -> nn.Module:
             "env.view=one_hot"
         )
     return body
+
+
+def example(env: Env, key: Key) -> Array:
+    """An observation of a task, by whose shape parameters are made."""
+    key = stream(key, "example")
+    return env.observation(env.initial(key), key)
 
 
 def activation(name: str) -> Activation:

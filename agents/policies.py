@@ -236,6 +236,25 @@ def assemble(
     )
 
 
+def squared_score(policy: Policy, params: Params, steps: Steps) -> Array:
+    """`|∇ log π(a|s)|² = 1 - 2 π(a|s) + Σ_b π(b|s)²`, the gradient being that by the logits.
+
+    Returns:
+      Of the steps' leading shape.
+
+    Raises:
+      ValueError: for continuous actions and for policies with a memory.
+    """
+    if policy.log_probs is None:
+        raise ValueError(
+            "estimator: this baseline needs the score of each action, which is known for "
+            "discrete actions of policies without a memory"
+        )
+    chances = jnp.exp(policy.log_probs(params, steps.obs, steps.legal))
+    own = jnp.take_along_axis(chances, steps.action[..., None], -1)[..., 0]
+    return 1.0 - 2.0 * own + jnp.square(chances).sum(-1)
+
+
 class Forward(NamedTuple):
     """A network as functions, the same for those with a memory and those without.
 

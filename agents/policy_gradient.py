@@ -1,6 +1,5 @@
 """The one skeleton of every agent: collect, estimate the advantage, improve the policy and the critic."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,6 @@ from flax import struct
 
 from vfcompare import collect, evaluation, exact, flops, maps
 from vfcompare.batching import (
-    AXES,
     Batching,
     Optimizers,
     Rows,
@@ -28,7 +26,6 @@ from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
 from vfcompare.surrogates import Penalty, k3, token
 from vfcompare.types import (
-    ADVANTAGE_EDGES,
     Access,
     Array,
     Collector,
@@ -47,6 +44,11 @@ from vfcompare.types import (
     Spec,
     Work,
 )
+
+from . import measures
+from .inheritance import fitting, inheriting
+from .networks import example
+from .policies import squared_score
 
 Surrogate = Callable[[Array, Array, Array, Array], Array]
 Aggregate = Callable[[Array], Array]
@@ -80,6 +82,7 @@ class Experience(NamedTuple):
     Attributes:
       collector: the collector's next state.
       rollout: what was collected.
+      discarded: environment steps that were taken for it and are not part of it.
       reference: `[B, G, T]` log-probabilities under the initial policy, or None.
       estimate: what the estimator says of it.
       metrics: what to log.
@@ -87,6 +90,7 @@ class Experience(NamedTuple):
 
     collector: Any
     rollout: Rollout
+    discarded: Array | float
     reference: Array | None
     estimate: Estimate
     metrics: Metrics
@@ -125,8 +129,7 @@ class Agent:
 
     def init(self, key: Key) -> State:
         """The state before the first update."""
-        start_key = stream(key, "example")
-        obs = self.env.observation(self.env.initial(start_key), start_key)
+        obs = example(self.env, key)
         params: Networks = {"policy": self.policy.init(stream(key, "policy"), obs)}
         prior, critic = self.prior, self.estimator.critic
         if prior is not None and prior.params is not None:
@@ -163,21 +166,8 @@ class Agent:
             state = state.replace(params=state.params | {"critic": estimate.critic})
         batch = self.lessons(state, seen)
         state, improved = self.improve(state, batch, stream(key, "minibatch"), progress)
-        metrics = dict(seen.metrics)
-        drawn = metrics.pop("discarded_steps", 0.0)
-        if estimate.charge is not None:
-            drawn += estimate.charge.steps
-            metrics["simulated_episodes"] = estimate.charge.episodes
-        count = present(rollout.mask, self.unit).sum().astype(jnp.int32)
-        gradient_steps = self.batching.epochs * self.batching.pieces(count)
-        collected_steps = rollout.mask.sum()
-        metrics |= {"env_steps": collected_steps + drawn, "collected_steps": collected_steps}
-        metrics |= {
-            **estimate.metrics,
-            **improved,
-            "gradient_steps": gradient_steps.astype(jnp.float32),
-        }
-        metrics |= describe(estimate.advantage, rollout.mask)
+        metrics = seen.metrics | estimate.metrics | improved | self.spent(seen)
+        metrics |= measures.advantages(estimate.advantage, rollout.mask)
         return state.replace(collector=seen.collector, memory=estimate.memory), metrics
 
     def observe(self, state: State, key: Key, progress: Array) -> Experience:
@@ -185,6 +175,7 @@ class Agent:
         params = state.params["policy"]
         acting = params if state.behaviour is None else state.behaviour[0]
         collected, rollout, metrics = self.gather(acting, state.collector, key)
+        discarded = metrics.pop("discarded_steps", 0.0)
         reference, paid = None, rollout
         if state.reference is not None:
             reference = self.policy.evaluate(state.reference, steps(rollout))[0]
@@ -203,7 +194,7 @@ class Agent:
             self.access(params, progress, state.moved),
             stream(key, "advantage"),
         )
-        return Experience(collected, rollout, reference, estimate, metrics)
+        return Experience(collected, rollout, discarded, reference, estimate, metrics)
 
     def lessons(self, state: State, seen: Experience) -> Rows:
         """What the networks are to learn, as rows of a batch."""
@@ -247,7 +238,7 @@ class Agent:
             for name, numbers in learned.items()
             for what, number in numbers.items()
         }
-        sizes = partial(self.step_sizes, params["policy"])
+        sizes = partial(measures.step_sizes, self.policy, params["policy"])
         metrics |= summarise(sizes, batch, "policy", self.batching)
         state = state.replace(
             params=params,
@@ -268,18 +259,20 @@ class Agent:
             return {"policy": loss}
         return {"policy": loss, "critic": self.estimator.critic.loss(params, row)}
 
-    def step_sizes(self, params: Params, row: Rows) -> Metrics:
-        """How far a policy is from the one that collected, for each row."""
-        log_prob, entropy = self.policy.evaluate(params, row["steps"])
-        log_ratio = log_prob - row["log_prob"]
-        excess = jnp.expm1(log_ratio)
-        return {
-            "entropy": entropy,
-            "kl": excess - log_ratio,
-            "moved": abs(log_ratio),
-            "ratio_deviation": abs(excess),
-            "probability_before": jnp.exp(row["log_prob"]),
-            "probability": jnp.exp(log_prob),
+    def spent(self, seen: Experience) -> Metrics:
+        """Steps that an update takes: at the environment, whatever becomes of them, and of gradients."""
+        mask, charge = seen.rollout.mask, seen.estimate.charge
+        beyond, simulated = seen.discarded, {}
+        if charge is not None:
+            beyond += charge.steps
+            simulated = {"simulated_episodes": charge.episodes}
+        count = present(mask, self.unit).sum().astype(jnp.int32)
+        gradient_steps = self.batching.epochs * self.batching.pieces(count)
+        collected = mask.sum()
+        return simulated | {
+            "env_steps": collected + beyond,
+            "collected_steps": collected,
+            "gradient_steps": gradient_steps.astype(jnp.float32),
         }
 
     def gather(
@@ -309,16 +302,7 @@ class Agent:
             return policy.evaluate(params, steps(rollout))[0]
 
         def score(rollout: Rollout) -> Array:
-            listed = policy.log_probs
-            if listed is None:
-                raise ValueError(
-                    "estimator: this baseline needs the score of each action, which is known for "
-                    "discrete actions of policies without a memory"
-                )
-            taken = steps(rollout)
-            chances = jnp.exp(listed(params, taken.obs, taken.legal))
-            own = jnp.take_along_axis(chances, taken.action[..., None], -1)[..., 0]
-            return 1.0 - 2.0 * own + jnp.square(chances).sum(-1)
+            return squared_score(policy, params, steps(rollout))
 
         return Access(simulate, value, log_prob, score, progress, moved)
 
@@ -347,24 +331,16 @@ class Agent:
             return state, seen.rollout, self.lessons(state, seen)
 
         state, rollout, batch = jax.eval_shape(sample, jax.random.key(0))
-        policy, params, policy_params = self.policy, state.params, state.params["policy"]
-        first = lambda x, axes: jax.ShapeDtypeStruct(x.shape[axes:], x.dtype)  # noqa: E731
-        obs, legal = jax.tree.map(partial(first, axes=3), (rollout.obs, rollout.legal))
-        carry, begin = policy.carry, 0.0
-        if policy.begin is not None:
-            carry = jax.eval_shape(policy.begin, policy_params, obs)
-            begin = flops.count(policy.begin, policy_params, obs)
-        noise = jax.ShapeDtypeStruct(policy.noise_shape, jnp.float32)
-        act = flops.count(policy.act, policy_params, carry, obs, legal, noise)
-
-        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
-        number = math.prod(self.collector.shape[AXES[self.unit] :])
-        total = lambda params, row: sum(x.sum() for x in self.values(params, row).values())  # noqa: E731
-        evaluated = flops.count(policy.evaluate, policy_params, row["steps"])
-        forward = flops.count(self.values, params, row)
-        learned = self.batching.epochs * flops.count(jax.grad(total), params, row)
-        read = forward - evaluated + (0.0 if state.reference is None else evaluated)
-        return Work(act=act, begin=begin, learn=(read + learned) / number)
+        act, begin = flops.acting(self.policy, state.params["policy"], rollout)
+        learn = flops.learning(
+            self.policy,
+            self.values,
+            state.params,
+            batch,
+            epochs=self.batching.epochs,
+            anchored=state.reference is not None,
+        )
+        return Work(act, begin, learn)
 
 
 def renewed(
@@ -427,38 +403,10 @@ def make(
       judge: what pays in place of the task's verifier, or None; evaluation knows the truth.
       lab: how much to measure against the truth at each evaluation, or None.
     """
-    gatherer = collector(env)
-    if judge is not None:
-        gatherer = collect.judged(gatherer, judge)
-    spec = Spec(
-        observation_space=env.observation_space,
-        action_space=env.action_space,
-        shape=gatherer.shape,
-        dense=gatherer.dense,
-        shared=gatherer.shared,
-        layout=env.layout,
-    )
-    actor = policy(spec=spec, network=network)
-    spec = spec._replace(
-        features=actor.features,
-        sequential=actor.begin is not None,
-        recurrent=actor.recurrent and actor.begin is None,
-    )
-    advisor = estimator(spec=spec)
+    gatherer = collector(env) if judge is None else collect.judged(collector(env), judge)
+    actor, advisor = completed(env, gatherer, network, policy, estimator)
+    require_truth(env, gatherer, actor, advisor, judged=judge is not None, examined=lab is not None)
     critic = advisor.critic
-    if gatherer.dense and (advisor.privileged or env.mute):
-        raise ValueError(
-            "agent.collector: exact values, and steps that no reward teaches, are known by their time in the "
-            "episode; allowed: collector@agent.collector=episodes"
-        )
-    if judge is not None and (advisor.privileged or lab is not None):
-        raise ValueError(
-            "agent.judge: exact values are known of what the verifier pays; allowed: null with agent.lab and "
-            "agents that know exact values"
-        )
-    if advisor.privileged or lab is not None:
-        exact.require_enumerable(env)
-        exact.require_listed(actor.log_probs)
     remembers = actor.recurrent or (critic is not None and critic.recurrent)
     unit = "episodes" if remembers and rows_of == "steps" else rows_of
     agent = Agent(
@@ -483,11 +431,10 @@ def make(
         init=agent.init,
         update=agent.update,
         rollout=lambda params, state, key: agent.gather(params, state, key, keep_state=True)[1],
-        evaluate=lambda params, key: evaluation.evaluate(
+        evaluate=partial(
+            evaluation.evaluate,
             env.held_out(),
             actor,
-            params,
-            key,
             number=evaluation_episodes,
             attempts=evaluation_attempts,
         ),
@@ -499,51 +446,57 @@ def make(
     )
 
 
-def fitting(params: Params, fresh: Params) -> Params:
-    """Parameters that were made elsewhere.
+def completed(
+    env: Env,
+    gatherer: Collector,
+    network: Callable[..., nn.Module],
+    policy: Callable[..., Policy],
+    estimator: Callable[..., Estimator],
+) -> tuple[Policy, Estimator]:
+    """A policy that knows the facts of its task, and an estimator that knows those of the policy, too."""
+    spec = Spec(
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        shape=gatherer.shape,
+        dense=gatherer.dense,
+        shared=gatherer.shared,
+        layout=env.layout,
+    )
+    actor = policy(spec=spec, network=network)
+    spec = spec._replace(
+        features=actor.features,
+        sequential=actor.begin is not None,
+        recurrent=actor.recurrent and actor.begin is None,
+    )
+    return actor, estimator(spec=spec)
+
+
+def require_truth(
+    env: Env,
+    gatherer: Collector,
+    actor: Policy,
+    advisor: Estimator,
+    *,
+    judged: bool,
+    examined: bool,
+) -> None:
+    """Parts with which exact values are known, where the estimator or the lab asks for them.
 
     Raises:
-      ValueError: if they are not those of the same network.
+      ValueError: for fragments, also of tasks with steps that no reward teaches; for a judge; for tasks and
+        policies that cannot be enumerated.
     """
-    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree)  # noqa: E731
-    if shapes(params) != shapes(fresh):
+    asked = advisor.privileged or examined
+    if gatherer.dense and (advisor.privileged or env.mute):
         raise ValueError(
-            "agent.prior: these parameters are not those of this network; were they made by another version? "
-            "`vfcompare prior` makes them anew where the old ones are gone"
+            "agent.collector: exact values, and steps that no reward teaches, are known by their time in the "
+            "episode; allowed: collector@agent.collector=episodes"
         )
-    return jax.tree.map(jnp.asarray, params)
-
-
-def inheriting(critic: Params, policy: Params) -> Params:
-    """A critic's parameters with the policy's body in place of its own, or of each of its parts'.
-
-    What is of another size, such as `critic=mini`, or reads the policy's own body, stays as it is.
-    """
-    if isinstance(critic, list):
-        return [inheriting(part, policy) for part in critic]
-    shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree.get("params", {}).get("body"))  # noqa: E731
-    if shapes(critic) is None or shapes(critic) != shapes(policy):
-        return critic
-    return {**critic, "params": {**critic["params"], "body": policy["params"]["body"]}}
-
-
-def describe(advantage: Array, mask: Array) -> Metrics:
-    """Of the advantages of steps: mean, deviation, distribution; and the share of groups that have one.
-
-    `advantage_below_k` is the share of steps whose advantage is below the k-th of `ADVANTAGE_EDGES` times the
-    root mean square of all.
-    """
-    average = lambda x: (x * mask).sum() / mask.sum()  # noqa: E731
-    mean = average(advantage)
-    variance = average(jnp.square(advantage - mean))
-    size = jnp.sqrt(variance + jnp.square(mean))
-    below = {
-        f"advantage_below_{k}": average(advantage < edge * size)
-        for k, edge in enumerate(ADVANTAGE_EDGES, 1)
-    }
-    return {
-        "advantage_mean": mean,
-        "advantage_std": jnp.sqrt(variance),
-        "signal_fraction": (abs(advantage) > 0).any((1, 2)).mean(),
-        **below,
-    }
+    if judged and asked:
+        raise ValueError(
+            "agent.judge: exact values are known of what the verifier pays; allowed: null with agent.lab and "
+            "agents that know exact values"
+        )
+    if asked:
+        exact.require_enumerable(env)
+        exact.require_listed(actor.log_probs)

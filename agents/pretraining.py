@@ -13,22 +13,20 @@ import optax
 from vfcompare import collect, evaluation
 from vfcompare.batching import steps
 from vfcompare.streams import stream
-from vfcompare.types import Array, Env, Key, Metrics, Params, Policy, Rollout, Spec, Steps
+from vfcompare.types import Array, Key, Metrics, Params, Policy, Rollout, Steps
 
-from .networks import build
+from . import supervised
+from .networks import example
 from .transformer import Transformer, sharpened
 
 
-class Taught(Env, Protocol):
+class Taught(supervised.Verified, Protocol):
     """A task in tokens that knows right answers."""
 
     prompt_length: int
 
     def demonstration(self, state: Any, key: Key) -> Array:
         """The tokens of a good episode from a start state, int32[L]."""
-
-    def correct(self, tokens: Array) -> Array:
-        """Whether whole tokens `[L]` hold a right answer: bool[]."""
 
     def along(self, tokens: Array) -> tuple[Any, Array, Array]:
         """The states, actions and mask of an episode that is known."""
@@ -87,14 +85,10 @@ def make(
             "agent.prior needs demonstrations of answers that are right or wrong; allowed: tasks in tokens "
             "with a verifier, such as env=addition (`vfcompare list env`), or agent.prior=null"
         )
-    spec = Spec(
-        env.observation_space, env.action_space, (batch, 1, env.horizon), False, layout=env.layout
-    )
-    actor = policy(spec=spec, network=network)
+    actor, body = supervised.parts(env, network, policy, batch, 1)
 
     def init(key: Key) -> tuple[Params, Any]:
-        start_key = stream(key, "example")
-        obs = env.observation(env.initial(start_key), start_key)
+        obs = example(env, key)
         params = actor.init(stream(key, "policy"), obs)
         return params, optimizer.init(params)
 
@@ -112,16 +106,11 @@ def make(
         lessons = [taken(env, actor, demonstrations(env, key, batch, correct))]
         if env.report is not None:
             lessons.append(reported(env, gather((), actor, params, key, keep_state=False)[1]))
-        value, gradient = jax.value_and_grad(loss)(params, lessons)
-        norm, progress = optax.tree.norm(gradient), jnp.float32(0.0)
-        change, opt_state = optimizer.update(
-            gradient, opt_state, params, joint_norm=norm, progress=progress
-        )
-        return (optax.apply_updates(params, change), opt_state), value
+        params, opt_state, value = supervised.step(loss, optimizer, params, opt_state, lessons)
+        return (params, opt_state), value
 
     measure = partial(evaluation.evaluate, env.held_out(), actor, number=prompts, attempts=attempts)
-    tied = isinstance(build(network, spec), Transformer)
-    return Pretraining(init, update, measure, sharpened if tied else None)
+    return Pretraining(init, update, measure, sharpened if isinstance(body, Transformer) else None)
 
 
 def demonstrations(env: Taught, key: Key, number: int, correct: float) -> Array:

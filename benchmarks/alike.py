@@ -22,8 +22,9 @@ from benchmarks.populations import in_parallel
 from benchmarks.verdicts import anywhere, by_pairs
 from vfcompare import statistics
 from vfcompare.report.analysis import Results, analyse
-from vfcompare.report.analysis.contrasts import METRICS, Contrast
+from vfcompare.report.analysis.contrasts import Contrast
 from vfcompare.report.data import Cell, Study, load
+from vfcompare.report.metrics import COMPARED
 from vfcompare.report.scoring import column
 from vfcompare.runs.store import write_bytes
 
@@ -161,7 +162,7 @@ def twins(study: Study) -> Iterator[str]:
     yield "| measure | comparisons | 95 % intervals without zero | differences claimed | smallest p |"
     yield "|---|---|---|---|---|"
     outside = 0
-    for metric in METRICS:
+    for metric in COMPARED:
         mine = [contrasts[metric] for contrasts in found]
         without = sum(contrast.plain.excludes(0.0) for contrast in mine)
         claimed = sum(contrast.better is not None for contrast in mine)
@@ -170,8 +171,8 @@ def twins(study: Study) -> Iterator[str]:
         yield f"| {metric} | {len(mine)} | {without} | {claimed} | {smallest:.3f} |"
     yield ""
     yield (
-        f"{outside} of {len(found) * len(METRICS)} intervals exclude zero; of intervals of 95 % that is what "
-        f"chance does to {0.05 * len(found) * len(METRICS):g}."
+        f"{outside} of {len(found) * len(COMPARED)} intervals exclude zero; of intervals of 95 % that is "
+        f"what chance does to {0.05 * len(found) * len(COMPARED):g}."
     )
 
 

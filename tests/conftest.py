@@ -64,3 +64,25 @@ def build() -> Callable[..., tuple[Any, Any]]:
 def config() -> Callable[..., dict[str, Any]]:
     """`(overrides) -> resolved configuration`."""
     return compose
+
+
+OWN = {
+    "conf/agent/half.yaml": "defaults: [/recipe@_here_: matched, /estimator@estimator: half]",
+    "conf/estimator/half.yaml": "defaults: [monte_carlo]\n"
+    "advantage: {baseline: {_target_: mine.half_mean}}",
+    "conf/hydra/launcher/mine.yaml": "_target_: mine.launcher",
+    "mine.py": "from vfcompare.advantages import group_mean\n"
+    "def half_mean(sample): return group_mean(sample) / 2",
+}
+"""An agent that is not ours."""
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The setting that names a folder with the agent `half`, whose code new processes find."""
+    folder = tmp_path_factory.mktemp("own")
+    for name, text in OWN.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return f"hydra.searchpath=[file://{folder}/conf]"

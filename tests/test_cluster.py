@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from tests import slurm as private
 from vfcompare.commands import cluster, resume
+from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, slurm, status, store
 from vfcompare.training import stopping
@@ -174,6 +176,30 @@ def test_a_dry_run_prints_a_script_that_bash_can_read_and_writes_nothing(tmp_pat
     script.write_text(done.stdout)
     assert subprocess.run(["/bin/bash", "-n", script], check=False).returncode == 0
     assert list(here.iterdir()) == [script]
+
+
+def test_folders_of_the_users_own_go_along_to_the_tasks(tmp_path, own):
+    sweep = ("agent=half,rloo", "env=lock", own, *TINY)
+    done = vfcompare("submit", "--dry-run", *sweep, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    last = shlex.split(done.stdout.splitlines()[-1])
+    assert last[-2:] == ["$SLURM_ARRAY_TASK_ID", own]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, tools):
+    tool(tools, "sbatch", "echo 41")
+    sweep = ("agent=rloo", "env=lock", *TINY)
+    path = tmp_path / "runs" / "scratch"
+    planned = [cell.planned() for cell in cells([*sweep], sweep=True)]
+    store.write_plan(path, {"name": "scratch"}, planned)
+    (path / "jobs").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for words in (sweep, ("runs/scratch",)):
+        done = vfcompare("submit", *words, cwd=tmp_path)
+        assert done.returncode == 2
+        told = "runs/scratch/jobs cannot be written: Not a directory; allowed: a folder that you may write to"
+        assert done.stderr == f"vfcompare: {told}\n"
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_submission_is_on_disk_and_is_not_repeated_while_it_waits(tmp_path, tools):

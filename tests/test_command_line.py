@@ -273,6 +273,18 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
     assert all(spent[name] > seconds > 0 for name, seconds in first.seconds.items())
 
 
+@pytest.mark.slow
+def test_a_study_with_parts_of_the_users_own_is_gone_on_with(tmp_path, own):
+    done = vfcompare("-m", "agent=half,rloo", "env=lock", own, *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    study = tmp_path / "runs" / "scratch"
+    shutil.rmtree(next(study.glob("lock-half-*")))
+    assert vfcompare("resume", "runs/scratch", cwd=tmp_path).returncode == 2
+    done = vfcompare("resume", "runs/scratch", own, cwd=tmp_path)
+    assert (done.returncode, "1 cells to go" in done.stdout) == (0, True), done.stderr
+    assert len(store.runs(study)) == 2
+
+
 def test_help_names_the_commands_and_the_version_is_ours(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("vfcompare 0.")

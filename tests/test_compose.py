@@ -3,6 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import open_dict
 
 from vfcompare.commands.compose import cells, jobs, to_cell
@@ -48,10 +49,23 @@ def one_by_one(overrides):
 @pytest.mark.parametrize("settings", SWEEPS.values(), ids=SWEEPS)
 def test_cells_composed_together_are_those_composed_one_by_one(settings):
     with initialize_config_module("vfcompare.conf", version_base="1.3"):
-        want = {cell.id: cell for cell in map(one_by_one, jobs(settings))}
+        parsed = OverridesParser.create().parse_overrides(settings)
+        want = {cell.id: cell for cell in map(one_by_one, jobs(parsed))}
     got = cells(settings, sweep=True)
     assert got == list(want.values())
     assert [cell.id for cell in got] == list(want)
+
+
+def test_what_was_typed_is_parsed_once(monkeypatch):
+    parse, seen = OverridesParser.parse_overrides, []
+
+    def noted(self, overrides):
+        seen.extend(overrides)
+        return parse(self, overrides)
+
+    monkeypatch.setattr(OverridesParser, "parse_overrides", noted)
+    cells(["agent=rloo,grpo", "env=lock"], sweep=True)
+    assert seen.count("agent=rloo,grpo") == 1
 
 
 def test_a_value_that_does_not_exist_is_named():

@@ -38,13 +38,16 @@ def test_a_batch_of_more_prompts_than_there_are_is_refused():
         build(config("agent.judge.batch=65"), rehearsal=True)
 
 
-def test_pairs_and_accuracy_by_hand():
+def test_pairs_loss_and_accuracy_by_hand():
     scores = jnp.array([[1.0, 2.0, 0.0], [5.0, 4.0, 3.0]])
     right = jnp.array([[True, False, False], [False, False, False]])
     margins, pairs = judging.compared(scores, right)
     assert np.argwhere(np.asarray(pairs)).tolist() == [[0, 0, 1], [0, 0, 2]]
     assert margins[0, 0, 1] == -1.0
     assert margins[0, 0, 2] == 1.0
+    assert judging.bradley_terry(scores, right) == pytest.approx(
+        np.log((1 + np.e) * (1 + 1 / np.e)) / 2
+    )
     assert judging.accuracy(scores, right) == 0.5
     assert judging.accuracy(scores, ~right) == 0.5
 

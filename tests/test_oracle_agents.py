@@ -17,8 +17,8 @@ from tests.helpers import access, ask
 from tests.test_theory import Chain, act_out, generalised, regroup, spread
 from vfcompare import diagnostics, estimators, exact, lesions, returns
 from vfcompare.agents.policies import policy as standard_policy
-from vfcompare.agents.policies import table
-from vfcompare.batching import steps
+from vfcompare.agents.policies import squared_score, table
+from vfcompare.batching import flat, steps
 from vfcompare.envs.lock import Lock
 from vfcompare.envs.tabular import Tabular
 from vfcompare.errors import InputError
@@ -226,6 +226,18 @@ class Lake:
 @pytest.fixture(scope="module")
 def lake():
     return Lake()
+
+
+def test_the_squared_score_is_the_squared_length_of_the_gradient_by_the_logits(lake):
+    taken = jax.tree.map(lambda x: x[::97], flat(steps(lake.rollout).replace(carry=()), 3))
+
+    def by_hand(one):
+        # A row of the table is the logits of a state.
+        found = jax.grad(lambda params: lake.policy.evaluate(params, one)[0])(lake.params)
+        return jnp.square(ravel_pytree(found)[0]).sum()
+
+    found = squared_score(lake.policy, lake.params, taken)
+    np.testing.assert_allclose(found, jax.vmap(by_hand)(taken), atol=1e-5)
 
 
 def hurt(lesion, value, rollout, key=KEY):

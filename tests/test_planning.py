@@ -16,7 +16,9 @@ def cell(seeds=2, steps=1_000, agent="rloo"):
     return Cell(agent, "maze", {}, config | {"evaluations": 20, "save_seconds": 30})
 
 
-def leave(root, steps, *, seeds=2, train=None, ended="2026", state=100_000):
+def leave(
+    root, steps, *, seeds=2, train=None, ended="2026", state=100_000, compiled=8.0, traced=()
+):
     """Files like those of a run: an update takes 400 steps."""
     folder = root / "study" / f"{steps}-{seeds}-{ended}"
     rows = max(steps // 400, 1) * seeds
@@ -29,12 +31,11 @@ def leave(root, steps, *, seeds=2, train=None, ended="2026", state=100_000):
         sizes[f"checkpoint/state-{number}.msgpack"] = state * seeds
     for name, size in sizes.items():
         store.write_bytes(folder / name, bytes(size))
-    spent = {"compile": 8.0, "train": train or steps * seeds / 50_000}
+    spent = {"compile": compiled, "train": train or steps * seeds / 50_000}
     record = {"status": "completed", "agent": "rloo", "env": "maze", "ended": ended, "point": 20}
     record |= {"seeds": {str(seed): {} for seed in range(seeds)}, "env_steps": steps * seeds}
-    store.write_json(
-        folder / "run.json", record | {"seconds": spent | {"total": spent["train"] + 10}}
-    )
+    record |= {"traced": list(traced), "seconds": spent | {"total": sum(spent.values()) + 2}}
+    store.write_json(folder / "run.json", record)
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
@@ -51,6 +52,26 @@ def test_seconds_are_those_of_compiling_and_so_many_for_a_step(tmp_path):
     leave(tmp_path, 1_000)
     told = planning.cost(cell(steps=1_000_000), planning.likes(tmp_path))
     assert told.seconds == pytest.approx(10 + 2_000_000 / 50_000)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_programs_that_a_run_found_on_the_disk_may_have_to_be_compiled(tmp_path, first):
+    leave(tmp_path, 1_000, ended="2025" if first else "2027")
+    leave(tmp_path, 9_000, compiled=1.0, ended="2026")
+    (like,) = planning.likes(tmp_path).values()
+    assert (like.steps, like.compile) == (9_000, 8)
+    assert like.beside == pytest.approx(2)
+
+
+def test_a_share_of_one_program_is_not_what_a_cell_takes_alone(tmp_path):
+    for ended in ("2025", "2026", "2027"):
+        leave(tmp_path, 1_000, compiled=3.0, traced=["agent.gamma"], ended=ended)
+    (like,) = planning.likes(tmp_path).values()
+    assert like.compile == 9
+    leave(tmp_path / "other", 1_000, compiled=3.0, ended="2025")
+    leave(tmp_path / "other", 1_000, compiled=3.0, ended="2026")
+    (like,) = planning.likes(tmp_path / "other").values()
+    assert like.compile == 3
 
 
 def test_two_checkpoints_are_reckoned_with_where_training_outlasts_a_save(tmp_path):

@@ -6,6 +6,7 @@ from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.training.cell import rehearse
+from vfcompare.validate import leaves
 
 REFUSED = {
     "agent=reinforce collector@agent.collector=informative agent.collector.inner.group=1": "informative "
@@ -94,3 +95,11 @@ def test_an_unknown_option_plans_nothing(option, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("contrast", ["[critic,outcome-only]", "[[ppo,a2c],rloo]", "null"])
 def test_contrasts_of_agents_and_of_families_are_allowed(contrast):
     assert cells(["agent=rloo,ppo", f"study.contrast={contrast}"], sweep=True)
+
+
+def test_a_list_is_one_value_unless_what_stands_in_it_is_asked_for():
+    config = {"a": [{"b": 1}, [2]], "c": {"d": (), "e": None}}
+    whole = [("a", "a", [{"b": 1}, [2]]), ("c.d", "d", ()), ("c.e", "e", None)]
+    assert list(leaves(config)) == whole
+    within = [("a.0.b", "b", 1), ("a.1.0", "0", 2), ("c.e", "e", None)]
+    assert list(leaves(config, lists=True)) == within

@@ -33,8 +33,8 @@ from vfcompare.report import data, files, scoring
 from vfcompare.report.analysis import analyse, resampling
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import spread
-from vfcompare.report.sentences import verdicts
 from vfcompare.report.table import show
+from vfcompare.report.verdicts import verdicts
 from vfcompare.runs import status as run_status
 from vfcompare.runs import store
 from vfcompare.statistics import Interval
@@ -187,6 +187,17 @@ def test_a_certificate_that_breaks_the_comparison_is_a_finding(
     assert analyse(report.load(study)).matching[0].reason == "not comparable (KeyError)"
 
 
+LONG_AGO = "2020-01-01T00:00:00+00:00"
+
+
+def train(folder: Path, heartbeat: str = "", **changes: Any) -> None:
+    """Let a run say that it is running; by this process, unless changes to its claim say otherwise."""
+    alive = {"status": "running", "seeds": {}, "heartbeat": heartbeat or store.now()}
+    edit(folder / "run.json", lambda info: info.update(alive))
+    claim = {"host": socket.gethostname(), "pid": os.getpid(), "time": LONG_AGO}
+    (folder / "claim.json").write_text(json.dumps(claim | changes))
+
+
 def damaged_study(root: Path) -> Path:
     """One of each: diverged, crashed, running, missing, damaged, short, and not planned."""
     agents = dict.fromkeys(("a2c", "ppo", "grpo", "rloo", "reinforce", "other", "late"), 1.5)
@@ -200,7 +211,7 @@ def damaged_study(root: Path) -> Path:
         lambda r: r["seeds"].update({"3": {"status": "diverged", "update": 6}}),
     )
     edit(folder("ppo") / "run.json", lambda r: r.update(status="crashed", message="out of memory"))
-    edit(folder("grpo") / "run.json", lambda r: r.update(status="running", seeds={}))
+    train(folder("grpo"))
     for path in folder("rloo").iterdir():
         path.unlink()
     folder("rloo").rmdir()
@@ -572,31 +583,55 @@ def test_an_agent_that_does_not_learn_does_not_collapse(tmp_path: Path) -> None:
     assert sum(results.counts["collapse", arm.name][0] for arm in results.arms) <= 4
 
 
-LONG_AGO = "2020-01-01T00:00:00+00:00"
+GONE = 2**22 + 1
+"""No process has this number."""
+
+STANDS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "trains": ({}, "running", ""),
+    "trains elsewhere": ({"host": "another"}, "running", ""),
+    "silent": ({"heartbeat": LONG_AGO}, "lost", "silent for more than 10 minutes"),
+    "silent elsewhere": (
+        {"heartbeat": LONG_AGO, "host": "another"},
+        "lost",
+        "silent for more than 10 minutes",
+    ),
+    "killed": ({"pid": GONE}, "lost", "its process is gone"),
+    "killed long ago": ({"heartbeat": LONG_AGO, "pid": GONE}, "lost", "its process is gone"),
+    "no heartbeat": ({"heartbeat": "now"}, "damaged", "heartbeat: Invalid isoformat string: 'now'"),
+}
 
 
-@pytest.mark.parametrize(
-    ("silent", "claimed", "status"),
-    [(False, True, "running"), (True, True, "lost"), (False, False, "lost"), (True, False, "lost")],
-)
-def test_a_run_without_a_sign_of_life_is_lost_as_vfcompare_status_says(
-    tmp_path: Path, silent: bool, claimed: bool, status: str
+@pytest.mark.parametrize("case", [*STANDS, "put down", "put down long ago"])
+def test_what_says_running_stands_in_a_report_as_vfcompare_status_says(
+    tmp_path: Path, case: str
 ) -> None:
+    heartbeat = {"heartbeat": LONG_AGO} if case.endswith("ago") else {}
+    put_down = (heartbeat, "lost", "its process ended and could not say why, as on a full disk")
+    changes, status, reason = STANDS.get(case, put_down)
     study = write_study(tmp_path, agents={"ppo": 1.8, "rloo": 1.2}, envs={"maze": ENVS["maze"]})
     folder = study / "maze-ppo-1a2b3c4d"
-    seeds = {str(seed): {"status": "running"} for seed in range(1, 4)}
-    alive = {"status": "running", "heartbeat": LONG_AGO if silent else store.now()}
-    edit(folder / "run.json", lambda info: info["seeds"].update(seeds))
-    edit(folder / "run.json", lambda info: info.update(alive))
-    if claimed:
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": store.now()}
-        (folder / "claim.json").write_text(json.dumps(mine))
-    assert {cell.id: cell.status for cell in run_status.read(study)}[folder.name] == status
+    train(folder, **changes)
+    seeds = {str(seed): {"status": "running" if seed else "completed"} for seed in range(4)}
+    edit(folder / "run.json", lambda info: info.update(seeds=seeds))
+    if case not in STANDS:
+        (folder / "claim.json").unlink()
+    (told,) = [cell for cell in run_status.read(study) if cell.id == folder.name]
+    assert told.status == status
+    assert told.note.startswith(reason)
     results = analyse(report.load(study))
     row = next(row for row in results.attrition if row["cell"].agent == "ppo")
     assert (row["completed"], row[status], row["scored"]) == (1, 3, 1)
-    assert bool(row["reason"]) == (status == "lost")
+    assert reason in row["reason"]
     assert f"3 {status}" in next(s.text for s in verdicts(results) if s.title == "Runs")
+
+
+def test_a_report_of_a_killed_run_stays_the_same(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8, "rloo": 1.2}, envs={"maze": ENVS["maze"]})
+    pages = set()
+    for heartbeat in (store.now(), LONG_AGO):
+        train(study / "maze-ppo-1a2b3c4d", heartbeat, pid=GONE)
+        pages.add(report.write(study).read_bytes())
+    assert len(pages) == 1
 
 
 def test_the_end_of_training_is_each_seed_s_own(tmp_path: Path) -> None:

@@ -87,7 +87,6 @@ def test_a_failure_of_the_machine_is_no_failure_of_the_agent(tmp_path: Path, mes
     assert (row["crashed"], row["failed"], row["scored"]) == (4, 0, 0)
     (task,) = results.tasks
     assert task.scores["ppo"] == ()
-    assert task.excluded["ppo"] == 4
     stopped = 40_000 * 5 / 11
     for _, step, reached in task.arrivals["ppo"]:
         assert reached or step == pytest.approx(stopped, abs=1.0)
@@ -175,7 +174,7 @@ def test_two_values_at_one_step_have_no_rate_of_change() -> None:
 
 @pytest.mark.parametrize("rule", ["floor", "last", "drop"])
 def test_what_fails_after_the_compared_range_is_completed_there(
-    tmp_path: Path, rule: scoring.Rule
+    tmp_path: Path, rule: statistics.FailureRule
 ) -> None:
     kept = []
     for failing in (False, True):

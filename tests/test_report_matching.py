@@ -12,7 +12,7 @@ from tests.report_study import ENVS, edit, set_returns, write_study
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import Results, analyse, resampling
-from vfcompare.report.sentences import matching
+from vfcompare.report.fairness import matching
 from vfcompare.runs import certificate
 
 STARTS = tuple(certificate.PER_SEED.values())
@@ -93,7 +93,6 @@ def test_what_was_not_compared_is_not_called_matched(tmp_path: Path) -> None:
     (match,) = results.matching
     assert match.uncompared == STARTS
     assert not match.different
-    assert not match.holds
     (sentence,) = matching(results)
     assert sentence.tone == "warning"
     assert "matched" not in sentence.text.lower()
@@ -106,6 +105,5 @@ def test_what_was_not_compared_is_not_called_matched(tmp_path: Path) -> None:
 
 def test_common_seeds_are_matched(tmp_path: Path) -> None:
     results = analysed(tmp_path, {"ppo": [0, 1, 2], "rloo": [0, 1, 2]})
-    assert results.matching[0].holds
     assert matching(results)[0].text == "Matched: 6 items equal, 0 different by design."
     assert np.isfinite(results.standing["ppo"])

@@ -1,6 +1,7 @@
 """What a report claims where runs are lost, seeds are unlike, or means and IQMs disagree."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests.report_study import ENVS, edit, set_returns, write_cell, write_study
-from vfcompare import report
+from vfcompare import report, statistics
 from vfcompare.report import figures, tables
 from vfcompare.report.analysis import Results, analyse, resampling
 from vfcompare.report.figures import improvement, pairs, speed
-from vfcompare.report.sentences import ranking, verdicts
+from vfcompare.report.verdicts import ranking, verdicts
 
 PPO_AGAINST_RLOO = {"metric": "auc", "margin": 0.05, "contrast": ["ppo", "rloo"]}
 TWO = {"rloo": 1.0, "ppo": 1.5}
@@ -238,6 +239,26 @@ def test_an_agent_that_beats_the_one_with_the_largest_iqm_is_not_undecided(tmp_p
     assert text.startswith("ppo has the largest")
     assert "in the mean behind rloo" in text
     assert "undecided" not in text
+
+
+def test_what_is_undecided_says_what_would_have_been_found(tmp_path: Path) -> None:
+    study = write_study(
+        tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=12, decided=PPO_AGAINST_RLOO
+    )
+    near = np.where(np.arange(12) % 2, 0.1, -0.1)
+    set_scores(study, {("maze", "ppo"): 0.5 + near, ("maze", "rloo"): np.full(12, 0.5)})
+    results = analyse(report.load(study))
+    alpha = 1.0 - results.family["auc"].interval.confidence
+    found = re.search(
+        r"differences of (\S+) in 80% of cases, and those of 0.05 if they have (\d+) seeds",
+        said(results)["Sample efficiency"],
+    )
+    assert found
+    spread = near.std(ddof=1)
+    least, seeds = float(found[1]), int(found[2])
+    assert statistics.power(least, spread, 12, alpha=alpha) == pytest.approx(0.8, abs=0.01)
+    assert statistics.power(0.05, spread, seeds, alpha=alpha) >= 0.8
+    assert statistics.power(0.05, spread, seeds - 1, alpha=alpha) < 0.8
 
 
 def test_equality_that_hangs_on_a_failed_run_is_told_once(tmp_path: Path) -> None:

@@ -37,20 +37,24 @@ def test_performance_profiles_agree_with_rliable() -> None:
     inputs, outputs, tol = golden("rliable_perf_profile")
     scores, taus = s.as_scores(np.array(inputs["scores"])), inputs["taus"]
     np.testing.assert_allclose(s.performance_profile(scores, taus), outputs["profile"], atol=tol)
-    np.testing.assert_allclose(s.task_profile(scores, taus), outputs["avg_profile"], atol=tol)
 
 
 def test_variation_within_runs_agrees_with_chan() -> None:
     inputs, outputs, tol = golden("chan_iqr_within_runs")
-    found = s.windowed_variation(
-        inputs["t"], inputs["curves"], window=inputs["window"], at=inputs["eval_points"]
-    )
-    np.testing.assert_allclose(found, outputs["value"], atol=tol)
+    steps, curves = np.array(inputs["t"]), np.array(inputs["curves"])
+    found = []
+    for end in inputs["eval_points"]:
+        # A difference belongs to the later of its two steps.
+        first = np.searchsorted(steps, end - inputs["window"] + 1) - 1
+        inside = slice(max(first, 0), np.searchsorted(steps, end, side="right"))
+        found.append(s.within_run_variation(steps[inside], curves[:, inside]))
+    np.testing.assert_allclose(np.stack(found, axis=-1), outputs["value"], atol=tol)
 
 
-def test_short_term_risk_agrees_with_chan() -> None:
+def test_lower_tail_of_changes_agrees_with_chan() -> None:
     inputs, outputs, tol = golden("chan_short_term_risk")
-    found = [s.short_term_risk(inputs["t"], y, alpha=inputs["alpha"]) for y in inputs["curves"]]
+    changes = s.detrend(inputs["t"], inputs["curves"])
+    found = [s.cvar(change, alpha=inputs["alpha"], tail="lower") for change in changes]
     np.testing.assert_allclose(found, outputs["value"], atol=tol)
 
 
@@ -69,11 +73,11 @@ def test_spread_across_runs_agrees_with_chan() -> None:
     np.testing.assert_allclose(spread[at], outputs["value"], atol=tol)
 
 
-def test_risk_across_runs_agrees_with_chan() -> None:
+def test_lower_tail_across_runs_agrees_with_chan() -> None:
     inputs, outputs, tol = golden("chan_risk_across_runs_a40")
     at = np.searchsorted(inputs["t"], inputs["eval_points"])
     values = np.array(inputs["curves"])[:, at]
-    found = s.risk_across_runs(values, alpha=inputs["alpha"])
+    found = [s.cvar(point, alpha=inputs["alpha"], tail="lower") for point in values.T]
     np.testing.assert_allclose(found, outputs["value"], atol=tol)
 
 
@@ -103,7 +107,7 @@ def test_a_fall_is_not_thinned_out_by_drawdowns_of_nothing(points: int, risk: fl
     assert s.drawdown_risk(y) == risk
     y[8] = 0.99
     assert s.drawdown_risk(y) >= risk
-    assert s.risk_across_runs(np.r_[0.0, np.ones(39)][:, None]) == 0.5
+    assert s.cvar(np.r_[0.0, np.ones(39)], tail="lower") == 0.5
 
 
 def test_sensitivity_agrees_with_adkins() -> None:
@@ -223,12 +227,6 @@ def test_improvement_interval_does_not_care_who_is_first() -> None:
     assert other.high == pytest.approx(1 - one.low, abs=1e-9)
 
 
-def test_improvement_by_pairs_of_seeds_is_a_rate() -> None:
-    x, y = np.arange(8.0), np.array([0.5] * 4 + [9.0] * 4)
-    paired = s.improvement_interval(generator(), [x], [y], paired=True)
-    assert paired == s.rate_interval(3, 8)
-
-
 def test_profile_band_of_one_task_is_wilson() -> None:
     estimate, low, high = s.profile_interval([np.arange(10.0)], [-1.0, 6.5])
     assert low is not None
@@ -250,7 +248,7 @@ def test_probability_of_improvement_is_mann_whitney() -> None:
 def test_probability_of_improvement_of_an_agent_over_itself_is_one_half() -> None:
     x = generator(9).normal(size=11)
     assert s.probability_of_improvement([x], [x]) == 0.5
-    assert s.paired_probability_of_improvement([x], [x]) == 0.5
+    assert s.paired_probability_of_improvement([x - x]) == 0.5
 
 
 def test_rank_differences_average_to_the_probability_of_improvement() -> None:
@@ -441,8 +439,9 @@ def test_a_policy_that_never_changes_does_not_collapse(points: int, success: flo
     2,000 runs collapsed. The rate is 1.5% at most, of 20,000 other runs; three standard errors of
     0.3 points are added.
     """
-    found = s.collapse_rate(outcomes(50, success, points), floor=success, span=1 - success)
-    assert found.estimate <= 0.015 + 3 * 0.003
+    curves = outcomes(50, success, points)
+    found = [s.collapsed(y, floor=success, span=1 - success) for y in curves]
+    assert np.mean(found) <= 0.015 + 3 * 0.003
 
 
 @pytest.mark.statistical
@@ -450,7 +449,7 @@ def test_a_policy_that_never_changes_does_not_collapse(points: int, success: flo
 def test_a_policy_that_loses_what_it_learned_collapses(points: int) -> None:
     """From 0.9 to 0.1 in evaluations of 32 episodes: all of 2,000 runs but for chance in one of a hundred."""
     curves = outcomes(51, rise_and_fall(0.9, 0.1, points), points)
-    assert s.collapse_rate(curves, floor=0.0, span=1.0).estimate >= 0.99
+    assert np.mean([s.collapsed(y, floor=0.0, span=1.0) for y in curves]) >= 0.99
 
 
 @pytest.mark.statistical
@@ -502,10 +501,6 @@ def test_the_weakest_task_decides_whether_runs_suffice() -> None:
 def test_equal_generators_give_equal_intervals() -> None:
     values = [generator(17).normal(size=12)]
     assert s.bootstrap(generator(3), values) == s.bootstrap(generator(3), values)
-
-
-def test_curve_range_is_the_rise_to_the_95th_percentile() -> None:
-    assert s.curve_range(np.arange(101.0) + 7) == pytest.approx(95.0)
 
 
 def test_curve_band_is_the_pointwise_bootstrap() -> None:
@@ -584,44 +579,12 @@ def test_planted_differences_are_found_at_the_stated_power(pairs: int) -> None:
     assert -below - 0.04 <= found - 0.8 <= 0.04
 
 
-CURVES = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 9.0], [np.inf, 5.0, 5.0]])
-
-
-def test_three_rules_for_runs_that_failed() -> None:
-    """A run that fails does not recover: the 9 after the NaN is not read."""
-    alive = np.isfinite(CURVES)
-    found = s.settle_by_each_rule(CURVES, alive, floor=-1.0)
-    np.testing.assert_array_equal(found["floor"], [[1, 2, 3], [1, -1, -1], [-1, -1, -1]])
-    np.testing.assert_array_equal(found["last"], [[1, 2, 3], [1, 1, 1], [-1, -1, -1]])
-    np.testing.assert_array_equal(found["drop"], [[1, 2, 3]])
-
-
-def test_rules_refuse_what_they_cannot_settle() -> None:
-    with pytest.raises(ValueError, match="floor, last, drop"):
-        s.settle(CURVES, np.isfinite(CURVES), "skip", floor=0.0)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="2 of 9 values"):
-        s.settle(CURVES, np.ones_like(CURVES, dtype=bool), "floor", floor=0.0)
-    with pytest.raises(ValueError, match="shape"):
-        s.settle(CURVES, np.ones((3, 2), dtype=bool), "floor", floor=0.0)
-
-
 def test_ipr_90_is_the_range_of_the_middle_nine_tenths() -> None:
     values = np.linspace(0.0, 2.0, 101)
     assert s.interpercentile_range(values) == pytest.approx(1.8)
     assert s.interpercentile_range(values, scale=2.0) == pytest.approx(0.9)
     with pytest.raises(ValueError, match="scale"):
         s.interpercentile_range(values, scale=0.0)
-
-
-def test_median_absolute_deviation_agrees_with_scipy() -> None:
-    values = generator(42).normal(size=(3, 11))
-    expected = stats.median_abs_deviation(values, axis=-1)
-    np.testing.assert_allclose(s.median_absolute_deviation(values), expected, atol=1e-12)
-
-
-def test_collapse_rate_counts_runs_that_lost_what_they_had() -> None:
-    curves = [rise_and_fall(*ends) for ends in ((1.0, 0.9), (1.0, 0.1), (0.05, 0.0), (1.0, 0.2))]
-    assert s.collapse_rate(curves, floor=0.0, span=1.0) == s.rate_interval(2, 4)
 
 
 def test_effective_dimensionality_counts_what_must_be_tuned() -> None:

@@ -18,7 +18,7 @@ from vfcompare.report.document import SECTIONS, compose
 from vfcompare.report.figures.contrasts import standing
 from vfcompare.report.figures.drawing import looks
 from vfcompare.report.method import method
-from vfcompare.report.sentences import verdicts
+from vfcompare.report.verdicts import verdicts
 from vfcompare.runs import store
 from vfcompare.training.cell import rehearse
 from vfcompare.validate import FIGURES

@@ -1,6 +1,7 @@
 """Runs survive kills, signals, full disks, damage, rivals and hostile plans, and end with the same bits."""
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -836,6 +837,67 @@ def test_what_may_be_called_is_what_our_configuration_names():
     assert "vfcompare.envs.lock.Lock" in resume.targets()
     assert all(name.startswith("vfcompare.") for name in resume.targets())
     assert "vfcompare.main.main" not in resume.targets()
+
+
+def test_parts_of_the_users_own_go_on_where_their_folder_is_named_again(tmp_path, own, capsys):
+    settings = ["agent=half,rloo", *SMALL[1:], f"root={tmp_path}/runs"]
+    planned = compose.cells([*settings, own], sweep=True)
+    study = planned[0].study
+    store.write_plan(study, {"name": "scratch"}, [cell.planned() for cell in planned])
+    assert "searchpath" not in (study / "plan.json").read_text()
+    assert main(["resume", str(study)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"vfcompare: {study}/plan.json chooses agent=half, which our own configuration does not have; "
+        "allowed: the folder that has it behind this command, 'hydra.searchpath=[file:///FOLDER]'"
+    )
+    assert [cell.id for cell in resume.unfinished(study, [own])] == [cell.id for cell in planned]
+    assert resume.targets([own]) == resume.targets() | {"mine.half_mean"}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_plan_is_refused_beside_folders_of_the_users_own(what, tmp_path, own, capsys):
+    changes, told = HOSTILE[what]
+    study = tmp_path / "runs" / "study"
+    cell = entry(**changes(tmp_path))
+    store.write_json(study / "plan.json", {"schema": 1, "study": "study", "cells": [cell]})
+    assert main(["resume", str(study), own]) == 2
+    assert told in capsys.readouterr().err
+
+
+UNKNOWN = "a study goes on as planned"
+NO_PATH = {
+    "agent=ppo": UNKNOWN,
+    "+hydra.searchpath=[pkg://os]": UNKNOWN,
+    "hydra.searchpath=file:///tmp": UNKNOWN,
+    "hydra.searchpath=[": UNKNOWN,
+    "hydra.searchpath=[file:///nowhere]": "file:///nowhere is no folder",
+    "hydra.searchpath=[pkg://nowhere]": "pkg://nowhere is no folder",
+    "hydra.searchpath=[pkg://os]": "pkg://os is no folder",
+}
+
+
+@pytest.mark.parametrize("text", NO_PATH)
+def test_only_folders_are_named_where_a_study_goes_on(text, tmp_path, capsys):
+    store.write_plan(tmp_path / "study", {"name": "study"}, [entry()])
+    assert main(["resume", str(tmp_path / "study"), text]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vfcompare: {text} is not allowed: {NO_PATH[text]}")
+    assert "allowed: 'hydra.searchpath=[file:///FOLDER]'" in line
+
+
+def test_a_study_that_cannot_be_written_is_refused_before_anything_is_traced(
+    tmp_path, monkeypatch, capsys
+):
+    def refuse(file):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
+
+    store.write_plan(tmp_path / "study", {"name": "study"}, [entry()])
+    monkeypatch.setattr(resume, "train", lambda cells: pytest.fail("traced"))
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert main(["resume", str(tmp_path / "study")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vfcompare: {tmp_path}/study cannot be written: Read-only file system;")
 
 
 @pytest.mark.parametrize("link", ["", "checkpoint", "tb"])

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers import access, ask
 from vfcompare import advantages, estimators, exact, lesions, returns, theory
-from vfcompare.agents.policy_gradient import describe
+from vfcompare.agents import measures
 from vfcompare.envs.lock import Lock
 from vfcompare.types import Rollout, Spec
 
@@ -377,8 +377,8 @@ class Bandit:
     def signal(self, baseline, scale=advantages.unscaled):
         """The expected share of groups in which anything is learned."""
         advantage = self.advantage(baseline, scale)
-        share = jax.vmap(lambda a: describe(a[None], jnp.ones_like(a[None]))["signal_fraction"])
-        return self.probability @ np.asarray(share(advantage), float)
+        found = jax.vmap(lambda a: measures.advantages(a[None], jnp.ones_like(a[None])))
+        return self.probability @ np.asarray(found(advantage)["signal_fraction"], float)
 
 
 def over_std(ddof):

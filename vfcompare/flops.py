@@ -5,6 +5,57 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from vfcompare.types import Array, Networks, Params, Policy, Rollout, Rows
+
+
+def acting(policy: Policy, params: Params, rollout: Rollout) -> tuple[float, float]:
+    """FLOPs of one environment step, and of reading what an episode begins with.
+
+    Args:
+      policy: who acts.
+      params: its parameters.
+      rollout: any one; of this as of the parameters, shapes are enough.
+    """
+    one = lambda x: jax.ShapeDtypeStruct(x.shape[3:], x.dtype)  # noqa: E731
+    obs, legal = jax.tree.map(one, (rollout.obs, rollout.legal))
+    noise = jax.ShapeDtypeStruct(policy.noise_shape, jnp.float32)
+    if policy.begin is None:
+        return count(policy.act, params, policy.carry, obs, legal, noise), 0.0
+    carry = jax.eval_shape(policy.begin, params, obs)
+    return count(policy.act, params, carry, obs, legal, noise), count(policy.begin, params, obs)
+
+
+def learning(
+    policy: Policy,
+    values: Callable[[Networks, Rows], dict[str, Array]],
+    params: Networks,
+    batch: Rows,
+    *,
+    epochs: int,
+    anchored: bool,
+) -> float:
+    """FLOPs of learning from one step of a batch: what is read beforehand, and the losses of all epochs.
+
+    A critic is read for its values, which costs what its loss costs forward, and the initial policy for its
+    probabilities.
+
+    Args:
+      policy: who learns.
+      values: `(params, rows [n]) -> losses` of each network.
+      params: of the networks; of these as of the batch, shapes are enough.
+      batch: rows, with the `mask` of the steps of each.
+      epochs: passes over the batch.
+      anchored: whether the initial policy is asked.
+    """
+    row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
+    total = lambda params, row: sum(x.sum() for x in values(params, row).values())  # noqa: E731
+    evaluated = count(policy.evaluate, params["policy"], row["steps"])
+    critic = count(values, params, row) - evaluated
+    reference = evaluated if anchored else 0.0
+    descended = epochs * count(jax.grad(total), params, row)
+    return (critic + reference + descended) / row["mask"].size
 
 
 def count(f: Callable[..., Any], *args: Any) -> float:

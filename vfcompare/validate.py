@@ -223,12 +223,15 @@ WHOLE = ("sequence_clipped", "geometric_mean")
 """Surrogates that look at whole episodes."""
 
 
-def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Every value of a configuration as `(path, key, value)`."""
+def leaves(
+    config: Mapping[str, Any], path: str = "", *, lists: bool = False
+) -> Iterator[tuple[str, str, Any]]:
+    """Every value of a configuration as `(path, key, value)`; a list is one, or with `lists` each in it."""
     for key, value in config.items():
         here = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping):
-            yield from leaves(value, here)
+        inner: Any = dict(enumerate(value)) if lists and isinstance(value, list | tuple) else value
+        if isinstance(inner, Mapping):
+            yield from leaves(inner, here, lists=lists)
         else:
             yield here, str(key), value
 

@@ -112,12 +112,25 @@ def plan(options: Namespace) -> int:
     return OK
 
 
+def _own(parser: ArgumentParser) -> None:
+    where = "hydra.searchpath=[file:///FOLDER], as for the sweep, if it has parts of your own"
+    parser.add_argument("own", nargs="*", metavar="searchpath", help=where)
+
+
+def _resume_options(parser: ArgumentParser) -> None:
+    _study(parser)
+    _own(parser)
+
+
 def resume(options: Namespace) -> int:
     """Train what a study has planned and not finished; what is finished is left alone."""
     from vfcompare.commands import resume
+    from vfcompare.runs.store import must_be_writable
 
     must_be_a_study(options.study)
-    cells = resume.unfinished(options.study)
+    cells = resume.unfinished(options.study, options.own)
+    if cells:
+        must_be_writable(options.study)
     print(f"{options.study}: {len(cells)} cells to go")
     return ended(resume.train(cells).values())
 
@@ -152,7 +165,7 @@ def _submit_options(parser: ArgumentParser) -> None:
 def submit(options: Namespace) -> int:
     """Hand the unfinished cells of a sweep over to SLURM, and return at once."""
     from vfcompare.commands import cluster, resume
-    from vfcompare.commands.compose import cells
+    from vfcompare.commands.compose import SEARCHPATH, cells
     from vfcompare.commands.planning import write_plan
     from vfcompare.runs.status import read
 
@@ -162,16 +175,18 @@ def submit(options: Namespace) -> int:
     asked.check()
     if not dry_run:
         cluster.needs("sbatch")
-    if len(settings) == 1 and "=" not in settings[0] and not settings[0].startswith("+"):
-        study = Path(settings[0])
+    if "=" not in settings[0] and not settings[0].startswith("+"):
+        study, own = Path(settings[0]), settings[1:]
         must_be_a_study(study)
-        chosen = resume.unfinished(study)
+        chosen = resume.unfinished(study, own)
     else:
+        own = [text for text in settings if text.startswith(SEARCHPATH)]
         planned = cells(settings, sweep=True)
         study = planned[0].study
-        for path in resume.foreigners(planned):
+        for path in resume.foreigners(planned, resume.targets(own)):
             raise InputError(
-                f"{path} is not allowed here: tasks run our own configuration alone; allowed: vfcompare -m"
+                f"{path} is not allowed here: tasks run what configurations name, and not what is typed; "
+                "allowed: vfcompare -m"
             )
         if dry_run:
             taken = {cell.id for cell in read(study) if not resume.is_open(cell)}
@@ -184,9 +199,9 @@ def submit(options: Namespace) -> int:
         print(f"{study}: nothing to submit")
         return OK
     if dry_run:
-        print(cluster.preview(study, chosen, asked), end="")
+        print(cluster.preview(study, chosen, asked, own), end="")
         return OK
-    number = cluster.submit(study, chosen, asked)
+    number = cluster.submit(study, chosen, asked, own)
     print(f"{study}: {len(chosen)} cells are SLURM's job {number}; `vfcompare status {study}`")
     return OK
 
@@ -266,6 +281,7 @@ def _work_options(parser: ArgumentParser) -> None:
     parser.add_argument("study", type=Path, help=STUDY)
     parser.add_argument("job_file", type=Path, help="what the job was submitted with")
     parser.add_argument("index", type=int, help="of the task in the job's array")
+    _own(parser)
 
 
 def work(options: Namespace) -> int:
@@ -387,7 +403,7 @@ def tb(options: Namespace) -> int:
 VERBS = {
     "list": Verb(list_choices, _list_options),
     "plan": Verb(plan, _settings),
-    "resume": Verb(resume, _study),
+    "resume": Verb(resume, _resume_options),
     "submit": Verb(submit, _submit_options),
     "prior": Verb(prior, _prior_options),
     "tune": Verb(tune, _tune_options),

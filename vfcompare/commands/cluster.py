@@ -105,7 +105,7 @@ def needs(command: str) -> None:
         )
 
 
-def script(study: Path, number: int, tasks: int, options: Options) -> str:
+def script(study: Path, number: int, tasks: int, options: Options, own: Sequence[str] = ()) -> str:
     """What sbatch is given, from the study's folder, so that no path needs SLURM's quoting."""
     folder = study.absolute()
     wanted = {
@@ -130,7 +130,7 @@ def script(study: Path, number: int, tasks: int, options: Options) -> str:
             *(f"#SBATCH {line}" for line in lines),
             "# The signal reaches Python itself, since exec leaves no shell in between.",
             f"cd -- {shlex.quote(str(Path.cwd()))} || exit",
-            f'exec {work} {job} "$SLURM_ARRAY_TASK_ID"',
+            " ".join(["exec", work, job, '"$SLURM_ARRAY_TASK_ID"', *map(shlex.quote, own)]),
             "",
         ]
     )
@@ -151,20 +151,28 @@ def split(study: Path, cells: Sequence[Cell], options: Options) -> list[list[str
     return [[cell.id for cell in group.cells] for group in groups(cells, options.max_seeds)]
 
 
-def preview(study: Path, cells: Sequence[Cell], options: Options) -> str:
+def preview(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[str] = ()) -> str:
     """The script that `submit` would hand over; writes nothing."""
     known = [int(job.file.stem) for job in slurm.jobs(study)]
-    return script(study, max(known, default=-1) + 1, len(split(study, cells, options)), options)
+    number = max(known, default=-1) + 1
+    return script(study, number, len(split(study, cells, options)), options, own)
 
 
-def submit(study: Path, cells: Sequence[Cell], options: Options) -> str:
+def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[str] = ()) -> str:
     """Hand cells over to SLURM as one array; returns the job's number.
 
+    Args:
+      study: its folder.
+      cells: of it.
+      options: what is asked of SLURM.
+      own: where the user's own parts are, `hydra.searchpath=[...]`, as typed.
+
     Raises:
-      InputError: for what sbatch refuses; nothing is left behind then.
+      InputError: for a folder that cannot be written, and what sbatch refuses; nothing is left behind then.
     """
-    tasks = split(study, cells, options)
     folder = study / "jobs"
+    store.must_be_writable(folder)
+    tasks = split(study, cells, options)
     folder.mkdir(parents=True, exist_ok=True)
     number = next(n for n in itertools.count() if _take(folder / f"{n}.json"))
     file, text = folder / f"{number}.json", folder / f"{number}.sh"
@@ -179,7 +187,7 @@ def submit(study: Path, cells: Sequence[Cell], options: Options) -> str:
         "groups": tasks,
     }
     store.write_json(file, content)
-    store.write_bytes(text, script(study, number, len(tasks), options).encode())
+    store.write_bytes(text, script(study, number, len(tasks), options, own).encode())
     done = slurm.call(*command, cwd=study, patience=60.0)
     found = re.match(r"\d+", done.stdout) if done is not None and done.returncode == 0 else None
     if found is None:
@@ -203,7 +211,7 @@ def _take(file: Path) -> bool:
     return True
 
 
-def work(study: Path, job_file: Path, index: int) -> int:
+def work(study: Path, job_file: Path, index: int, own: Sequence[str] = ()) -> int:
     """Train the cells of one task; returns the exit code.
 
     A notice that the time is up, or that others need the machine, is answered by saving and going back into
@@ -216,7 +224,7 @@ def work(study: Path, job_file: Path, index: int) -> int:
     task = slurm.own_task()
     os.environ[run_folder.TASK] = task
     names = job.groups[index]
-    cells = resume.rebuild(study, names)
+    cells = resume.rebuild(study, names, own)
     try:
         outcomes = resume.train(cells, max_seeds=sum(len(cell.seeds) for cell in cells))
     except Stopped as stopped:
@@ -272,6 +280,7 @@ def cancel(study: Path) -> str:
     if not jobs:
         return "no job of this study waits or runs"
     needs("scancel")
+    store.must_be_writable(study / "jobs")
     for job in jobs:
         # Before scancel, since a task that is stopped looks here for the reason.
         store.write_json(job.file, store.read_json(job.file) | {"cancelled": store.now()})

@@ -3,8 +3,11 @@
 import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -25,6 +28,9 @@ from vfcompare.validate import FAMILIES, check
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises when it cannot make sense of its input."""
+
+SEARCHPATH = "hydra.searchpath="
+"""With this a user names folders of configurations; what is found on disk never does."""
 
 NAMED = {"agent", "env", "seeds", "env_steps", "evaluations", "lanes"}
 """Settings that a run's name does not repeat."""
@@ -71,7 +77,7 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
         refuse(parsed)
         if not sweep:
             refuse_sweeps(parsed)
-        found = [composer.cell(job) for job in (jobs(settings) if sweep else [settings])]
+        found = [composer.cell(job) for job in (jobs(parsed) if sweep else [settings])]
     contrasted(found)
     return list({cell.id: cell for cell in found}.values())
 
@@ -131,14 +137,46 @@ def contrasted(found: Sequence[Cell]) -> None:
                 )
 
 
-def recompose(overrides: Sequence[Sequence[str]]) -> list[Cell]:
+def recompose(overrides: Sequence[Sequence[str]], own: Sequence[str] = ()) -> list[Cell]:
     """Cells from what each was composed of, checked like those of a command line.
+
+    Args:
+      overrides: of each cell.
+      own: where else to look for configurations, `hydra.searchpath=[...]`, as typed.
 
     Raises:
       InputError: for the first that is not right.
     """
     with composing([]) as composer:
-        return [composer.cell(one) for one in overrides]
+        return [composer.cell([*one, *own]) for one in overrides]
+
+
+def folders(own: Sequence[str]) -> Iterator[Traversable]:
+    """The folders that a user names.
+
+    Args:
+      own: `hydra.searchpath=[file:///FOLDER]`, as typed.
+
+    Raises:
+      InputError: if it is anything else, or what it names is no folder.
+    """
+    usual = f"allowed: '{SEARCHPATH}[file:///FOLDER]', where parts are your own"
+    for text in own:
+        places = None
+        if text.startswith(SEARCHPATH):
+            with suppress(HydraException):
+                places = OverridesParser.create().parse_override(text).value()
+        if not isinstance(places, list):
+            raise InputError(f"{text} is not allowed: a study goes on as planned; {usual}")
+        for place in map(str, places):
+            scheme, _, name = place.rpartition("://")
+            folder: Traversable = Path(name)
+            if scheme == "pkg":
+                with suppress(ImportError, TypeError, ValueError):
+                    folder = resources.files(name)
+            if not folder.is_dir():
+                raise InputError(f"{text} is not allowed: {place} is no folder; {usual}")
+            yield folder
 
 
 @contextmanager
@@ -196,11 +234,10 @@ def is_value(override: Override) -> bool:
     return override.type == OverrideType.CHANGE and override.package is None and inside
 
 
-def jobs(settings: list[str]) -> Iterator[list[str]]:
+def jobs(settings: Sequence[Override]) -> Iterator[list[str]]:
     """The overrides of every job of a sweep, as Hydra's own sweeper will make them."""
-    parser = OverridesParser.create()
-    swept = swept_by_default(parser.parse_overrides(settings))
-    for batch in BasicSweeper.split_arguments(parser.parse_overrides(swept + settings), None):
+    swept = OverridesParser.create().parse_overrides(swept_by_default(settings))
+    for batch in BasicSweeper.split_arguments([*swept, *settings], None):
         yield from (list(job) for job in batch)
 
 

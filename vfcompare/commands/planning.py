@@ -1,8 +1,9 @@
 """What a sweep is going to be, before anything of it is started."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ class Like(NamedTuple):
 
     Attributes:
       steps: of a seed; who has more knows better.
-      fixed: seconds of compiling and whatever else is not training.
+      compile: seconds of compiling.
+      beside: seconds of whatever else is not training.
       step: seconds of an environment step.
       cell: bytes of certificate, pictures, the view of all seeds together and the heads of tables.
       seed: bytes of a checkpoint, for each seed.
@@ -49,7 +51,8 @@ class Like(NamedTuple):
     """
 
     steps: float
-    fixed: float
+    compile: float
+    beside: float
     step: float
     cell: float
     seed: float
@@ -69,16 +72,30 @@ def records(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def likes(root: Path) -> dict[tuple[str, str], Like]:
-    """The longest run below a folder, by agent and environment; of several as long the last."""
+    """The longest run below a folder, by agent and environment; of several as long the last.
+
+    Compiling is what it took at most: where programs were on the disk, from an earlier run, it took next to
+    nothing, and where several cells were one program each of them says its share.
+    """
+    told, shared = list(_told(root)), defaultdict[Any, float](float)
+    for _, program, this in told:
+        shared[program] += this.compile
     found: dict[tuple[str, str], Like] = {}
-    for folder, record in sorted(records(root), key=lambda pair: str(pair[1].get("ended"))):
-        try:
-            name, this = (str(record["agent"]), str(record["env"])), taken(folder, record)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError, OSError):
-            continue
-        if name not in found or this.steps >= found[name].steps:
-            found[name] = this
+    for name, program, this in told:
+        before = found.get(name, this)
+        longest = this if this.steps >= before.steps else before
+        found[name] = longest._replace(compile=max(before.compile, shared[program]))
     return found
+
+
+def _told(root: Path) -> Iterator[tuple[tuple[str, str], Any, Like]]:
+    """Agent and environment of each run, what cells of one program have in common, and what it took."""
+    for folder, record in sorted(records(root), key=lambda pair: str(pair[1].get("ended"))):
+        with suppress(KeyError, TypeError, ValueError, ZeroDivisionError, OSError):
+            this, traced = taken(folder, record), record.get("traced")
+            # Shares are equal, and seconds have three digits.
+            program = (folder.parent, *map(str, traced), this.compile) if traced else folder
+            yield (str(record["agent"]), str(record["env"])), program, this
 
 
 def taken(folder: Path, record: Mapping[str, Any]) -> Like:
@@ -93,7 +110,8 @@ def taken(folder: Path, record: Mapping[str, Any]) -> Like:
     rows = min(BYTES_PER_VALUE * table.num_rows * table.num_columns, size["metrics"])
     return Like(
         steps=steps / seeds,
-        fixed=float(spent["total"]) - float(spent["train"]),
+        compile=float(spent["compile"]),
+        beside=float(spent["total"]) - float(spent["train"]) - float(spent["compile"]),
         step=float(spent["train"]) / steps,
         cell=size["cell"] + size["metrics"] - rows,
         seed=state / seeds,
@@ -114,7 +132,7 @@ def _kind(file: Path) -> str:
 def cost(cell: Cell, known: Mapping[tuple[str, str], Like]) -> Cost:
     """What a cell takes, by the longest earlier run of its agent on its environment.
 
-    Seconds are `fixed + step x steps of all seeds`, bytes
+    Seconds are `compile + beside + step x steps of all seeds`, bytes
     `cell + seeds x (checkpoints x seed + evaluations x point) + row x steps of all seeds`, with two
     checkpoints where training takes longer than `save_seconds`, else one.
     """
@@ -125,7 +143,7 @@ def cost(cell: Cell, known: Mapping[tuple[str, str], Like]) -> Cost:
     train = steps * like.step
     checkpoints = CHECKPOINTS if train > config["save_seconds"] else 1
     each = checkpoints * like.seed + config["evaluations"] * like.point
-    return Cost(like.fixed + train, like.cell + seeds * each + steps * like.row)
+    return Cost(like.compile + like.beside + train, like.cell + seeds * each + steps * like.row)
 
 
 def show(cells: Sequence[Cell]) -> None:

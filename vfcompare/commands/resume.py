@@ -2,12 +2,12 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from vfcompare.commands.compose import recompose
+from vfcompare.commands import catalogue
+from vfcompare.commands.compose import SEARCHPATH, folders, recompose
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, status, store
 from vfcompare.runs.status import DONE, CellStatus
@@ -15,18 +15,24 @@ from vfcompare.training import devices
 from vfcompare.training.cell import Cell
 from vfcompare.training.execute import execute
 from vfcompare.training.fuse import groups
+from vfcompare.validate import leaves
 
 MAX_SEEDS = 512
 """Seeds of one program, over all its cells."""
 
 
-def unfinished(study: Path) -> list[Cell]:
+def unfinished(study: Path, own: Sequence[str] = ()) -> list[Cell]:
     """The planned cells that are not completed, composed anew from their overrides: see `waiting`.
 
+    Args:
+      study: its folder.
+      own: where the user's own parts are, `hydra.searchpath=[...]`, as typed.
+
     Raises:
-      InputError: if the plan names code that is not ours, or cells that the present code composes otherwise.
+      InputError: if the plan names code that no configuration does, or cells that the present code composes
+        otherwise.
     """
-    return rebuild(study, waiting(study))
+    return rebuild(study, waiting(study), own)
 
 
 def waiting(study: Path) -> list[str]:
@@ -75,8 +81,9 @@ def is_open(cell: CellStatus) -> bool:
     return cell.status not in (*DONE, "running", "damaged") and not cell.task
 
 
-def rebuild(study: Path, names: Iterable[str]) -> list[Cell]:
+def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[Cell]:
     """Planned cells by name, see `unfinished`."""
+    allowed = targets(own)
     plan, names = store.planned(study), list(names)
     for name in names:
         if not plan.get(name, {}).get("overrides"):
@@ -84,12 +91,18 @@ def rebuild(study: Path, names: Iterable[str]) -> list[Cell]:
                 f"{study}/plan.json does not say what {name} is composed of; type its command again"
             )
     overrides = [[str(text) for text in plan[name]["overrides"]] for name in names]
-    for text in (text for texts in overrides for text in texts):
+    texts = list(dict.fromkeys(text for texts in overrides for text in texts))
+    for text in texts:
         if "hydra" in text.split("=")[0]:
             # Where it looks for configurations, and what it calls on the way.
             raise foreign(study, text)
-    cells = recompose(overrides)
-    for path in foreigners(cells):
+    for text in [] if own else strange(texts):
+        raise InputError(
+            f"{study}/plan.json chooses {text[:200]}, which our own configuration does not have; allowed: "
+            f"the folder that has it behind this command, '{SEARCHPATH}[file:///FOLDER]'"
+        )
+    cells = recompose(overrides, own)
+    for path in foreigners(cells, allowed):
         raise foreign(study, path)
     for name, cell in zip(names, cells, strict=True):
         if cell.id != name:
@@ -111,48 +124,53 @@ def rebuild(study: Path, names: Iterable[str]) -> list[Cell]:
     ]
 
 
-def foreigners(cells: Iterable[Cell]) -> Iterator[str]:
-    """What cells name, `path=value`, that our own configuration does not."""
-    ours = targets()
+def strange(texts: Iterable[str]) -> Iterator[str]:
+    """Those of some overrides that choose a part which is not in our own configuration."""
+    ours = {group: catalogue.files(group).keys() | {"null"} for group in catalogue.groups()}
+    for text in texts:
+        key, _, name = text.lstrip("+").partition("=")
+        if name and name.strip("'\"") not in ours.get(key.partition("@")[0], name):
+            yield text
+
+
+def foreigners(cells: Iterable[Cell], allowed: Collection[str]) -> Iterator[str]:
+    """What cells name, `path=value`, that is not allowed: see `targets`."""
     for cell in cells:
-        for path, key, value in everything(cell.config):
-            strange = key == "_target_" and value not in ours
+        for path, key, value in leaves(cell.config, lists=True):
             # Gymnasium would import what stands before a colon.
-            if strange or (key == "id" and ":" in str(value)):
+            if (key == "_target_" and value not in allowed) or (key == "id" and ":" in str(value)):
                 yield f"{path}={value}"
 
 
 def foreign(study: Path, text: str) -> InputError:
     """Refuses what a plan asks for that only a user may."""
     return InputError(
-        f"{study}/plan.json names {text[:200]}, which our own configuration does not; what is found on "
-        "disk is never executed: type the command again"
+        f"{study}/plan.json names {text[:200]}, which neither our own configuration does nor a folder given "
+        "here; what is found on disk is never executed: type the command again"
     )
 
 
-def targets() -> set[str]:
-    """Functions and classes that our own configuration names: all that one found on disk may call."""
+def targets(own: Sequence[str] = ()) -> set[str]:
+    """What parts call, ours and those in folders that a user names: all that a plan may have called.
+
+    Args:
+      own: `hydra.searchpath=[...]`, as typed.
+
+    Raises:
+      InputError: if it is anything else, or names what is no folder.
+    """
     found: set[str] = set()
-    folders = [resources.files("vfcompare.conf")]
-    while folders:
-        for entry in folders.pop().iterdir():
+    for folder in (resources.files("vfcompare.conf"), *folders(own)):
+        # What Hydra's own groups name, such as launchers, is for Hydra alone.
+        entries = [folder / group for group in catalogue.groups()]
+        while entries:
+            entry = entries.pop()
             if entry.is_dir():
-                folders.append(entry)
-            elif entry.name.endswith(".yaml"):
-                text = entry.read_text(encoding="utf-8")
-                found |= set(re.findall(r"_target_: *(vfcompare\.[\w.]+)", text))
+                entries.extend(entry.iterdir())
+            elif entry.name.endswith(".yaml") and entry.is_file():
+                text = entry.read_bytes().decode(errors="replace")
+                found |= set(re.findall(r"""_target_: *["']?([\w.]+)""", text))
     return found
-
-
-def everything(node: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Every leaf of a configuration as `(path, key, value)`, also within lists."""
-    if isinstance(node, list | tuple):
-        node = dict(enumerate(node))
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from everything(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, path.rpartition(".")[2], node
 
 
 def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:

@@ -4,7 +4,6 @@ Links that lead out of a study are refused, and names are cleaned of control cha
 """
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ from vfcompare.report.files import (
     why,
 )
 from vfcompare.report.labels import label
-from vfcompare.runs import run_folder, store
+from vfcompare.report.metrics import LEADING
+from vfcompare.runs import run_folder
 
 STATUSES = (
     "completed",
@@ -47,9 +47,6 @@ before the others do.
 
 STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""
-
-LEADING = ("auc", "final", "drawdown")
-"""Metrics that can be a study's own."""
 
 MARGIN = 0.05
 """Of studies that decided on none."""
@@ -258,28 +255,11 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
 
 
 def _alive(folder: Path | None, info: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What `run.json` says; `lost` where it says running but nobody has given a sign of life.
-
-    The rule of `vfcompare status`, so far as files tell: the age of the heartbeat, and a claim. Without a
-    heartbeat neither is judged.
-    """
+    """What `run.json` says; where it says running but is not, what `vfcompare status` says of its files."""
     if folder is None or info is None or info.get("status") != "running":
         return info
-    try:
-        silent = store.age(info) > run_folder.LOST_AFTER
-    except (ValueError, KeyError, TypeError):
-        return info
-    if silent:
-        why_lost = f"no sign of life for more than {run_folder.LOST_AFTER:,.0f} s"
-    elif os.path.lexists(folder / "claim.json"):
-        return info
-    else:
-        # It may have ended after it was read.
-        again = _read(folder, "run.json", read_json, [])
-        if again is None or again.get("status") != "running":
-            return again or info
-        why_lost = "its process ended and could not say why"
-    return {**info, "status": "lost", "message": why_lost}
+    status, reason = run_folder.RunFolder(folder, info).standing
+    return info if status == "running" else {**info, "status": status, "message": reason}
 
 
 def _pictures(folder: Path | None) -> Path | None:

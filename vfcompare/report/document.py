@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vfcompare.report import figures, oracle, sentences, tables
+from vfcompare.report import fairness, figures, oracle, tables
 from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.data import Study
 from vfcompare.report.figures import mazes
 from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.method import method
+from vfcompare.report.metrics import METRICS
 from vfcompare.report.sentences import Sentence
 from vfcompare.report.table import Table
+from vfcompare.report.verdicts import verdicts
 
 HEADLINE = "headline"
 
@@ -36,7 +38,7 @@ Figures that a study shows first stand before all that, and not again where they
 """
 
 PERFORMANCE = frozenset(
-    {title for title, _, _ in sentences.CLAIMS.values()} | {"Where", "Agents", "Unequal tuning", ""}
+    {metric.claim for metric in METRICS.values()} | {"Where", "Agents", "Unequal tuning", ""}
 )
 STILL = frozenset({HEADLINE, "runs", "matching", "oracle", "provenance"})
 """Sections of a study in which no policy learned: the returns of its agents are not compared."""
@@ -90,12 +92,12 @@ def compose(study: Study) -> Document:
     built = tables.build(results) | oracle.tables(findings, compared)
     drawn = [*([] if still else figures.build(results)), *against, *mazes.pictures(study)]
     sections = _sections(results, drawn, built, oracle.notes(compared))
-    verdicts = [*oracle.verdicts(compared, against), *sentences.verdicts(results)]
+    said = [*oracle.verdicts(compared, against), *verdicts(results)]
     if still:
         sections = [section for section in sections if section.id in STILL]
-        verdicts = [item for item in verdicts if item.title not in PERFORMANCE]
+        said = [item for item in said if item.title not in PERFORMANCE]
     terms = (*method(results), *oracle.method(findings))
-    return Document(study, tuple(verdicts), tuple(sections), terms)
+    return Document(study, tuple(said), tuple(sections), terms)
 
 
 def _sections(
@@ -107,7 +109,7 @@ def _sections(
     by_id = {picture.id: picture for picture in pictures}
     notes: dict[str, tuple[Sentence, ...]] = {
         "oracle": tuple(truths),
-        "matching": tuple(sentences.matching(results)),
+        "matching": tuple(fairness.matching(results)),
         "runs": tuple(Sentence(text, "warning") for text in results.study.problems),
     }
     first = [item for name in results.study.figures for item in _picked(by_id, (name, f"{name}-"))]

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +10,7 @@ import numpy.typing as npt
 from vfcompare import statistics
 from vfcompare.report.data import Cell, Run, Study
 from vfcompare.report.files import Array
-
-Rule = Literal["floor", "last", "drop"]
+from vfcompare.statistics import FailureRule
 
 GRID_POINTS = 60
 SOLVED_SHARE = 0.9
@@ -66,7 +64,6 @@ class Task:
       floor: score of a failed run, in raw returns.
       floor_rule: where the floor comes from.
       scores: the scored runs of each arm.
-      excluded: number of planned runs of each arm whose outcome is unknown.
       arrivals: (seed, step, reached) of each arm; unfinished runs are censored where they stopped.
     """
 
@@ -83,7 +80,6 @@ class Task:
     floor: float
     floor_rule: str
     scores: Mapping[str, tuple[Score, ...]]
-    excluded: Mapping[str, int]
     arrivals: Mapping[str, tuple[tuple[int, float, bool], ...]]
 
     @property
@@ -109,7 +105,7 @@ class Task:
         return self.random + value * (self.optimal - self.random)
 
 
-def score(study: Study, rule: Rule = "floor") -> list[Task]:
+def score(study: Study, rule: FailureRule = "floor") -> list[Task]:
     """Scores all planned cells, one task at a time.
 
     Args:
@@ -152,7 +148,7 @@ def _outlived(run: Run, end: float) -> bool:
     return bool(run.steps[-1] >= end) or run.failed_at > (1.0 + SAME_END) * end
 
 
-def _task(name: str, cells: Sequence[Cell], rule: Rule, share: float | None) -> Task:
+def _task(name: str, cells: Sequence[Cell], rule: FailureRule, share: float | None) -> Task:
     random, optimal = _references(cells)
     start, end = _range(cells)
     floor, floor_rule = _floor(cells, random)
@@ -172,13 +168,11 @@ def _task(name: str, cells: Sequence[Cell], rule: Rule, share: float | None) -> 
         floor=floor,
         floor_rule=floor_rule,
         scores={},
-        excluded={},
         arrivals={cell.arm: _arrivals(cell, threshold, end) for cell in cells},
     )
     span = _span(cells, random, optimal)
     scores = {cell.arm: _scores(cell, task, span, rule) for cell in cells}
-    excluded = {cell.arm: sum(not counted(run, end) for run in cell.runs) for cell in cells}
-    return replace(task, scores=scores, excluded=excluded)
+    return replace(task, scores=scores)
 
 
 def counted(run: Run, end: float) -> bool:
@@ -299,14 +293,14 @@ def _arrivals(
     return tuple(result)
 
 
-def _scores(cell: Cell, task: Task, span: float, rule: Rule) -> tuple[Score, ...]:
+def _scores(cell: Cell, task: Task, span: float, rule: FailureRule) -> tuple[Score, ...]:
     runs = [run for run in cell.runs if counted(run, task.end)]
     if rule == "drop":
         runs = [run for run in runs if not failed(run, task.end)]
     return tuple(_score(run, task, span, rule) for run in runs)
 
 
-def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
+def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
     steps, raw = _curve(run, task, rule)
     values = task.rescale(raw)
     final = statistics.final(steps, values, task.start, task.end)
@@ -329,7 +323,7 @@ def _score(run: Run, task: Task, span: float, rule: Rule) -> Score:
     )
 
 
-def _curve(run: Run, task: Task, rule: Rule) -> tuple[Array, Array]:
+def _curve(run: Run, task: Task, rule: FailureRule) -> tuple[Array, Array]:
     """The run's curve; a failed run is continued from its failure to the end of the range.
 
     One that failed after the range keeps its last evaluation to the end of it.

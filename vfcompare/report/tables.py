@@ -4,36 +4,15 @@ import math
 from collections.abc import Iterable, Sequence
 
 from vfcompare.report.analysis import Arm, Contrast, Results
-from vfcompare.report.analysis.contrasts import METRICS
 from vfcompare.report.analysis.matching import Matching
 from vfcompare.report.data import STATUSES, Cell
 from vfcompare.report.files import clean, number
 from vfcompare.report.labels import searches, short_names, tuned_settings
-from vfcompare.report.sentences import pairing
+from vfcompare.report.metrics import AGGREGATES, COMPARED, METRICS, SCORES, STABILITY
+from vfcompare.report.sentences import pairing, verdict_word
 from vfcompare.report.table import MINUS, NONE, PRINTED, Table, Value, join
 
-METRIC_NAMES = {
-    "auc": "AUC",
-    "final": "Final score",
-    "greedy": "Final, greedy",
-    "drawdown": "Drawdown (upper tail)",
-    "variation": "Within-run variation",
-}
-AGGREGATE_NAMES = {
-    "iqm": "IQM",
-    "mean": "Mean",
-    "median": "Median",
-    "optimality_gap": "Optimality gap",
-}
-STABILITY_NAMES = {
-    "spread": "Spread over seeds",
-    "variation": "Within-run variation",
-    "drawdown": "Drawdown (upper tail)",
-    "collapse": "Collapse rate",
-    "failure": "Failure rate",
-}
 MOST_VALUES = 8
-VERDICTS = {"undecided": "undecided", "equal": "equal in practice", "insufficient": "insufficient"}
 
 
 def build(results: Results) -> dict[str, Table]:
@@ -218,6 +197,7 @@ def drawn_first(results: Results, arms: Iterable[Arm] | None = None) -> list[Arm
 def scores(results: Results) -> Table:
     """Scores per environment: IQM over seeds."""
     rows: list[tuple[Value, ...]] = []
+    metrics = (*SCORES, "greedy")
     drawn = {arm.name for arm in results.shown.rows}
     head = sum(arm in task.cells for task in results.tasks for arm in drawn)
     for part in (True, False):
@@ -227,17 +207,10 @@ def scores(results: Results) -> Table:
                     items = task.scores.get(arm.name, ())
                     bad = sum(item.status != "completed" for item in items)
                     found = [
-                        results.summary.get((metric, task.name, arm.name))
-                        for metric in ("auc", "final", "greedy")
+                        results.summary.get((metric, task.name, arm.name)) for metric in metrics
                     ]
                     rows.append((task.name, arm.name, len(items), bad, *found))
-    heads = (
-        "environment",
-        "agent",
-        "n",
-        "failed",
-        *(METRIC_NAMES[m] for m in ("auc", "final", "greedy")),
-    )
+    heads = ("environment", "agent", "n", "failed", *(METRICS[name].label for name in metrics))
     note = "IQM over seeds, 95% bootstrap interval; of n scored runs, failed ones got the floor."
     title = "Scores per environment"
     return Table("scores", title, heads, tuple(rows), note, head=min(head, 3 * PRINTED))
@@ -294,15 +267,15 @@ def aggregates(results: Results) -> Table:
     """Scores over all environments of one scale."""
     rows = tuple(
         (
-            METRIC_NAMES[metric],
+            METRICS[metric].label,
             arm.name,
-            *(results.aggregate.get((name, metric, arm.name)) for name in AGGREGATE_NAMES),
+            *(results.aggregate.get((name, metric, arm.name)) for name in AGGREGATES),
         )
-        for metric in ("auc", "final")
+        for metric in SCORES
         for arm in results.shown.rows
         if results.aggregate
     )
-    heads = ("metric", "agent", *AGGREGATE_NAMES.values())
+    heads = ("metric", "agent", *(each.label for each in AGGREGATES.values()))
     note = "An agent that has no score on one of the environments is not aggregated."
     return Table("aggregates", "Scores over environments", heads, rows, note, head=len(rows))
 
@@ -341,17 +314,10 @@ def speed(results: Results) -> Table:
     return Table("steps-to-threshold", "Steps to the threshold", heads, rows, note)
 
 
-def verdict_text(contrast: Contrast) -> str:
-    """Who is better, or why nobody is."""
-    if contrast.better:
-        return f"{contrast.better} better"
-    return VERDICTS[contrast.verdict]
-
-
 def _contrast_row(contrast: Contrast, scope: str) -> tuple[Value, ...]:
     tested = contrast.plain.sufficient
     return (
-        METRIC_NAMES[contrast.metric],
+        METRICS[contrast.metric].label,
         scope,
         contrast.interval if contrast.pairs else None,
         contrast.plain if contrast.pairs else None,
@@ -360,7 +326,7 @@ def _contrast_row(contrast: Contrast, scope: str) -> tuple[Value, ...]:
         contrast.paired_wins if contrast.pairs else None,
         contrast.pairs,
         contrast.unpaired,
-        verdict_text(contrast),
+        f"{contrast.better} better" if contrast.better else verdict_word(contrast),
     )
 
 
@@ -404,7 +370,7 @@ def pairs(results: Results) -> Table:
     """Every pair of agents, run by run."""
     rows = tuple(
         _contrast_row(contrast, f"{contrast.first} {MINUS} {contrast.second}")
-        for metric in METRICS
+        for metric in COMPARED
         for contrast in results.pairs[metric]
     )
     note = "Each metric is one family of tests for Holm's correction."
@@ -438,10 +404,7 @@ def stability(results: Results) -> Table:
         (
             arm.name,
             arm.family,
-            *(
-                results.stability.get((key, arm.name))
-                for key in ("spread", "variation", "drawdown")
-            ),
+            *(results.stability.get((name, arm.name)) for name in STABILITY),
             *_rate(results, "collapse", arm.name),
             *_rate(results, "failure", arm.name),
         )
@@ -451,13 +414,11 @@ def stability(results: Results) -> Table:
     heads = (
         "agent",
         "family",
-        STABILITY_NAMES["spread"],
-        STABILITY_NAMES["variation"],
-        STABILITY_NAMES["drawdown"],
+        *(METRICS[name].label for name in STABILITY),
         "collapsed",
-        STABILITY_NAMES["collapse"],
+        METRICS["collapse"].label,
         "failed",
-        STABILITY_NAMES["failure"],
+        METRICS["failure"].label,
     )
     note = "Lower is better throughout; means over environments on the scale of the scores."
     return Table("stability", "Stability", heads, rows, note, head=len(rows))

@@ -32,6 +32,9 @@ from vfcompare.runs.store import (
 LOST_AFTER = 600.0
 """Seconds without a heartbeat after which a running cell counts as lost."""
 
+CLAIM_BYTES = 10_000
+"""More than any claim has."""
+
 CHECKPOINTS = 2
 """How many are kept: the newest, and one to go back to."""
 
@@ -61,6 +64,18 @@ def _create(file: Path, content: Mapping[str, Any]) -> bool:
         file.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(file)) from error
     return True
+
+
+def _claim(file: Path) -> dict[str, Any]:
+    """What a claim says; studies may be of unknown origin, and a report would read a file of any size."""
+    if file.stat().st_size > CLAIM_BYTES:
+        raise ValueError("larger than any claim")
+    return read_json(file)
+
+
+def _here(claim: Mapping[str, Any]) -> bool:
+    """Whether the process of a claim can be asked for."""
+    return claim["host"] == socket.gethostname() and claim.get("place") in (None, place())
 
 
 class Checkpoint(NamedTuple):
@@ -224,12 +239,11 @@ class RunFolder:
 
     def _stale(self, file: Path) -> bool:
         try:
-            claim = read_json(file)
-            here = claim["host"] == socket.gethostname() and claim.get("place") in (None, place())
+            claim = _claim(file)
             if claim.get("task") and claim["task"] == os.environ.get(TASK):
                 # SLURM runs a task once at a time.
-                return not (here and claim["pid"] == os.getpid())
-            if not here:
+                return not (_here(claim) and claim["pid"] == os.getpid())
+            if not _here(claim):
                 return age({"heartbeat": claim["time"]}) > LOST_AFTER and self._silent()
             os.kill(int(claim["pid"]), 0)
         except ProcessLookupError:
@@ -252,6 +266,43 @@ class RunFolder:
         """Whether the process that held the run is known to be gone, and has not put it down."""
         file = self.path / "claim.json"
         return file.exists() and self._stale(file)
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """What a run is that says running, and why: `running`, `lost` or `damaged`.
+
+        As far as files and the processes of this machine tell. Reasons have no age in them, so that a report
+        on the same files stays the same.
+        """
+        try:
+            silent = age(self.record) > LOST_AFTER
+        except (ValueError, KeyError, TypeError) as error:
+            return "damaged", f"heartbeat: {error}"
+        if not (self.path / "claim.json").exists():
+            if self._ended:
+                return "running", ""
+            return "lost", "its process ended and could not say why, as on a full disk"
+        if self.abandoned and self._near:
+            return "lost", "its process is gone"
+        if silent:
+            return "lost", f"silent for more than {LOST_AFTER / 60:.0f} minutes"
+        return "running", ""
+
+    @property
+    def _ended(self) -> bool:
+        """Whether a run has ended since its record was read."""
+        try:
+            return read_json(self.path / "run.json").get("status") != "running"
+        except (OSError, ValueError):
+            return False
+
+    @property
+    def _near(self) -> bool:
+        """Whether the claim is not of another machine."""
+        try:
+            return _here(_claim(self.path / "claim.json"))
+        except (OSError, ValueError, KeyError):
+            return True
 
     def release(self, task: str) -> None:
         """Take the run from a task of SLURM that has ended, where that holds it still."""

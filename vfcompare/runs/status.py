@@ -143,17 +143,11 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return "out of memory", message
     if status != "running":
         return status, message
-    try:
-        age = store.age(record)
-    except (ValueError, KeyError, TypeError) as error:
-        return "damaged", f"heartbeat: {error}"
-    if age > run_folder.LOST_AFTER:
-        return "lost", f"no sign of life for {age:,.0f} s"
-    if run_folder.RunFolder(path, record).abandoned:
-        return "lost", "its process is gone"
-    if not (path / "claim.json").exists() and _record(path)["status"] == "running":
-        return "lost", "its process ended and could not say why, as on a full disk"
-    return "running", f"{_share(record)}last sign of life {max(age, 0.0):.0f} s ago"
+    status, why = run_folder.RunFolder(path, record).standing
+    if status == "damaged":
+        return status, why
+    last = f"last sign of life {max(store.age(record), 0.0):,.0f} s ago"
+    return status, f"{why}, {last}" if why else f"{_share(record)}{last}"
 
 
 def _share(record: Mapping[str, Any]) -> str:

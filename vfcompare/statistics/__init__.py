@@ -6,7 +6,7 @@ A run is one training seed: average its episodes first, since episodes of one ru
 independent replications.
 
 Nothing here accepts NaN. A run that failed must be given a score, or left out and counted, by the
-caller; `settle` does either.
+caller: see `FailureRule`.
 """
 
 from vfcompare.statistics.aggregates import (
@@ -15,7 +15,6 @@ from vfcompare.statistics.aggregates import (
     median,
     optimality_gap,
     performance_profile,
-    task_profile,
     trim_mean,
 )
 from vfcompare.statistics.comparisons import (
@@ -57,29 +56,25 @@ from vfcompare.statistics.intervals import (
     wilson,
 )
 from vfcompare.statistics.power import (
+    POWER,
     attainable_level,
     independent_spread,
     minimum_detectable_effect,
     paired_spread,
     pairs_needed,
     power,
+    spread_within,
 )
 from vfcompare.statistics.reliability import (
     COLLAPSE_WINDOW,
     across_run_spread,
-    collapse_rate,
     collapsed,
-    curve_range,
     cvar,
     detrend,
     drawdown,
     drawdown_risk,
     interpercentile_range,
     interquartile_range,
-    median_absolute_deviation,
-    risk_across_runs,
-    short_term_risk,
-    windowed_variation,
     within_run_variation,
 )
 from vfcompare.statistics.scores import (
@@ -91,8 +86,6 @@ from vfcompare.statistics.scores import (
     as_scores,
     finite,
     normalise,
-    settle,
-    settle_by_each_rule,
     smallest,
 )
 from vfcompare.statistics.sensitivity import (
@@ -117,6 +110,7 @@ __all__ = [
     "FEW_RUNS",
     "FINAL_SHARE",
     "MIN_RUNS",
+    "POWER",
     "Array",
     "Arrival",
     "Coverage",
@@ -138,11 +132,9 @@ __all__ = [
     "attainable_level",
     "bca_levels",
     "bootstrap",
-    "collapse_rate",
     "collapsed",
     "coverage_kinds",
     "curve_interval",
-    "curve_range",
     "cvar",
     "detrend",
     "differences",
@@ -167,7 +159,6 @@ __all__ = [
     "known_coverage",
     "mean",
     "median",
-    "median_absolute_deviation",
     "minimum_detectable_effect",
     "normalise",
     "optimality_gap",
@@ -185,18 +176,13 @@ __all__ = [
     "resample",
     "restrict",
     "restricted_mean",
-    "risk_across_runs",
     "sensitivity",
-    "settle",
-    "settle_by_each_rule",
-    "short_term_risk",
     "sign_flip_test",
     "smallest",
+    "spread_within",
     "survival_median",
-    "task_profile",
     "time_to_threshold",
     "trim_mean",
     "wilson",
-    "windowed_variation",
     "within_run_variation",
 ]

@@ -84,10 +84,3 @@ def performance_profile(scores: Scores, thresholds: npt.ArrayLike) -> Array:
     tau = np.asarray(thresholds, dtype=np.float64)
     shares = [np.mean(np.asarray(task)[..., None] > tau, axis=-2) for task in scores]
     return np.asarray(np.mean(shares, axis=0))
-
-
-def task_profile(scores: Scores, thresholds: npt.ArrayLike) -> Array:
-    """`[..., thresholds]`, share of tasks whose mean score is above each threshold."""
-    tau = np.asarray(thresholds, dtype=np.float64)
-    above = [np.mean(task, axis=-1)[..., None] > tau for task in scores]
-    return np.asarray(np.mean(above, axis=0))

@@ -12,11 +12,9 @@ from vfcompare.statistics.intervals import (
     MIN_RUNS,
     Interval,
     bootstrap,
-    effective_runs,
     percentile_interval,
-    wilson,
 )
-from vfcompare.statistics.scores import Array, Scores, as_scores, smallest
+from vfcompare.statistics.scores import Array, Scores, as_scores
 
 
 def paired_difference(
@@ -145,9 +143,9 @@ def probability_of_improvement(first: Scores, second: Scores) -> float:
     return float(np.mean([np.mean(_wins(x, y)) for x, y in _couples(first, second)]))
 
 
-def paired_probability_of_improvement(first: Scores, second: Scores) -> float:
-    """Share of seeds whose `first` beats its own `second`, ties one half, averaged over tasks."""
-    return float(mean([_score_sign(task) for task in differences(first, second)]))
+def paired_probability_of_improvement(difference: Scores) -> float:
+    """Share of pairs whose difference is above zero, ties one half, averaged over tasks."""
+    return float(mean([(task > 0) + 0.5 * (task == 0) for task in difference]))
 
 
 def improvement_interval(
@@ -155,7 +153,6 @@ def improvement_interval(
     first: Scores,
     second: Scores,
     *,
-    paired: bool = False,
     reps: int = 2000,
     confidence: float = 0.95,
     method: Literal["score", "bootstrap"] = "score",
@@ -163,35 +160,27 @@ def improvement_interval(
     """Probability of improvement with an interval.
 
     A bootstrap has no width where one agent wins every comparison, however few they are, and so
-    covers too little where the truth is near 0 or 1 (`docs/statistics.md`). The score intervals keep
-    their width: `improvement_ends`, and Wilson's for pairs.
+    covers too little where the truth is near 0 or 1 (`docs/statistics.md`). The score interval keeps
+    its width: `improvement_ends`.
 
     Args:
       rng: source of the resamples of the bootstrap.
       first: one `[n]` array per task.
       second: one `[m]` array per task.
-      paired: compare seed with seed; else all with all.
       reps: number of resamples of the bootstrap.
       confidence: nominal coverage.
       method: `score`, or `bootstrap`, the stratified one of rliable, with expanded percentiles.
     """
-    if paired:
-        signs = [_score_sign(task) for task in differences(first, second)]
-        if method == "bootstrap":
-            return bootstrap(rng, signs, mean, reps=reps, confidence=confidence)
-        share, n = float(mean(signs)), smallest(signs)
-        low, high = map(float, wilson(share, effective_runs(signs), confidence))
-    else:
-        couples = _couples(first, second)
-        share = probability_of_improvement(first, second)
-        n = min((min(x.size, y.size) for x, y in couples), default=0)
-        if method == "bootstrap":
-            wins = np.mean([_win_replicates(rng, x, y, reps) for x, y in couples], axis=0)
-            return percentile_interval(share, wins, n=n, confidence=confidence)
-        low, high = improvement_ends(share, [(x.size, y.size) for x, y in couples], confidence)
+    couples = _couples(first, second)
+    share = probability_of_improvement(first, second)
+    n = min((min(x.size, y.size) for x, y in couples), default=0)
+    if method == "bootstrap":
+        wins = np.mean([_win_replicates(rng, x, y, reps) for x, y in couples], axis=0)
+        return percentile_interval(share, wins, n=n, confidence=confidence)
     if n < MIN_RUNS:
         return Interval(share, None, None, n, confidence)
-    return Interval(share, low, high, n, confidence)
+    ends = improvement_ends(share, [(x.size, y.size) for x, y in couples], confidence)
+    return Interval(share, *ends, n, confidence)
 
 
 def improvement_ends(
@@ -282,10 +271,6 @@ def _couples(first: Scores, second: Scores) -> list[tuple[Array, Array]]:
 
 def _wins(x: Array, y: Array) -> Array:
     return np.asarray((x[:, None] > y) + 0.5 * (x[:, None] == y))
-
-
-def _score_sign(difference: Array) -> Array:
-    return np.asarray((difference > 0) + 0.5 * (difference == 0))
 
 
 def _win_replicates(rng: np.random.Generator, x: Array, y: Array, reps: int) -> Array:

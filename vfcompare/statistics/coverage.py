@@ -28,11 +28,6 @@ class Coverage(NamedTuple):
     runs: int
     shares: Mapping[str, float]
 
-    @property
-    def least(self) -> float:
-        """Coverage where it was least."""
-        return min(self.shares.values())
-
 
 def known_coverage(kind: str, runs: int, *, tasks: int = 1) -> Coverage:
     """What a nominal 95% interval covers, measured at the next smaller of `COVERAGE_RUNS`.

@@ -12,6 +12,8 @@ from scipy import optimize, stats
 from vfcompare.statistics.comparisons import differences
 from vfcompare.statistics.scores import Scores, as_scores
 
+POWER = 0.8
+"""What is usually wanted."""
 MOST_PAIRS = 1_000_000
 """Where the search for the pairs needed gives up."""
 _ENUMERABLE = 40
@@ -20,7 +22,7 @@ _ENUMERABLE = 40
 
 def paired_spread(first: Scores, second: Scores) -> float:
     """Standard deviation of `first - second` within a task, root mean square over tasks."""
-    return _pooled(differences(first, second))
+    return spread_within(differences(first, second))
 
 
 def independent_spread(first: Scores, second: Scores) -> float:
@@ -29,7 +31,12 @@ def independent_spread(first: Scores, second: Scores) -> float:
     The square of `paired_spread / independent_spread` is the share of seeds that pairing leaves to
     be run: one minus the correlation over seeds, where the agents vary equally.
     """
-    return math.hypot(_pooled(as_scores(first)), _pooled(as_scores(second)))
+    return math.hypot(spread_within(as_scores(first)), spread_within(as_scores(second)))
+
+
+def spread_within(tasks: Scores) -> float:
+    """Standard deviation within a task, root mean square over tasks."""
+    return math.sqrt(np.mean([np.var(task, ddof=1) for task in tasks]))
 
 
 def attainable_level(pairs: int, alpha: float = 0.05) -> float:
@@ -71,7 +78,7 @@ def power(effect: float, spread: float, pairs: int, *, alpha: float = 0.05) -> f
 
 
 def minimum_detectable_effect(
-    spread: float, pairs: int, *, share: float = 0.8, alpha: float = 0.05
+    spread: float, pairs: int, *, share: float = POWER, alpha: float = 0.05
 ) -> float:
     """The true mean difference that is found with probability `share`; infinite where none is.
 
@@ -92,7 +99,7 @@ def minimum_detectable_effect(
 
 
 def pairs_needed(
-    effect: float, spread: float, *, share: float = 0.8, alpha: float = 0.05
+    effect: float, spread: float, *, share: float = POWER, alpha: float = 0.05
 ) -> int | None:
     """The fewest pairs that find a true mean difference with probability `share`.
 
@@ -123,7 +130,3 @@ def pairs_needed(
 def _check(share: float, alpha: float) -> None:
     if not alpha < share < 1.0:
         raise ValueError(f"power must be between alpha ({alpha:g}) and 1, not {share:g}")
-
-
-def _pooled(tasks: Scores) -> float:
-    return math.sqrt(np.mean([np.var(task, ddof=1) for task in tasks]))

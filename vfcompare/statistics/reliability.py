@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vfcompare.statistics.intervals import Interval, rate_interval
 from vfcompare.statistics.scores import Array, finite
 
 COLLAPSE_WINDOW = 3
@@ -45,17 +44,6 @@ def within_run_variation(steps: npt.ArrayLike, values: npt.ArrayLike) -> Array:
     return interquartile_range(detrend(steps, values))
 
 
-def windowed_variation(
-    steps: npt.ArrayLike, values: npt.ArrayLike, *, window: float, at: npt.ArrayLike
-) -> Array:
-    """`[..., at]`, `within_run_variation` in the trailing windows `[t - window + 1, t]`."""
-    times = np.asarray(steps, dtype=np.float64)
-    change, stamp = detrend(steps, values), times[1:][np.diff(times) != 0]
-    ends = np.asarray(at, dtype=np.float64)
-    picks = [change[..., (stamp >= end - window + 1) & (stamp <= end)] for end in ends]
-    return np.stack([interquartile_range(pick) for pick in picks], axis=-1)
-
-
 def across_run_spread(curves: npt.ArrayLike) -> Array:
     """`[..., runs, points] -> [..., points]`, IQR over runs at each evaluation point.
 
@@ -63,28 +51,6 @@ def across_run_spread(curves: npt.ArrayLike) -> Array:
     evaluation noise is part of what a user meets.
     """
     return interquartile_range(np.swapaxes(finite(curves, "curves"), -1, -2))
-
-
-def risk_across_runs(curves: npt.ArrayLike, *, alpha: float = 0.05) -> Array:
-    """`[runs, points] -> [points]`, mean of the worst alpha of runs: lower-tail CVaR over runs.
-
-    Chan et al., 2020, `LowerCVaROnAcross`, without their low-pass filter. Up to `1 / alpha` runs it
-    is the worst of them.
-    """
-    columns = finite(curves, "curves").T
-    return np.array([cvar(column, alpha=alpha, tail="lower") for column in columns])
-
-
-def curve_range(values: npt.ArrayLike) -> Array:
-    """`[..., points] -> [...]`, 95th percentile minus first value: the normaliser of Chan et al."""
-    y = finite(values, "values")
-    return np.asarray(np.quantile(y, 0.95, axis=-1) - y[..., 0])
-
-
-def median_absolute_deviation(values: Array) -> Array:
-    """`[..., n] -> [...]`, median of |x - median x|: half an IQR where the tails are alike."""
-    middle = np.median(values, axis=-1, keepdims=True)
-    return np.asarray(np.median(np.abs(values - middle), axis=-1))
 
 
 def interpercentile_range(
@@ -138,11 +104,6 @@ def drawdown_risk(values: npt.ArrayLike, *, alpha: float = 0.05) -> float:
     return cvar(drawdown(values), alpha=alpha, tail="upper")
 
 
-def short_term_risk(steps: npt.ArrayLike, values: npt.ArrayLike, *, alpha: float = 0.05) -> float:
-    """Mean of the worst alpha of a run's changes per step: lower-tail CVaR (Chan et al., 2020)."""
-    return cvar(detrend(steps, values), alpha=alpha, tail="lower")
-
-
 def collapsed(
     values: npt.ArrayLike,
     *,
@@ -181,17 +142,3 @@ def collapsed(
     gain, usual = best - floor, np.abs(np.diff(y)).mean()
     lost = end < floor + share * gain and best - end > noise * usual
     return bool(gain >= learned * span and lost)
-
-
-def collapse_rate(
-    curves: npt.ArrayLike,
-    *,
-    floor: float,
-    span: float,
-    window: int = COLLAPSE_WINDOW,
-    confidence: float = 0.95,
-) -> Interval:
-    """Share of runs that `collapsed`, with Wilson's interval; `curves` is `[runs, points]`."""
-    runs = finite(curves, "curves")
-    count = sum(collapsed(y, floor=floor, span=span, window=window) for y in runs)
-    return rate_interval(count, len(runs), confidence=confidence)

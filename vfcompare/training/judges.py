@@ -7,16 +7,19 @@ priors/<env>-<hash>/
 
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.runs import store
 from vfcompare.runs.artifacts import Artifact
-from vfcompare.training import priors
+from vfcompare.training import priors, supervised
 from vfcompare.types import Judge
+
+OURS = ("seed", "updates")
+"""Settings of a judge that supervised learning itself is not told."""
 
 
 def asked(config: Mapping[str, Any]) -> Artifact | None:
@@ -37,11 +40,9 @@ def asked(config: Mapping[str, Any]) -> Artifact | None:
     )
 
 
-def learner(config: Mapping[str, Any], env: Any) -> Any:
+def learner(config: Mapping[str, Any], env: Any = None) -> Any:
     """How it is learned, see `vfcompare.agents.judging.Judging`."""
-    agent = config["agent"]
-    part = {k: v for k, v in agent["judge"].items() if k not in ("seed", "updates")}
-    return assemble({**part, "network": agent["network"], "policy": agent["policy"]}, env=env)
+    return supervised.learner(config, "judge", OURS, env)
 
 
 def given(config: Mapping[str, Any], env: Any, *, rehearsal: bool) -> Judge | None:
@@ -70,9 +71,7 @@ def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Artifact]:
     """
     found = {made: config for config in configs if (made := asked(config)) is not None}
     for made, config in found.items():
-        with store.guard(made.folder):
-            if not made.facts.exists():
-                make(config, made)
+        supervised.ensure(made, partial(make, config, made))
     return list(found)
 
 
@@ -85,18 +84,12 @@ def make(config: Mapping[str, Any], made: Artifact) -> None:
 
     judge, rung = config["agent"]["judge"], priors.asked(config)
     assert rung is not None
-    try:
-        judging = learner(config, assemble(config["env"]))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(str(error)) from error
+    judging = learner(config)
     key, prior = stream(root_key(judge["seed"]), "judge"), rung.load()
 
     def train(prior: Any) -> Any:
-        def body(i: Any, state: Any) -> Any:
-            return judging.update(state, jax.random.fold_in(stream(key, "update"), i))[0]
-
         state = judging.init(prior, stream(key, "init"))
-        return judging.finish(jax.lax.fori_loop(0, judge["updates"], body, state))
+        return judging.finish(supervised.train(judging, key, state, 0, judge["updates"]))
 
     params = jax.device_get(jax.jit(train)(prior))
     measured = jax.jit(judging.measure)(params, prior, stream(key, "final"))

@@ -10,15 +10,16 @@ A rung is a function of its recipe: whoever asks for it first makes it, everybod
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.runs import store
 from vfcompare.runs.artifacts import Artifact
+from vfcompare.training import supervised
 from vfcompare.types import Prior
 
 RUNGS = (0.001, 0.01, 0.05, 0.2, 0.5)
@@ -113,16 +114,15 @@ def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Rung]:
     """
     found = {rung: config for config in configs if (rung := asked(config)) is not None}
     climbers: dict[Path, Climber] = {}
+
+    def climb(rung: Rung) -> None:
+        if rung.folder not in climbers:
+            climbers[rung.folder] = Climber(found[rung])
+        make(found[rung], rung, climbers[rung.folder])
+
     rungs = sorted(found, key=lambda rung: (rung.folder, rung.share))
     for rung in rungs:
-        if rung.facts.exists():
-            continue
-        with store.guard(rung.folder):
-            if rung.facts.exists():
-                continue
-            if rung.folder not in climbers:
-                climbers[rung.folder] = Climber(found[rung])
-            make(found[rung], rung, climbers[rung.folder])
+        supervised.ensure(rung, partial(climb, rung))
     return rungs
 
 
@@ -193,23 +193,11 @@ class Climber:
         from vfcompare.streams import stream
         from vfcompare.training.train import over_seeds, root_key
 
-        prior, agent = config["agent"]["prior"], config["agent"]
-        part = {k: v for k, v in prior.items() if k not in OURS}
-        part |= {"network": agent["network"], "policy": agent["policy"]}
-        part["prompts"] = -(-prior["prompts"] // SHARDS)
-        try:
-            learner = assemble(part, env=assemble(config["env"]))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise InputError(str(error)) from error
+        prior = config["agent"]["prior"]
+        shard = -(-prior["prompts"] // SHARDS)
+        learner = supervised.learner(config, "prior", OURS, prompts=shard)
         key = stream(root_key(prior["seed"]), "prior")
-        self._key, self._most = key, int(prior["updates"])
-
-        def train(state: Any, begin: Any, end: Any) -> Any:
-            def body(i: Any, state: Any) -> Any:
-                return learner.update(state, jax.random.fold_in(stream(key, "update"), i))[0]
-
-            return jax.lax.fori_loop(begin, end, body, state)
-
+        self._most = int(prior["updates"])
         self._entropy, self._sharpen = prior["entropy"], learner.sharpen
         if self._entropy is not None and self._sharpen is None:
             raise InputError(
@@ -217,7 +205,7 @@ class Climber:
                 "sharpens it; allowed: null, or network@agent.network=transformer"
             )
         devices = max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count())
-        self._train = jax.jit(train)
+        self._train = jax.jit(partial(supervised.train, learner, key))
         self._measure = over_seeds(
             lambda name, shard, params: learner.measure(
                 params, jax.random.fold_in(jax.random.fold_in(key, name), shard)

@@ -145,17 +145,10 @@ class Reference(NamedTuple):
         return 0.0 if self.scaled else known
 
 
-def area(steps: np.ndarray, returns: np.ndarray, budget: float) -> float:
-    """Mean height of the learning curve from the first step to the budget."""
-    return statistics.area_under_curve(steps, returns, 0.0, budget)
-
-
-def final(steps: np.ndarray, returns: np.ndarray, budget: float) -> float:
-    """Mean of the evaluations in the last tenth of the budget, the value at its end among them."""
-    return statistics.final(steps, returns, 0.0, budget)
-
-
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray, float], float]] = {"auc": area, "final": final}
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray, float, float], float]] = {
+    "auc": statistics.area_under_curve,
+    "final": statistics.final,
+}
 """What a trial can be judged by; named before it is trained.
 
 Of a seed that completed it is the report's number. One that failed has the worst score throughout, where a
@@ -215,7 +208,8 @@ def _read(
             rows = table["seed"] == seed
             if record["seeds"][str(seed)]["status"] == "completed":
                 steps = np.asarray(table["env_steps"][rows], np.float64)
-                scores[seed] = METRICS[metric](steps, returns[rows], cell.config["env_steps"])
+                budget = cell.config["env_steps"]
+                scores[seed] = METRICS[metric](steps, returns[rows], 0.0, budget)
         seconds, steps_taken = record["seconds"]["total"], int(record["env_steps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Rated(trial, "damaged", {}, None, None, failure.describe(error)[:200])

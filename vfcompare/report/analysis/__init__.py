@@ -25,6 +25,7 @@ from vfcompare.report.analysis.matching import Matching, matching
 from vfcompare.report.analysis.summaries import Curve, Speed
 from vfcompare.report.data import STATUSES, Cell, Study
 from vfcompare.report.files import Array
+from vfcompare.report.metrics import COMPARED
 from vfcompare.report.scoring import Task, counted, failed, score
 from vfcompare.statistics import Interval
 
@@ -98,10 +99,7 @@ def analyse(study: Study) -> Results:
     shown = select(found, place)
     pool = pooled(tasks)
     family = contrasts.families(pool, sides, study.margin)
-    pairs = {
-        name: contrasts.pairs(pool, shown.compared, name, study.margin)
-        for name in contrasts.METRICS
-    }
+    pairs = {name: contrasts.pairs(pool, shown.compared, name, study.margin) for name in COMPARED}
     thresholds = np.linspace(0.0, 1.0, 51)
     return Results(
         study=study,

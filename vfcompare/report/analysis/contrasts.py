@@ -12,13 +12,12 @@ from vfcompare.report.analysis.arms import Arm, Sides, pooled
 from vfcompare.report.analysis.resampling import ALPHA, generator
 from vfcompare.report.data import Study
 from vfcompare.report.files import Array
-from vfcompare.report.scoring import Rule, Task, column, failed, score
-from vfcompare.statistics import Interval
+from vfcompare.report.metrics import COMPARED, METRICS, SCORES
+from vfcompare.report.scoring import Task, column, failed, score
+from vfcompare.statistics import FailureRule, Interval
 
 ALL_PAIRS = 8
-METRICS = ("auc", "final", "drawdown", "variation")
-LOWER_IS_BETTER = frozenset({"drawdown", "variation"})
-OTHER_RULES: tuple[Rule, ...] = ("last", "drop")
+OTHER_RULES: tuple[FailureRule, ...] = ("last", "drop")
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Contrast:
     Attributes:
       first: what is compared.
       second: with what.
-      metric: one of `METRICS`.
+      metric: one of `COMPARED`.
       interval: at the level at which Holm judged it.
       plain: the same at 95%.
       p: sign-flip p-value.
@@ -68,7 +67,7 @@ class Contrast:
         Drawdowns and variations are too small for it.
         """
         low, high = self.interval.low, self.interval.high
-        if self.metric not in {"auc", "final"} or low is None or high is None:
+        if self.metric not in SCORES or low is None or high is None:
             return False
         return -margin < low and high < margin
 
@@ -177,7 +176,7 @@ def _contrast(
         if tasks
         else none
     )
-    wins = float(statistics.mean([(d > 0) + 0.5 * (d == 0) for d in tasks])) if tasks else 0.5
+    wins = statistics.paired_probability_of_improvement(tasks) if tasks else 0.5
     contrast = Contrast(
         first=first,
         second=second,
@@ -239,7 +238,7 @@ def _decide(
     verdict = "undecided"
     if decision.rejected and interval.excludes(0.0):
         higher = interval.estimate > 0
-        verdict = "first" if higher != (contrast.metric in LOWER_IS_BETTER) else "second"
+        verdict = "first" if higher != METRICS[contrast.metric].lower else "second"
     elif contrast.plain.n >= statistics.FEW_RUNS and judged.within(margin):
         verdict = "equal"
     return replace(judged, verdict=verdict)
@@ -249,7 +248,7 @@ def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Con
     """One side of the question against the other, on each metric."""
     if not sides.first or not sides.second:
         return {}
-    drafts = [(*sides.names, metric, _family_values(pool, sides, metric)) for metric in METRICS]
+    drafts = [(*sides.names, metric, _family_values(pool, sides, metric)) for metric in COMPARED]
     return {contrast.metric: contrast for contrast in _judge(drafts, pool, margin)}
 
 

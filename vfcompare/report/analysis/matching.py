@@ -43,11 +43,6 @@ class Matching:
     tuned: tuple[str, ...] = ()
     search: str = ""
 
-    @property
-    def holds(self) -> bool:
-        """Whether the runs differ only where they should, all of them having been compared."""
-        return not (self.reason or self.different or self.uncompared or self.tuned)
-
 
 def matching(task: Task) -> Matching:
     """Compares what is compared: the certificates of all cells of a task that have scores."""

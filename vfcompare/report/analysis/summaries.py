@@ -1,6 +1,6 @@
 """Arms one by one: curves, scores, profiles, steps to the threshold, stability; each with an interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,11 @@ from vfcompare.report.analysis import resampling
 from vfcompare.report.analysis.arms import Arm
 from vfcompare.report.analysis.resampling import generator
 from vfcompare.report.files import Array
+from vfcompare.report.metrics import AGGREGATES, SCORES
 from vfcompare.report.scoring import Task, column, matrix
 from vfcompare.statistics import Interval
 
 SPREAD_POINTS = 20
-SCORES = ("auc", "final", "greedy")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def scores(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, s
     result = {}
     for task in tasks:
         for arm in arms:
-            for metric in SCORES:
+            for metric in (*SCORES, "greedy"):
                 values = _column(task, arm.name, metric)
                 if values.size:
                     rng = generator(f"summary/{metric}/{task.name}/{arm.name}")
@@ -80,28 +80,20 @@ def scores(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, s
     return result
 
 
-AGGREGATES: Mapping[str, statistics.Statistic] = {
-    "iqm": statistics.iqm,
-    "mean": statistics.mean,
-    "median": statistics.median,
-    "optimality_gap": statistics.optimality_gap,
-}
-
-
 def aggregates(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, str], Interval]:
     """Over environments, of each (statistic, metric, arm)."""
     result = {}
     for arm in arms:
-        for metric in ("auc", "final"):
+        for metric in SCORES:
             scores = _everywhere(pool, arm, metric)
             if not scores:
                 continue
-            for name, statistic in AGGREGATES.items():
+            for name, aggregate in AGGREGATES.items():
                 if name == "optimality_gap" and not pool[0].normalised:
                     continue
                 rng = generator(f"aggregate/{name}/{metric}/{arm.name}")
                 result[name, metric, arm.name] = statistics.bootstrap(
-                    rng, scores, statistic, reps=resampling.REPS
+                    rng, scores, aggregate.of, reps=resampling.REPS
                 )
     return result
 

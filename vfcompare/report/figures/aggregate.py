@@ -16,8 +16,10 @@ from vfcompare.report.figures.drawing import (
     rows_axis,
     unseen,
 )
-from vfcompare.report.sentences import failed_in, ranking
+from vfcompare.report.metrics import AGGREGATES, SCORES
+from vfcompare.report.sentences import failed_in
 from vfcompare.report.table import Table, join, show_interval
+from vfcompare.report.verdicts import ranking
 
 PANELS = (
     ("iqm", "auc", "IQM of area under curve"),
@@ -34,8 +36,8 @@ def pictures(results: Results) -> Iterator[Picture]:
     rows = tuple(
         (arm.name, metric, name, results.aggregate[name, metric, arm.name])
         for arm in arms
-        for metric in ("auc", "final")
-        for name in ("iqm", "mean", "median", "optimality_gap")
+        for metric in SCORES
+        for name in AGGREGATES
         if (name, metric, arm.name) in results.aggregate
     )
     yield Picture(

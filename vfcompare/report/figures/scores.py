@@ -28,6 +28,7 @@ from vfcompare.report.figures.drawing import (
     unit_lines,
     unseen,
 )
+from vfcompare.report.metrics import METRICS, SCORES
 from vfcompare.report.scoring import Task, column
 from vfcompare.report.sentences import failed_in, sizes
 from vfcompare.report.table import Table, join, show_float
@@ -99,11 +100,9 @@ def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
     figure, grid = canvas(height, len(tasks), 2, sharey="row")
     apart(figure)
     for line, task in zip(grid, tasks, strict=True):
-        for axes, metric, name in zip(
-            line, ("auc", "final"), ("area under curve", "final"), strict=True
-        ):
+        for axes, metric in zip(line, SCORES, strict=True):
             _panel(axes, results, task, arms, metric)
-            axes.set_xlabel(f"{name} ({_scale(task)})")
+            axes.set_xlabel(f"{METRICS[metric].axis} ({_scale(task)})")
             _numbers(axes, [results.summary.get((metric, task.name, arm.name)) for arm in arms])
         said, color = standing(results, task)
         where = f"{said} in area under the curve" if said else ""
@@ -128,7 +127,7 @@ def _draw_columns(results: Results, tasks: Sequence[Task]) -> Figure:
         _panel(axes, results, tasks[place], arms, "auc")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         heading(axes, names[tasks[place].name], 26, *standing(results, tasks[place]))
-        axes.set_xlabel(f"area under curve ({_scale(tasks[place])})")
+        axes.set_xlabel(f"{METRICS['auc'].axis} ({_scale(tasks[place])})")
         axes.tick_params(labelleft=place % columns == 0)
     return figure
 

@@ -18,16 +18,11 @@ from vfcompare.report.figures.drawing import (
     rows_axis,
     unseen,
 )
+from vfcompare.report.metrics import METRICS, STABILITY
 from vfcompare.report.sentences import capital, failed_in
 from vfcompare.report.table import Table, join, show_float
-from vfcompare.report.tables import STABILITY_NAMES
 
-PANELS = {
-    "collapse": "share of runs",
-    "spread": "IQR over seeds",
-    "variation": "IQR of change\nper 1% of steps",
-    "drawdown": "worst 5% of\ndrawdowns, mean",
-}
+PANELS = ("collapse", "spread", "variation", "drawdown")
 
 
 def pictures(results: Results) -> Iterator[Picture]:
@@ -38,7 +33,7 @@ def pictures(results: Results) -> Iterator[Picture]:
     rows = tuple(
         (arm.name, key, results.stability[key, arm.name])
         for arm in arms
-        for key in STABILITY_NAMES
+        for key in (*STABILITY, "collapse", "failure")
         if (key, arm.name) in results.stability
     )
     yield Picture(
@@ -84,14 +79,15 @@ def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
     if crowded:
         figure.set_figwidth(1.4 * WIDTH)
     looks = appearance(results)
-    for axes, (key, label) in zip(grid.flat, PANELS.items(), strict=True):
+    for axes, key in zip(grid.flat, PANELS, strict=True):
         for y, arm in enumerate(arms):
             if (key, arm.name) in results.stability:
                 mark(axes, y, results.stability[key, arm.name], looks[arm.name])
         rows_axis(axes, row_names(results, arms), [looks[arm.name].color for arm in arms])
         axes.xaxis.set_major_locator(MaxNLocator(3 if crowded else 5))
         axes.set_xlim(0.0, 1.04 * axes.get_xlim()[1])
-        axes.set_title(STABILITY_NAMES[key])
+        axes.set_title(METRICS[key].label)
+        label = METRICS[key].axis
         axes.set_xlabel(label if crowded else label.replace("\n", " "))
         if key == "collapse":
             axes.xaxis.set_major_formatter(PercentFormatter(1))

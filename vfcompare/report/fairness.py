@@ -1,0 +1,69 @@
+"""Whether the comparison is fair, in sentences: what is matched, what was tuned, what differs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from vfcompare.report.analysis import Matching, Results
+from vfcompare.report.sentences import Sentence, capital
+from vfcompare.report.table import join
+
+
+def unfair(results: Results) -> Iterable[Sentence]:
+    """What differs where it should not."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for match in results.matching:
+        if match.different:
+            found.setdefault(match.different, []).append(match.task)
+    for items, names in found.items():
+        text = f"On {join(names)} the runs differ where they should not: {join(items, 10)}."
+        yield Sentence(text, "warning", "Not a fair comparison")
+
+
+def tuned(results: Results) -> Iterable[Sentence]:
+    """What differs because a search chose it for each agent."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for match in results.matching:
+        if match.tuned:
+            found.setdefault((match.search, match.tuned), []).append(match.task)
+    for (search, items), names in found.items():
+        yield Sentence(f"On {join(names)}: {_chosen(search, items)}.", "plain", "Tuned")
+
+
+def _chosen(search: str, items: Sequence[str]) -> str:
+    """Who tuned, and what differs therefore."""
+    return (
+        f"settings were tuned for each agent by {search}, with equally many trials, and differ therefore in "
+        f"{join(items, 10)}"
+    )
+
+
+def matching(results: Results) -> list[Sentence]:
+    """Whether the word may be used, for each environment; those of which the same is said, together."""
+    found: dict[Sentence, list[str]] = {}
+    for match in results.matching:
+        found.setdefault(_matching_sentence(match), []).append(match.task)
+    return [replace(sentence, title=join(names)) for sentence, names in found.items()]
+
+
+def _matching_sentence(match: Matching) -> Sentence:
+    if match.reason:
+        return Sentence(f"Unchecked: {match.reason}.", "warning")
+    verdict_counts = [verdict for _, verdict, _ in match.rows]
+    equal, design = verdict_counts.count("equal"), verdict_counts.count("by design")
+    counts = f"{equal} items equal, {design} different by design"
+    swept = [item for item, verdict, _ in match.rows if verdict == "swept"]
+    if swept:
+        counts += f", swept alike for every agent: {join(swept)}"
+    if match.tuned and (match.different or match.uncompared):
+        counts += f", tuned for each agent: {join(match.tuned)}"
+    if match.different:
+        items = join(match.different, 10)
+        return Sentence(f"Different where it should be equal: {items} ({counts}).", "warning")
+    if match.uncompared:
+        items = join(match.uncompared, 10)
+        text = f"Not compared, as there are runs that share no seed with any other: {items} ({counts})."
+        return Sentence(text, "warning")
+    if match.tuned:
+        text = f"{capital(_chosen(match.search, match.tuned))}; else {counts}."
+        return Sentence(text)
+    return Sentence(f"Matched: {counts}.", "claim")

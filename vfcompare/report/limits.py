@@ -1,0 +1,187 @@
+"""What limits the answer, in sentences: what failed, is missing, was too little or decides nothing."""
+
+from collections.abc import Iterable, Sequence
+
+from vfcompare import statistics
+from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.analysis.arms import settings_in
+from vfcompare.report.analysis.contrasts import planned_seeds
+from vfcompare.report.cells import held_still
+from vfcompare.report.data import STATUSES
+from vfcompare.report.scoring import Task, failed
+from vfcompare.report.sentences import MOST, Sentence
+from vfcompare.report.table import join
+
+LEARNED, SOLVED = 0.1, 0.95
+"""Final scores below which an agent has learned nothing, and above which it has no more to learn."""
+
+
+def alarms(results: Results) -> Iterable[Sentence]:
+    """What a reader must know before the claims."""
+    if results.rule_changes:
+        changes = results.rule_changes
+        text = "A verdict depends on how failed runs are treated. " + "; ".join(changes[:MOST])
+        more = f"; and {len(changes) - MOST} more verdicts" if len(changes) > MOST else ""
+        yield Sentence(f"{text}{more}.", "warning", "Depends on a rule")
+    idle = [name for name, finals in _finals(results).items() if max(finals) < LEARNED]
+    if idle:
+        text = (
+            f"On {join(idle)} no agent ends {LEARNED:.0%} of the way from the random policy to the optimal "
+            "one (IQM of the final score). Agents that have learned nothing are equal whatever they are."
+        )
+        yield Sentence(text, "warning", "Nothing learned")
+
+
+def _finals(results: Results) -> dict[str, list[float]]:
+    """IQM of the final score of every agent, on each environment with a scale where policies may learn."""
+    found = {
+        task.name: [
+            results.summary["final", task.name, arm.name].estimate
+            for arm in results.arms
+            if ("final", task.name, arm.name) in results.summary
+        ]
+        for task in results.tasks
+        if task.normalised and not _on_purpose(task)
+    }
+    return {name: finals for name, finals in found.items() if finals}
+
+
+def _on_purpose(task: Task) -> bool:
+    """Whether the policies were held still; of a cell that has not begun that is not known."""
+    configs = [cell.config for cell in task.cells.values() if cell.config]
+    return bool(configs) and all(map(held_still, configs))
+
+
+def incomplete(results: Results) -> Iterable[Sentence]:
+    """That a side's mean is not of all its agents everywhere, or that there is no difference at all."""
+    sides = (results.sides.first, results.sides.second)
+    scored = [task for task in results.tasks if not task.empty]
+    left = [task.name for task in scored if all(sides) and task.name not in results.family_by_task]
+    absent = [
+        (results.called(arm.name), task.name)
+        for side in sides
+        for task in scored
+        for arm in side
+        if arm.name in task.cells and not task.scores[arm.name]
+    ]
+    parts = []
+    if absent:
+        parts.append(f"Without scores: {join(f'{arm} on {task}' for arm, task in absent)}.")
+    if any(task not in left for _, task in absent):
+        parts.append("Means of its side are of the other agents there.")
+    if left:
+        parts.append(f"No seed has scores on both sides on {join(left)}, which is left out.")
+    if parts:
+        yield Sentence(" ".join(parts), "warning", "Incomplete")
+    uneven = [task.name for task in scored if any(_uneven(results, task, side) for side in sides)]
+    if uneven:
+        text = (
+            f"Not every agent of a side was planned with every seed on {join(uneven)}: its mean is, seed "
+            "by seed, of those that were."
+        )
+        yield Sentence(text, "warning", "Uneven seeds")
+
+
+def _uneven(results: Results, task: Task, side: Sequence[Arm]) -> bool:
+    """Whether a side's mean is not of the same agents at every seed that is compared."""
+    contrast = results.family_by_task.get(task.name)
+    arms = [arm for arm in side if task.scores.get(arm.name)]
+    if contrast is None:
+        return False
+    every = {seed for arm in arms for seed in planned_seeds(task, arm.name)}
+    used = every if contrast.strangers else contrast.values[task.name]
+    members = {
+        frozenset(
+            (arm.agent, *arm.tuned.items()) for arm in arms if seed in planned_seeds(task, arm.name)
+        )
+        for seed in used
+    }
+    return len(members) > 1
+
+
+def caveats(results: Results) -> Iterable[Sentence]:
+    """What a reader must know after the claims."""
+    yield _failures(results)
+    yield from _unscored(results)
+    sizes = [len(task.scores.get(arm.name, ())) for task in results.tasks for arm in results.arms]
+    few = min((size for size in sizes if size), default=0)
+    if 0 < few < statistics.FEW_RUNS:
+        text = f"The smallest group has n = {few}: {_covered(few)}"
+        yield Sentence(text, "warning", "Few seeds")
+    numbers = tried(results)
+    if len(set(numbers.values())) > 1:
+        each = join(f"{n} setting{'s' * (n > 1)} of {agent}" for agent, n in numbers.items())
+        text = f"Unequal numbers were tried: {each}. The best of more is more optimistic."
+        yield Sentence(text, "warning", "Unequal tuning")
+    solved = [name for name, finals in _finals(results).items() if min(finals) > SOLVED]
+    if solved:
+        text = (
+            f"On {join(solved)} every agent ends above {SOLVED:g}: only how fast can differ there."
+        )
+        yield Sentence(text, "plain", "Solved")
+    unscaled = [
+        task.name for task in results.tasks if not task.normalised and len(results.tasks) > 1
+    ]
+    if unscaled:
+        text = f"No random and optimal returns are known for {join(unscaled)}: not aggregated."
+        yield Sentence(text, "plain", "Scale")
+
+
+def _failures(results: Results) -> Sentence:
+    """How many of the planned runs there are, and what became of the others."""
+    planned = sum(row["planned"] for row in results.attrition)
+    rows = [row for row in results.attrition if row["cell"].planned]
+    counts = {status: sum(row[status] for row in rows) for status in STATUSES}
+    done = counts.pop("completed")
+    others = [f"{count} {status}" for status, count in counts.items() if count]
+    noun = "planned" if results.study.planned else "found"
+    text = f"{done} of {planned} {noun} runs completed"
+    if others:
+        text += f"; {', '.join(others)}"
+    tone = "warning" if others else "plain"
+    return Sentence(text + ".", tone, "Runs")
+
+
+def _unscored(results: Results) -> Iterable[Sentence]:
+    """Environments of which no number of the report knows."""
+    empty = [task for task in results.tasks if task.empty]
+    lost = [task for task in empty if any(_failed(task))]
+    if lost:
+        text = (
+            f"No run completed on {join(task.name for task in lost)} and no budget is recorded, so that "
+            f"no range can be compared: {sum(map(sum, map(_failed, lost)))} failed runs are in no score."
+        )
+        yield Sentence(text, "warning", "Left out")
+    others = [task.name for task in empty if task not in lost]
+    if others and len(empty) < len(results.tasks):
+        text = f"Of no run on {join(others)} the outcome is known: it is in no score."
+        yield Sentence(text, "warning", "Left out")
+
+
+def _failed(task: Task) -> list[bool]:
+    return [failed(run) for cell in task.cells.values() for run in cell.runs]
+
+
+def _covered(runs: int) -> str:
+    """What an interval of so few runs is worth."""
+    if runs < statistics.MIN_RUNS:
+        return f"below {statistics.MIN_RUNS} there are no intervals."
+    known = statistics.known_coverage("mean", runs)
+    normal, bimodal = (f"{known.shares[law]:.0%}" for law in ("normal", "bimodal"))
+    return (
+        f"at {known.runs} runs a nominal 95% interval of a mean covers {normal} for normal scores, and "
+        f"{bimodal} where a fifth of the runs collapse."
+    )
+
+
+def tried(results: Results) -> dict[str, int]:
+    """The most settings that each agent has on one environment."""
+    found: dict[str, int] = {}
+    for task in results.tasks:
+        groups: dict[str, list[Arm]] = {}
+        for arm in results.arms:
+            if arm.name in task.cells:
+                groups.setdefault(arm.agent, []).append(arm)
+        for agent, arms in groups.items():
+            found[agent] = max(found.get(agent, 0), settings_in(arms))
+    return found

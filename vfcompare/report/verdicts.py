@@ -1,0 +1,328 @@
+"""What the numbers say, in sentences; nothing is claimed whose interval includes zero."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vfcompare import statistics
+from vfcompare.report.analysis import Arm, Contrast, Results
+from vfcompare.report.analysis.contrasts import ALL_PAIRS
+from vfcompare.report.fairness import tuned, unfair
+from vfcompare.report.limits import LEARNED, alarms, caveats, incomplete, tried
+from vfcompare.report.metrics import LEADING, METRICS, SCORES
+from vfcompare.report.planes import planes
+from vfcompare.report.scoring import Task, column
+from vfcompare.report.sentences import (
+    KINDS,
+    MOST,
+    Sentence,
+    in_words,
+    opening,
+    pairing,
+    show_p,
+    signed,
+)
+from vfcompare.report.table import join, show_float, show_interval
+from vfcompare.statistics import Interval
+
+
+def verdicts(results: Results) -> list[Sentence]:
+    """The answer, first; what limits it, after."""
+    sentences = [*unfair(results), *alarms(results), *tuned(results)]
+    if not results.pool:
+        return [*sentences, _nothing(results), *caveats(results)]
+    sentences += [_qualified(contrast, results) for contrast in _leading(results)]
+    if results.family:
+        sentences.append(_decided(results))
+    elif results.sides.chosen:
+        sentences.append(_one_sided(results))
+    sentences += _predicted(results)
+    sentences += incomplete(results)
+    where = _where(results)
+    if where:
+        sentences.append(where)
+    best = _best(results)
+    if best:
+        sentences.append(best)
+    return [*sentences, *caveats(results)]
+
+
+def _nothing(results: Results) -> Sentence:
+    if all(task.empty for task in results.tasks):
+        return Sentence("No completed runs to compare: insufficient data.", "open")
+    return Sentence(
+        "The environments have no common scale (random and optimal returns are unknown), so scores "
+        "are compared within environments only.",
+        "open",
+    )
+
+
+def _leading(results: Results) -> list[Contrast]:
+    own = results.study.metric
+    order = (own, *(metric for metric in LEADING if metric != own))
+    return [results.family[metric] for metric in order if metric in results.family]
+
+
+def _qualified(contrast: Contrast, results: Results) -> Sentence:
+    """The claim, open where a side that is said to keep what it learned has learned nothing."""
+    sentence = _family_claim(contrast, results)
+    if not METRICS[contrast.metric].lower or contrast.verdict == "insufficient":
+        return sentence
+    idle = _unlearned(contrast, results)
+    return replace(sentence, text=f"{sentence.text} {idle}", tone="open") if idle else sentence
+
+
+def _family_claim(contrast: Contrast, results: Results) -> Sentence:
+    metric = METRICS[contrast.metric]
+    title, measure = metric.claim, metric.prose
+    one, other = _side(results, 0), _side(results, 1)
+    minus = results.sides.minus
+    evidence = _evidence(contrast, results)
+    if contrast.verdict == "insufficient":
+        return Sentence(f"Insufficient: {_too_few(contrast)}.", "open", title)
+    if contrast.verdict == "equal":
+        text = (
+            f"Equal in practice: the interval of the difference in {measure} lies within "
+            f"±{results.study.margin:g}. {opening(results, minus)} {evidence}."
+        )
+        return Sentence(text, "claim", title)
+    if contrast.better is None:
+        why = (
+            "The interval excludes zero, but so few pairs could do so by chance (sign-flip test)."
+            if contrast.interval.excludes(0.0)
+            else f"The interval includes zero. {_findable(contrast, results)}."
+        )
+        text = f"Undecided between {one} and {other}: {measure}, {minus}, {evidence}. {why}"
+        return Sentence(text, "open", title)
+    first, second = (one, other) if contrast.verdict == "first" else (other, one)
+    alone = results.sides.chosen and " + " not in contrast.better
+    claim = f"{opening(results, first)} {metric.verbs[alone]} than {second}"
+    text = f"{claim}: {measure}, {minus}, {evidence}.{_small(contrast, results)}"
+    return Sentence(text, "claim", title)
+
+
+def _side(results: Results, number: int) -> str:
+    """One side of the question in words, with its arms."""
+    sides = results.sides
+    members = _members((sides.first, sides.second)[number])
+    if not sides.chosen:
+        return f"{KINDS[number]} ({members})"
+    name = sides.names[number]
+    return name if name == members else f"{name} ({members})"
+
+
+def _members(family: Sequence[Arm]) -> str:
+    """Names of arms; where there are many settings, how many."""
+    if len(family) <= MOST:
+        return join(arm.name for arm in family)
+    agents = list(dict.fromkeys(arm.agent for arm in family))
+    averaged = f"; mean of {len(family)} settings" if len(agents) < len(family) else ""
+    return join(agents) + averaged
+
+
+def _evidence(contrast: Contrast, results: Results) -> str:
+    level = f"{contrast.interval.confidence:.2%}".rstrip("0%").rstrip(".") + "%"
+    tasks = [results.task(name) for name in contrast.tasks]
+    number, envs = len(tasks), {cell.env for task in tasks for cell in task.cells.values()}
+    environments = f"{number} environment" + ("s" if number > 1 else "")
+    if len(envs) < number:
+        environments = f"{number} settings of {join(sorted(envs))}"
+    pairs = "pairs of seeds" if not contrast.strangers else f"pairs {pairing([contrast])}"
+    return (
+        f"{show_interval(contrast.interval)} ({level} interval, adjusted p "
+        f"{show_p(contrast.p_adjusted)}, {contrast.pairs} {pairs}, {environments})"
+    )
+
+
+def _too_few(contrast: Contrast) -> str:
+    """How many pairs there are where there are too few, for an interval needs enough everywhere."""
+    needed = statistics.MIN_RUNS
+    sizes = {task: len(by_seed) for task, by_seed in contrast.values.items()}
+    few = {task: f"{n} pair{'s' * (n != 1)}" for task, n in sizes.items() if n < needed}
+    if len(sizes) < 2:
+        return f"{next(iter(few.values()), 'no pairs')} of seeds; {needed} are needed"
+    where = join(f"{pairs} on {task}" for task, pairs in few.items())
+    return f"{where}; {needed} are needed on each environment"
+
+
+def _small(contrast: Contrast, results: Results) -> str:
+    """What is decided may still be too little to matter."""
+    margin = results.study.margin
+    if contrast.within(margin) and _on_scale(contrast, results):
+        return f" It is small: within ±{margin:g}, which the study calls equal in practice."
+    return ""
+
+
+def _on_scale(contrast: Contrast, results: Results) -> bool:
+    """Whether a margin is meant for it."""
+    return contrast.metric in SCORES and all(
+        results.task(name).normalised for name in contrast.tasks
+    )
+
+
+def _findable(contrast: Contrast, results: Results) -> str:
+    """How large a difference would have been found, and what it takes to find one that matters."""
+    told = "That is not evidence of equality"
+    differences = [np.array(list(by_seed.values())) for by_seed in contrast.values.values()]
+    spread, alpha = statistics.spread_within(differences), 1.0 - contrast.interval.confidence
+    least = statistics.minimum_detectable_effect(spread, contrast.pairs, alpha=alpha)
+    if not 0.0 < least < math.inf:
+        return told
+    found = f"studies like this one find true differences of {show_float(least)} in {statistics.POWER:.0%}"
+    margin = results.study.margin
+    if least > margin and _on_scale(contrast, results):
+        pairs = statistics.pairs_needed(margin, spread, alpha=alpha)
+        if pairs is not None:
+            seeds = -(-pairs // len(contrast.tasks))
+            return f"{told}: {found} of cases, and those of {margin:g} if they have {seeds:,} seeds"
+    return f"{told}: {found} of cases"
+
+
+def _unlearned(contrast: Contrast, results: Results) -> str:
+    """Which side ends below `LEARNED`, and where."""
+    tasks = [task for task in map(results.task, contrast.tasks) if task.normalised]
+    sides = (results.sides.first, results.sides.second)
+    found = {
+        name: [task.name for task in tasks if _final(task, side) < LEARNED]
+        for name, side in zip(in_words(results), sides, strict=True)
+    }
+    parts = [f"{name} on {join(where)}" for name, where in found.items() if where]
+    if not parts:
+        return ""
+    return (
+        f"But the final score (IQM) is below {LEARNED:.0%} of the way from the random policy to the optimal "
+        f"one for {'; '.join(parts)}: who learns nothing loses nothing and varies little."
+    )
+
+
+def _final(task: Task, side: Sequence[Arm]) -> float:
+    """IQM of the final scores of a side, each of whose arms weighs the same."""
+    scores = [np.array(list(column(task, arm.name, "final").values())) for arm in side]
+    return float(statistics.iqm([values for values in scores if values.size]))
+
+
+def _decided(results: Results) -> Sentence:
+    study = results.study
+    if not study.decided:
+        text = (
+            "No metric and no margin were fixed before the first run: read every claim as a hint."
+        )
+        return Sentence(text, "open", "Decided beforehand")
+    who = " against ".join(in_words(results))
+    arrived = (
+        f"; {study.threshold:.0%} of the way from random to optimal counts as arrived"
+        if study.threshold
+        else ""
+    )
+    return Sentence(
+        f"{opening(results, who)} on {METRICS[study.metric].prose}; "
+        f"normalised scores within ±{study.margin:g} of each other are equal in practice{arrived}. All "
+        "else is a hint.",
+        "plain",
+        "Decided beforehand",
+    )
+
+
+def _one_sided(results: Results) -> Sentence:
+    """That what was to be compared is not all there."""
+    sides = zip(results.sides.names, (results.sides.first, results.sides.second), strict=True)
+    absent = join(name for name, arms in sides if not arms)
+    text = f"{results.sides.title} was decided beforehand, but of {absent} nothing was planned."
+    return Sentence(text, "warning", "Decided beforehand")
+
+
+def _predicted(results: Results) -> Iterable[Sentence]:
+    """Whether learning has the border that theory draws."""
+    for plane in planes(results):
+        if told := plane.told:
+            text = (
+                f"Of {len(told)} decided settings of {plane.env} {sum(told)} are as theory (P3) predicts: "
+                "who has the smaller variance of the gradient at the start is ahead."
+            )
+            yield Sentence(text, "plain", "Prediction")
+
+
+def _where(results: Results) -> Sentence | None:
+    found = results.family_by_task
+    if len(found) < 2:
+        return None
+    above, below = ("the critic helps on", "it costs on")
+    if results.sides.chosen:
+        above, below = (f"{text} on" for text in results.sides.better)
+    groups = (
+        (above, [n for n, c in found.items() if c.verdict == "first"]),
+        (below, [n for n, c in found.items() if c.verdict == "second"]),
+        (
+            "no practical difference on",
+            [n for n, c in found.items() if c.verdict == "equal"],
+        ),
+        (
+            "undecided on",
+            [n for n, c in found.items() if c.verdict in {"undecided", "insufficient"}],
+        ),
+    )
+    parts = [f"{verb} {join(_by_effect(results, names))}" for verb, names in groups if names]
+    return Sentence("In area under the curve, " + "; ".join(parts) + ".", "plain", "Where")
+
+
+def _by_effect(results: Results, names: Iterable[str]) -> list[str]:
+    """Environments with their effects, the largest first; raw returns, which have no order, come last."""
+    effects = {name: results.family_by_task[name].interval.estimate for name in names}
+    scaled = [name for name in effects if results.task(name).normalised]
+    raw = [f"{n} ({signed(v)} in raw returns)" for n, v in effects.items() if n not in scaled]
+    order = sorted(scaled, key=lambda name: -abs(effects[name]))
+    return [*(f"{name} ({signed(effects[name])})" for name in order), *raw]
+
+
+def _best(results: Results) -> Sentence | None:
+    ranked = ranking(results)
+    if len(ranked) < 2:
+        return None
+    top, interval = ranked[0]
+    others: dict[str, list[str]] = {
+        "ahead of": [],
+        "equal in practice to": [],
+        "undecided against": [],
+        "in the mean behind": [],
+    }
+    compared = []
+    for arm, _ in ranked[1:]:
+        contrast = _between(results, top.name, arm.name)
+        if contrast is not None:
+            compared.append(contrast)
+            others[_against(contrast, top.name)].append(arm.name)
+    parts = [f"{top.name} has the largest area under the curve, IQM {show_interval(interval)}"]
+    parts += [f"{how} {join(names)}" for how, names in others.items() if names]
+    text = "; ".join(parts)
+    if any(others.values()):
+        against = results.shown.compared[0].name
+        pairs = "all pairs" if len(results.shown.compared) <= ALL_PAIRS else f"pairs with {against}"
+        text += f" (paired {pairing(compared)}, Holm-corrected over {pairs})"
+    if max(tried(results).values()) > 1:
+        best = (
+            "Each agent is at its best setting of those tried, chosen on these very seeds: such scores are"
+            if results.shown.picked
+            else "The best of several settings, found on these very seeds, is"
+        )
+        text += f". {best} optimistic, and more so the more settings were tried"
+    return Sentence(f"{text}.", "plain", "Agents")
+
+
+def ranking(results: Results) -> list[tuple[Arm, Interval]]:
+    """Arms that have an aggregate, by the IQM of the area under the curve."""
+    found = [(arm, results.aggregate.get(("iqm", "auc", arm.name))) for arm in results.arms]
+    known = [(arm, interval) for arm, interval in found if interval is not None]
+    return sorted(known, key=lambda pair: -pair[1].estimate)
+
+
+def _between(results: Results, a: str, b: str) -> Contrast | None:
+    return next((c for c in results.pairs["auc"] if {c.first, c.second} == {a, b}), None)
+
+
+def _against(contrast: Contrast, top: str) -> str:
+    """How the agent with the largest IQM stands; the mean, which sees collapses, may say otherwise."""
+    if contrast.better is not None:
+        return "ahead of" if contrast.better == top else "in the mean behind"
+    return "equal in practice to" if contrast.verdict == "equal" else "undecided against"

@@ -1,0 +1,54 @@
+"""What priors and reward models share: they are learned once, from examples, and kept for everybody."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from vfcompare.assemble import assemble
+from vfcompare.errors import InputError
+from vfcompare.runs import store
+from vfcompare.runs.artifacts import Artifact
+
+
+def learner(
+    config: Mapping[str, Any], part: str, untold: Collection[str], env: Any = None, **numbers: Any
+) -> Any:
+    """How a part of an agent is learned, by the agent's network and policy.
+
+    Args:
+      config: resolved and plain.
+      part: `prior` or `judge`.
+      untold: settings of the part that its learner is not told.
+      env: the task, where it is at hand.
+      numbers: what stands in place of settings.
+
+    Raises:
+      InputError: where it refuses its task or its settings.
+    """
+    agent = config["agent"]
+    told = {key: value for key, value in agent[part].items() if key not in untold}
+    told |= {"network": agent["network"], "policy": agent["policy"], **numbers}
+    try:
+        return assemble(told, env=assemble(config["env"]) if env is None else env)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(str(error)) from error
+
+
+def train(learner: Any, key: Any, state: Any, begin: Any, end: Any) -> Any:
+    """The learner's state after its updates `begin` to `end - 1`, each on a random stream of its own."""
+    import jax
+
+    from vfcompare.streams import stream
+
+    def body(i: Any, state: Any) -> Any:
+        return learner.update(state, jax.random.fold_in(stream(key, "update"), i))[0]
+
+    return jax.lax.fori_loop(begin, end, body, state)
+
+
+def ensure(made: Artifact, make: Callable[[], None]) -> None:
+    """Make what is not there; others who ask meanwhile wait."""
+    if made.facts.exists():
+        return
+    with store.guard(made.folder):
+        if not made.facts.exists():
+            make()
