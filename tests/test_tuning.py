@@ -269,6 +269,18 @@ def test_the_best_is_the_best_and_its_command_reports_on_fresh_seeds(here, train
         assert {cell.study.name for cell in swept} == {"scratch-tuned-once"}
 
 
+def test_agents_of_a_users_own_are_tuned(here, own, trainer, monkeypatch):
+    folder = own.removeprefix("hydra.searchpath=[file://").removesuffix("/conf]")
+    monkeypatch.syspath_prepend(folder)
+    trainer()
+    assert tune(("agent=half,rloo", *ON_ONE[1:], own), Options(trials=2))
+    found = json.loads((here / "tuned.json").read_text())
+    assert {one["agent"] for one in found["best"]} == {"half", "rloo"}
+    (half,) = (one["command"] for one in found["best"] if one["agent"] == "half")
+    (cell,) = cells(shlex.split(half)[2:], sweep=True)
+    assert cell.agent == "half"
+
+
 def test_scores_are_those_of_a_report(here, trainer):
     trainer()
     for metric in ledger.METRICS:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from vfcompare import failure
 from vfcompare.assemble import assemble
 from vfcompare.commands import resume
-from vfcompare.commands.compose import cells, recompose
+from vfcompare.commands.compose import SEARCHPATH, cells, recompose
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import run_folder, store
 from vfcompare.runs.status import DONE
@@ -160,7 +160,8 @@ class Search:
             self.space = space.parse(f"study.tune of {told['name']}", told["tune"])
         self._own = [f"study.name={self.name}-tune", "+study.tuning=true"]
         self._own += [f"first_seed={first}", f"seeds={seeds}"]
-        presets = recompose([[*_without_seeds(cell), *self._own] for cell in asked])
+        self._places = [text for text in settings if text.startswith(SEARCHPATH)]
+        presets = recompose([[*_without_seeds(cell), *self._own] for cell in asked], self._places)
         self.players = [
             Player(cell, self.space.of(cell.agent, cell.config))
             for cell in {cell.id: cell for cell in presets}.values()
@@ -310,7 +311,7 @@ class Search:
             for player, mine in zip(self.players, values, strict=True)
             for index, one in enumerate(mine)
         ]
-        composed = recompose([words for _, _, words in told])
+        composed = recompose([words for _, _, words in told], self._places)
         return [Trial(n, one, cell) for (n, one, _), cell in zip(told, composed, strict=True)]
 
     @property
