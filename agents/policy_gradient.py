@@ -431,10 +431,11 @@ def make(
         init=agent.init,
         update=agent.update,
         rollout=lambda params, state, key: agent.gather(params, state, key, keep_state=True)[1],
-        evaluate=partial(
-            evaluation.evaluate,
+        evaluate=lambda params, key: evaluation.evaluate(
             env.held_out(),
             actor,
+            params,
+            key,
             number=evaluation_episodes,
             attempts=evaluation_attempts,
         ),
