@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -233,6 +234,35 @@ def test_what_sbatch_refuses_is_said_and_leaves_no_job(tmp_path, tools):
     assert not (tmp_path / "runs" / "scratch" / "jobs").exists()
 
 
+def test_a_job_whose_sbatch_does_not_answer_keeps_its_files_and_its_number(
+    tmp_path, tools, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster, "ANSWER", 0.2)
+    tool(tools, "sbatch", "exec sleep 5")
+    planned = cells(["agent=rloo", "env=lock", *TINY], sweep=True)
+    path = planned[0].study
+    store.write_plan(path, {"name": "scratch"}, [cell.planned() for cell in planned])
+    for number in (0, 1):
+        with pytest.raises(
+            InputError, match=rf"may have taken the job.*jobs/{number}\.json is kept"
+        ):
+            cluster.submit(path, planned, cluster.Options())
+    assert [job.slurm for job in slurm.jobs(path)] == ["", ""]
+    assert (path / "jobs" / "1.sh").exists()
+    assert statuses(path) == {planned[0].id: "planned"}
+
+
+def test_how_lax_to_be_goes_along_to_the_tasks(tmp_path):
+    sweep = ("agent=rloo", "env=lock", *TINY)
+    planned = [cell.planned() for cell in cells([*sweep], sweep=True)]
+    store.write_plan(tmp_path / "runs" / "scratch", {"name": "scratch"}, planned)
+    for words in (sweep, ("runs/scratch",)):
+        done = vfcompare("submit", "--dry-run", *words, "resume=anyway", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert shlex.split(done.stdout.splitlines()[-1])[-1] == "resume=anyway"
+
+
 # What run.json says (None: it never began), what the queue says, what status makes of it.
 STANDING = {
     "waits": (None, "PENDING|Priority", "queued", "Priority"),
@@ -250,7 +280,7 @@ STANDING = {
     "taken back": ("preempted", "CANCELLED|None", "cancelled", "CANCELLED"),
     "requeued": ("preempted", "PENDING|BeginTime", "queued", "BeginTime"),
     "killed and requeued": ("running", "PENDING|BeginTime", "queued", "BeginTime"),
-    "purged": ("running", None, "lost", "does not know"),
+    "purged": ("running", None, "running", "does not know"),
     "crashed": ("crashed", "FAILED|NonZeroExitCode", "crashed", "boom"),
     "saved": ("preempted", "FAILED|None", "preempted", "boom"),
     "done": ("completed", None, "completed", "3 s"),
@@ -265,7 +295,25 @@ def test_a_cell_stands_as_its_files_and_slurm_say_together(case, tmp_path, tools
     tool(tools, "squeue", f"echo '7_0|{queue}'" if queue else "echo 'Invalid job id' >&2; exit 1")
     (cell,) = status.read(path)
     assert (cell.status, note in cell.note) == (expected, True), cell
-    assert (cell.task != "") == (expected in ("queued", "running"))
+    assert (cell.task != "") == (expected in ("queued", "running") and case != "purged")
+
+
+def test_a_task_that_slurm_does_not_list_is_lost_when_it_falls_silent_or_its_process_is_gone(
+    tmp_path, tools
+):
+    tool(tools, "squeue", "echo 'Invalid job id' >&2; exit 1")
+    records = {name: {"status": "running", "task": "7_0"} for name in ("lives", "silent", "gone")}
+    records["silent"]["heartbeat"] = "2020-01-01T00:00:00+00:00"
+    path = study(tmp_path, records, [[*records]])
+    for name in records:
+        claim = store.read_json(path / name / "claim.json") | {"task": "7_0"}
+        here = {"host": socket.gethostname(), "pid": 2**22} if name == "gone" else {}
+        store.write_json(path / name / "claim.json", claim | here)
+    assert statuses(path) == {"lives": "running", "silent": "lost", "gone": "lost"}
+    assert resume.waiting(path, release=False) == ["silent", "gone"]
+    assert all((path / name / "claim.json").exists() for name in records)
+    assert resume.waiting(path) == ["silent", "gone"]
+    assert [(path / name / "claim.json").exists() for name in records] == [True, False, False]
 
 
 def test_a_task_that_slurm_killed_for_its_memory_and_calls_failed_is_told_from_others(

@@ -1,13 +1,17 @@
 """Cells that are composed together are those that Hydra composes one by one."""
 
+import shutil
+
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import open_dict
 
+from vfcompare.commands import resume
 from vfcompare.commands.compose import cells, jobs, to_cell
 from vfcompare.errors import InputError
+from vfcompare.runs import store
 
 SWEEPS = {
     "a value that the default agent has no place for": [
@@ -71,3 +75,51 @@ def test_what_was_typed_is_parsed_once(monkeypatch):
 def test_a_value_that_does_not_exist_is_named():
     with pytest.raises(InputError, match=r"agent\.gama=.* does not exist.*did you mean 'gamma'"):
         cells(["agent=rloo", "env=lock", "agent.gama=0.5,0.9"], sweep=True)
+
+
+def test_what_is_the_same_in_other_words_is_one_cell(capsys):
+    words = ["agent=rloo,grpo", "env=lock", "agent.entropy_coef=0.05,0.9,${study.margin}"]
+    found = cells(words, sweep=True)
+    told = [(cell.agent, cell.settings["agent.entropy_coef"]) for cell in found]
+    assert told == [(agent, value) for agent in ("rloo", "grpo") for value in ("0.05", "0.9")]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("vfcompare: lock-rloo-agent.entropy_coef=-study.margin")
+    assert line.endswith(
+        f" is {found[0].id} in other words, and is trained once; 1 more cells likewise"
+    )
+
+
+@pytest.mark.parametrize("kept", ["planned", "on disk"])
+def test_a_typed_default_makes_no_other_cell_of_a_study(kept, tmp_path, capsys):
+    place = ["env=lock", f"root={tmp_path}"]
+    (plain,) = cells(["agent=rloo", *place], sweep=True)
+    if kept == "planned":
+        store.write_plan(plain.study, {"name": "scratch"}, [plain.planned()])
+    else:
+        store.write_json(
+            plain.study / plain.id / "run.json", plain.planned() | {"status": "running"}
+        )
+    typed, other = cells(["agent=rloo", *place, "agent.gamma=0.99,0.9"], sweep=True)
+    assert (typed.id, typed.settings, typed.done) == (plain.id, {}, False)
+    assert other.settings == {"agent.gamma": "0.9"}
+    told = f"is {plain.id} in other words, and is trained once\n"
+    assert capsys.readouterr().err.endswith(told)
+    # The plan has the words of the last command under the name of the first.
+    store.write_plan(plain.study, {"name": "scratch"}, [typed.planned(), other.planned()])
+    assert list(store.planned(plain.study)) == [plain.id, other.id]
+    shutil.rmtree(plain.study / plain.id, ignore_errors=True)
+    assert [cell.id for cell in resume.unfinished(plain.study)] == [plain.id, other.id]
+
+
+def test_names_that_a_study_has_are_kept_and_agents_that_are_the_same_stay_two(tmp_path):
+    place = ["env=lock", f"root={tmp_path}"]
+    (plain,) = cells(["agent=rloo", *place], sweep=True)
+    (typed,) = cells(["agent=rloo", "agent.gamma=0.99", *place], sweep=True)
+    assert plain.id != typed.id
+    twice = [plain.planned(), typed.planned(), plain.planned() | {"agent": "mine"}]
+    store.write_plan(plain.study, {"name": "scratch"}, twice[:2])
+    assert cells(["agent=rloo", "agent.gamma=0.99", *place], sweep=True) == [typed]
+    assert cells(["agent=rloo", *place], sweep=True) == [plain]
+    (plain.study / "plan.json").unlink()
+    store.write_plan(plain.study, {"name": "scratch"}, twice[2:])
+    assert cells(["agent=rloo", "agent.gamma=0.99", *place], sweep=True) == [typed]

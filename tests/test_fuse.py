@@ -1,13 +1,21 @@
-"""Which cells are trained together, and how many at once."""
+"""Which cells are trained together, how many at once, and what becomes of the others where one fails."""
+
+import time
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
+from vfcompare.commands import resume
 from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
-from vfcompare.runs import run_folder, store
-from vfcompare.training import fuse, log
+from vfcompare.errors import InputError
+from vfcompare.runs import run_folder, status, store
+from vfcompare.training import execute as execution
+from vfcompare.training import fuse, log, priors
 from vfcompare.training.cell import at
+from vfcompare.training.cell import build as usual
 from vfcompare.training.execute import execute, together
 from vfcompare.training.log import start_hashes
 from vfcompare.training.train import depends
@@ -141,3 +149,196 @@ def test_a_cell_that_fails_at_the_end_leaves_those_before_it_completed(tmp_path,
     folders = [run_folder.RunFolder(cell.study / cell.id) for cell in group.cells]
     assert [folder.record["status"] for folder in folders] == ["completed", "crashed", "crashed"]
     assert [(folder.path / "traceback.txt").exists() for folder in folders] == [False, True, True]
+
+
+TINY = ("seeds=1", "env_steps=200", "evaluations=1", "agent.evaluation_episodes=2")
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Three cells of one program, their folders, and what takes one of them over."""
+    (group,) = fuse.groups(cells([*SWEEP[:3], *TINY, f"root={tmp_path}"], sweep=True), 512)
+    folders = [run_folder.RunFolder(cell.study / cell.id) for cell in group.cells]
+
+    def steal(number):
+        claim = folders[number].path / "claim.json"
+        store.write_json(claim, store.read_json(claim) | {"host": "elsewhere", "pid": 7})
+
+    return group, folders, steal
+
+
+def content(folder):
+    return {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
+
+
+def no_picture(self):
+    raise RuntimeError("no picture")
+
+
+@pytest.mark.parametrize("when", ["_made", "_train", "evaluate", "going on"])
+def test_a_cell_that_another_process_takes_over_is_left_to_it_and_the_others_are_trained(
+    three, when, monkeypatch, capsys
+):
+    group, folders, steal = three
+    going_on = when == "going on"
+    if going_on:
+        with monkeypatch.context() as patch:
+            patch.setattr(log.Log, "paths", no_picture)
+            with pytest.raises(RuntimeError, match="no picture"):
+                execute(group.cells, group.traced)
+    name = "_train" if going_on else when
+    act, seen = getattr(execution, name), list[dict[Path, bytes]]()
+
+    def stolen(*args):
+        if not seen:
+            steal(1)
+            seen.append(content(folders[1]))
+        return act(*args)
+
+    monkeypatch.setattr(execution, name, stolen)
+    ended = execute(group.cells, group.traced)
+    assert list(ended.values()) == ["completed", "left alone", "completed"]
+    assert capsys.readouterr().err.count("process 7 on elsewhere took it over") == 1
+    assert [content(folders[1])] == seen
+    records = [store.read_json(folders[number].path / "run.json") for number in (0, 2)]
+    assert [record["status"] for record in records] == ["completed"] * 2
+    assert [record["attempt"] for record in records] == [1 + going_on] * 2
+
+
+def test_where_all_are_taken_over_nothing_fails(three, monkeypatch):
+    group, folders, steal = three
+    act = execution._made
+
+    def stolen(*args):
+        for number in range(3):
+            steal(number)
+        return act(*args)
+
+    monkeypatch.setattr(execution, "_made", stolen)
+    assert set(execute(group.cells, group.traced).values()) == {"left alone"}
+    assert not any((folder.path / "run.json").exists() for folder in folders)
+
+
+def test_claims_are_renewed_while_cells_wait_for_others(three, monkeypatch):
+    group, folders, _ = three
+    monkeypatch.setattr(run_folder, "LOST_AFTER", 0.4)
+    begun, times = [], set()
+
+    def attempt(members, *rest):
+        begun.append(members)
+        for _ in range(20):
+            time.sleep(0.1)
+            times.add(store.read_json(folders[2].path / "claim.json")["time"])
+        return {}
+
+    monkeypatch.setattr(execution, "_attempt", attempt)
+    monkeypatch.setattr(execution, "together", lambda mine, *rest: [(mine[:1], []), (mine[1:], [])])
+    execute(group.cells, group.traced)
+    assert len(begun) == 2
+    assert len(times) > 2
+
+
+def test_a_cell_that_another_process_completed_between_look_and_claim_was_done_before(
+    three, monkeypatch, capsys
+):
+    group, folders, _ = three
+
+    def meanwhile(configs):
+        for folder in folders:
+            folder.update(status="completed")
+
+    monkeypatch.setattr(priors, "ensure", meanwhile)
+    assert set(execute(group.cells, group.traced).values()) == {"skipped"}
+    out = capsys.readouterr().out
+    assert out.count("done before, kept as it is") == 3
+    assert "is training it" not in out
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), KeyError("missing"), InputError("no")])
+def test_who_crashes_before_it_begins_says_so_and_the_others_are_trained(
+    error, tmp_path, monkeypatch, capsys
+):
+    """What is refused leaves nothing."""
+    sizes = ["agent=reinforce", "env=maze", "env.size=5,7", *TINY, f"root={tmp_path}"]
+    bad, good = cells(sizes, sweep=True)
+
+    def build(config, *args, **options):
+        if config["env"]["size"] == 5:
+            raise error
+        return usual(config, *args, **options)
+
+    for module in (fuse, execution):
+        monkeypatch.setattr(module, "build", build)
+    refused = isinstance(error, InputError)
+    ended = resume.train([bad, good])
+    assert ended == {bad.id: "refused" if refused else "crashed", good.id: "completed"}
+    assert str(error) in capsys.readouterr().err
+    folder = bad.study / bad.id
+    assert {file.name for file in folder.iterdir()} == (
+        set() if refused else {"run.json", "config.yaml", "traceback.txt"}
+    )
+    if not refused:
+        (found,) = (cell for cell in status.read(bad.study) if cell.id == bad.id)
+        memory = isinstance(error, MemoryError)
+        assert (found.status, found.seeds) == ("out of memory" if memory else "crashed", 1)
+        assert type(error).__name__ in (folder / "traceback.txt").read_text()
+        record = store.read_json(folder / "run.json")
+        assert (record["attempt"], record["settings"]) == (1, bad.settings)
+
+
+def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
+    tmp_path, monkeypatch
+):
+    (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
+    first = store.versions()
+
+    def attempt():
+        with pytest.raises(RuntimeError, match="no picture"):
+            execute([one])
+        return store.read_json(one.study / one.id / "run.json")
+
+    monkeypatch.setattr(log.Log, "paths", no_picture)
+    for _ in range(2):
+        record = attempt()
+        assert record["bit_exact"]
+    for versions in (first | {"flax": "0.0.1"}, first):
+        monkeypatch.setattr(store, "versions", lambda versions=versions: versions)
+        record = attempt()
+        assert not record["bit_exact"], "nor after the next attempt"
+        assert record["versions"] == versions
+        assert record["begun_with"] == {"versions": first, "git": store.git_state()}
+
+
+def test_the_longer_it_takes_to_save_the_seldomer_it_is_done(tmp_path, monkeypatch):
+    many = (*TINY[:2], "evaluations=20", TINY[3], "save_seconds=0.001", f"root={tmp_path}")
+    (one,) = cells([*SWEEP[:2], *many], sweep=False)
+    act, saved = log.Log.save, []
+
+    def slow(self, point, spent):
+        saved.append(point)
+        time.sleep(1.0)
+        act(self, point, spent)
+
+    monkeypatch.setattr(log.Log, "save", slow)
+    execute([one])
+    assert saved == [1, 20]
+
+
+def test_a_table_in_pieces_is_put_together_in_the_order_of_seeds_and_updates():
+    rng, whole = np.random.default_rng(0), log.Growing("seed", "update")
+    pieces = [
+        {
+            "seed": np.repeat(np.arange(3), 4),
+            "update": np.tile(np.arange(begin, begin + 4), 3),
+            "x": rng.standard_normal(12),
+        }
+        for begin in (0, 4, 8)
+    ]
+    expected = store.order(store.concatenate(pieces), "seed", "update")
+    for piece in pieces:
+        whole.add(piece)
+    for _ in range(2):
+        found = whole.whole()
+        assert list(found) == list(expected)
+        assert all((found[name] == expected[name]).all() for name in expected)
+    assert len(pieces[0]) == 3, "who gave it still has it"

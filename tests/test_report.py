@@ -29,10 +29,10 @@ from tests.report_study import (
     write_study,
 )
 from vfcompare import report
-from vfcompare.report import data, files, scoring
+from vfcompare.report import data, files, formats, scoring, tables
 from vfcompare.report.analysis import analyse, resampling
 from vfcompare.report.figures import output
-from vfcompare.report.figures.drawing import spread
+from vfcompare.report.figures.drawing import CRITIC, INK, MUTED, OUTCOME, lettering, spread
 from vfcompare.report.table import show
 from vfcompare.report.verdicts import verdicts
 from vfcompare.runs import status as run_status
@@ -112,6 +112,25 @@ def test_the_page_needs_nothing_and_runs_nothing(written: Path) -> None:
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     )
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_nothing_is_said_by_colour_alone(written: Path) -> None:
+    text = written.read_text()
+    assert 'role="region" aria-label="What became of every run"' in text
+    assert "<th>" not in text
+    assert "tr.bad td:first-child::before" in text
+    for item in json.loads((written.parent / "report.json").read_text())["verdicts"]:
+        told = f"- *{item['tone']}:* **" if item["tone"] != "plain" else "- **"
+        line = f"{told}{formats.escape_markdown(item['title'])}.**"
+        assert not item["title"] or line in (written.parent / "report.md").read_text()
+
+
+@pytest.mark.parametrize("color", [INK, MUTED, *map(lettering, CRITIC + OUTCOME)])
+def test_letters_stand_out_from_paper(color: str) -> None:
+    """WCAG's contrast with white is 4.5 or more."""
+    light = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    light = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (light @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5
 
 
 def test_ids_are_unique_across_figures(written: Path) -> None:
@@ -643,6 +662,17 @@ def test_the_end_of_training_is_each_seed_s_own(tmp_path: Path) -> None:
     write_parquet(study / "maze-ppo-1a2b3c4d" / "metrics.parquet", rows)
     (cell,) = report.load(study).cells
     assert cell.diagnostics == {"entropy": pytest.approx(0.4)}
+
+
+def test_metrics_that_most_agents_have_are_shown_and_the_others_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"rloo": 1.2, "ppo": 1.8}, envs={"maze": ENVS["maze"]})
+    critic, shared = ["critic_loss", "explained_variance"], [f"m{i}" for i in range(9)]
+    for agent, names in (("rloo", shared), ("ppo", [*critic, *shared])):
+        rows = {"seed": np.zeros(5), "update": np.arange(5), **{n: np.ones(5) for n in names}}
+        write_parquet(study / f"maze-{agent}-1a2b3c4d" / "metrics.parquet", rows)
+    table = tables.diagnostics(analyse(report.load(study)))
+    assert set(table.columns[2:]) == {"critic_loss", *shared}
+    assert "metrics.parquet: explained_variance." in table.note
 
 
 def test_a_run_that_was_left_early_has_no_restricted_mean_of_steps(tmp_path: Path) -> None:

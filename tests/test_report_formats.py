@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.report_study import ENVS, edit, read, set_returns, write_study
+from tests.report_study import ENVS, edit, read, set_returns, write_parquet, write_study
 from vfcompare import report
 from vfcompare.errors import InputError
 from vfcompare.main import main
-from vfcompare.report import formats, writing
-from vfcompare.report.analysis import resampling
-from vfcompare.report.anonymous import scrub
+from vfcompare.report import export, formats, writing
+from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.anonymous import Ellipses, anonymous
 from vfcompare.report.figures import output
 from vfcompare.report.table import Table
 from vfcompare.statistics import Interval
@@ -203,7 +204,27 @@ def test_an_anonymous_report_names_nobody_and_no_place(study: Path) -> None:
     ],
 )
 def test_what_is_scrubbed_is_a_place_and_nothing_else(text: str, shown: str) -> None:
-    assert scrub(text) == shown
+    assert Ellipses().of(text) == shown
+
+
+@pytest.mark.parametrize("key", ["agent.prior.path", "agent.network.path"])
+def test_what_differs_in_a_path_alone_stays_two_things(tmp_path: Path, key: str) -> None:
+    speeds = {f"{agent}-{kind}": 0.6 for agent in ("rloo", "ppo") for kind in ("weak", "strong")}
+    study = write_study(tmp_path, agents=speeds | {"ppo-strong": 1.9}, envs=MAZE, seeds=6)
+
+    def place(plan: dict[str, Any]) -> None:
+        for cell in plan["cells"]:
+            cell["agent"], kind = cell["agent"].split("-")
+            cell["settings"] = {key: f"/home/alice/{kind}"}
+
+    edit(study / "plan.json", place)
+    open_ = report.load(study)
+    hidden = anonymous(open_)
+    for found in (open_, hidden):
+        assert len({(cell.task, cell.arm) for cell in found.cells}) == len(found.cells) == 4
+    told, kept = (analyse(found).pairs["auc"] for found in (open_, hidden))
+    assert [contrast.verdict for contrast in told] == [contrast.verdict for contrast in kept]
+    assert "alice" not in str([(cell.task, cell.arm, cell.settings) for cell in hidden.cells])
 
 
 def test_two_studies_of_other_environments_make_one_comparison(tmp_path: Path) -> None:
@@ -225,6 +246,19 @@ def test_two_studies_of_one_environment_keep_their_agents_apart(tmp_path: Path) 
     edit(second / "plan.json", lambda p: p.update(study="other"))
     study = report.load(first, second)
     assert [cell.arm for cell in study.cells] == ["ppo (compare)", "ppo (other)"]
+
+
+def test_studies_of_one_name_are_told_apart_by_their_places(tmp_path: Path) -> None:
+    folders = [
+        write_study(tmp_path / place, agents={"ppo": 1.0}, envs=MAZE, seeds=3) for place in "ab"
+    ]
+    study = report.load(*folders)
+    assert study.name == "a/compare + b/compare"
+    assert [cell.arm for cell in study.cells] == ["ppo (a/compare)", "ppo (b/compare)"]
+    assert not study.problems
+    numbered = ["ppo (compare 1)", "ppo (compare 2)"]
+    for same in (report.load(folders[0], folders[0]), writing.read(folders, anonymous=True)):
+        assert [cell.arm for cell in same.cells] == numbered
 
 
 def test_several_studies_need_a_place_for_their_report(study: Path) -> None:
@@ -264,6 +298,28 @@ def test_exported_runs_are_the_planned_ones(study: Path, tmp_path: Path, kind: s
     text = path.read_text() if kind == "csv" else str(pq.read_table(path).to_pydict())
     assert text.count("missing") == 3
     assert text.count("completed") == 12
+
+
+def test_exported_runs_say_what_their_numbers_are_in(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"rloo": 1.0}, envs=ENVS, seeds=3)
+    edit(study / "chain-rloo-1a2b3c4d" / "run.json", lambda info: info.update(reference={}))
+    table = pq.read_table(study / "maze-rloo-1a2b3c4d" / "evaluation.parquet")
+    write_parquet(
+        study / "maze-rloo-1a2b3c4d" / "evaluation.parquet",
+        table.filter((pc.field("seed") > 0) | (pc.field("update") < 6)).to_pydict(),
+    )
+    exported = export.runs(report.load(study))
+    rows = [dict(zip(exported.columns, row, strict=True)) for row in exported.rows]
+    told = {row["task"]: (row["scale"], row["random"], row["last_step"]) for row in rows}
+    assert told == {
+        "cartpole": ("normalised", 20.0, 160_000.0),
+        "maze": ("normalised", 0.0, 40_000.0),
+        "chain": ("raw return", None, 80_000.0),
+    }
+    assert [(row["status"], row["auc"] is None) for row in rows if row["task"] == "maze"] == [
+        ("short", True),
+        *[("completed", False)] * 2,
+    ]
 
 
 def test_marl_eval_gets_its_layout(study: Path, tmp_path: Path) -> None:

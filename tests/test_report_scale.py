@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from tests.report_study import (
     write_study,
 )
 from vfcompare import report
+from vfcompare.report import tables
 from vfcompare.report.analysis import analyse, resampling
 from vfcompare.report.analysis.arms import LEADERS, ROWS
-from vfcompare.report.figures import output
+from vfcompare.report.analysis.contrasts import ALL_PAIRS
+from vfcompare.report.figures import costs, drawing, improvement, output, pairs
+from vfcompare.report.figures.speed import pictures as arrivals
 
 RATES = [f"{0.0001 * 2**i:g}" for i in range(6)]
 ENTROPIES = ["0.0", "0.05"]
@@ -170,6 +174,95 @@ def test_a_page_of_many_agents_is_short_and_names_no_endless_list(tmp_path: Path
     assert "5 arms that stand lowest" in content["figures"]["scores"]["caption"]
 
 
+STEM = "x" * 30
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["ppo", "rloo lr=0.1"], ["ppo", "rloo lr=0.1"]),
+        (
+            [f"{a} hidden=[64,64], learning_rate={r}" for a in ("ppo", "rloo") for r in ("1", "2")],
+            [f"{a} learning_rate={r}" for a in ("ppo", "rloo") for r in ("1", "2")],
+        ),
+        (
+            [f"ppo hidden={h}, learning_rate={r}" for h in ("[64,64]", "[9]") for r in ("1", "2")],
+            [f"ppo {h}, {r}" for h in ("[64,64]", "[9]") for r in ("1", "2")],
+        ),
+        ([f"{STEM}a", f"{STEM}b"], [f"{STEM[:12]}…{STEM[:10]}{end}" for end in "ab"]),
+        ([f"{STEM}{m}{STEM}" for m in "ab"], [f"{STEM}{m}{STEM[:16]}…" for m in "ab"]),
+        ([f"{2 * STEM}{m}{STEM}" for m in "ab"], [f"{STEM[:19]}… {n}" for n in (1, 2)]),
+        ([f"a b={STEM}"] * 2, ["a"] * 2),
+        ([], []),
+    ],
+)
+def test_short_names_differ_where_the_names_do(names: list[str], shown: list[str]) -> None:
+    assert drawing.shortened(names) == shown
+
+
+def texts(axes: Any) -> dict[int, str]:
+    """What stands behind each row of a panel."""
+    return {int(text.xy[1]): text.get_text() for text in axes.texts if "/" in text.get_text()}
+
+
+def test_rows_of_all_panels_of_arrivals_stand_beside_their_names(tmp_path: Path) -> None:
+    envs = {f"maze{i}": ENVS["maze"] for i in range(5)}
+    study = write_study(tmp_path, envs=envs, seeds=3)
+    first, *_ = (cell["id"] for cell in json.loads((study / "plan.json").read_text())["cells"])
+    missing = "maze1-reinforce-1a2b3c4d"
+    shutil.rmtree(study / missing)
+    edit(study / first / "run.json", lambda info: info.update(status="cancelled", seeds={}))
+    (picture,) = arrivals(analyse(report.load(study)))
+    found = [texts(axes) for axes in picture.draw().axes if axes.get_visible()]
+    assert [sorted(rows) for rows in found] == [[*range(5)], [1, 2, 3, 4], *[[*range(5)]] * 3]
+    assert "left out 6." in picture.caption
+    assert picture.caption.endswith(
+        "Left out of scores and yet here, censored where they stopped: 3."
+    )
+
+
+def test_only_the_first_environments_are_drawn_and_that_is_said(tmp_path: Path) -> None:
+    envs = {f"maze{i}": ENVS["maze"] for i in range(13)}
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs=envs, seeds=2)
+    (picture,) = arrivals(analyse(report.load(study)))
+    assert "The first 12 of 13 environments are drawn." in picture.caption
+
+
+def test_a_legend_has_more_rows_where_a_figure_is_narrower(tmp_path: Path) -> None:
+    names = ["reinforce", "reinforce_mean", "rloo", "grpo", "a2c", "ppo"]
+    rows = []
+    for width in (drawing.WIDTH, 1.5 * drawing.WIDTH):
+        figure, grid = drawing.canvas(2.0)
+        figure.set_figwidth(width)
+        handles = [grid[0, 0].plot([])[0] for _ in names]
+        drawing.legend(figure, handles, names)
+        figure.savefig(tmp_path / "x.svg")
+        assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
+        rows.append(len({t.get_window_extent().y0.round() for t in figure.legends[0].texts}))
+    assert rows == [2, 1]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_many_agents_are_held_against_the_one_of_the_question(tmp_path: Path, own: bool) -> None:
+    agents = {f"agent_{i}": 0.5 + 0.2 * i for i in range(ALL_PAIRS + 1)}
+    decided = {"metric": "auc", "margin": 0.05, "contrast": ["agent_1", "agent_4"]}
+    maze = {"maze": ENVS["maze"]}
+    study = write_study(tmp_path, agents=agents, envs=maze, decided=decided if own else None)
+    results = analyse(report.load(study))
+    name = "agent_4" if own else "agent_0"
+    for found in (results.pairs["auc"], results.improvement):
+        assert {pair.second for pair in found} == {name}
+        assert len(found) == ALL_PAIRS
+    (drawn,), (matrix,) = pairs.pictures(results), improvement.pictures(results)
+    for caption in (drawn.caption, matrix.caption):
+        assert f"of 8 pairs, each against {name}," in caption
+    for table in (tables.pairs(results), tables.improvement(results)):
+        assert f"Each agent is held against {name}." in table.note
+    axes = matrix.draw().axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [name]
+    assert len(axes.patches) == len(axes.get_yticklabels()) == ALL_PAIRS
+
+
 def test_few_agents_are_all_drawn_in_the_order_of_the_families(tmp_path: Path) -> None:
     results = analyse(report.load(write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)))
     shown = results.shown
@@ -222,6 +315,24 @@ def test_the_curves_are_drawn_against_other_costs_too(tmp_path: Path) -> None:
     ends = {row["agent"]: tuple(float(row[name]) for name in names) for row in rows}
     assert ends == {"rloo": (11.0, 2e9, 10.0), "ppo": (11.0 * 16, 32e9, 30.0)}
     assert "2G (rloo on maze) to 32G FLOPs" in content["figures"]["costs"]["caption"]
+
+
+def test_what_a_side_pays_is_of_all_its_agents_also_of_those_that_are_not_drawn(
+    tmp_path: Path,
+) -> None:
+    seconds = {f"agent_{i}": 10.0 + i for i in range(8)} | {"ppo": 27.0}
+    agents = dict.fromkeys(seconds, 1.0)
+    study = write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=3)
+    for agent, train in seconds.items():
+        spent = {"seconds": {"train": train}, "env_steps": 3 * ENVS["maze"][2]}
+        path = study / f"maze-{agent}-1a2b3c4d" / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | spent))
+    results = analyse(report.load(study))
+    assert len(results.shown.lines) == 1 + LEADERS
+    (picture,) = costs.pictures(results)
+    assert "took 2.00 times the seconds" in picture.caption
+    assert "of all agents" in picture.caption
+    assert "The 4 that are drawn took" in picture.caption
 
 
 def test_costs_that_one_agent_did_not_record_are_not_drawn(tmp_path: Path) -> None:

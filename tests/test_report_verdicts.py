@@ -14,7 +14,7 @@ from tests.report_study import ENVS, edit, set_returns, write_cell, write_study
 from vfcompare import report, statistics
 from vfcompare.report import figures, tables
 from vfcompare.report.analysis import Results, analyse, resampling
-from vfcompare.report.figures import improvement, pairs, speed
+from vfcompare.report.figures import families, improvement, pairs, profile, speed
 from vfcompare.report.verdicts import ranking, verdicts
 
 PPO_AGAINST_RLOO = {"metric": "auc", "margin": 0.05, "contrast": ["ppo", "rloo"]}
@@ -351,6 +351,105 @@ def test_equal_agents_are_named_together(tmp_path: Path, equal: bool) -> None:
     assert ("rloo and ppo first (by the median of 0 steps, untested)" in steps.caption) == equal
     assert ("ppo and rloo level (0.50)" in matrix.caption) == equal
     assert ("ppo over rloo" in matrix.caption) != equal
+
+
+def test_pairs_that_are_not_over_all_environments_say_over_which(tmp_path: Path) -> None:
+    envs = {name: ENVS[name] for name in ("cartpole", "maze", "chain")}
+    study = write_study(tmp_path, agents=TWO | {"a2c": 1.4}, envs=envs, seeds=6)
+    shutil.rmtree(study / "maze-a2c-1a2b3c4d")
+    results = analyse(report.load(study))
+    for table in (tables.pairs(results), tables.improvement(results)):
+        where = [row[table.columns.index("environments")] for row in table.rows]
+        assert where[:3] == ["all 3", "cartpole, chain", "cartpole, chain"]
+    (drawn,), (matrix,) = pairs.pictures(results), improvement.pictures(results)
+    assert "Not over all environments: " in matrix.caption
+    assert "a2c against rloo and a2c against ppo over cartpole and chain. " in drawn.caption
+    whole = analyse(report.load(write_study(tmp_path / "whole", agents=TWO, envs=envs, seeds=6)))
+    assert "Not over all" not in next(iter(pairs.pictures(whole))).caption
+
+
+def test_both_sides_of_a_table_are_called_alike(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, seeds=12)
+    near = 0.01 * np.linspace(-1, 1, 12)
+    set_scores(study, {("maze", "ppo"): 0.9 + near, ("maze", "rloo"): 0.1 + near})
+    set_scores(study, {("chain", "ppo"): 0.1 + near, ("chain", "rloo"): 0.9 + near})
+    rows = {row[1]: row[-1] for row in tables.family(analyse(report.load(study))).rows}
+    assert rows["critic − outcome-only, maze"] == "critic better"
+    assert rows["critic − outcome-only, chain"] == "outcome-only better"
+
+
+def test_what_differs_at_the_end_is_not_said_to_differ_in_speed_alone(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=12)
+    near = 0.001 * np.linspace(-1, 1, 12)
+    set_scores(study, {("maze", "ppo"): 0.99 + near, ("maze", "rloo"): 0.96 + near})
+    results = analyse(report.load(study))
+    assert results.family["final"].better == "critic"
+    assert "little but how fast" in said(results)["Solved"]
+    set_scores(study, {("maze", "rloo"): 0.99 + near[::-1]})
+    assert "only how fast" in said(analyse(report.load(study)))["Solved"]
+
+
+def test_a_side_of_many_settings_is_named_by_its_agents(tmp_path: Path) -> None:
+    three, one = (
+        said(write_rates(tmp_path / "".join(rates), {agent: rates for agent in TWO}, [0, 3]))
+        for rates in ("123", "1")
+    )
+    assert "(ppo; mean of 3 settings)" in three["Sample efficiency"]
+    assert "mean of" not in one["Sample efficiency"]
+
+
+@pytest.mark.parametrize("seeds", [2, 6])
+def test_captions_promise_no_intervals_of_too_few_seeds(tmp_path: Path, seeds: int) -> None:
+    results = analyse(report.load(write_study(tmp_path, agents=TWO, seeds=seeds)))
+    pictures = {picture.id: picture for picture in figures.build(results)}
+    for name in ("overview", "scores", "aggregate", "profile", "stability"):
+        text = pictures[name].caption
+        assert (f"{seeds} seeds" in text, "oo few seeds for ba" in text) == (True, seeds == 2)
+    assert ("whose interval reaches" in pictures["scores"].caption) == (seeds == 6)
+    for name in ("aggregate", "stability"):
+        data = pictures[name].data
+        assert {row[data.columns.index("n")] for row in data.rows} == {3 * seeds}
+
+
+def test_captions_of_many_environments_speak_of_no_numbers_that_are_not_drawn(
+    tmp_path: Path,
+) -> None:
+    envs = {f"maze_{i}": ENVS["maze"] for i in range(5)}
+    results = analyse(report.load(write_study(tmp_path, agents=TWO, envs=envs, seeds=3)))
+    (picture,) = (picture for picture in figures.build(results) if picture.id == "scores")
+    assert "Marks are IQM over 3 seeds" in picture.caption
+    assert "bold" not in picture.caption
+
+
+def test_all_numbers_of_seeds_are_told_where_environments_have_unequally_many(
+    tmp_path: Path,
+) -> None:
+    study = write_study(tmp_path, agents=TWO, seeds=10)
+
+    def fewer(plan: dict[str, Any]) -> None:
+        for cell in plan["cells"]:
+            cell["seeds"] = cell["seeds"][:4] if cell["env"] == "maze" else cell["seeds"]
+
+    edit(study / "plan.json", fewer)
+    (matrix,) = improvement.pictures(analyse(report.load(study)))
+    assert "4 to 10 seeds per environment" in matrix.caption
+
+
+def test_profiles_that_are_one_are_nowhere_apart(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=6)
+    set_scores(study, {("maze", agent): np.full(6, 0.5) for agent in TWO})
+    (picture,) = profile.pictures(analyse(report.load(study)))
+    assert "furthest apart" not in picture.caption
+    assert "all profiles are the same" in picture.caption
+
+
+@pytest.mark.parametrize("envs", [("maze",), ("maze", "cartpole")])
+def test_raw_returns_of_unlike_environments_share_no_axis(
+    tmp_path: Path, envs: Sequence[str]
+) -> None:
+    own = {name: ENVS[name] for name in envs}
+    study = write_study(tmp_path, agents=TWO, envs=own, seeds=6, reference=False)
+    assert len(list(families.pictures(analyse(report.load(study))))) == (len(envs) == 1)
 
 
 def write_rates(root: Path, rates: Mapping[str, Sequence[str]], firsts: Sequence[int]) -> Results:

@@ -627,6 +627,25 @@ def test_an_agent_does_not_beat_itself() -> None:
     assert 6 <= np.sum(np.array(p) <= 0.05) <= 33
 
 
+@pytest.mark.parametrize(("apart", "alone"), [(0.1, 0.45), (0.2, 0.04)])
+def test_unlike_effects_of_tasks_are_noise_to_the_test(apart: float, alone: float) -> None:
+    """Of 200 studies of 3 tasks with 20 pairs, as docs/statistics.md has it; within three errors."""
+    rng, within = generator(31), 0.08
+    effects = np.array([-apart, 0.0, apart])
+    together = float(np.hypot(within, effects.std()))
+
+    def found(spread: float) -> float:
+        mean = s.minimum_detectable_effect(spread, 60)
+        tests = [
+            s.sign_flip_test(rng, [rng.normal(mean + e, within, 20) for e in effects], reps=999)
+            for _ in range(200)
+        ]
+        return float(np.mean(np.array(tests) <= 0.05))
+
+    assert found(within) == pytest.approx(alone, abs=0.105)
+    assert found(together) > 0.8 - 0.085
+
+
 def test_holm_keeps_the_family_error_under_the_null() -> None:
     """Ten true nulls: one false claim in at most 5% of 200 families, within three errors."""
     rng = generator(22)

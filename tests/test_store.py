@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vfcompare.errors import InputError
+from vfcompare.errors import ClaimLost, InputError
 from vfcompare.report import writing
 from vfcompare.runs import run_folder, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
@@ -71,7 +71,7 @@ def test_without_being_renewed_it_is_lost_to_another_machine(tmp_path, monkeypat
         time.sleep(4.5)
         with other.claim() as theirs:
             assert theirs
-            with pytest.raises(run_folder.ClaimLost):
+            with pytest.raises(ClaimLost):
                 mine.must_hold()
 
 

@@ -10,16 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vfcompare.commands import compose, resume
-from vfcompare.errors import InputError
+from vfcompare.commands import compose, planning, resume
+from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
 from vfcompare.runs import run_folder, store
-from vfcompare.training import fuse, stopping
+from vfcompare.training import devices, fuse, log, stopping
 from vfcompare.training.stopping import Listener, Stopped
 
 FAIL_POINT = Path(__file__).with_name("fail_point.py")
@@ -400,6 +401,32 @@ def test_a_checkpoint_of_another_shape_is_refused_with_the_name_of_an_array(copy
         assert "env_steps was int32[1], is int32[2]" in refused.stderr
 
 
+CPUINFO = """processor\t: 0
+model name\t: {}
+flags\t\t: fpu {} sse2
+
+processor\t: 1
+model name\t: {}
+flags\t\t: fpu sse2
+"""
+
+
+def test_cpus_are_alike_whose_instructions_are_whatever_they_are_called(tmp_path):
+    def cpu(model, flags):
+        (tmp_path / "cpuinfo").write_text(CPUINFO.format(model, flags, model))
+        return devices._cpu(tmp_path / "cpuinfo")
+
+    one = cpu("EPYC", "avx2 avx512f fma ibrs")
+    assert one.endswith(", EPYC")
+    assert devices.alike(one, cpu("Xeon", "retbleed fma avx512f avx2"))
+    assert not devices.alike(one, cpu("EPYC", "avx2 fma"))
+    assert devices.alike("cpu", one), "earlier versions did not say which"
+    assert not devices.alike("NVIDIA A100", one)
+    assert not devices.alike(one, "NVIDIA A100")
+    assert devices.alike("NVIDIA A100", "NVIDIA A100")
+    assert devices._cpu(tmp_path / "none") == "cpu"
+
+
 # A power cut
 
 
@@ -608,8 +635,13 @@ def test_whose_claim_is_respected(tmp_path):
     claimed(folder, pid=os.getpid())
     assert not gets(folder)
     assert str(os.getpid()) in run_folder.RunFolder(folder).owner
+    claimed(folder, pid=os.getpid(), started=run_folder.started(os.getpid()))
+    assert not gets(folder)
     claimed(folder)
     assert gets(folder), "its process is dead"
+    claimed(folder, pid=os.getpid(), started=1)
+    reused = run_folder.started(os.getpid()) is not None
+    assert gets(folder) == reused, "its number is that of another process by now"
     store.write_bytes(folder / "claim.json", b"")
     assert gets(folder), "its process was killed before it was written"
     claimed(folder, host="elsewhere")
@@ -641,15 +673,41 @@ def test_who_lost_a_claim_writes_nothing_more(tmp_path):
         folder.begin(id="cell", seeds={})
         claimed(folder.path, host="elsewhere", pid=7)
         before = tree_bytes(folder.path)
-        with pytest.raises(run_folder.ClaimLost, match="process 7 on elsewhere took it over"):
+        with pytest.raises(ClaimLost, match="process 7 on elsewhere took it over"):
             folder.update(status="completed")
-        with pytest.raises(run_folder.ClaimLost):
+        with pytest.raises(ClaimLost):
             folder.save_checkpoint(1, b"state")
         assert tree_bytes(folder.path) == before
         shutil.rmtree(folder.path)
-        with pytest.raises(run_folder.ClaimLost, match="somebody removed its claim"):
+        with pytest.raises(ClaimLost, match="somebody removed its claim"):
             folder.update(status="completed")
     assert not folder.path.exists()
+
+
+WRITERS = {
+    "open": log.Log.open,
+    "write": log.Log.write,
+    "certificate": lambda kept: kept.certificate({}),
+    "restore": lambda kept: kept.restore(run_folder.Checkpoint(0, b"", {}, {})),
+    "save": lambda kept: kept.save(0, {}),
+    "maps": lambda kept: kept.maps(0),
+    "paths": log.Log.paths,
+    "finish": lambda kept: kept.finish({}, {}),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_whatever_writes_asks_first_whether_the_run_is_still_its_own(name, tmp_path):
+    """Its tables may be those of a run that another process has completed meanwhile."""
+    (cell,) = compose.cells([*SMALL, f"root={tmp_path}"], sweep=False)
+    folder = run_folder.RunFolder(cell.study / cell.id)
+    nothing: Any = None
+    with folder.claim():
+        kept = log.Log(cell, folder, nothing, nothing, slice(0, 2), [])
+        claimed(folder.path, host="elsewhere", pid=7)
+        with pytest.raises(ClaimLost, match="process 7 on elsewhere took it over"):
+            WRITERS[name](kept)
+    assert [file.name for file in folder.path.rglob("*")] == ["claim.json"]
 
 
 def tree_bytes(folder):
@@ -683,8 +741,9 @@ def test_a_process_that_slept_stops_where_another_has_its_run(tmp_path):
         claimed(folder, host="elsewhere", pid=7)
         before = tree_bytes(folder)
     out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+    assert process.returncode == 1, err
     assert "process 7 on elsewhere took it over; it is left alone" in err
+    assert "1 running" in err
     assert tree_bytes(folder) == before
     assert "completed" not in out
 
@@ -720,7 +779,9 @@ def test_of_eight_processes_one_trains_and_the_others_say_so(whole, left, tmp_pa
         assert (only(tmp_path) / "claim.json").exists()
     processes = [begin(*SMALL, cwd=tmp_path) for _ in range(8)]
     outputs = [process.communicate(timeout=400) for process in processes]
-    assert {process.returncode for process in processes} == {0}
+    # Those that leave it to one that is not yet done have not finished it.
+    for process, (_, err) in zip(processes, outputs, strict=True):
+        assert process.returncode == ("1 running" in err), err
     assert sum("compiled in" in err for _, err in outputs) == 1
     told = [out for out, err in outputs if "compiled in" not in err]
     assert all("is training it, left alone" in out or "done before" in out for out in told)
@@ -865,6 +926,117 @@ def test_a_hostile_plan_is_refused_beside_folders_of_the_users_own(what, tmp_pat
     assert told in capsys.readouterr().err
 
 
+PLACES = (
+    "../../evil",
+    "'../../evil'",
+    " ../../evil",
+    "../../conf/agent/half",
+    "half/../half",
+    "evil.yaml",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_plan_chooses_no_file_beside_the_folders_that_a_user_names(place, tmp_path, own, capsys):
+    (Path(own[len("hydra.searchpath=[file://") : -1]) / "empty").mkdir()
+    (tmp_path / "evil.yaml").write_text("gamma: 0.5")
+    study = tmp_path / "runs" / "study"
+    for choice in (
+        f"agent={place}",
+        f"++agent={place}",
+        f"+empty={place}",
+        f"+agent@agent.x={place}",
+    ):
+        cell = entry(overrides=[choice, *SMALL[1:]])
+        store.write_json(study / "plan.json", {"schema": 1, "study": "study", "cells": [cell]})
+        for words in ([], [own]):
+            assert main(["resume", str(study), *words]) == 2
+            said = capsys.readouterr().err
+            if words or "empty" not in choice:
+                assert f"plan.json chooses {choice}, which our own" in said
+
+
+def test_groups_that_only_a_user_has_go_on_where_their_folder_is_named_again(tmp_path, own, capsys):
+    conf = Path(own[len("hydra.searchpath=[file://") : -1])
+    for name in ("credit/doubled", "agent/sub/third"):
+        (conf / name).parent.mkdir(exist_ok=True)
+    (conf / "credit" / "doubled.yaml").write_text("_target_: mine.doubled")
+    shutil.copy(conf / "agent" / "half.yaml", conf / "agent" / "sub" / "third.yaml")
+    choice = "+credit@agent.estimator.advantage.baseline=doubled"
+    settings = ["agent=half,sub/third", choice, *SMALL[1:], f"root={tmp_path}/runs"]
+    planned = compose.cells([*settings, own], sweep=True)
+    study = planned[0].study
+    store.write_plan(study, {"name": "scratch"}, [cell.planned() for cell in planned])
+    assert [cell.id for cell in resume.unfinished(study, [own])] == [cell.id for cell in planned]
+    assert "mine.doubled" in resume.targets([own])
+    assert main(["resume", str(study)]) == 2
+    assert "which our own configuration does not have" in capsys.readouterr().err
+
+
+def test_resume_ends_with_1_while_anything_is_not_finished(tmp_path, monkeypatch, capsys):
+    study, said = tmp_path / "study", entry()
+    store.write_plan(study, {"name": "study"}, [said])
+    monkeypatch.setattr(resume, "train", lambda cells: {})
+    assert main(["resume", str(study)]) == 1
+    assert "1 planned; `vfcompare status" in capsys.readouterr().err
+    (study / said["id"]).mkdir()
+    (study / said["id"] / "run.json").write_text("{")
+    assert main(["resume", str(study)]) == 1
+    assert "1 damaged; `vfcompare status" in capsys.readouterr().err
+    record = {"status": "completed", "seeds": {"0": {"status": "completed"}}}
+    store.write_json(study / said["id"] / "run.json", record)
+    assert main(["resume", str(study)]) == 0
+
+
+def test_how_lax_to_be_is_said_by_each_command_and_remembered_by_none(tmp_path):
+    (cell,) = compose.cells([*SMALL, "resume=anyway"], sweep=False)
+    study = tmp_path / "study"
+    store.write_plan(study, {"name": "study"}, [planning.described(cell)])
+    assert "anyway" not in (study / "plan.json").read_text()
+    assert [c.config["resume"] for c in resume.unfinished(study)] == ["strict"]
+    assert [c.config["resume"] for c in resume.unfinished(study, ["resume=anyway"])] == ["anyway"]
+    with pytest.raises(InputError, match="resume=perhaps is not allowed"):
+        resume.unfinished(study, ["resume=perhaps"])
+
+
+LADDER = (
+    *("agent=rloo", "env=addition", "network@agent.network=transformer", "seeds=1"),
+    "+prior@agent.prior=ladder",
+)
+
+
+@pytest.mark.parametrize("root", ["runs", "{}/elsewhere/runs"])
+def test_a_study_finds_its_pretrained_policies_from_everywhere(root, tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "priors").mkdir(parents=True)
+    there.mkdir()
+    monkeypatch.chdir(here)
+    (cell,) = compose.cells([*LADDER, f"root={root.format(tmp_path)}"], sweep=False)
+    study, ladder = cell.study.absolute(), Path("priors").absolute()
+    store.write_plan(study, {"name": "scratch"}, [planning.described(cell)])
+    monkeypatch.chdir(there)
+    (found,) = resume.unfinished(study)
+    assert Path(found.config["priors"]) == ladder
+    # Before it was made, too; and where the study alone was moved to another's.
+    ladder.rmdir()
+    (found,) = resume.unfinished(study)
+    assert Path(found.config["priors"]) == ladder
+    (there / "priors").mkdir()
+    (found,) = resume.unfinished(study)
+    assert found.config["priors"] == "priors"
+
+
+def test_pretrained_policies_move_together_with_a_study(tmp_path, monkeypatch):
+    (tmp_path / "here" / "priors").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    (cell,) = compose.cells([*LADDER], sweep=False)
+    store.write_plan(cell.study, {"name": "scratch"}, [planning.described(cell)])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").rename(tmp_path / "moved")
+    (found,) = resume.unfinished(Path("moved/runs/scratch"))
+    assert Path(found.config["priors"]) == tmp_path / "moved" / "priors"
+
+
 UNKNOWN = "a study goes on as planned"
 NO_PATH = {
     "agent=ppo": UNKNOWN,
@@ -999,7 +1171,7 @@ def test_a_fused_sweep_goes_on_without_the_cell_that_another_process_has(togethe
         claimed(lost, host="elsewhere", pid=7)
         before = tree_bytes(lost)
     _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+    assert process.returncode == 1, err
     assert err.count("took it over") == 1
     assert tree_bytes(lost) == before
     for rate in (1e-3, 1e-2):

@@ -419,6 +419,37 @@ def test_a_search_may_grow_and_may_not_be_changed_or_shortened(here, trainer):
     assert len(more.trained) == 2
 
 
+def test_a_search_goes_on_whatever_is_said_of_places_and_saving(here, trainer):
+    trainer()
+    assert tune([*ON_ONE, "save_seconds=20"], Options(trials=3))
+    # As an earlier version wrote it.
+    begun = store.read_json(here / "tune.json")
+    store.write_json(
+        here / "tune.json", begun | {"settings": ["save_seconds=20", *begun["settings"]]}
+    )
+    more = trainer()
+    assert tune([*ON_ONE, "save_seconds=10", "resume=anyway"], Options(trials=4))
+    assert len(more.trained) == 2
+    assert "anyway" not in "".join(file.read_text() for file in here.glob("*.json"))
+    with pytest.raises(InputError, match="settings="):
+        tune([*ON_ONE, "agent.gamma=0.9"], Options(trials=4))
+
+
+def test_a_trial_that_is_the_preset_in_other_words_is_trained_once(here, trainer, tmp_path):
+    preset = cells(["agent=rloo", "env=lock"], sweep=False)[0].config["agent"]["gamma"]
+    file = own(tmp_path, f"common: {{agent.gamma: {{choice: [0.5, {preset}]}}}}")
+    made = trainer()
+    assert tune(["agent=rloo", *ON_ONE[1:]], Options(sampler="grid", space=file))
+    rows = ledger.read(here)
+    assert [row["trial"] for row in rows] == [0, 1, 2]
+    assert len(set(made.trained)) == len(made.trained) == 2
+    assert rows[0]["run"] == rows[2]["run"] == made.trained[0]
+    assert rows[0]["scores"] == rows[2]["scores"]
+    again = trainer()
+    assert tune(["agent=rloo", *ON_ONE[1:]], Options(sampler="grid", space=file))
+    assert again.trained == []
+
+
 def test_two_processes_do_not_tune_one_study(here, trainer):
     trainer()
     with (

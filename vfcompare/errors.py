@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Bad input: exit code 2, no traceback, nothing left behind."""
 
 
+class ClaimLost(Exception):
+    """A run that this process had is another's by now, or its folder is gone; it was not touched."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The closest valid choice as a clause, or nothing where none is close."""
     found = get_close_matches(word, list(choices), n=1, cutoff=0.5)

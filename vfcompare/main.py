@@ -2,13 +2,12 @@
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from vfcompare import verbs
-from vfcompare.errors import InputError
+from vfcompare.errors import ClaimLost, InputError
 from vfcompare.training.stopping import (
     abandon_compiler,
     ending_at_second_interrupt,
@@ -76,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"vfcompare: {told}", file=sys.stderr)
         return SOME_FAILED
+    except ClaimLost as lost:
+        print(f"vfcompare: {lost}", file=sys.stderr)
+        return SOME_FAILED
     except KeyboardInterrupt:
         print("vfcompare: interrupted; the same command continues", file=sys.stderr)
         abandon_compiler(INTERRUPTED)
@@ -116,24 +118,9 @@ def train(args: list[str]) -> int:
         entry(run)()
     except compose.ERRORS as error:
         raise InputError(compose.explain(error, settings)) from error
-    return standing(planned)
-
-
-def standing(cells: "Sequence[Cell]") -> int:
-    """The exit code of cells by what they left on disk: launchers may train in processes of their own."""
-    from vfcompare.runs.status import read
-
-    if not cells:
+    if not planned:
         return OK
-    names, study = {cell.id for cell in cells}, cells[0].study
-    # What another process or SLURM has is theirs to answer for.
-    fine = ("completed", "running", "queued")
-    found = Counter(cell.status for cell in read(study) if cell.id in names)
-    words = [f"{number} {status}" for status, number in found.items() if status not in fine]
-    if not words:
-        return OK
-    print(f"vfcompare: {', '.join(words)}; `vfcompare status {study}` says which", file=sys.stderr)
-    return SOME_FAILED
+    return verbs.standing(planned[0].study, {cell.id for cell in planned})
 
 
 def left(planned: "Sequence[Cell]") -> "list[Cell]":
@@ -149,11 +136,11 @@ def run(cfg: Any) -> str:
     """Train one cell, which Hydra composed."""
     from hydra.core.hydra_config import HydraConfig
 
-    from vfcompare.commands.compose import to_cell
+    from vfcompare.commands.compose import as_known, to_cell
     from vfcompare.training.execute import execute
 
     job = HydraConfig.get()
-    cell = to_cell(cfg, job.overrides.task, job.runtime.choices)
+    (cell,) = as_known([to_cell(cfg, job.overrides.task, job.runtime.choices)])
     return execute([cell])[cell.id]
 
 

@@ -3,7 +3,8 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
@@ -70,9 +71,23 @@ def must_be_a_study(folder: Path) -> None:
         )
 
 
-def ended(outcomes: Iterable[str]) -> int:
-    """The exit code of cells that ended in some ways."""
-    return OK if set(outcomes) <= {"completed", "skipped"} else SOME_FAILED
+def standing(study: Path, names: Collection[str]) -> int:
+    """The exit code of cells by what they left on disk: launchers may train in processes of their own.
+
+    Args:
+      study: its folder.
+      names: of the cells.
+    """
+    from vfcompare.runs.status import read
+
+    # What SLURM has is its to answer for; what another process has is not finished.
+    cells = [cell for cell in read(study) if cell.id in names and not cell.task]
+    found = Counter(cell.status for cell in cells if cell.status != "completed")
+    if not found:
+        return OK
+    words = ", ".join(f"{number} {status}" for status, number in found.items())
+    print(f"vfcompare: {words}; `vfcompare status {study}` says which", file=sys.stderr)
+    return SOME_FAILED
 
 
 def _study(parser: ArgumentParser) -> None:
@@ -113,8 +128,8 @@ def plan(options: Namespace) -> int:
 
 
 def _own(parser: ArgumentParser) -> None:
-    where = "hydra.searchpath=[file:///FOLDER], as for the sweep, if it has parts of your own"
-    parser.add_argument("own", nargs="*", metavar="searchpath", help=where)
+    where = "hydra.searchpath=[file:///FOLDER], as for the sweep, if it has parts of your own; resume=anyway"
+    parser.add_argument("own", nargs="*", metavar="setting", help=where)
 
 
 def _resume_options(parser: ArgumentParser) -> None:
@@ -125,14 +140,15 @@ def _resume_options(parser: ArgumentParser) -> None:
 def resume(options: Namespace) -> int:
     """Train what a study has planned and not finished; what is finished is left alone."""
     from vfcompare.commands import resume
-    from vfcompare.runs.store import must_be_writable
+    from vfcompare.runs.store import must_be_writable, planned
 
     must_be_a_study(options.study)
     cells = resume.unfinished(options.study, options.own)
     if cells:
         must_be_writable(options.study)
     print(f"{options.study}: {len(cells)} cells to go")
-    return ended(resume.train(cells).values())
+    resume.train(cells)
+    return standing(options.study, planned(options.study))
 
 
 def _submit_options(parser: ArgumentParser) -> None:
@@ -165,7 +181,7 @@ def _submit_options(parser: ArgumentParser) -> None:
 def submit(options: Namespace) -> int:
     """Hand the unfinished cells of a sweep over to SLURM, and return at once."""
     from vfcompare.commands import cluster, resume
-    from vfcompare.commands.compose import SEARCHPATH, cells
+    from vfcompare.commands.compose import cells, goes_along
     from vfcompare.commands.planning import write_plan
     from vfcompare.runs.status import read
 
@@ -178,9 +194,9 @@ def submit(options: Namespace) -> int:
     if "=" not in settings[0] and not settings[0].startswith("+"):
         study, own = Path(settings[0]), settings[1:]
         must_be_a_study(study)
-        chosen = resume.unfinished(study, own)
+        chosen = resume.unfinished(study, own, release=not dry_run)
     else:
-        own = [text for text in settings if text.startswith(SEARCHPATH)]
+        own = [text for text in settings if goes_along(text)]
         planned = cells(settings, sweep=True)
         study = planned[0].study
         for path in resume.foreigners(planned, resume.targets(own)):

@@ -27,6 +27,9 @@ from vfcompare.training.stopping import Stopped, remember_until_training
 STARTING = 300
 """Seconds that a task may need before it trains; shorter ones would hear of their end before they begin."""
 
+ANSWER = 60.0
+"""Seconds that sbatch is waited for."""
+
 DYING = 20.0
 """Seconds that cancelled tasks are given to save; SLURM's own patience is 30 and seldom needed."""
 
@@ -165,10 +168,11 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
       study: its folder.
       cells: of it.
       options: what is asked of SLURM.
-      own: where the user's own parts are, `hydra.searchpath=[...]`, as typed.
+      own: what `goes_along`, as typed.
 
     Raises:
       InputError: for a folder that cannot be written, and what sbatch refuses; nothing is left behind then.
+        Where sbatch does not answer, the job's files are.
     """
     folder = study / "jobs"
     store.must_be_writable(folder)
@@ -188,8 +192,14 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
     }
     store.write_json(file, content)
     store.write_bytes(text, script(study, number, len(tasks), options, own).encode())
-    done = slurm.call(*command, cwd=study, patience=60.0)
-    found = re.match(r"\d+", done.stdout) if done is not None and done.returncode == 0 else None
+    done = slurm.call(*command, cwd=study, patience=ANSWER)
+    if done is None:
+        # The tasks need the file, if there are any.
+        raise InputError(
+            f"sbatch did not answer within {ANSWER:.0f} s and may have taken the job ({len(tasks)} tasks): "
+            f"{file} is kept for it; allowed: to submit again once squeue shows that it has not"
+        )
+    found = re.match(r"\d+", done.stdout) if done.returncode == 0 else None
     if found is None:
         file.unlink()
         text.unlink()

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -23,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vfcompare.commands.catalogue import files
 from vfcompare.errors import InputError, nearest
+from vfcompare.runs import store
 from vfcompare.training.cell import PRIVATE, Cell
 from vfcompare.validate import FAMILIES, check
 
@@ -63,7 +65,7 @@ def to_cell(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any
 
 
 def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
-    """Every cell of a command line, composed and checked before any is started.
+    """Every cell of a command line once, composed and checked before any is started.
 
     Args:
       settings: overrides, as typed.
@@ -79,7 +81,51 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
             refuse_sweeps(parsed)
         found = [composer.cell(job) for job in (jobs(parsed) if sweep else [settings])]
     contrasted(found)
-    return list({cell.id: cell for cell in found}.values())
+    named = as_known(found)
+    others = [(typed.id, cell.id) for typed, cell in zip(found, named, strict=True)]
+    others = [(typed, name) for typed, name in others if typed != name]
+    if others:
+        more = f"; {len(others) - 1} more cells likewise" if len(others) > 1 else ""
+        told = f"{others[0][0]} is {others[0][1]} in other words, and is trained once{more}"
+        print(f"vfcompare: {told}", file=sys.stderr)
+    return list({cell.id: cell for cell in named}.values())
+
+
+def as_known(found: Sequence[Cell]) -> list[Cell]:
+    """The same cells, by the names that their study has for them: a typed default makes no other cell.
+
+    Of those that are new and the same, all have the name of the first.
+
+    Args:
+      found: of one study.
+
+    Raises:
+      InputError: if the study's plan is damaged.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    # Who cannot read a place cannot write to it either, and is told so before anything begins.
+    with suppress(OSError):
+        known = store.known(found[0].study)
+    names: dict[tuple[str, ...], tuple[str, Any]] = {}
+    for name, entry in known.items():
+        who = str(entry.get("agent")), str(entry.get("env"))
+        names.setdefault((*who, store.hash_of(name)), (name, entry.get("settings")))
+    named = []
+    for cell in found:
+        own = cell.id
+        first = names.setdefault((cell.agent, cell.env, store.hash_of(own)), (own, cell.settings))
+        if own in known:
+            # Long names are cut off, so that other words may have made it.
+            first = own, known[own].get("settings")
+        named.append(called(cell, *first))
+    return named
+
+
+def called(cell: Cell, name: str, settings: Any) -> Cell:
+    """A cell by a name, if it has that name in the words of some settings; else as it is."""
+    words = settings if isinstance(settings, dict) else cell.settings
+    other = cell._replace(settings={key: str(value) for key, value in words.items()})
+    return other if other.id == name else cell
 
 
 def refuse(settings: Sequence[Override]) -> None:
@@ -142,7 +188,7 @@ def recompose(overrides: Sequence[Sequence[str]], own: Sequence[str] = ()) -> li
 
     Args:
       overrides: of each cell.
-      own: where else to look for configurations, `hydra.searchpath=[...]`, as typed.
+      own: what `goes_along`, as typed.
 
     Raises:
       InputError: for the first that is not right.
@@ -151,17 +197,24 @@ def recompose(overrides: Sequence[Sequence[str]], own: Sequence[str] = ()) -> li
         return [composer.cell([*one, *own]) for one in overrides]
 
 
+def goes_along(text: str) -> bool:
+    """Whether a setting is for each command to say, and no plan does: where own parts are, how lax to be."""
+    return text.startswith(SEARCHPATH) or text.lstrip("+").partition("=")[0] == "resume"
+
+
 def folders(own: Sequence[str]) -> Iterator[Traversable]:
     """The folders that a user names.
 
     Args:
-      own: `hydra.searchpath=[file:///FOLDER]`, as typed.
+      own: what `goes_along`, as typed.
 
     Raises:
       InputError: if it is anything else, or what it names is no folder.
     """
-    usual = f"allowed: '{SEARCHPATH}[file:///FOLDER]', where parts are your own"
+    usual = f"allowed: '{SEARCHPATH}[file:///FOLDER]', where parts are your own; resume=anyway"
     for text in own:
+        if goes_along(text) and not text.startswith(SEARCHPATH):
+            continue
         places = None
         if text.startswith(SEARCHPATH):
             with suppress(HydraException):

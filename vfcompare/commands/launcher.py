@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from vfcompare.commands.compose import Composer
+from vfcompare.commands.compose import Composer, as_known
 from vfcompare.commands.resume import train
 from vfcompare.training.cell import Cell
 
@@ -95,7 +95,7 @@ class Fused(Launcher):
         """Train all cells of a sweep; a failure is of its group alone."""
         del initial_job_idx
         setup_globals()
-        cells = [self._composer.cell(overrides) for overrides in job_overrides]
+        cells = as_known([self._composer.cell(overrides) for overrides in job_overrides])
         outcomes = train(list({cell.id: cell for cell in cells}.values()), self._max_seeds)
         return [
             JobReturn(

@@ -1,13 +1,15 @@
 """Go on with what a study has planned and not finished, from what is on disk and nothing else."""
 
+import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
-from vfcompare.commands import catalogue
-from vfcompare.commands.compose import SEARCHPATH, folders, recompose
+from vfcompare.commands.compose import SEARCHPATH, called, folders, recompose
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, status, store
 from vfcompare.runs.status import DONE, CellStatus
@@ -21,22 +23,27 @@ MAX_SEEDS = 512
 """Seeds of one program, over all its cells."""
 
 
-def unfinished(study: Path, own: Sequence[str] = ()) -> list[Cell]:
+def unfinished(study: Path, own: Sequence[str] = (), *, release: bool = True) -> list[Cell]:
     """The planned cells that are not completed, composed anew from their overrides: see `waiting`.
 
     Args:
       study: its folder.
-      own: where the user's own parts are, `hydra.searchpath=[...]`, as typed.
+      own: what `goes_along`, as typed.
+      release: see `waiting`.
 
     Raises:
       InputError: if the plan names code that no configuration does, or cells that the present code composes
         otherwise.
     """
-    return rebuild(study, waiting(study), own)
+    return rebuild(study, waiting(study, release=release), own)
 
 
-def waiting(study: Path) -> list[str]:
+def waiting(study: Path, *, release: bool = True) -> list[str]:
     """Names of the planned cells that are neither completed nor anybody's; says what is odd about them.
+
+    Args:
+      study: its folder.
+      release: whether to take them from tasks of SLURM that have ended; else nothing is written.
 
     Raises:
       InputError: if there is no plan.
@@ -71,7 +78,7 @@ def waiting(study: Path) -> list[str]:
             f"they will again, like {crashed[0].id}: {crashed[0].note}",
             file=sys.stderr,
         )
-    for cell in cells:
+    for cell in cells if release else ():
         run_folder.RunFolder(study / cell.id, {}).release(cell.gone)
     return [cell.id for cell in cells if is_open(cell)]
 
@@ -96,12 +103,15 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
         if "hydra" in text.split("=")[0]:
             # Where it looks for configurations, and what it calls on the way.
             raise foreign(study, text)
-    for text in [] if own else strange(texts):
+    for text in strange(texts, own):
         raise InputError(
             f"{study}/plan.json chooses {text[:200]}, which our own configuration does not have; allowed: "
             f"the folder that has it behind this command, '{SEARCHPATH}[file:///FOLDER]'"
         )
     cells = recompose(overrides, own)
+    # By the names they were planned under, which hold the words that were typed first.
+    pairs = zip(cells, names, strict=True)
+    cells = [called(cell, name, plan[name].get("settings")) for cell, name in pairs]
     for path in foreigners(cells, allowed):
         raise foreign(study, path)
     for name, cell in zip(names, cells, strict=True):
@@ -116,20 +126,36 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
         raise InputError(
             f"{place} cannot be the folder of a study; allowed: letters, digits and =._-"
         )
-    here = {"root": str(place.parent)}
-    name_of = {"name": place.name}
     return [
-        cell._replace(config={**cell.config, **here, "study": {**cell.config["study"], **name_of}})
+        cell._replace(
+            config={
+                **cell.config,
+                "root": str(place.parent),
+                "priors": priors(cell, plan[cell.id], place.parent),
+                "study": {**cell.config["study"], "name": place.name},
+            }
+        )
         for cell in cells
     ]
 
 
-def strange(texts: Iterable[str]) -> Iterator[str]:
-    """Those of some overrides that choose a part which is not in our own configuration."""
-    ours = {group: catalogue.files(group).keys() | {"null"} for group in catalogue.groups()}
+def priors(cell: Cell, entry: Mapping[str, Any], root: Path) -> str:
+    """Where pretrained policies are: as far from `root` as was planned, unless the study alone has moved."""
+    usual = str(cell.config["priors"])
+    if not isinstance(entry.get("priors"), str):
+        return usual
+    there = os.path.normpath(root / entry["priors"])
+    return usual if Path(usual).is_dir() and not Path(there).is_dir() else there
+
+
+def strange(texts: Iterable[str], own: Sequence[str] = ()) -> Iterator[str]:
+    """Those of some overrides that choose what is no part, such as a file elsewhere: see `parts`."""
+    found = {path: entry.is_dir() for path, entry in parts(own)}
     for text in texts:
-        key, _, name = text.lstrip("+").partition("=")
-        if name and name.strip("'\"") not in ours.get(key.partition("@")[0], name):
+        key, told, name = text.lstrip("+~").partition("=")
+        group, name = key.partition("@")[0], name.strip(" '\"")
+        chooses = told and (group != key or "/" in key or found.get(key, False))
+        if chooses and name != "null" and found.get(f"{group}/{name}.yaml", True):
             yield text
 
 
@@ -154,23 +180,37 @@ def targets(own: Sequence[str] = ()) -> set[str]:
     """What parts call, ours and those in folders that a user names: all that a plan may have called.
 
     Args:
-      own: `hydra.searchpath=[...]`, as typed.
+      own: what `goes_along`, as typed.
 
     Raises:
       InputError: if it is anything else, or names what is no folder.
     """
     found: set[str] = set()
+    for path, entry in parts(own):
+        if path.endswith(".yaml") and entry.is_file():
+            text = entry.read_bytes().decode(errors="replace")
+            found |= set(re.findall(r"""_target_: *["']?([\w.]+)""", text))
+    return found
+
+
+def parts(own: Sequence[str] = ()) -> Iterator[tuple[str, Traversable]]:
+    """All groups and their files by path, of our configuration and of the folders that a user names.
+
+    Args:
+      own: as of `targets`.
+
+    Raises:
+      InputError: see `targets`.
+    """
     for folder in (resources.files("vfcompare.conf"), *folders(own)):
         # What Hydra's own groups name, such as launchers, is for Hydra alone.
-        entries = [folder / group for group in catalogue.groups()]
+        inside = (entry for entry in folder.iterdir() if entry.name != "hydra" and entry.is_dir())
+        entries = [(entry.name, entry) for entry in inside]
         while entries:
-            entry = entries.pop()
+            path, entry = entries.pop()
+            yield path, entry
             if entry.is_dir():
-                entries.extend(entry.iterdir())
-            elif entry.name.endswith(".yaml") and entry.is_file():
-                text = entry.read_bytes().decode(errors="replace")
-                found |= set(re.findall(r"""_target_: *["']?([\w.]+)""", text))
-    return found
+                entries.extend((f"{path}/{inner.name}", inner) for inner in entry.iterdir())
 
 
 def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vfcompare.report.data import Cell, Run, Study
 from vfcompare.report.files import clean
+from vfcompare.report.labels import label
 
 KEPT = ("status", "seeds", "reference", "budget", "seconds", "versions", "config_hash")
 """What is kept of run.json; its command, commit, messages, machine and times are not."""
@@ -24,23 +25,46 @@ NAMED = re.compile(
 
 
 def anonymous(study: Study) -> Study:
-    """The study with neutral texts: no hosts, users, paths, commands, commits or dates."""
+    """The study with neutral texts: no hosts, users, paths, commands, commits or dates.
+
+    Cells are labelled anew, so that what differs in a path alone stays two things.
+    """
+    ellipses = Ellipses()
+    cells, _ = label([_cell(cell, ellipses) for cell in study.cells])
     return replace(
         study,
-        name=scrub(study.name),
-        question=scrub(study.question),
+        name=ellipses.of(study.name),
+        question=ellipses.of(study.question),
         created="",
-        cells=tuple(_cell(cell) for cell in study.cells),
-        problems=tuple(scrub(text) for text in study.problems),
+        cells=tuple(cells),
+        problems=tuple(map(ellipses.of, study.problems)),
+        contrast=ellipses.inside(study.contrast),
     )
 
 
-def scrub(text: str) -> str:
-    """A text with an ellipsis in the place of every path, address and account."""
-    return NAMED.sub("…", text)
+@dataclass(frozen=True)
+class Ellipses:
+    """What stands in the place of every path, address and account: `…`, and `…2`, `…3` for further ones."""
+
+    known: dict[str, str] = field(default_factory=dict)
+
+    def of(self, text: str) -> str:
+        """The text with an ellipsis for each of them."""
+        return NAMED.sub(lambda found: self._one(found[0]), text)
+
+    def inside(self, value: Any) -> Any:
+        """The same of all texts in a value."""
+        if isinstance(value, Mapping):
+            return {key: self.inside(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(map(self.inside, value))
+        return self.of(value) if isinstance(value, str) else value
+
+    def _one(self, name: str) -> str:
+        return self.known.setdefault(name, f"…{len(self.known) + 1}" if self.known else "…")
 
 
-def _cell(cell: Cell) -> Cell:
+def _cell(cell: Cell, ellipses: Ellipses) -> Cell:
     device = cell.info.get("device")
     platform = device.get("platform") if isinstance(device, Mapping) else None
     info = {key: cell.info[key] for key in KEPT if key in cell.info}
@@ -48,24 +72,14 @@ def _cell(cell: Cell) -> Cell:
         cell,
         info=info | ({"device": clean(platform)} if isinstance(platform, str) else {}),
         runs=tuple(_run(run) for run in cell.runs),
-        problems=tuple(scrub(text) for text in cell.problems),
-        certificate=None if cell.certificate is None else _scrubbed(cell.certificate),
-        settings=_scrubbed(cell.settings),
-        chosen=_scrubbed(cell.chosen),
-        posed=_scrubbed(cell.posed),
-        study=scrub(cell.study),
-        arm=scrub(cell.arm),
-        task=scrub(cell.task),
+        settings=ellipses.inside(cell.settings),
+        agent=ellipses.of(cell.agent),
+        env=ellipses.of(cell.env),
+        study=ellipses.of(cell.study),
+        certificate=ellipses.inside(cell.certificate),
+        problems=tuple(map(ellipses.of, cell.problems)),
     )
 
 
 def _run(run: Run) -> Run:
     return replace(run, reason=WITHHELD) if run.reason else run
-
-
-def _scrubbed(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _scrubbed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_scrubbed(item) for item in value]
-    return scrub(value) if isinstance(value, str) else value

@@ -5,7 +5,7 @@ Links that lead out of a study are refused, and names are cleaned of control cha
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ MARGIN = 0.05
 
 CRITIC_AGENTS = frozenset({"a2c", "ppo", "reinforce_v"})
 STEP_COLUMNS = ("seed", "update", "env_steps", "episodes", "gradient_steps")
-DIAGNOSTICS = 8
+DIAGNOSTICS = 64
+"""Most training metrics that are read of a file."""
 LAB = (
     *("gradient_bias", "gradient_variance", "gradient_snr", "gradient_cosine"),
     *("episodes_to_cosine", "gradient_norm", "gradient_scale"),
@@ -104,9 +105,16 @@ class Study:
     decided: bool = False
 
 
-def load(study_dir: Path, *others: Path) -> Study:
-    """Reads a study, or several as one. Bad files become runs with a reason, never an exception."""
-    studies = [_study(Path(folder)) for folder in (study_dir, *others)]
+def load(study_dir: Path, *others: Path, places: bool = True) -> Study:
+    """Reads a study, or several as one. Bad files become runs with a reason, never an exception.
+
+    Args:
+      study_dir: its folder.
+      *others: those of further ones.
+      places: whether studies of one name are told apart by the folders they are in, else by numbers.
+    """
+    folders = [Path(folder) for folder in (study_dir, *others)]
+    studies = _apart([_study(folder) for folder in folders], folders, places=places)
     questions = dict.fromkeys(study.question for study in studies if study.question)
     cells, problems = label([cell for study in studies for cell in study.cells])
     several = len(studies) > 1
@@ -129,6 +137,22 @@ def load(study_dir: Path, *others: Path) -> Study:
         figures=tuple(dict.fromkeys(name for study in studies for name in study.figures)),
         decided=agreed and all(study.decided for study in studies),
     )
+
+
+def _apart(studies: Sequence[Study], folders: Sequence[Path], *, places: bool) -> list[Study]:
+    """The studies under names of their own: `machine_b/compare`, or `compare 2` where places do not help."""
+    names = [study.name for study in studies]
+    parents = [folder.resolve().parent.name if places else "" for folder in folders]
+    named = list(zip(parents, names, strict=True))
+    result = []
+    for place, (study, (parent, name)) in enumerate(zip(studies, named, strict=True)):
+        if names.count(name) > 1:
+            alone = named.count((parent, name)) == 1
+            nth = names[: place + 1].count(name)
+            name = clean(f"{parent}/{name}" if alone else f"{name} {nth}")
+        cells = tuple(replace(cell, study=name) for cell in study.cells)
+        result.append(replace(study, name=name, cells=cells))
+    return result
 
 
 def _study(root: Path) -> Study:
@@ -492,8 +516,7 @@ def _diagnostics(table: Mapping[str, Array]) -> dict[str, float]:
         for name in table
         if name not in STEP_COLUMNS
     }
-    measured = {name: means for name, means in found.items() if means}
-    return {clean(n): float(np.mean(v)) for n, v in list(measured.items())[:DIAGNOSTICS]}
+    return {clean(name): float(np.mean(means)) for name, means in found.items() if means}
 
 
 def _last_tenths(table: Mapping[str, Array]) -> list[Array]:
@@ -510,10 +533,10 @@ def _gradient_steps(table: Mapping[str, Array]) -> float | None:
 
 
 def _metrics(names: Sequence[str]) -> list[str]:
-    """More than are shown, since some may be finite nowhere."""
+    """Those that can be read as numbers, of a file of unknown origin not all."""
     return [
         *(name for name in names if name in {"seed", "update", "gradient_steps"}),
-        *[name for name in names if _shown(name)][: 2 * DIAGNOSTICS],
+        *[name for name in names if _shown(name)][:DIAGNOSTICS],
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from vfcompare.report import formats
 from vfcompare.report.data import Study
 from vfcompare.report.document import compose
-from vfcompare.report.scoring import Score, Task, on_grid, score
+from vfcompare.report.scoring import Score, Task, on_grid, outcome, score
 from vfcompare.report.table import Table, Value
 
 FORMATS = ("csv", "parquet", "latex", "marl-eval")
@@ -31,9 +31,10 @@ def export(study: Study, kind: str) -> dict[str, bytes]:
 
 def runs(study: Study) -> Table:
     """One row for each planned run, whatever became of it."""
+    tasks = {task.name: task for task in score(study)}
     scores = {
         (task.name, arm, item.seed): item
-        for task in score(study)
+        for task in tasks.values()
         for arm, items in task.scores.items()
         for item in items
     }
@@ -43,12 +44,14 @@ def runs(study: Study) -> Table:
         names = (cell.study, cell.id, cell.task, cell.arm, cell.env, cell.agent, settings)
         for run in cell.runs:
             item = scores.get((cell.task, cell.arm, run.seed))
-            fate = (int(cell.critic), run.seed, run.status, run.reason, run.failed_at)
-            rows.append((*names, *fate, *_numbers(item)))
+            status = outcome(run, tasks[cell.task].end)
+            fate = (int(cell.critic), run.seed, status, run.reason, run.failed_at)
+            rows.append((*names, *fate, *_numbers(item), *_scale(tasks[cell.task])))
     heads = (
         *("study", "cell", "task", "arm", "env", "agent", "settings", "critic"),
         *("seed", "status", "reason", "failed_at", "auc", "final", "final_greedy"),
         *("drawdown", "variation", "collapsed"),
+        *("scale", "random", "optimal", "first_step", "last_step"),
     )
     return Table("runs", "Runs", heads, tuple(rows))
 
@@ -58,6 +61,11 @@ def _numbers(item: Score | None) -> tuple[Value, ...]:
         return (None,) * 6
     steady = (item.drawdown, item.variation, int(item.collapsed))
     return item.auc, item.final, item.greedy, *steady
+
+
+def _scale(task: Task) -> tuple[Value, ...]:
+    """What the numbers are in, and over which steps."""
+    return task.scale, task.random, task.optimal, task.start, task.end
 
 
 def evaluations(study: Study) -> Table:

@@ -38,7 +38,7 @@ def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     if numbered == labelled:
         return numbered, []
     note = (
-        "Some agents were planned several times with equal settings but other configurations; "
+        "Some agents were planned several times in one study with equal settings; "
         "they are numbered in the order of the plan."
     )
     return numbered, [note]

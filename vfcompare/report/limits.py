@@ -115,9 +115,10 @@ def caveats(results: Results) -> Iterable[Sentence]:
         yield Sentence(text, "warning", "Unequal tuning")
     solved = [name for name, finals in _finals(results).items() if min(finals) > SOLVED]
     if solved:
-        text = (
-            f"On {join(solved)} every agent ends above {SOLVED:g}: only how fast can differ there."
-        )
+        finals = [results.family.get("final"), *results.pairs["final"]]
+        apart = any(c and c.better and {*c.tasks} <= {*solved} for c in finals)
+        only = "little but" if apart else "only"
+        text = f"On {join(solved)} every agent ends above {SOLVED:g}: {only} how fast can differ there."
         yield Sentence(text, "plain", "Solved")
     unscaled = [
         task.name for task in results.tasks if not task.normalised and len(results.tasks) > 1

@@ -242,7 +242,8 @@ def _holm() -> str:
     return (
         f"Holm's step-down correction at {resampling.ALPHA:.0%} within each family of tests: the "
         "four family contrasts; the family contrasts by environment; for each metric, all pairs "
-        f"of agents (beyond {contrasts.ALL_PAIRS} agents, each against the first); all "
+        f"of agents (beyond {contrasts.ALL_PAIRS} agents, each against the one that the question "
+        "subtracts, or the first where that is not one agent); all "
         "probabilities of improvement. An interval is drawn at the level at which Holm judged its "
         "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "
         "Over all families together, 10 to 18% of simulated studies of equal agents claim something "

@@ -81,10 +81,10 @@ def as_markdown(document: Document) -> str:
     lines = [f"# {escape(document.study.name)}", ""]
     if document.study.question:
         lines += [f"*{escape(document.study.question)}*", ""]
-    lines += [f"- {_bold(item)}{escape(item.text)}" for item in document.verdicts] + [""]
+    lines += [*map(_item, document.verdicts), ""]
     for section in document.sections:
         lines += [f"## {section.title}", ""]
-        lines += [f"- {_bold(item)}{escape(item.text)}" for item in section.notes]
+        lines += map(_item, section.notes)
         for picture in section.pictures:
             lines += ["", f"![{escape(picture.title)}](figures/{picture.id}.png)", ""]
             lines += [f"**{escape(picture.title)}.** {escape(picture.caption)}", ""]
@@ -97,8 +97,11 @@ def as_markdown(document: Document) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _bold(sentence: Sentence) -> str:
-    return f"**{escape(sentence.title)}.** " if sentence.title else ""
+def _item(sentence: Sentence) -> str:
+    """A sentence as an item of a list, with its tone where it has one."""
+    tone = "" if sentence.tone == "plain" else f"*{sentence.tone}:* "
+    title = f"**{escape(sentence.title)}.** " if sentence.title else ""
+    return f"- {tone}{title}{escape(sentence.text)}"
 
 
 def as_html(document: Document, drawings: Mapping[str, bytes], listing: Sequence[str]) -> str:

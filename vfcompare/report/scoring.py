@@ -88,6 +88,11 @@ class Task:
         return self.random is not None and self.optimal is not None
 
     @property
+    def scale(self) -> str:
+        """What the scores are in."""
+        return "normalised" if self.normalised else "raw return"
+
+    @property
     def empty(self) -> bool:
         """Whether no run of any arm could be scored."""
         return not any(self.scores.values())
@@ -180,6 +185,12 @@ def counted(run: Run, end: float) -> bool:
     if not usable(run) or not end > 0:
         return False
     return run.status != "completed" or (run.steps.size > 0 and bool(run.steps[-1] >= end))
+
+
+def outcome(run: Run, end: float) -> str:
+    """What became of a planned run: its status, or `short` where it ends before the others do."""
+    early = run.status == "completed" and not counted(run, end)
+    return "short" if early else run.status
 
 
 def _references(cells: Sequence[Cell]) -> tuple[float | None, float | None]:

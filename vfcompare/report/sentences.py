@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vfcompare.report.analysis import Contrast, Results
+from vfcompare.report.analysis import Arm, Contrast, Improvement, Results
 from vfcompare.report.table import join, show_float
 
 MOST = 6
@@ -56,6 +56,25 @@ def pairing(contrasts: Iterable[Contrast]) -> str:
     )
 
 
+def against(results: Results) -> str:
+    """With whom all pairs are, where not all are compared."""
+    if results.baseline is None:
+        return ""
+    return f", each against {results.called(results.baseline.name)},"
+
+
+def elsewhere(results: Results, pairs: Iterable[Contrast | Improvement]) -> str:
+    """Which pairs are not over all environments, and over which; empty where all are."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for pair in pairs:
+        if pair.tasks != results.pool:
+            names = f"{results.called(pair.first)} against {results.called(pair.second)}"
+            found.setdefault(pair.tasks, []).append(names)
+    parts = [f"{join(names)} over {join(tasks) or 'none'}" for tasks, names in found.items()]
+    more = f"; and more in {len(parts) - MOST} other ways" if len(parts) > MOST else ""
+    return f"Not over all environments: {'; '.join(parts[:MOST])}{more}. " if parts else ""
+
+
 def over(results: Results, pair: tuple[str, str], better: str | None, size: str) -> str:
     """The better arm over the other, and by how much."""
     one, other = map(results.called, pair if better == pair[0] else pair[::-1])
@@ -73,6 +92,21 @@ def sizes(counts: Iterable[int]) -> str:
     """How many runs a group has, or from how many to how many; without empty groups."""
     found = sorted({count for count in counts if count}) or [0]
     return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def seeds(results: Results, arms: Iterable[Arm], tasks: Iterable[str]) -> str:
+    """How many scored runs these arms have on an environment."""
+    scores = [results.task(task).scores for task in tasks]
+    return sizes(len(found.get(arm.name, ())) for arm in arms for found in scores)
+
+
+def extents(kind: str, what: str, known: Iterable[object]) -> str:
+    """What bars or bands are; that there are none, where no lower end is known."""
+    return (
+        f"{kind} are {what}"
+        if any(low is not None for low in known)
+        else f"too few seeds for {kind}"
+    )
 
 
 def failed_in(results: Results, *names: str) -> str:

@@ -1,9 +1,10 @@
 """The tables of the report. Rows of arms that are drawn come first; the files have all."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from vfcompare.report.analysis import Arm, Contrast, Results
+from vfcompare.report.analysis import Arm, Contrast, Improvement, Results
 from vfcompare.report.analysis.matching import Matching
 from vfcompare.report.data import STATUSES, Cell
 from vfcompare.report.files import clean, number
@@ -13,6 +14,8 @@ from vfcompare.report.sentences import pairing, verdict_word
 from vfcompare.report.table import MINUS, NONE, PRINTED, Table, Value, join
 
 MOST_VALUES = 8
+MOST_METRICS = 10
+"""Metrics of training that a table has room for."""
 
 
 def build(results: Results) -> dict[str, Table]:
@@ -139,7 +142,7 @@ def tasks(results: Results) -> Table:
             task.threshold_rule,
             round(task.start) if task.end else None,
             round(task.end) or None,
-            "normalised" if task.normalised else "raw return",
+            task.scale,
             "shared by all runs" if task.exact_grid else "linear between a run's own evaluations",
         )
         for task in results.tasks
@@ -269,14 +272,15 @@ def aggregates(results: Results) -> Table:
         (
             METRICS[metric].label,
             arm.name,
+            results.runs(arm),
             *(results.aggregate.get((name, metric, arm.name)) for name in AGGREGATES),
         )
         for metric in SCORES
         for arm in results.shown.rows
         if results.aggregate
     )
-    heads = ("metric", "agent", *(each.label for each in AGGREGATES.values()))
-    note = "An agent that has no score on one of the environments is not aggregated."
+    heads = ("metric", "agent", "n", *(each.label for each in AGGREGATES.values()))
+    note = "n are runs on all environments. An agent that has no score on one of these is not aggregated."
     return Table("aggregates", "Scores over environments", heads, rows, note, head=len(rows))
 
 
@@ -314,11 +318,11 @@ def speed(results: Results) -> Table:
     return Table("steps-to-threshold", "Steps to the threshold", heads, rows, note)
 
 
-def _contrast_row(contrast: Contrast, scope: str) -> tuple[Value, ...]:
+def _contrast_row(contrast: Contrast, *scope: str) -> tuple[Value, ...]:
     tested = contrast.plain.sufficient
     return (
         METRICS[contrast.metric].label,
-        scope,
+        *scope,
         contrast.interval if contrast.pairs else None,
         contrast.plain if contrast.pairs else None,
         round(contrast.interval.confidence, 4) if tested else None,
@@ -331,7 +335,6 @@ def _contrast_row(contrast: Contrast, scope: str) -> tuple[Value, ...]:
 
 
 CONTRAST_HEADS = (
-    "difference",
     "Holm's interval",
     "95% interval",
     "level",
@@ -362,23 +365,35 @@ def family(results: Results) -> Table:
         f"Mean of {first} minus mean of {second}, {how}. The metrics are corrected together, "
         "and so are the environments."
     )
-    heads = ("metric", *CONTRAST_HEADS)
+    heads = ("metric", "difference", *CONTRAST_HEADS)
     return Table("families", results.sides.title, heads, tuple(rows), note)
 
 
 def pairs(results: Results) -> Table:
-    """Every pair of agents, run by run."""
+    """Pairs of agents, run by run."""
     rows = tuple(
-        _contrast_row(contrast, f"{contrast.first} {MINUS} {contrast.second}")
+        _contrast_row(
+            contrast, f"{contrast.first} {MINUS} {contrast.second}", _over(results, contrast)
+        )
         for metric in COMPARED
         for contrast in results.pairs[metric]
     )
-    note = "Each metric is one family of tests for Holm's correction."
+    note = f"{_against(results)}Each metric is one family of tests for Holm's correction."
     if any(contrast.strangers for contrast in results.pairs["auc"]):
         note += f" Runs are paired {pairing(results.pairs['auc'])}."
-    return Table(
-        "pairs", "Paired differences between agents", ("metric", *CONTRAST_HEADS), rows, note
-    )
+    heads = ("metric", "difference", "environments", *CONTRAST_HEADS)
+    return Table("pairs", "Paired differences between agents", heads, rows, note)
+
+
+def _over(results: Results, pair: Contrast | Improvement) -> str:
+    """The environments that a pair is averaged over."""
+    if pair.tasks == results.pool and len(pair.tasks) > 1:
+        return f"all {len(pair.tasks)}"
+    return ", ".join(pair.tasks) or "none"
+
+
+def _against(results: Results) -> str:
+    return f"Each agent is held against {results.baseline.name}. " if results.baseline else ""
 
 
 def improvement(results: Results) -> Table:
@@ -387,6 +402,7 @@ def improvement(results: Results) -> Table:
         (
             item.first,
             item.second,
+            _over(results, item),
             item.interval,
             round(item.interval.confidence, 4),
             item.p_adjusted,
@@ -394,8 +410,17 @@ def improvement(results: Results) -> Table:
         )
         for item in results.improvement
     )
-    heads = ("first", "second", "P(first > second)", "level", "adjusted p", "verdict")
-    return Table("improvement", "Probability of improvement", heads, rows)
+    heads = (
+        "first",
+        "second",
+        "environments",
+        "P(first > second)",
+        "level",
+        "adjusted p",
+        "verdict",
+    )
+    title = "Probability of improvement"
+    return Table("improvement", title, heads, rows, _against(results).strip())
 
 
 def stability(results: Results) -> Table:
@@ -432,7 +457,11 @@ def _rate(results: Results, quantity: str, arm: str) -> tuple[str, Value]:
 def diagnostics(results: Results) -> Table:
     """Training metrics at the end of training."""
     cells = [cell for cell in results.study.cells if cell.diagnostics]
-    names = sorted({name for cell in cells for name in cell.diagnostics})[:10]
+    known = Counter(name for cell in cells for name in cell.diagnostics)
+    # those that most agents have, in the order of the files
+    common = {name for name, _ in known.most_common(MOST_METRICS)}
+    names = [name for name in known if name in common]
+    left = [name for name in known if name not in common]
     rows = tuple(
         (cell.task, cell.arm, *(cell.diagnostics.get(name) for name in names)) for cell in cells
     )
@@ -440,5 +469,7 @@ def diagnostics(results: Results) -> Table:
         "Means over seeds of the mean over the last tenth of a seed's own updates, of whatever was finite: "
         "a health check."
     )
+    if left:
+        note += f" Not shown, and in each cell's metrics.parquet: {join(left, len(left))}."
     heads = ("environment", "agent", *names)
     return Table("diagnostics", "Training metrics at the end", heads, rows, note)

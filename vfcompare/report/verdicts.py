@@ -8,7 +8,6 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Results
-from vfcompare.report.analysis.contrasts import ALL_PAIRS
 from vfcompare.report.fairness import tuned, unfair
 from vfcompare.report.limits import LEARNED, alarms, caveats, incomplete, tried
 from vfcompare.report.metrics import LEADING, METRICS, SCORES
@@ -16,7 +15,6 @@ from vfcompare.report.planes import planes
 from vfcompare.report.scoring import Task, column
 from vfcompare.report.sentences import (
     KINDS,
-    MOST,
     Sentence,
     in_words,
     opening,
@@ -89,11 +87,14 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
         )
         return Sentence(text, "claim", title)
     if contrast.better is None:
-        why = (
-            "The interval excludes zero, but so few pairs could do so by chance (sign-flip test)."
-            if contrast.interval.excludes(0.0)
-            else f"The interval includes zero. {_findable(contrast, results)}."
-        )
+        why = f"The interval includes zero. {_findable(contrast, results)}."
+        if contrast.interval.excludes(0.0):
+            chance = (
+                "so few pairs could do so by chance (sign-flip test)"
+                if len(contrast.tasks) == 1
+                else "the sign-flip test, to which unlike effects of environments are chance, does not agree"
+            )
+            why = f"The interval excludes zero, but {chance}."
         text = f"Undecided between {one} and {other}: {measure}, {minus}, {evidence}. {why}"
         return Sentence(text, "open", title)
     first, second = (one, other) if contrast.verdict == "first" else (other, one)
@@ -110,16 +111,16 @@ def _side(results: Results, number: int) -> str:
     if not sides.chosen:
         return f"{KINDS[number]} ({members})"
     name = sides.names[number]
-    return name if name == members else f"{name} ({members})"
+    return name if name == members else f"{name} ({members.removeprefix(f'{name}; ')})"
 
 
 def _members(family: Sequence[Arm]) -> str:
-    """Names of arms; where there are many settings, how many."""
-    if len(family) <= MOST:
-        return join(arm.name for arm in family)
+    """Names of arms; where an agent has several settings, those of the agents."""
     agents = list(dict.fromkeys(arm.agent for arm in family))
-    averaged = f"; mean of {len(family)} settings" if len(agents) < len(family) else ""
-    return join(agents) + averaged
+    settings = {(arm.agent, *arm.tuned.items()) for arm in family}
+    if len(settings) == len(agents):
+        return join(arm.name for arm in family)
+    return f"{join(agents)}; mean of {len(settings)} settings"
 
 
 def _evidence(contrast: Contrast, results: Results) -> str:
@@ -163,10 +164,13 @@ def _on_scale(contrast: Contrast, results: Results) -> bool:
 
 
 def _findable(contrast: Contrast, results: Results) -> str:
-    """How large a difference would have been found, and what it takes to find one that matters."""
+    """How large a difference would have been found, and what it takes to find one that matters.
+
+    What differs between environments is spread, too: to the sign-flip test all pairs are draws of one kind.
+    """
     told = "That is not evidence of equality"
-    differences = [np.array(list(by_seed.values())) for by_seed in contrast.values.values()]
-    spread, alpha = statistics.spread_within(differences), 1.0 - contrast.interval.confidence
+    pooled = [x for by_seed in contrast.values.values() for x in by_seed.values()]
+    spread, alpha = float(np.std(pooled, ddof=1)), 1.0 - contrast.interval.confidence
     least = statistics.minimum_detectable_effect(spread, contrast.pairs, alpha=alpha)
     if not 0.0 < least < math.inf:
         return told
@@ -297,8 +301,7 @@ def _best(results: Results) -> Sentence | None:
     parts += [f"{how} {join(names)}" for how, names in others.items() if names]
     text = "; ".join(parts)
     if any(others.values()):
-        against = results.shown.compared[0].name
-        pairs = "all pairs" if len(results.shown.compared) <= ALL_PAIRS else f"pairs with {against}"
+        pairs = f"pairs with {results.baseline.name}" if results.baseline else "all pairs"
         text += f" (paired {pairing(compared)}, Holm-corrected over {pairs})"
     if max(tried(results).values()) > 1:
         best = (

@@ -59,7 +59,7 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
 
 def read(folders: Sequence[Path], *, anonymous: bool = False) -> Study:
     """The studies as one."""
-    study = load(*folders)
+    study = load(*folders, places=not anonymous)
     return without_names(study) if anonymous else study
 
 

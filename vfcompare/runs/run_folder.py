@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfcompare.errors import InputError
+from vfcompare.errors import ClaimLost, InputError
 from vfcompare.runs.store import (
     SCHEMA,
     age,
@@ -51,6 +51,16 @@ def place() -> str:
         return ""
 
 
+def started(pid: int) -> int | None:
+    """When a process of this machine began, in ticks since the machine did; None where nobody tells."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        # The name of the program, in parentheses, may have blanks and parentheses in it.
+        return int(stat.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def _create(file: Path, content: Mapping[str, Any]) -> bool:
     """Create a file that must not exist yet; whether it could be."""
     try:
@@ -78,6 +88,12 @@ def _here(claim: Mapping[str, Any]) -> bool:
     return claim["host"] == socket.gethostname() and claim.get("place") in (None, place())
 
 
+def _reused(claim: Mapping[str, Any]) -> bool:
+    """Whether the number of a claim's process is by now that of one that began at another time."""
+    began, now_there = claim.get("started"), started(int(claim["pid"]))
+    return None not in (began, now_there) and began != now_there
+
+
 class Checkpoint(NamedTuple):
     """Where training stood.
 
@@ -100,10 +116,6 @@ def seal(entry: Mapping[str, Any], state: bytes) -> str:
     return hashlib.sha256(digest(said).encode() + state).hexdigest()
 
 
-class ClaimLost(Exception):
-    """A run that this process trained is another's by now, or its folder is gone; it was not touched."""
-
-
 class RunFolder:
     """One run on disk.
 
@@ -111,6 +123,7 @@ class RunFolder:
       path: its folder.
       record: what `run.json` says.
       damage: files of checkpoints that could not be used.
+      begun: whether an attempt was recorded since the run was claimed.
     """
 
     def __init__(self, path: Path, record: dict[str, Any] | None = None) -> None:
@@ -123,6 +136,7 @@ class RunFolder:
         self.path = path
         self.record: dict[str, Any] = self._read() if record is None else record
         self.damage: list[str] = []
+        self.begun = False
         self._claim: dict[str, Any] | None = None
 
     def _read(self) -> dict[str, Any]:
@@ -150,20 +164,26 @@ class RunFolder:
         attempt = int(self.record.get("attempt", 0)) + 1
         self.record = {"schema": SCHEMA, **fields, "task": os.environ.get(TASK, "")}
         self.update(status="running", attempt=attempt, started=now(), message="")
+        self.begun = True
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[bool]:
         """Hold the run for this process while the context is open; yields whether it could be had.
 
-        A claim is a file that only one process can create. It is stale when its process is gone, or, on
-        another machine, when it is older than `LOST_AFTER` and so is the heartbeat, or when it is that of an
-        earlier attempt of the same task of SLURM; of several who find a stale one, one takes it over.
+        A claim is a file that only one process can create. It is stale when its process is gone, also where
+        another one has its number by now, or, on another machine, when it is older than `LOST_AFTER` and so
+        is the heartbeat, or when it is that of an earlier attempt of the same task of SLURM; of several who
+        find a stale one, one takes it over.
 
         Raises:
           InputError: if the folder cannot be written, or is a link.
         """
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "time": now()}
-        mine |= {"task": os.environ.get(TASK, ""), "place": place()}
+        mine |= {
+            "task": os.environ.get(TASK, ""),
+            "place": place(),
+            "started": started(os.getpid()),
+        }
         file = self.path / "claim.json"
         self._stay_inside()
         must_be_writable(self.path)
@@ -176,7 +196,7 @@ class RunFolder:
                 got = True
         try:
             if got:
-                self._claim = mine
+                self._claim, self.begun = mine, False
                 # What another process did before this one had the run.
                 self.record = self._read()
                 for folder in (self.path, self.path / "checkpoint"):
@@ -189,7 +209,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Renew the claim now and then while the context is open: for folders without a heartbeat."""
+        """Renew the claim now and then while the context is open: there may be no heartbeat for long."""
         over = threading.Event()
 
         def renew() -> None:
@@ -245,7 +265,10 @@ class RunFolder:
                 return not (_here(claim) and claim["pid"] == os.getpid())
             if not _here(claim):
                 return age({"heartbeat": claim["time"]}) > LOST_AFTER and self._silent()
-            os.kill(int(claim["pid"]), 0)
+            # Another user's process may not be asked, and is there.
+            with contextlib.suppress(PermissionError):
+                os.kill(int(claim["pid"]), 0)
+            return _reused(claim)
         except ProcessLookupError:
             return True
         except OSError:
@@ -253,7 +276,6 @@ class RunFolder:
         except (ValueError, KeyError, TypeError, OverflowError):
             # Whoever created it was killed before it was written.
             return True
-        return False
 
     def _silent(self) -> bool:
         try:

@@ -177,8 +177,9 @@ def _at_slurm(
     if had is not None and had.state == "SUSPENDED":
         return "preempted", f"SLURM: task {own} SUSPENDED, goes on by itself", own, ""
     if own and had is None and status == "running":
-        status, note = "lost", f"SLURM does not know task {own} any more"
-    elif had is not None and not had.live and _killed(status, had.state):
+        # It may not list what lives, and a task that it forgot and that is gone falls silent.
+        return status, f"{note}; SLURM does not know task {own}", "", ""
+    if had is not None and not had.live and _killed(status, had.state):
         status, note = slurm.ENDED[had.state], f"SLURM: task {own} {had.state}"
         if place is not None and own == task and (said := _memory(place)):
             status, note = "out of memory", said

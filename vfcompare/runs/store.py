@@ -265,6 +265,11 @@ def cell_id(agent: str, env: str, settings: Mapping[str, str], config: Mapping[s
     return f"{slug('-'.join(words))}-{digest([SCHEMA, config])[:10]}"
 
 
+def hash_of(name: str) -> str:
+    """The hash in the name of a run."""
+    return name.rpartition("-")[2]
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -389,6 +394,20 @@ def planned(study: Path) -> dict[str, dict[str, Any]]:
 def runs(study: Path) -> list[Path]:
     """Folders below a study that hold a run."""
     return sorted(file.parent for file in study.glob("*/run.json"))
+
+
+def known(study: Path) -> dict[str, dict[str, Any]]:
+    """What a study has, by name: the cells of its plan, and runs beside them, as they describe themselves.
+
+    Raises:
+      InputError: see `planned`.
+    """
+    found = planned(study)
+    for path in runs(study):
+        if path.name not in found:
+            with contextlib.suppress(OSError, ValueError):
+                found[path.name] = read_json(path / "run.json")
+    return found
 
 
 class Stopwatch:

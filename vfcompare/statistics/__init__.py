@@ -63,7 +63,6 @@ from vfcompare.statistics.power import (
     paired_spread,
     pairs_needed,
     power,
-    spread_within,
 )
 from vfcompare.statistics.reliability import (
     COLLAPSE_WINDOW,
@@ -179,7 +178,6 @@ __all__ = [
     "sensitivity",
     "sign_flip_test",
     "smallest",
-    "spread_within",
     "survival_median",
     "time_to_threshold",
     "trim_mean",

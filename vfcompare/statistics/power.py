@@ -22,7 +22,7 @@ _ENUMERABLE = 40
 
 def paired_spread(first: Scores, second: Scores) -> float:
     """Standard deviation of `first - second` within a task, root mean square over tasks."""
-    return spread_within(differences(first, second))
+    return _pooled(differences(first, second))
 
 
 def independent_spread(first: Scores, second: Scores) -> float:
@@ -31,12 +31,7 @@ def independent_spread(first: Scores, second: Scores) -> float:
     The square of `paired_spread / independent_spread` is the share of seeds that pairing leaves to
     be run: one minus the correlation over seeds, where the agents vary equally.
     """
-    return math.hypot(spread_within(as_scores(first)), spread_within(as_scores(second)))
-
-
-def spread_within(tasks: Scores) -> float:
-    """Standard deviation within a task, root mean square over tasks."""
-    return math.sqrt(np.mean([np.var(task, ddof=1) for task in tasks]))
+    return math.hypot(_pooled(as_scores(first)), _pooled(as_scores(second)))
 
 
 def attainable_level(pairs: int, alpha: float = 0.05) -> float:
@@ -130,3 +125,7 @@ def pairs_needed(
 def _check(share: float, alpha: float) -> None:
     if not alpha < share < 1.0:
         raise ValueError(f"power must be between alpha ({alpha:g}) and 1, not {share:g}")
+
+
+def _pooled(tasks: Scores) -> float:
+    return math.sqrt(np.mean([np.var(task, ddof=1) for task in tasks]))

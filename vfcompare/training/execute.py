@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import yaml
 
 from vfcompare import failure
 from vfcompare.assemble import assemble
+from vfcompare.errors import ClaimLost, InputError
 from vfcompare.runs import run_folder, store
 from vfcompare.training import devices, judges, priors
 from vfcompare.training.cell import Cell, at, build
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 SOON = 10.0
 """Seconds between checkpoints, at least, where no evaluation has ended."""
 
+SPARE = 10.0
+"""How many times as long as it took to save a checkpoint nothing is saved after it, up to `LONGEST`."""
+
+LONGEST = run_folder.LOST_AFTER / 4
+"""Seconds after which a checkpoint is due however long it takes: it is the sign of life of a run."""
+
+DECISIVE = ("vfcompare", "flax", "optax", "rlax")
+"""Packages that decide bits of a result beside JAX, whose versions a checkpoint holds fast."""
+
+LEFT = "left alone"
+"""The outcome of a cell that another process has."""
+
 
 def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]:
     """Train cells unless they are done, all in one program, and leave their files.
@@ -37,31 +50,40 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
       traced: paths of numbers.
 
     Returns:
-      `completed`, `skipped` (it was done before) or `diverged` (some seed did), by the name of the cell.
+      `completed`, `skipped` (it was done before), `diverged` (some seed did) or `left alone` (another process
+      has it), by the name of the cell.
     """
     folders = {cell.id: run_folder.RunFolder(cell.study / cell.id) for cell in cells}
-    outcomes = {cell.id: "skipped" for cell in cells}
-    for cell in cells:
-        if folders[cell.id].completed:
-            print(f"{cell.id}: done before, kept as it is")
-    open_cells = [cell for cell in cells if not folders[cell.id].completed]
+    outcomes = {c.id: _passed(c, folders[c.id]) for c in cells if folders[c.id].completed}
+    open_cells = [cell for cell in cells if cell.id not in outcomes]
     if open_cells:
         devices.prepare()
         priors.ensure(cell.config for cell in open_cells)
         judges.ensure(cell.config for cell in open_cells)
         with contextlib.ExitStack() as held, store.one_line_about_full_disks():
             mine = [cell for cell in open_cells if held.enter_context(folders[cell.id].claim())]
-            for cell in open_cells:
-                if cell not in mine:
-                    print(f"{cell.id}: {folders[cell.id].owner} is training it, left alone")
+            outcomes |= {c.id: _passed(c, folders[c.id]) for c in open_cells if c not in mine}
+            for cell in mine:
+                outcomes[cell.id] = LEFT
+                # Some wait for others, and compiling may take longer than a heartbeat.
+                held.enter_context(folders[cell.id].kept())
             found = {cell.id: folders[cell.id].load_checkpoint() for cell in mine}
             for members, numbers in together(mine, found, traced):
                 try:
                     with _progress(members) as progress:
                         outcomes |= _attempt(members, folders, found, numbers, progress)
-                except run_folder.ClaimLost as lost:
+                except ClaimLost as lost:
                     print(lost, file=sys.stderr)
     return outcomes
+
+
+def _passed(cell: Cell, folder: run_folder.RunFolder) -> str:
+    """The outcome of a cell that is not trained here; says why."""
+    if folder.completed:
+        print(f"{cell.id}: done before, kept as it is")
+        return "skipped"
+    print(f"{cell.id}: {folder.owner} is training it, left alone")
+    return LEFT
 
 
 def together(
@@ -104,64 +126,128 @@ def _attempt(
     import jax
 
     watch, going_on = store.Stopwatch(), checkpoints[cells[0].id]
-    trainer = _trainer(cells, going_on, traced)
-    logs = _logs(cells, folders, trainer, traced)
-    for log in logs:
-        log.compare(checkpoints[log.cell.id])
-    for log in logs:
-        cell = log.cell
-        begun = folders[cell.id].record
-        before = begun.get("devices", trainer.devices)
+
+    def begin(log: Log) -> None:
+        before = folders[log.cell.id].record.get("devices", trainer.devices)
         if going_on is not None and before != trainer.devices:
-            told = f"{cell.id}: goes on over {trainer.devices} devices, before {before}; "
+            told = f"{log.cell.id}: goes on over {trainer.devices} devices, before {before}; "
             told += (
                 f"still {trainer.lanes} seeds side by side on each, so that no bit depends on it"
             )
             progress.clear()
             print(told, file=sys.stderr)
-        folders[cell.id].begin(
-            id=cell.id,
-            study=cell.config["study"]["name"],
-            agent=cell.agent,
-            env=cell.env,
-            settings=cell.settings,
-            command=shlex.join(["vfcompare", *sys.argv[1:]]),
-            config_hash=store.digest(cell.identity),
-            traced=traced,
-            devices=trainer.devices,
-            bit_exact=log.exact and (going_on is None or begun.get("bit_exact", True)),
-            damage=folders[cell.id].damage,
-            versions=store.versions(),
-            git=store.git_state(),
-            reference=log.env.held_out().reference._asdict(),
-            budget={"env_steps": cell.config["env_steps"]},
-            env_steps=0 if going_on is None else begun.get("env_steps", 0),
-            seeds={str(seed): {"status": "running"} for seed in cell.seeds},
-        )
-        text = yaml.safe_dump(cell.config, sort_keys=False, allow_unicode=True)
-        store.write_bytes(folders[cell.id].path / "config.yaml", text.encode())
+        _begin(log.cell, folders[log.cell.id], traced, **_found(log, trainer, folders, going_on))
+
     try:
+        trainer, logs = _made(cells, folders, checkpoints, traced)
+        each(logs, begin)
+        if len(logs) < len(cells):
+            # Nothing is compiled yet, and what others train need not be trained here.
+            left = [log.cell for log in logs]
+            trainer, logs = _made(left, folders, checkpoints, traced)
         outcomes = _train(logs, trainer, checkpoints, watch, progress)
         # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
         jax.clear_caches()
         return outcomes
-    except run_folder.ClaimLost:
+    except ClaimLost:
         raise
     except KeyboardInterrupt as error:
         name = error.signal if isinstance(error, Stopped) else "SIGINT"
         for cell in unfinished(cells, folders):
-            with contextlib.suppress(run_folder.ClaimLost):
-                folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
+            if folders[cell.id].begun:
+                with contextlib.suppress(ClaimLost):
+                    folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
         raise
     except Exception as error:
+        if isinstance(error, InputError) and not any(folders[cell.id].begun for cell in cells):
+            raise
         message, trace = failure.describe(error), traceback.format_exc()
         # Where the disk is full this cannot be written either, and the error itself matters more.
         for cell in unfinished(cells, folders):
             folder = folders[cell.id]
-            with contextlib.suppress(OSError, run_folder.ClaimLost):
+            with contextlib.suppress(OSError, ClaimLost):
+                if not folder.begun:
+                    known = {name: folder.record[name] for name in FOUND & folder.record.keys()}
+                    _begin(cell, folder, traced, **known)
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
+
+
+def _made(
+    cells: Sequence[Cell],
+    folders: Mapping[str, run_folder.RunFolder],
+    checkpoints: Mapping[str, run_folder.Checkpoint | None],
+    traced: Sequence[str],
+) -> tuple["Trainer", list[Log]]:
+    """What trains cells and what writes of them, none of which goes on under other circumstances."""
+    trainer = _trainer(cells, checkpoints[cells[0].id], traced)
+    logs = _logs(cells, folders, trainer, traced)
+    for log in logs:
+        log.compare(checkpoints[log.cell.id])
+    return trainer, logs
+
+
+def _begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **found: Any) -> None:
+    """Record an attempt at a cell, and its configuration.
+
+    Args:
+      cell: to be trained.
+      folder: of its run.
+      traced: paths of numbers.
+      found: what is known once its program was made, see `_found`.
+    """
+    folder.begin(
+        id=cell.id,
+        study=cell.config["study"]["name"],
+        agent=cell.agent,
+        env=cell.env,
+        settings=cell.settings,
+        command=shlex.join(["vfcompare", *sys.argv[1:]]),
+        config_hash=store.digest(cell.identity),
+        traced=list(traced),
+        damage=folder.damage,
+        **_code(),
+        budget={"env_steps": cell.config["env_steps"]},
+        seeds={str(seed): {"status": "running"} for seed in cell.seeds},
+        **found,
+    )
+    text = yaml.safe_dump(cell.config, sort_keys=False, allow_unicode=True)
+    store.write_bytes(folder.path / "config.yaml", text.encode())
+
+
+FOUND = {"devices", "bit_exact", "begun_with", "reference", "env_steps"}
+"""Fields that `_found` knows; where it was not asked, those of an earlier attempt stay true."""
+
+
+def _found(
+    log: Log,
+    trainer: "Trainer",
+    folders: Mapping[str, run_folder.RunFolder],
+    going_on: run_folder.Checkpoint | None,
+) -> dict[str, Any]:
+    """What `run.json` says of a cell once its program was made: `FOUND`."""
+    before = {} if going_on is None else folders[log.cell.id].record
+    first = before.get("begun_with") or {name: before.get(name) for name in _code()}
+    same = going_on is None or _decisive(first) == _decisive(_code())
+    return {
+        "devices": trainer.devices,
+        "bit_exact": log.exact and same and before.get("bit_exact", True),
+        "begun_with": _code() if going_on is None else first,
+        "reference": log.env.held_out().reference._asdict(),
+        "env_steps": before.get("env_steps", 0),
+    }
+
+
+def _code() -> dict[str, Any]:
+    """The code that this process runs."""
+    return {"versions": store.versions(), "git": store.git_state()}
+
+
+def _decisive(code: Mapping[str, Any]) -> list[Any]:
+    """What of some code, see `_code`, decides bits of a result."""
+    versions, git = (code.get(name) or {} for name in ("versions", "git"))
+    return [git.get("commit"), *(versions.get(name) for name in DECISIVE)]
 
 
 def _trainer(
@@ -196,7 +282,7 @@ def environment(config: str) -> Any:
 
 
 def _logs(
-    cells: list[Cell],
+    cells: Sequence[Cell],
     folders: Mapping[str, run_folder.RunFolder],
     trainer: "Trainer",
     traced: Sequence[str],
@@ -222,24 +308,31 @@ def _train(
     first = logs[0].cell
     budget, evaluations = first.config["env_steps"], first.config["evaluations"]
     place = logs[0].place if len(logs) == 1 else f"{len(logs)} cells in {first.study}"
-    for log in logs:
-        log.open()
-    known = [checkpoints[log.cell.id] for log in logs]
-    point = 0 if known[0] is None else known[0].point
-    trainer.compile(start=known[0] is None)
-    if known[0] is None:
-        starting_points: dict[tuple[float, ...], dict[str, str]] = {}
-        for log in logs:
-            log.certificate(starting_points)
-        evaluate(trainer, logs, 0)
-    else:
-        pairs = zip(logs, known, strict=True)
-        trainer.restore([log.restore(found) for log, found in pairs if found is not None])
+    found = {log: begun for log in logs if (begun := checkpoints[log.cell.id]) is not None}
+    point = next(iter(found.values())).point if found else 0
+    each(logs, Log.open)
+    trainer.compile(start=not found)
+    if found:
+        # With those that others have taken over meanwhile: they are part of the program.
+        trainer.restore([log.reached(begun) for log, begun in found.items()])
+        each(logs, lambda log: log.restore(found[log]))
         progress.begun = int(trainer.standing("env_steps").sum())
-    seconds, saved, most = 0.0, store.Stopwatch(), first.config["save_seconds"]
+    else:
+        starting_points: dict[tuple[float, ...], dict[str, str]] = {}
+        each(logs, lambda log: log.certificate(starting_points))
+        evaluate(trainer, logs, 0)
+    seconds, most = 0.0, first.config["save_seconds"]
+    saved, pause = store.Stopwatch(), 0.0
 
     def spent() -> dict[str, float]:
         return {"compile": trainer.compile_seconds, "train": seconds, "total": watch()}
+
+    def save(point: int) -> None:
+        nonlocal saved, pause
+        took = store.Stopwatch()
+        each(logs, lambda log: log.save(point, spent()))
+        # Tables are written whole each time, which takes ever longer.
+        saved, pause = store.Stopwatch(), min(SPARE * took(), LONGEST)
 
     with Listener() as listener:
         for index in range(point + 1, evaluations + 1):
@@ -250,23 +343,22 @@ def _train(
                 seconds += chunk.seconds
                 steps = np.minimum(trainer.standing("env_steps"), budget)
                 progress.show(int(steps.sum()), seconds)
-                if listener.heard or saved() > max(most, SOON):
-                    save(logs, index - 1, spent())
-                    saved = store.Stopwatch()
+                if listener.heard or saved() > max(most, SOON, pause):
+                    save(index - 1)
                 listener.check()
             evaluate(trainer, logs, index)
-            if listener.heard or index == evaluations or saved() >= most:
-                save(logs, index, spent())
-                saved = store.Stopwatch()
+            # With 0 a checkpoint was asked for at each evaluation.
+            if listener.heard or index == evaluations or saved() >= (most and max(most, pause)):
+                save(index)
             listener.check()
-    outcomes = {}
-    for log in logs:
-        try:
-            log.maps(evaluations)
-            log.paths()
-            outcomes[log.cell.id] = log.finish(spent(), devices.describe(trainer.devices))
-        except run_folder.ClaimLost as error:
-            print(error, file=sys.stderr)
+    outcomes: dict[str, str] = {}
+
+    def finish(log: Log) -> None:
+        log.maps(evaluations)
+        log.paths()
+        outcomes[log.cell.id] = log.finish(spent(), devices.describe(trainer.devices))
+
+    each(logs, finish)
     lost = int((~trainer.standing("finite")).sum())
     # Returns of several cells have no mean that means anything.
     final = logs[0].final if len(first.seeds) == len(trainer.seeds) else math.nan
@@ -278,20 +370,22 @@ def _train(
 def evaluate(trainer: "Trainer", logs: list[Log], point: int) -> None:
     """Evaluate all seeds at once, and let each cell write its own."""
     metrics = trainer.evaluate(point)
-    for log in logs:
-        log.evaluation(point, {name: column[log.rows] for name, column in metrics.items()})
+    each(
+        logs,
+        lambda log: log.evaluation(point, {name: x[log.rows] for name, x in metrics.items()}),
+    )
 
 
-def save(logs: list[Log], point: int, seconds: Mapping[str, float]) -> None:
-    """Save every cell; what another process has taken over is left to it, and is not in `logs` any more.
+def each(logs: list[Log], act: Callable[[Log], None]) -> None:
+    """Act for every cell; what another process has taken over is left to it, and is not in `logs` any more.
 
     Raises:
       ClaimLost: if none is left.
     """
     for log in list(logs):
         try:
-            log.save(point, seconds)
-        except run_folder.ClaimLost as lost:
+            act(log)
+        except ClaimLost as lost:
             logs.remove(log)
             if not logs:
                 raise

@@ -37,7 +37,7 @@ def is_number(value: Any) -> bool:
 
 
 def groups(cells: Sequence[Cell], max_seeds: int) -> list[Group]:
-    """Split cells into groups, in the order in which they come.
+    """Split cells into groups, in the order in which they come; what cannot be examined is one by itself.
 
     Args:
       cells: of a sweep.
@@ -68,7 +68,14 @@ def _split(cells: list[Cell], max_seeds: int) -> Iterator[Group]:
     for cell in cells:
         same.setdefault(digest([at(cell.config, path) for path in fixed]), []).append(cell)
     for members in same.values():
-        size = max(int(min(max_seeds, room(members[0].config))) // len(members[0].seeds), 1)
+        try:
+            most = min(max_seeds, room(members[0].config))
+        except (
+            Exception
+        ):  # whatever a part does while it is built: its training will say so, and of it alone
+            yield from (Group([cell], []) for cell in members)
+            continue
+        size = max(int(most) // len(members[0].seeds), 1)
         for begin in range(0, len(members), size):
             part = members[begin : begin + size]
             yield Group(part, [path for path in traced if path in differing(part)])

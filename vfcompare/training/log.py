@@ -9,7 +9,7 @@ import numpy as np
 
 from vfcompare.errors import InputError
 from vfcompare.runs import certificate, pictures, run_folder, store
-from vfcompare.training import judges, priors
+from vfcompare.training import devices, judges, priors
 from vfcompare.training.cell import Cell
 from vfcompare.validate import leaves
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vfcompare.training.train import Chunk, Run, Trainer
     from vfcompare.types import LearnerState, Rollout
 
-LANES, TRACED = "seeds side by side", "traced numbers"
+LANES, TRACED, DEVICE = "seeds side by side", "traced numbers", "device"
 """Circumstances of a checkpoint."""
 
 
@@ -48,12 +48,18 @@ class Growing:
 
     def add(self, table: store.Table) -> None:
         """Add rows."""
-        self._pieces.append(table)
+        self._pieces.append(dict(table))
 
     def whole(self) -> store.Table:
         """All rows in their order."""
         if len(self._pieces) > 1:
-            self._pieces = [store.order(store.concatenate(self._pieces), *self._by)]
+            pieces = self._pieces
+            keys = [np.concatenate([piece[name] for piece in pieces]) for name in self._by]
+            rows = np.lexsort(keys[::-1])
+            # Column by column: a long run's tables are large, and only one column is there twice.
+            self._pieces = [
+                {name: np.concatenate([p.pop(name) for p in pieces])[rows] for name in [*pieces[0]]}
+            ]
         return self._pieces[0]
 
     def latest(self, seeds: np.ndarray) -> store.Table:
@@ -71,6 +77,8 @@ class Growing:
 
 class Log:
     """The tables of a cell in the making, and their TensorBoard view.
+
+    Whatever writes raises `ClaimLost` where the run is another process's by now; nothing is written then.
 
     Attributes:
       cell: what is trained.
@@ -101,6 +109,7 @@ class Log:
         """Begin the view."""
         from vfcompare.runs.events import View
 
+        self._folder.must_hold()
         cell = self.cell
         settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
         self._view = View(self._folder.path / "tb", cell.id, settings, cell.seeds)
@@ -120,7 +129,7 @@ class Log:
             "state": store.digest(tree),
             "jax": versions["jax"],
             "jaxlib": versions["jaxlib"],
-            "device": jax.local_devices()[0].device_kind,
+            DEVICE: devices.kind(),
             "double precision": bool(jax.config.values["jax_enable_x64"]),
             "random numbers": str(jax.config.values["jax_default_prng_impl"]),
             "compiler options": compiler_options(),
@@ -158,6 +167,7 @@ class Log:
             f"{name} was {found.circumstances.get(name)}, is {value}"
             for name, value in now.items()
             if found.circumstances.get(name, value if name == TRACED else None) != value
+            and not (name == DEVICE and devices.alike(found.circumstances.get(name), value))
         ]
         if different and self.cell.config["resume"] != "anyway":
             raise InputError(
@@ -166,19 +176,23 @@ class Log:
             )
         self.exact = not different
 
-    def restore(self, found: run_folder.Checkpoint) -> "Run":
-        """Take the tables up to a checkpoint; returns its runs."""
+    def reached(self, found: run_folder.Checkpoint) -> "Run":
+        """The runs of a checkpoint, from memory alone."""
         from flax import serialization
 
-        point, data = found.point, found.state
+        return serialization.from_bytes(self._trainer.held(self.rows), found.state)
+
+    def restore(self, found: run_folder.Checkpoint) -> None:
+        """Take the tables up to a checkpoint, from which the trainer goes on already."""
+        self._folder.must_hold()
+        point = found.point
         self._before = found.seconds
         path = self._folder.path
         tables = {
             name: store.read_table(path / f"{name}.parquet") for name in ("metrics", "evaluation")
         }
         # Tables are written before the checkpoint, so they may hold rows of a later point.
-        reached = serialization.from_bytes(self._trainer.held(self.rows), data)
-        updates = dict(zip(self._seeds, np.asarray(reached.updates), strict=True))
+        updates = dict(zip(self._seeds, self.standing("updates"), strict=True))
         reached_by = np.array([updates[seed] for seed in tables["metrics"]["seed"]])
         kept = {
             "metrics": tables["metrics"]["update"] < reached_by,
@@ -204,7 +218,6 @@ class Log:
         shown = np.isin(_pairs(metrics["seed"], metrics["update"]), seen)
         self._view.add("train", {name: column[shown] for name, column in metrics.items()})
         self._view.add("evaluation", evaluation)
-        return reached
 
     def standing(self, name: str) -> np.ndarray:
         """See `vfcompare.training.train.Trainer.standing`."""
@@ -269,12 +282,14 @@ class Log:
 
     def maps(self, point: int) -> None:
         """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
+        self._folder.must_hold()
         arrays = self._trainer.maps(point, self.rows.start)
         if arrays:
             store.write_arrays(self._folder.path / "oracle.npz", arrays)
 
     def paths(self) -> None:
         """Write `paths.npz`: what the median and the worst run do in the end."""
+        self._folder.must_hold()
         table = self._evaluation.whole()
         last = table["point"] == table["point"].max()
         content: dict[str, np.ndarray] = {}
@@ -291,6 +306,7 @@ class Log:
 
     def write(self) -> None:
         """Write both tables whole, and what the view has of them."""
+        self._folder.must_hold()
         if self._metrics:
             store.write_table(self._folder.path / "metrics.parquet", self._metrics.whole())
         store.write_table(self._folder.path / "evaluation.parquet", self._evaluation.whole())
@@ -309,13 +325,9 @@ class Log:
         Args:
           point: the last evaluation that was made.
           spent: seconds of all cells since this process began.
-
-        Raises:
-          ClaimLost: if the run is another process's by now; nothing is written then.
         """
         from flax import serialization
 
-        self._folder.must_hold()
         self.write()
         state = serialization.to_bytes(self._trainer.held(self.rows))
         self._folder.save_checkpoint(point, state, self.circumstances, self.seconds(spent))
@@ -330,6 +342,7 @@ class Log:
         """
         import jax
 
+        self._folder.must_hold()
         cell, trainer, seeds = self.cell, self._trainer, {}
         work = trainer.work
         for index, seed in enumerate(cell.seeds, self.rows.start):
@@ -361,6 +374,7 @@ class Log:
 
     def finish(self, spent: Mapping[str, float], device: Mapping[str, Any]) -> str:
         """Write down how each seed ended; returns `completed` or `diverged`."""
+        self._folder.must_hold()
         finite, updates = self.standing("finite"), self.standing("updates")
         status: dict[int, dict[str, Any]] = {
             seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}

@@ -127,7 +127,7 @@ def shared(search: "Search", rated: Sequence[Rated]) -> list[dict[str, Any]]:
 
 def command(search: "Search", agent: str, envs: Sequence[str], chosen: Rated) -> str:
     """The command line that trains a setting with fresh seeds; its runs remember where it comes from."""
-    replaced = ("agent", "env", "study.name")
+    replaced = ("agent", "env", "study.name", "resume")
     settings = [text for text in search.settings if text.split("=", 1)[0] not in replaced]
     # Always a sweep: a study's own parameters, which trials had, are those of its sweep.
     words = ["vfcompare", "-m", f"agent={agent}"]

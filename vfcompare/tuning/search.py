@@ -1,5 +1,6 @@
 """`vfcompare tune`: trials are proposed, trained together like any cells, and judged from their files."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +9,13 @@ from typing import Any, NamedTuple
 
 from vfcompare import failure
 from vfcompare.assemble import assemble
-from vfcompare.commands import resume
-from vfcompare.commands.compose import SEARCHPATH, cells, recompose
+from vfcompare.commands import planning, resume
+from vfcompare.commands.compose import SEARCHPATH, as_known, cells, recompose
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.training import devices
-from vfcompare.training.cell import Cell, rehearse
+from vfcompare.training.cell import PRIVATE, Cell, rehearse
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
 from vfcompare.tuning.outcome import show
@@ -261,7 +262,7 @@ class Search:
             "levels": self.options.levels if self.options.sampler == "grid" else None,
             "seeds": first.seeds,
             "env_steps": first.config["env_steps"],
-            "settings": [text for text in self.settings if _key(text) not in ("agent", "env")],
+            "settings": decisive(self.settings),
             "references": {name: known._asdict() for name, known in self.references.items()},
             "space": self.space.written,
         }
@@ -273,8 +274,10 @@ class Search:
             return
         try:
             begun = store.read_json(file)
+            # An earlier version named more of them.
+            begun["settings"] = decisive(begun["settings"])
             fewer = self.trials < int(begun["trials"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is damaged ({failure.describe(error)})") from error
         for key, value in self.protocol.items():
             if key != "trials" and begun.get(key) != value:
@@ -311,7 +314,7 @@ class Search:
             for player, mine in zip(self.players, values, strict=True)
             for index, one in enumerate(mine)
         ]
-        composed = recompose([words for _, _, words in told], self._places)
+        composed = as_known(recompose([words for _, _, words in told], self._places))
         return [Trial(n, one, cell) for (n, one, _), cell in zip(told, composed, strict=True)]
 
     @property
@@ -358,11 +361,10 @@ class Search:
         """Train a round; the ledger is written before and after, and also when it is interrupted."""
         first = self.players[0].preset
         study = first.config["study"]
-        described = [trial.cell.planned() for trial in batch]
-        store.write_plan(self.study, study, described)
+        store.write_plan(self.study, study, [planning.described(trial.cell) for trial in batch])
         rated = self._record(trials)
         done = {one.trial.cell.id for one in rated if one.status in DONE}
-        # Where two settings are the same to the last digit they are one cell.
+        # Settings that are the same, such as the preset's within a grid, are one cell.
         waiting = {t.cell.id: t.cell for t in batch if t.cell.id not in done}
         print(
             f"{self.study}: trials {numbers.start} to {numbers.stop - 1} of {self.trials}, "
@@ -395,6 +397,12 @@ def _open(rated: Rated) -> str:
     """Why a trial has not ended."""
     machine = f" by the machine, not by its settings: {rated.note}" if rated.again else ""
     return f"{rated.trial.cell.id} is {rated.status}{machine}"
+
+
+def decisive(settings: Sequence[str]) -> list[str]:
+    """Those of some settings that decide on results, such as a study, beside who is tuned and on what."""
+    kept = [text for text in settings if _key(text) not in ("agent", "env")]
+    return [t for t in kept if _key(t) == "study" or re.split("[./]", _key(t))[0] not in PRIVATE]
 
 
 def _key(text: str) -> str:

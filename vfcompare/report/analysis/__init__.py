@@ -20,13 +20,13 @@ from vfcompare.report.analysis.arms import (
     sides_of,
     standing,
 )
-from vfcompare.report.analysis.contrasts import Contrast, Improvement, couples, partners
+from vfcompare.report.analysis.contrasts import Contrast, Improvement, partners
 from vfcompare.report.analysis.matching import Matching, matching
 from vfcompare.report.analysis.summaries import Curve, Speed
 from vfcompare.report.data import STATUSES, Cell, Study
 from vfcompare.report.files import Array
 from vfcompare.report.metrics import COMPARED
-from vfcompare.report.scoring import Task, counted, failed, score
+from vfcompare.report.scoring import Task, counted, failed, outcome, score
 from vfcompare.statistics import Interval
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "Sides",
     "Speed",
     "analyse",
-    "couples",
     "partners",
 ]
 
@@ -51,7 +50,8 @@ class Results:
 
     `summary` is keyed (metric, task, arm), `aggregate` (statistic, metric, arm), `stability`
     (quantity, arm), `standing` by arm; `family` and `pairs` are keyed by metric. Of arms that are not
-    in `shown` there are scores and curves, no aggregates and no contrasts.
+    in `shown` there are scores and curves, no aggregates and no contrasts. Where there is a `baseline`,
+    all pairs are with it.
     """
 
     study: Study
@@ -59,6 +59,7 @@ class Results:
     sides: Sides
     standing: Mapping[str, float]
     shown: Shown
+    baseline: Arm | None
     tasks: tuple[Task, ...]
     pool: tuple[str, ...]
     attrition: tuple[Mapping[str, Any], ...]
@@ -85,6 +86,10 @@ class Results:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
 
+    def runs(self, arm: Arm) -> int:
+        """How many scored runs an arm has on the environments of the pool."""
+        return self.counts["failure", arm.name][1]
+
     def task(self, name: str) -> Task:
         """The task of that name."""
         return next(task for task in self.tasks if task.name == name)
@@ -99,7 +104,9 @@ def analyse(study: Study) -> Results:
     shown = select(found, place)
     pool = pooled(tasks)
     family = contrasts.families(pool, sides, study.margin)
-    pairs = {name: contrasts.pairs(pool, shown.compared, name, study.margin) for name in COMPARED}
+    baseline = contrasts.baseline_of(shown.compared, sides)
+    couples = contrasts.couples_of(shown.compared, baseline)
+    pairs = {name: contrasts.pairs(pool, couples, name, study.margin) for name in COMPARED}
     thresholds = np.linspace(0.0, 1.0, 51)
     return Results(
         study=study,
@@ -107,6 +114,7 @@ def analyse(study: Study) -> Results:
         sides=sides,
         standing=place,
         shown=shown,
+        baseline=baseline,
         tasks=tuple(tasks),
         pool=tuple(task.name for task in pool),
         attrition=tuple(_attrition(study, tasks)),
@@ -120,10 +128,10 @@ def analyse(study: Study) -> Results:
         family=family,
         family_by_task=contrasts.families_by_task(tasks, sides, study.margin),
         pairs=pairs,
-        improvement=tuple(contrasts.improvements(pool, shown.compared)),
+        improvement=tuple(contrasts.improvements(pool, couples)),
         stability=summaries.stability(pool, shown.rows),
         counts=summaries.counts(pool, shown.rows),
-        rule_changes=tuple(contrasts.rule_changes(study, sides, shown.compared, family, pairs)),
+        rule_changes=tuple(contrasts.rule_changes(study, sides, couples, family, pairs)),
     )
 
 
@@ -133,12 +141,7 @@ def _attrition(study: Study, tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
 
 def _cell_counts(cell: Cell, end: float) -> dict[str, Any]:
-    statuses = [
-        "short"
-        if cell.planned and run.status == "completed" and not counted(run, end)
-        else run.status
-        for run in cell.runs
-    ]
+    statuses = [outcome(run, end) if cell.planned else run.status for run in cell.runs]
     reasons = [run.reason for run in cell.runs if run.status != "completed" and run.reason]
     return {
         "cell": cell,

@@ -74,13 +74,22 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Improvement:
-    """P(first > second) on AUC, with the interval of its step in Holm's procedure."""
+    """P(first > second) on AUC, with the interval of its step in Holm's procedure.
+
+    `seeds` says on how many of them it is based on each environment.
+    """
 
     first: str
     second: str
     interval: Interval
     p_adjusted: float
     decided: bool
+    seeds: Mapping[str, int]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Environments it is averaged over."""
+        return tuple(self.seeds)
 
 
 class Values(NamedTuple):
@@ -263,77 +272,92 @@ def families_by_task(tasks: Sequence[Task], sides: Sides, margin: float) -> dict
             names.append(task.name)
             first, second = sides.names
             drafts.append((f"{first} on {task.name}", second, "auc", values))
-    return dict(zip(names, _judge(drafts, tasks, margin), strict=True))
+    judged = [replace(c, first=sides.names[0]) for c in _judge(drafts, tasks, margin)]
+    return dict(zip(names, judged, strict=True))
 
 
-def couples(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
-    """All pairs where there are few arms; otherwise each against the first."""
-    if len(arms) > ALL_PAIRS:
-        return [(arm, arms[0]) for arm in arms[1:]]
+def baseline_of(arms: Sequence[Arm], sides: Sides) -> Arm | None:
+    """The arm that all others are held against; none where there are few, and all pairs are compared.
+
+    It is the study's own where its question is about one agent, and else the first.
+    """
+    if len(arms) <= ALL_PAIRS:
+        return None
+    own = [arm for arm in arms if arm in sides.second]
+    return own[0] if len({arm.agent for arm in own}) == 1 else arms[0]
+
+
+Couples = Sequence[tuple[Arm, Arm]]
+
+
+def couples_of(arms: Sequence[Arm], baseline: Arm | None) -> Couples:
+    """Each arm against the baseline; all pairs where there is none."""
+    if baseline:
+        return [(arm, baseline) for arm in arms if arm != baseline]
     return [(b, a) for i, a in enumerate(arms) for b in arms[i + 1 :]]
 
 
 def pairs(
-    pool: Sequence[Task], arms: Sequence[Arm], metric: str, margin: float
+    pool: Sequence[Task], couples: Couples, metric: str, margin: float
 ) -> tuple[Contrast, ...]:
-    """The `couples` on one metric."""
+    """The couples on one metric."""
     drafts = [
-        (x.name, y.name, metric, _pair_values(pool, x.name, y.name, metric))
-        for x, y in couples(arms)
+        (x.name, y.name, metric, _pair_values(pool, x.name, y.name, metric)) for x, y in couples
     ]
     return tuple(_judge(drafts, pool, margin))
 
 
-def improvements(pool: Sequence[Task], arms: Sequence[Arm]) -> list[Improvement]:
+def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:
     """P(first > second) for the same pairs, by the pairs of seeds that both have."""
     prepared = []
-    for x, y in couples(arms):
-        first, second = _aligned(pool, x.name, y.name)
+    for x, y in couples:
+        found = _aligned(pool, x.name, y.name)
+        first, second = ([pair[side] for pair in found.values()] for side in (0, 1))
         if first and statistics.smallest(first) >= statistics.MIN_RUNS:
             rng = generator(f"improvement/{x.name}/{y.name}")
             ranks = statistics.rank_differences(first, second)
             p = statistics.sign_flip_test(rng, ranks, reps=resampling.PAIR_REPS)
-            prepared.append((x.name, y.name, first, second, p))
+            prepared.append((x.name, y.name, found, p))
     decisions = statistics.holm([item[-1] for item in prepared], alpha=ALPHA)
     return [
-        _improvement(*item[:4], decision)
+        _improvement(*item[:3], decision)
         for item, decision in zip(prepared, decisions, strict=True)
     ]
 
 
-def _aligned(pool: Sequence[Task], first: str, second: str) -> tuple[list[Array], list[Array]]:
-    xs, ys = [], []
+def _aligned(pool: Sequence[Task], first: str, second: str) -> dict[str, tuple[Array, Array]]:
+    """Areas under the curve of the runs that are compared, by task."""
+    found = {}
     for task in pool:
         x, y = column(task, first, "auc"), column(task, second, "auc")
         matches = partners(x, y)
         if matches:
-            xs.append(np.array([x[mine] for mine, _ in matches]))
-            ys.append(np.array([y[other] for _, other in matches]))
-    return xs, ys
+            mine = np.array([x[one] for one, _ in matches])
+            found[task.name] = mine, np.array([y[other] for _, other in matches])
+    return found
 
 
 def _improvement(
     first: str,
     second: str,
-    x: list[Array],
-    y: list[Array],
+    found: Mapping[str, tuple[Array, Array]],
     decision: statistics.Decision,
 ) -> Improvement:
     interval = statistics.improvement_interval(
         generator(f"improvement-interval/{first}/{second}"),
-        x,
-        y,
+        *([pair[side] for pair in found.values()] for side in (0, 1)),
         reps=resampling.PAIR_REPS,
         confidence=decision.confidence,
     )
     decided = decision.rejected and interval.excludes(0.5)
-    return Improvement(first, second, interval, decision.p_adjusted, decided)
+    seeds = {task: x.size for task, (x, _) in found.items()}
+    return Improvement(first, second, interval, decision.p_adjusted, decided, seeds)
 
 
 def rule_changes(
     study: Study,
     sides: Sides,
-    compared: Sequence[Arm],
+    couples: Couples,
     family: Mapping[str, Contrast],
     by_pair: Mapping[str, Sequence[Contrast]],
 ) -> list[str]:
@@ -349,7 +373,7 @@ def rule_changes(
         pool = pooled(score(study, rule))
         others = [
             *families(pool, sides, study.margin).values(),
-            *pairs(pool, compared, "auc", study.margin),
+            *pairs(pool, couples, "auc", study.margin),
         ]
         for a, b in zip(shown, others, strict=True):
             if _differ(a, b):

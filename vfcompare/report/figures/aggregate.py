@@ -17,7 +17,7 @@ from vfcompare.report.figures.drawing import (
     unseen,
 )
 from vfcompare.report.metrics import AGGREGATES, SCORES
-from vfcompare.report.sentences import failed_in
+from vfcompare.report.sentences import extents, failed_in, seeds
 from vfcompare.report.table import Table, join, show_interval
 from vfcompare.report.verdicts import ranking
 
@@ -34,7 +34,7 @@ def pictures(results: Results) -> Iterator[Picture]:
     if len(results.pool) < 2 or not arms:
         return
     rows = tuple(
-        (arm.name, metric, name, results.aggregate[name, metric, arm.name])
+        (arm.name, results.runs(arm), metric, name, results.aggregate[name, metric, arm.name])
         for arm in arms
         for metric in SCORES
         for name in AGGREGATES
@@ -43,20 +43,30 @@ def pictures(results: Results) -> Iterator[Picture]:
     yield Picture(
         "aggregate",
         "Scores over all environments",
-        _caption(results),
+        _caption(results, arms),
         lambda: _draw(results, arms),
-        Table("aggregate", "Aggregates", ("agent", "metric", "statistic", "estimate"), rows),
+        Table("aggregate", "Aggregates", ("agent", "n", "metric", "statistic", "estimate"), rows),
     )
 
 
-def _caption(results: Results) -> str:
-    """The order of the agents over all environments."""
+def _caption(results: Results, arms: Sequence[Arm]) -> str:
+    """The order of the agents over all environments, and who leads in the other panels."""
     order = join(f"{results.called(arm.name)} {show_interval(x)}" for arm, x in ranking(results))
     count = len(results.pool)
+    others = join(
+        f"{_largest(results, arms, name, metric)} in {label}" for name, metric, label in PANELS[1:]
+    )
+    bars = extents("bars", "95% bootstrap intervals", (x.low for x in results.aggregate.values()))
     return (
-        f"Area under the curve over {count} environment{'s' if count > 1 else ''}, IQM: {order}. "
+        f"Area under the curve over {count} environments, IQM: {order}. Largest: {others}. "
+        f"{seeds(results, arms, results.pool)} seeds per environment, {bars}. "
         f"{unseen(results, 'settings.csv')} {failed_in(results, *results.pool)}"
     ).replace("  ", " ")
+
+
+def _largest(results: Results, arms: Sequence[Arm], name: str, metric: str) -> str:
+    found = {results.called(arm.name): results.aggregate[name, metric, arm.name] for arm in arms}
+    return max(found, key=lambda arm: found[arm].estimate)
 
 
 def _draw(results: Results, arms: Sequence[Arm]) -> Figure:

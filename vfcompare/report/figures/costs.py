@@ -16,6 +16,7 @@ from vfcompare.report.figures.drawing import (
     Look,
     Picture,
     apart,
+    called,
     canvas,
     heading,
     legend,
@@ -55,7 +56,7 @@ def pictures(results: Results) -> Iterator[Picture]:
 
 
 Costs = Mapping[tuple[str, str], Array]
-"""`[points]` by task and arm: what had passed at each step of the task's grid."""
+"""`[points]` by task and arm, drawn or not: what had passed at each step of the task's grid."""
 
 
 def _curves(results: Results, task: Task) -> dict[str, Curve]:
@@ -65,15 +66,14 @@ def _curves(results: Results, task: Task) -> dict[str, Curve]:
 
 
 def _costs(results: Results, tasks: Sequence[Task], clock: Clock) -> Costs:
-    """Nothing, unless every curve has it."""
-    found: dict[tuple[str, str], Array] = {}
-    for task in tasks:
-        for arm in _curves(results, task):
-            cost = clock(task.cells[arm], task)
-            if cost is None:
-                return {}
-            found[task.name, arm] = cost
-    return found
+    """Nothing, unless every curve that is drawn has it."""
+    scored = [
+        (task, curve.arm) for task in tasks for curve in results.curves if curve.task == task.name
+    ]
+    every = {(task.name, arm): clock(task.cells[arm], task) for task, arm in scored}
+    found = {place: cost for place, cost in every.items() if cost is not None}
+    drawn = [(task.name, arm) for task in tasks for arm in _curves(results, task)]
+    return found if all(place in found for place in drawn) else {}
 
 
 def _passed(cell: Cell, task: Task, clock: str) -> Array | None:
@@ -120,9 +120,12 @@ CLOCKS: Mapping[str, Clock] = {
 def _caption(results: Results, tasks: int, known: Mapping[str, Costs]) -> str:
     """What the end of the range costs the agents."""
     parts = []
+    drawn = [arm.name for arm in results.shown.lines]
     for name, costs in known.items():
         ends = [
-            (float(x[-1]), f"{results.called(arm)} on {task}") for (task, arm), x in costs.items()
+            (float(x[-1]), f"{results.called(arm)} on {task}")
+            for (task, arm), x in costs.items()
+            if arm in drawn
         ]
         low, high = min(ends), max(ends)
         parts.append(f"{_number(low[0])} ({low[1]}) to {_number(high[0])} {name} ({high[1]})")
@@ -133,23 +136,30 @@ def _caption(results: Results, tasks: int, known: Mapping[str, Costs]) -> str:
         else ""
     )
     cut = f" The first {TASKS} of {tasks} environments are drawn." if tasks > TASKS else ""
+    those = "They" if results.shown.lines == results.arms else f"The {len(drawn)} that are drawn"
     return (
-        f"{_told(results, known)}They took {join(parts)}. Heights are IQM over seeds of the return, as in "
+        f"{_told(results, known)}{those} took {join(parts)}. Heights are IQM over seeds of the return, as in "
         f"the learning curves.{timed}{cut}"
     )
 
 
 def _ratios(results: Results, costs: Costs) -> dict[str, float]:
-    """What one side pays for the same environment steps, relative to the other, by environment."""
-    sides = results.sides
-    first, second = ({arm.name for arm in side} for side in (sides.first, sides.second))
-    ends: dict[str, tuple[list[float], list[float]]] = {}
-    for (task, arm), cost in costs.items():
-        for side, of in enumerate((first, second)):
-            if arm in of:
-                ends.setdefault(task, ([], []))[side].append(float(cost[-1]))
-    means = {task: tuple(map(np.mean, both)) for task, both in ends.items() if all(both)}
-    return {task: float(one / other) for task, (one, other) in means.items() if one > 0 < other}
+    """What one side pays for the same environment steps, relative to the other, by environment.
+
+    A side is all its agents, drawn or not; where one of them has not recorded the cost, there is no ratio.
+    """
+    ratios = {}
+    for name in dict.fromkeys(task for task, _ in costs):
+        scored = results.task(name).scores
+        first, second = (
+            [(name, arm.name) for arm in side if scored.get(arm.name)]
+            for side in (results.sides.first, results.sides.second)
+        )
+        if first and second and all(place in costs for place in (*first, *second)):
+            one, other = (np.mean([costs[place][-1] for place in side]) for side in (first, second))
+            if one > 0 < other:
+                ratios[name] = float(one / other)
+    return ratios
 
 
 def _told(results: Results, known: Mapping[str, Costs]) -> str:
@@ -159,9 +169,10 @@ def _told(results: Results, known: Mapping[str, Costs]) -> str:
     if not told:
         return "Lines end where the compared environment steps are used up. "
     one, other = in_words(results)
+    every = "" if results.shown.lines == results.arms else ", of all agents"
     return (
         f"For the same environment steps {one} took {join(told)} of {other} (geometric means over "
-        "environments); lines end where the steps are used up. "
+        f"environments{every}); lines end where the steps are used up. "
     )
 
 
@@ -191,8 +202,7 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
         figure.axes[0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4.5)[0]
         for look in appearance.values()
     ]
-    names = [shorten(results.called(name), 28) for name in appearance]
-    legend(figure, handles, names)
+    legend(figure, handles, list(called(results, appearance, 28).values()))
     return figure
 
 

@@ -3,8 +3,9 @@
 Figures are drawn without pyplot, so that nothing global is changed.
 """
 
+import re
 import textwrap
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,11 +26,19 @@ Mask = npt.NDArray[np.bool_]
 WIDTH = 5.8
 ROW = 0.29
 INK, MUTED, FAINT, PAPER = "#1b1f24", "#5d6670", "#c9ced4", "#ffffff"
-HANDLE, ACROSS = 7, 92
-"""Letters that a legend's line takes, and that a row of it has room for."""
+HANDLE, ACROSS = 7, 10.6
+"""Letters that a legend's line takes, and that an inch of it has room for."""
 
 CRITIC = ("#0072b2", "#009e73", "#56b4e9")
 OUTCOME = ("#d55e00", "#e69f00", "#cc79a7")
+LETTERS = {
+    "#009e73": "#00795a",
+    "#56b4e9": "#1f78ad",
+    "#d55e00": "#b34f00",
+    "#e69f00": "#8a6200",
+    "#cc79a7": "#a8507f",
+}
+"""Colours too light for letters, and what letters have instead: a contrast with paper of 4.5 or more."""
 KNOWN = {
     "ppo": 0,
     "a2c": 1,
@@ -47,6 +56,8 @@ MAX_LEADERS = 8
 CROWDED = 15
 """Rows beyond which they are set closer."""
 LABEL = 24
+SETTING = re.compile(r"(?<=\s)([\w.]+)=(\S*?)(?=,?\s|$)")
+"""A setting in the name of an arm."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +123,59 @@ def appearance(results: Results) -> dict[str, Look]:
 
 def shorten(name: str, limit: int = LABEL) -> str:
     """A name that fits beside a mark; the tables have it in full."""
-    name = name.replace("\N{FIRST STRONG ISOLATE}", "").replace("\N{POP DIRECTIONAL ISOLATE}", "")
+    name = _bare(name)
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
+def shortened(names: Sequence[str], limit: int = LABEL) -> list[str]:
+    """The names of one figure: short, and different wherever the names are.
+
+    Where they are too long, settings that all share are left out, then the names of settings; then they are
+    cut at the end or in the middle. Where that makes two equal they may take twice the room, and where that
+    does not help either they are numbered.
+    """
+    whole = list(map(_bare, names))
+    own = _unshared(whole)
+    brief = [SETTING.sub(r"\2", name) for name in own]
+    for found in (whole, own, brief):
+        if max(map(len, found), default=0) <= limit and _as_many(found, names):
+            return found
+    for room in (limit, 2 * limit):
+        for cut in (shorten, _cut_middle):
+            found = [cut(name, room) for name in brief]
+            if _as_many(found, names):
+                return found
+    order = list(dict.fromkeys(names))
+    return [
+        f"{shorten(b, limit - 4)} {order.index(n) + 1}" for n, b in zip(names, brief, strict=True)
+    ]
+
+
+def _bare(name: str) -> str:
+    """A name without what isolates its direction."""
+    return name.replace("\N{FIRST STRONG ISOLATE}", "").replace("\N{POP DIRECTIONAL ISOLATE}", "")
+
+
+def _as_many(found: Sequence[str], names: Sequence[str]) -> bool:
+    return len(set(found)) == len(set(names))
+
+
+def _unshared(names: Sequence[str]) -> list[str]:
+    """Names without the settings that all of them have with one value."""
+    values: dict[str, set[str]] = {}
+    for key, value in (pair for name in names for pair in SETTING.findall(name)):
+        values.setdefault(key, set()).add(value)
+    everywhere = [{key for key, _ in SETTING.findall(name)} for name in names]
+    shared = (
+        {key for key in set.intersection(*everywhere) if len(values[key]) == 1} if names else ()
+    )
+    for text in (re.escape(f"{key}={next(iter(values[key]))}") for key in shared):
+        names = [re.sub(rf"(?<=\s){text}, |,? {text}(?=\s|$)", "", name) for name in names]
+    return list(names)
+
+
+def _cut_middle(name: str, limit: int) -> str:
+    return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-((limit - 1) // 2) :]}"
 
 
 def heading(axes: Axes, name: str, limit: int, said: str = "", color: str = MUTED) -> None:
@@ -123,7 +185,14 @@ def heading(axes: Axes, name: str, limit: int, said: str = "", color: str = MUTE
     axes.set_title("\n".join(whole), pad=17 if said else None)
     if said:
         place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(said, (0, 1), xytext=(0, 4), va="bottom", fontsize=8, color=color, **place)
+        axes.annotate(
+            said, (0, 1), xytext=(0, 4), va="bottom", fontsize=8, color=lettering(color), **place
+        )
+
+
+def lettering(color: str) -> str:
+    """A colour as letters have it."""
+    return LETTERS.get(color, color)
 
 
 def steps(value: float, _position: object = None) -> str:
@@ -148,7 +217,8 @@ def apart(figure: Figure) -> None:
 
 def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Names above all panels: in one row where there is room, else in rows of equal length."""
-    rows = -(-sum(len(name) + HANDLE for name in names) // ACROSS)
+    room = int(ACROSS * figure.get_figwidth())
+    rows = -(-sum(len(name) + HANDLE for name in names) // room)
     columns = -(-len(names) // max(rows, 1))
     where: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False}
     figure.legend(handles, names, handlelength=3.2, **where)
@@ -167,7 +237,7 @@ def jitter(count: int, width: float = 0.2) -> Array:
 def rows_axis(axes: Axes, names: Sequence[str], colors: Sequence[str] | None = None) -> None:
     """One named row for each of the things compared."""
     axes.set_ylim(len(names) - 0.45, -0.55)
-    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
+    axes.set_yticks(range(len(names)), shortened(names))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -175,7 +245,7 @@ def rows_axis(axes: Axes, names: Sequence[str], colors: Sequence[str] | None = N
     axes.set_axisbelow(True)
     # the right one of two panels that share their rows has no labels
     for label, color in zip(axes.get_yticklabels(), colors or [INK] * len(names), strict=False):
-        label.set_color(color)
+        label.set_color(lettering(color))
         label.set_fontsize(8.5 if len(names) <= CROWDED else 6.8)
 
 
@@ -259,6 +329,14 @@ def brief_names(tasks: Sequence[str]) -> dict[str, str]:
 def row_names(results: Results, arms: Sequence[Arm]) -> list[str]:
     """What the arms are called in figures."""
     return [results.called(arm.name) for arm in arms]
+
+
+def called(results: Results, arms: Iterable[str], limit: int = LABEL) -> dict[str, str]:
+    """What a figure calls these arms: short, and told apart from all that are drawn anywhere."""
+    wanted = list(arms)
+    names = list(dict.fromkeys([*wanted, *(arm.name for arm in results.shown.rows)]))
+    brief = shortened([results.called(name) for name in names], limit)
+    return dict(zip(wanted, brief, strict=False))
 
 
 def unseen(results: Results, file: str) -> str:

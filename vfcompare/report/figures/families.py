@@ -11,14 +11,13 @@ from vfcompare.report.table import join
 
 
 def pictures(results: Results) -> Iterator[Picture]:
-    """The difference, by seed."""
+    """The difference, by seed, where all environments have one scale."""
     found: dict[str, Contrast] = {}
     if len(results.pool) > 1 and "auc" in results.family:
         found["all environments"] = results.family["auc"]
     found.update(results.family_by_task)
     found = {name: contrast for name, contrast in found.items() if contrast.pairs}
-    scaled = {task.normalised for task in results.tasks if not task.empty}
-    if not found or len(scaled) > 1:
+    if not found or len(results.pool) < sum(not task.empty for task in results.tasks):
         return
     names = brief_names(list(results.family_by_task))
     drawn = {names.get(n, n): c for n, c in contrasts.largest(found, ROWS).items()}

@@ -1,4 +1,4 @@
-"""How likely one run beats another, for every pair of agents."""
+"""How likely one run beats another, for every pair of agents that is compared."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vfcompare.report.analysis import Improvement, Results, couples
-from vfcompare.report.figures.drawing import FAINT, INK, Picture, canvas, row_names, shorten
-from vfcompare.report.sentences import failed_in, over, sizes
+from vfcompare.report.analysis import Improvement, Results
+from vfcompare.report.figures.drawing import FAINT, INK, Picture, canvas, row_names, shortened
+from vfcompare.report.sentences import against, elsewhere, failed_in, over, sizes
 from vfcompare.report.table import Table, join
 from vfcompare.statistics import Interval
 
 MOST = 10
+"""Most agents that are drawn."""
 LEVEL = 1e-9
 """What rounding makes of a half."""
 ACROSS = 60
@@ -21,9 +22,8 @@ ACROSS = 60
 
 
 def pictures(results: Results) -> Iterator[Picture]:
-    """A matrix: the row against the column."""
-    arms = results.shown.compared
-    if not results.improvement or len(arms) > MOST or len(couples(arms)) < 1:
+    """A matrix: the row against the column; one column, where all are held against one agent."""
+    if not results.improvement or len(results.shown.compared) > MOST:
         return
     rows = tuple((i.first, i.second, i.interval, i.decided) for i in results.improvement)
     yield Picture(
@@ -42,13 +42,13 @@ def _caption(results: Results) -> str:
     found = sorted(results.improvement, key=lambda item: -abs(item.interval.estimate - 0.5))
     decided = [item for item in found if item.decided]
     named = join(_in_words(results, item) for item in decided or found[:1])
-    seeds = sizes(item.interval.n for item in found)
+    seeds = sizes(n for item in found for n in item.seeds.values())
     return (
-        f"{len(decided)} of {len(found)} pairs decided after Holm's correction; "
+        f"{len(decided)} of {len(found)} pairs{against(results)} decided after Holm's correction; "
         f"{'these' if decided else 'furthest apart'}: {named}. Probability that a run of the row has a "
         "larger area under the curve than one of the column, how often and not by how much; purple: the row "
         "is ahead, orange: the column, hatched: undecided. "
-        f"{seeds} seeds per environment. {failed_in(results, *results.pool)}"
+        f"{seeds} seeds per environment. {elsewhere(results, found)}{failed_in(results, *results.pool)}"
     )
 
 
@@ -61,17 +61,19 @@ def _in_words(results: Results, item: Improvement) -> str:
 
 
 def _draw(results: Results) -> Figure:
-    arms = list(results.shown.compared)
-    n = len(arms)
-    figure, grid = canvas(0.75 + 0.52 * n)
+    rows = [arm for arm in results.shown.compared if arm != results.baseline]
+    columns = [results.baseline] if results.baseline else rows
+    figure, grid = canvas(0.75 + 0.52 * len(rows))
     axes: Axes = grid[0, 0]
     colors = matplotlib.colormaps["PuOr"]
-    place = {arm.name: i for i, arm in enumerate(arms)}
-    small = 8 if n <= 6 else 6.5
+    lines, places = ({arm.name: i for i, arm in enumerate(arms)} for arms in (rows, columns))
+    small = 8 if len(columns) <= 6 else 6.5
     for item in results.improvement:
         for flip in (False, True):
             first, second = (item.second, item.first) if flip else (item.first, item.second)
-            row, col = place[first], place[second]
+            if first not in lines or second not in places:
+                continue
+            row, col = lines[first], places[second]
             value = _flip(item.interval, flip)
             hatch = None if item.decided else "////"
             face = colors(0.5 + 0.55 * (value.estimate - 0.5)) if item.decided else "none"
@@ -95,13 +97,13 @@ def _draw(results: Results) -> Figure:
             axes.text(
                 col, row + 0.23, ends, ha="center", va="center", color=ink, fontsize=small - 1
             )
-    names = [shorten(name, 16) for name in row_names(results, arms)]
-    axes.set_xlim(-0.55, n - 0.45)
-    axes.set_ylim(n - 0.45, -0.55)
-    axes.set_xticks(range(n), names)
-    axes.set_yticks(range(n), names)
+    across, down = (shortened(row_names(results, arms), 16) for arms in (columns, rows))
+    axes.set_xlim(-0.55, len(columns) - 0.45)
+    axes.set_ylim(len(rows) - 0.45, -0.55)
+    axes.set_xticks(range(len(columns)), across)
+    axes.set_yticks(range(len(rows)), down)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, labelcolor=INK)
-    if n * max(map(len, names)) > ACROSS:
+    if len(across) * max(map(len, across)) > ACROSS:
         for name in axes.get_xticklabels():
             name.set(rotation=30, ha="left", rotation_mode="anchor")
     axes.set_xlabel("P(row > column)")

@@ -1,6 +1,6 @@
 """How return grows with environment steps: one figure for each environment, and one of all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,16 +23,18 @@ from vfcompare.report.figures.drawing import (
     Look,
     Picture,
     brief_names,
+    called,
     canvas,
     heading,
     legend,
+    lettering,
     looks,
     shorten,
     spread,
     steps,
 )
 from vfcompare.report.scoring import Task, failed
-from vfcompare.report.sentences import capital, failed_in, sizes
+from vfcompare.report.sentences import capital, extents, failed_in, sizes
 from vfcompare.report.table import Table, Value, join, show, show_float
 
 OWN_FIGURES = 8
@@ -100,17 +102,16 @@ def _caption(results: Results, task: Task) -> str:
         (curve for curve in curves if curve.arm in lines), key=lambda curve: -_end(task, curve)
     )
     ends = join(f"{results.called(c.arm)} {show_float(_end(task, c))}" for c in order) or "none"
-    band = (
-        "bands are pointwise 95% bootstrap intervals"
-        if any(curve.low is not None for curve in curves)
-        else "too few seeds for bands"
-    )
     shown = f"{show(round(task.start))} to {show(round(task.end))} steps"
     return (
         f"IQM over {sizes(c.n for c in curves)} seeds of the return of sampled actions, {shown}; "
-        f"at the end {ends}. {_thin(results)}{capital(band)}. "
+        f"at the end {ends}. {_thin(results)}{capital(_bands(curves))}. "
         f"{_colourless(results, curves)}{failed_in(results, task.name)}"
     )
+
+
+def _bands(curves: Iterable[Curve]) -> str:
+    return extents("bands", "pointwise 95% bootstrap intervals", (curve.low for curve in curves))
 
 
 def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
@@ -129,7 +130,7 @@ def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
     text = f"At the end, highest to lowest: {join(ends)}. " if ends else "No scored runs. "
     text += (
         f"IQM over {sizes(curve.n for curve in results.curves)} seeds of the return of sampled "
-        f"actions, bands are pointwise 95% bootstrap intervals. {'' if _own(tasks) else _thin(results)}"
+        f"actions, {_bands(results.curves)}. {'' if _own(tasks) else _thin(results)}"
         if ends
         else ""
     )
@@ -220,8 +221,7 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
         figure.axes[0].plot([], [], color=x.color, ls=x.line, marker=x.marker, **mark)[0]
         for x in shown.values()
     ]
-    called = [shorten(results.called(name), 28) for name in shown]
-    legend(figure, handles, called)
+    legend(figure, handles, list(called(results, shown, 28).values()))
     return figure
 
 
@@ -244,11 +244,12 @@ def _curves(
     _faded(axes, task, [curve for name, curve in found.items() if name not in appearance])
     for arm in results.shown.lines if seeds and _few(results) else ():
         _thin_lines(axes, task, arm, appearance[arm.name])
+    names = called(results, appearance, 28)
     labels: list[tuple[float, str, str]] = []
     for name, look in appearance.items():
         if name in found:
             height = _line(axes, task, found[name], look, len(labels))
-            label = f"{MARKS[look.marker]} {shorten(results.called(name), 28)}"
+            label = f"{MARKS[look.marker]} {names[name]}"
             labels.append((height, label, look.color))
     return labels
 
@@ -354,7 +355,7 @@ def _end_labels(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
             xycoords=axes.get_yaxis_transform(),
             xytext=(1.035, height),
             textcoords=axes.get_yaxis_transform(),
-            color=color,
+            color=lettering(color),
             fontsize=9,
             fontweight="bold",
             va="center",

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from vfcompare.report.figures.drawing import CRITIC, FAINT, INK, MUTED, OUTCOME, PAPER
+from vfcompare.report.figures.drawing import CRITIC, FAINT, INK, LETTERS, MUTED, OUTCOME, PAPER
 
 FORMATS: dict[str, Any] = {
     "svg": {"Date": None, "Creator": None},
@@ -99,13 +99,17 @@ def _numbered(svg: bytes) -> bytes:
 
 LEAST = 1.0
 """Pixels of the page for a point of a figure, at least: letters of 8 points are 8 pixels high."""
+AGENTS = {
+    **{color: f"--c{i}" for i, color in enumerate(CRITIC)},
+    **{color: f"--o{i}" for i, color in enumerate(OUTCOME)},
+}
 VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     FAINT: "--faint",
     PAPER: "--paper",
-    **{color: f"--c{i}" for i, color in enumerate(CRITIC)},
-    **{color: f"--o{i}" for i, color in enumerate(OUTCOME)},
+    **AGENTS,
+    **{letters: f"{AGENTS[color]}-text" for color, letters in LETTERS.items()},
 }
 
 

@@ -6,8 +6,8 @@ from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
-from vfcompare.report.figures.drawing import Picture, shorten
-from vfcompare.report.sentences import failed_in, over, pairing, sizes
+from vfcompare.report.figures.drawing import Picture, shortened
+from vfcompare.report.sentences import against, elsewhere, failed_in, over, pairing, sizes
 from vfcompare.report.table import join, show_float
 
 SIDE = 11
@@ -35,7 +35,7 @@ def pictures(results: Results) -> Iterator[Picture]:
 def _sides(results: Results, compared: Sequence[Contrast]) -> tuple[str, str]:
     """What left and right of zero mean."""
     names = compared[0].first, compared[0].second
-    first, second = (shorten(results.called(name), SIDE) for name in names)
+    first, second = shortened(list(map(results.called, names)), SIDE)
     if len(compared) == 1:
         return f"{second} better", f"{first} better"
     if len({contrast.second for contrast in compared}) == 1:
@@ -53,7 +53,8 @@ def _caption(results: Results, left: int) -> str:
     found = results.pairs["auc"]
     decided = [contrast for contrast in found if contrast.better]
     text = (
-        f"{len(decided)} of {len(found)} pairs are decided at {ALPHA:.0%} after Holm's correction"
+        f"{len(decided)} of {len(found)} pairs{against(results)} are decided at {ALPHA:.0%} after Holm's "
+        "correction"
     )
     if decided:
         order = sorted(decided, key=lambda c: -abs(c.interval.estimate))
@@ -64,7 +65,7 @@ def _caption(results: Results, left: int) -> str:
         pairs, dots = f"{pairs}, {pairing(found)}", "dots are pairs"
     unseen = f"The {left} smallest are not drawn; pairs.csv has them. " if left else ""
     return (
-        f"{text}. {pairs}. Differences are means, which may order agents otherwise than "
-        f"the IQM does; {dots}, bars the intervals at Holm's levels, filled where the paired test "
-        f"agrees with the bar. {unseen}{failed_in(results, *results.pool)}"
+        f"{text}. {pairs}. {elsewhere(results, found)}Differences are means, which may order agents "
+        f"otherwise than the IQM does; {dots}, bars the intervals at Holm's levels, filled where the "
+        f"paired test agrees with the bar. {unseen}{failed_in(results, *results.pool)}"
     )

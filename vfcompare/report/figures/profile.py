@@ -1,6 +1,6 @@
 """What share of runs is above each score."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from vfcompare.report.analysis import Results
-from vfcompare.report.figures.drawing import Picture, canvas, legend, looks, shorten
-from vfcompare.report.sentences import failed_in
+from vfcompare.report.figures.drawing import Picture, called, canvas, legend, looks
+from vfcompare.report.files import Array
+from vfcompare.report.sentences import capital, extents, failed_in, seeds
 from vfcompare.report.table import Table, join
 
 
@@ -40,28 +41,39 @@ def _caption(results: Results) -> str:
     """What share of runs is above the level at which agents are furthest apart."""
     taus = results.profile_thresholds
     known = {results.called(name): curve[0] for name, curve in results.profile.items()}
-    at = int(np.ptp(list(known.values()), axis=0).argmax())
-    order = sorted(known, key=lambda name: -known[name][at])
-    shares = join(f"{name} {known[name][at]:.0%}" for name in order)
     left = len(results.arms) - len(results.shown.lines)
     unseen = f"The leading agents of each family; {left} other arms are left out. " if left else ""
-    return (
-        "Share of runs whose final score is above each level; where they are furthest apart, above "
-        f"{taus[at]:.2g}: {shares}. "
-        f"Bands are pointwise 95% Wilson intervals. {unseen}{failed_in(results, *results.pool)}"
+    bands = extents(
+        "bands", "pointwise 95% Wilson intervals", (x[1] for x in results.profile.values())
     )
+    arms = [arm for arm in results.shown.lines if arm.name in results.profile]
+    return (
+        f"Share of runs whose final score is above each level{_apart(known, taus)}. {capital(bands)}. "
+        f"{seeds(results, arms, results.pool)} seeds per environment. {unseen}"
+        f"{failed_in(results, *results.pool)}"
+    )
+
+
+def _apart(known: Mapping[str, Array], taus: Array) -> str:
+    gaps = np.ptp(list(known.values()), axis=0)
+    at = int(gaps.argmax())
+    if not gaps[at]:
+        return "; all profiles are the same" if len(known) > 1 else ""
+    order = sorted(known, key=lambda name: -known[name][at])
+    shares = join(f"{name} {known[name][at]:.0%}" for name in order)
+    return f"; where they are furthest apart, above {taus[at]:.2g}: {shares}"
 
 
 def _draw(results: Results) -> Figure:
     figure, grid = canvas(2.9)
     axes: Axes = grid[0, 0]
+    names = called(results, results.profile)
     appearance, taus = looks(results.shown.lines), results.profile_thresholds
     for name, (share, low, high) in results.profile.items():
         look = appearance[name]
         if low is not None and high is not None:
             axes.fill_between(taus, low, high, color=look.color, alpha=0.14, lw=0)
-        label = shorten(results.called(name))
-        axes.plot(taus, share, color=look.color, ls=look.line, label=label)
+        axes.plot(taus, share, color=look.color, ls=look.line, label=names[name])
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

@@ -30,7 +30,7 @@ from vfcompare.report.figures.drawing import (
 )
 from vfcompare.report.metrics import METRICS, SCORES
 from vfcompare.report.scoring import Task, column
-from vfcompare.report.sentences import failed_in, sizes
+from vfcompare.report.sentences import extents, failed_in, seeds
 from vfcompare.report.table import Table, join, show_float
 from vfcompare.statistics import Interval
 
@@ -74,11 +74,20 @@ def _caption(results: Results, tasks: int) -> str:
     if not leaders:
         return f"No scored runs. {failed_in(results)}"
     cut = f"The first {PANELS} of {tasks} environments are drawn. " if tasks > PANELS else ""
-    seeds = sizes(len(runs) for task in results.tasks for runs in task.scores.values())
+    count = seeds(results, results.arms, (task.name for task in results.tasks))
+    lows = [interval.low for interval in results.summary.values()]
+    bars = extents("bars", "95% bootstrap intervals", lows)
+    best = (
+        "the largest"
+        if all(low is None for low in lows)
+        else "whose interval reaches that of the largest"
+    )
+    numbers, bold = (
+        ("", "") if _by_columns(results, tasks) else (" and numbers", f"; in bold, {best}")
+    )
     return (
-        f"Largest area under the curve: {join(leaders)}. Marks and numbers are IQM over {seeds} seeds with "
-        f"95% bootstrap intervals, dots are seeds; in bold, whose interval reaches that of the largest. {cut}"
-        f"{_left(results)}{failed_in(results)}"
+        f"Largest area under the curve: {join(leaders)}. Marks{numbers} are IQM over {count} seeds, {bars}, "
+        f"dots are seeds{bold}. {cut}{_left(results)}{failed_in(results)}"
     )
 
 
@@ -87,8 +96,13 @@ def _left(results: Results) -> str:
     return f"{text} " if text else ""
 
 
+def _by_columns(results: Results, tasks: int) -> bool:
+    """Whether there is room for the area under the curve alone, and none for numbers."""
+    return len(results.shown.rows) > CROWDED or tasks > FEW_TASKS
+
+
 def _draw(results: Results, tasks: Sequence[Task]) -> Figure:
-    if len(results.shown.rows) > CROWDED or len(tasks) > FEW_TASKS:
+    if _by_columns(results, len(tasks)):
         return _draw_columns(results, tasks[:PANELS])
     return _draw_both(results, tasks)
 

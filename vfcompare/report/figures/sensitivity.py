@@ -19,6 +19,7 @@ from vfcompare.report.figures.drawing import (
     Picture,
     canvas,
     jitter,
+    lettering,
     looks,
     right_texts,
     row_height,
@@ -270,7 +271,7 @@ def _draw_plane(groups: Groups, points: Mapping[str, tuple[float, float]]) -> Fi
             xytext=(points[agent][0] + 0.04 * axes.get_xlim()[1], float(height)),
             textcoords="data",
             va="center",
-            color=_looks(groups)[agent].color,
+            color=lettering(_looks(groups)[agent].color),
             fontweight="bold",
         )
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.6)

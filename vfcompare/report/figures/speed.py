@@ -1,6 +1,6 @@
 """How many steps to the threshold, with the runs that never got there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,25 @@ from vfcompare.report.figures.drawing import (
     Picture,
     appearance,
     brief_names,
+    called,
     canvas,
     heading,
     jitter,
     right_texts,
     row_height,
     rows_axis,
+    shorten,
     steps,
     unseen,
 )
+from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import failed_in
 from vfcompare.report.table import Table, join, show, show_float
 
 COLUMNS, PANELS = 3, 12
 FEW_TASKS = 4
+WHO = 32
+"""Letters above a panel that say who is first."""
 
 
 def pictures(results: Results) -> Iterator[Picture]:
@@ -60,16 +65,36 @@ def _caption(results: Results) -> str:
         by_task.setdefault(item.task, []).append(item)
     parts = [_fastest(results, name, items) for name, items in by_task.items()]
     more = f"; and {len(parts) - 6} more environments" if len(parts) > 6 else ""
-    left = unseen(results, "scores.csv")
     half = np.isfinite([item.median.estimate for item in results.speed])
     marks = "Marks are Kaplan-Meier medians with 95% bootstrap intervals" if half.any() else ""
     if marks:
-        marks += ". " if half.all() else "; without one, fewer than half got there. "
-    return (
-        f"{'; '.join(parts[:6])}{more}. One evaluation at or above it counts, as does the value at the end. "
-        f"{marks}Runs that did not get there are kept, at the right edge, with how many did. {left} "
-        f"{failed_in(results, *by_task)}"
-    ).replace("  ", " ")
+        marks += "." if half.all() else "; without one, fewer than half got there."
+    said = (
+        f"{'; '.join(parts[:6])}{more}.",
+        "One evaluation at or above it counts, as does the value at the end.",
+        marks,
+        "Runs that did not get there are kept, at the right edge, with how many did.",
+        f"The first {PANELS} of {len(parts)} environments are drawn." * (len(parts) > PANELS),
+        unseen(results, "scores.csv"),
+        failed_in(results, *by_task),
+        _unfinished(results),
+    )
+    return " ".join(filter(None, said))
+
+
+def _unfinished(results: Results) -> str:
+    """How many runs are here though scores leave them out."""
+    here = {(item.task, item.arm, seed) for item in results.speed for seed, _, _ in item.arrivals}
+    scored = {
+        (task.name, arm, item.seed)
+        for task in results.tasks
+        for arm, items in task.scores.items()
+        for item in items
+    }
+    count = len(here - scored)
+    if not count:
+        return ""
+    return f"Left out of scores and yet here, censored where they stopped: {count}."
 
 
 def _fastest(results: Results, task: str, items: Sequence[Speed]) -> str:
@@ -79,7 +104,8 @@ def _fastest(results: Results, task: str, items: Sequence[Speed]) -> str:
     if not first:
         return f"{text}, no agent with half of its seeds"
     median = show(round(first[0].median.estimate))
-    return f"{text}, {_named(results, first)} first (by the median of {median} steps, untested)"
+    who = join(results.called(item.arm) for item in first)
+    return f"{text}, {who} first (by the median of {median} steps, untested)"
 
 
 def _soonest(items: Sequence[Speed]) -> list[Speed]:
@@ -88,58 +114,66 @@ def _soonest(items: Sequence[Speed]) -> list[Speed]:
     return [item for item in items if item.median.estimate == least < np.inf]
 
 
-def _named(results: Results, items: Sequence[Speed], most: int = 6) -> str:
-    return join((results.called(item.arm) for item in items), most)
-
-
-def _first(results: Results, group: Sequence[Speed]) -> str:
+def _first(group: Sequence[Speed], names: Mapping[str, str]) -> str:
     """Who gets there first, as half of its seeds do."""
     first = _soonest(group)
     if not first:
         return ": no agent with half of its seeds"
     at = steps(float(f"{first[0].median.estimate:.2g}"))
     its = "its" if len(first) == 1 else "their"
-    return f": {_named(results, first, 3)} first, half of {its} seeds by {at} steps"
+    who = join((names[item.arm] for item in first), 3)
+    if len(who) > WHO:
+        who = f"{len(first)} agents" if len(first) > 1 else shorten(who, WHO)
+    return f": {who} first, half of {its} seeds by {at} steps"
 
 
 def _draw(results: Results) -> Figure:
-    names = list(dict.fromkeys(item.task for item in results.speed))[:PANELS]
-    groups = [[item for item in results.speed if item.task == name] for name in names]
-    most = max(len(group) for group in groups)
-    crowded = most > CROWDED or len(names) > FEW_TASKS
-    columns = min(COLUMNS, len(names)) if crowded else 1
-    lines = -(-len(names) // columns)
-    heights = [0.74 + row_height(most) * (most if crowded else len(g)) for g in groups[:lines]]
-    figure, grid = canvas(sum(heights) + 0.2, lines, columns, height_ratios=heights)
+    tasks = list(dict.fromkeys(item.task for item in results.speed))[:PANELS]
+    drawn = [item for item in results.speed if item.task in tasks]
+    arms = [arm.name for arm in results.shown.rows if arm.name in {item.arm for item in drawn}]
+    crowded = len(arms) > CROWDED or len(tasks) > FEW_TASKS
+    columns = min(COLUMNS, len(tasks)) if crowded else 1
+    lines = -(-len(tasks) // columns)
+    height = 0.2 + lines * (0.74 + row_height(len(arms)) * len(arms))
+    figure, grid = canvas(height, lines, columns, sharey=True)
     if crowded:
         figure.set_figwidth(1.4 * WIDTH)
-    brief = brief_names(names)
+    brief, names = brief_names(tasks), called(results, arms)
     for place, axes in enumerate(grid.flat):
-        if place >= len(names):
+        if place >= len(tasks):
             axes.set_visible(False)
             continue
-        _panel(axes, results, names[place], groups[place], named=place % columns == 0)
-        level = show_float(results.task(names[place]).threshold or 0.0)
-        said = f"return ≥ {level}{'' if crowded else _first(results, groups[place])}"
-        heading(axes, brief[names[place]], 24 if crowded else 40, said)
-        if place + columns >= len(names):
+        task = results.task(tasks[place])
+        group = {item.arm: item for item in drawn if item.task == task.name}
+        _panel(axes, results, task, arms, group)
+        axes.tick_params(labelleft=place % columns == 0)
+        first = "" if crowded else _first(list(group.values()), names)
+        said = f"return ≥ {show_float(task.threshold or 0.0)}{first}"
+        heading(axes, brief[task.name], 24 if crowded else 40, said)
+        if place + columns >= len(tasks):
             axes.set_xlabel("environment steps (▸ not reached)")
         if crowded:
             axes.xaxis.set_major_locator(MaxNLocator(4))
     return figure
 
 
-def _panel(axes: Axes, results: Results, name: str, group: Sequence[Speed], *, named: bool) -> None:
-    task, looks = results.task(name), appearance(results)
-    for y, item in enumerate(group):
-        _row(axes, y, item, looks[item.arm], task.end)
-    called = [results.called(item.arm) for item in group]
-    rows_axis(axes, called, [looks[item.arm].color for item in group])
-    axes.tick_params(labelleft=named)
+def _panel(
+    axes: Axes, results: Results, task: Task, arms: Sequence[str], group: Mapping[str, Speed]
+) -> None:
+    looks = appearance(results)
+    for y, name in enumerate(arms):
+        if name in group:
+            _row(axes, y, group[name], looks[name], task.end)
+    # the same rows in every panel, for only the first of a line has their names
+    rows_axis(axes, list(map(results.called, arms)), [looks[name].color for name in arms])
     axes.set_xlim(min(task.start, 0.0), task.end * 1.05)
     axes.axvline(task.end, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
     axes.xaxis.set_major_formatter(FuncFormatter(steps))
-    right_texts(axes, [f"{item.reached}/{item.n} reached" for item in group])
+    right_texts(axes, [_reached(group.get(name)) for name in arms])
+
+
+def _reached(item: Speed | None) -> str:
+    return "" if item is None else f"{item.reached}/{item.n} reached"
 
 
 def _row(axes: Axes, y: int, item: Speed, look: Look, end: float) -> None:

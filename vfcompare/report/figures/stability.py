@@ -19,7 +19,7 @@ from vfcompare.report.figures.drawing import (
     unseen,
 )
 from vfcompare.report.metrics import METRICS, STABILITY
-from vfcompare.report.sentences import capital, failed_in
+from vfcompare.report.sentences import capital, extents, failed_in, seeds
 from vfcompare.report.table import Table, join, show_float
 
 PANELS = ("collapse", "spread", "variation", "drawdown")
@@ -31,7 +31,7 @@ def pictures(results: Results) -> Iterator[Picture]:
     if not arms:
         return
     rows = tuple(
-        (arm.name, key, results.stability[key, arm.name])
+        (arm.name, results.runs(arm), key, results.stability[key, arm.name])
         for arm in arms
         for key in (*STABILITY, "collapse", "failure")
         if (key, arm.name) in results.stability
@@ -41,7 +41,7 @@ def pictures(results: Results) -> Iterator[Picture]:
         "How steady the agents are",
         _caption(results, arms),
         lambda: _draw(results, arms),
-        Table("stability", "Stability", ("agent", "quantity", "estimate"), rows),
+        Table("stability", "Stability", ("agent", "n", "quantity", "estimate"), rows),
     )
 
 
@@ -65,9 +65,11 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     collapsed = (
         f"Collapsed: {counts}" if any(count for _, count, _ in worst) else "No run collapsed"
     )
+    known = [results.stability["drawdown", arm.name].low for arm in arms]
     return (
-        f"{collapsed}. {capital('; '.join(parts))}. Left is better, bars are 95% intervals. "
-        f"{unseen(results, 'settings.csv')} {failed_in(results, *results.pool)}"
+        f"{collapsed}. {capital('; '.join(parts))}. Left is better, "
+        f"{extents('bars', '95% intervals', known)}. {seeds(results, arms, results.pool)} seeds per "
+        f"environment. {unseen(results, 'settings.csv')} {failed_in(results, *results.pool)}"
     ).replace("  ", " ")
 
 
