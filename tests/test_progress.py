@@ -2,9 +2,12 @@
 
 import contextlib
 import io
+from pathlib import Path
 
 import pytest
 
+from vfcompare.commands import compose
+from vfcompare.training.execute import execute
 from vfcompare.training.progress import HEARTBEAT, Progress, duration
 
 
@@ -33,6 +36,21 @@ def test_after_a_resume_speed_and_time_left_are_those_of_what_is_done_now() -> N
     shown, done = out.getvalue().splitlines()
     assert shown == "cell:  60%  10 steps/s  40 s left"
     assert done == "runs/s/cell: 500 steps in 50.0 s (10/s), compiled in 1.0 s"
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+def test_seeds_that_diverged_are_not_waited_for(tmp_path: Path, monkeypatch) -> None:
+    """All of them do, at a learning rate beyond all reason, and what is shown last is the end."""
+    settings = [f"root={tmp_path}", "agent=ppo", "env=cartpole", "env_steps=20000", "seeds=2"]
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        Progress, "show", lambda self, steps, seconds: shown.append((steps, self.total))
+    )
+    cells = compose.cells(
+        [*settings, "evaluations=1", "agent.optimizer.learning_rate=1e38"], sweep=False
+    )
+    assert execute(cells) == {cells[0].id: "diverged"}
+    assert 0 < shown[-1][0] == shown[-1][1] < 2 * 20000
 
 
 class Terminal(io.StringIO):

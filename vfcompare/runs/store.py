@@ -243,12 +243,6 @@ def concatenate(tables: list[Table]) -> Table:
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
-def order(table: Table, *keys: str) -> Table:
-    """Sort rows by the given columns, the first one foremost."""
-    rows = np.lexsort([table[key] for key in reversed(keys)])
-    return {name: column[rows] for name, column in table.items()}
-
-
 def digest(content: Any) -> str:
     """SHA-256 of anything that JSON can say, independent of the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

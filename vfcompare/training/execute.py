@@ -342,6 +342,8 @@ def _train(
                     log.chunk(chunk)
                 seconds += chunk.seconds
                 steps = np.minimum(trainer.standing("env_steps"), budget)
+                # A seed that has diverged goes no further.
+                progress.total = int(np.where(trainer.standing("finite"), budget, steps).sum())
                 progress.show(int(steps.sum()), seconds)
                 if listener.heard or saved() > max(most, SOON, pause):
                     save(index - 1)

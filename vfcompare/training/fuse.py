@@ -70,9 +70,8 @@ def _split(cells: list[Cell], max_seeds: int) -> Iterator[Group]:
     for members in same.values():
         try:
             most = min(max_seeds, room(members[0].config))
-        except (
-            Exception
-        ):  # whatever a part does while it is built: its training will say so, and of it alone
+        except Exception:  # whatever a part does while it is built
+            # Its training will say so, and fail alone.
             yield from (Group([cell], []) for cell in members)
             continue
         size = max(int(most) // len(members[0].seeds), 1)

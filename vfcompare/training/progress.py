@@ -22,6 +22,7 @@ class Progress:
     It is a context: what is shown on a terminal at its end is removed, so that no error is printed behind it.
 
     Attributes:
+      total: environment steps that there are to do, of all seeds.
       begun: steps that were done before, in other processes.
     """
 
@@ -34,7 +35,7 @@ class Progress:
           out: where to write.
           begun: steps that were done before, in other processes.
         """
-        self._name, self._total, self._out, self.begun = name, total, out, begun
+        self._name, self.total, self._out, self.begun = name, total, out, begun
         self._live = out.isatty()
         self._shown = time.monotonic()
 
@@ -59,10 +60,8 @@ class Progress:
             return
         self._shown = time.monotonic()
         rate = (steps - self.begun) / max(seconds, 1e-9)
-        left = (self._total - steps) / max(rate, 1e-9)
-        line = (
-            f"{self._name}: {steps / self._total:4.0%}  {rate:,.0f} steps/s  {duration(left)} left"
-        )
+        left = (self.total - steps) / max(rate, 1e-9)
+        line = f"{self._name}: {steps / max(self.total, 1):4.0%}  {rate:,.0f} steps/s  {duration(left)} left"
         self._write(line, stays=False)
 
     def done(
