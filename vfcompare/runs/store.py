@@ -185,7 +185,8 @@ def one_line_about_full_disks() -> Iterator[None]:
 def guard(folder: Path) -> Iterator[None]:
     """Let one process at a time look and write; the system ends it with the process, also after a kill.
 
-    It is held for moments. Where a file system has no locks, or Python none for the system, it does nothing.
+    Others wait as long as it is held: for moments, or until a prior that many ask for is made. Where a file
+    system has no locks, or Python none for the system, it does nothing.
     """
     make_folder(folder)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
