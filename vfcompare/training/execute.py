@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,13 +10,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from vfcompare import failure
 from vfcompare.assemble import assemble
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.runs import run_folder, store
-from vfcompare.training import devices, judges, priors
+from vfcompare.training import attempts, devices, judges, priors
 from vfcompare.training.cell import Cell, at, build
 from vfcompare.training.log import LANES, TRACED, Log
 from vfcompare.training.progress import Progress
@@ -34,9 +32,6 @@ SPARE = 10.0
 
 LONGEST = run_folder.LOST_AFTER / 4
 """Seconds after which a checkpoint is due however long it takes: it is the sign of life of a run."""
-
-DECISIVE = ("vfcompare", "flax", "optax", "rlax")
-"""Packages that decide bits of a result beside JAX, whose versions a checkpoint holds fast."""
 
 LEFT = "left alone"
 """The outcome of a cell that another process has."""
@@ -128,15 +123,17 @@ def _attempt(
     watch, going_on = store.Stopwatch(), checkpoints[cells[0].id]
 
     def begin(log: Log) -> None:
-        before = folders[log.cell.id].record.get("devices", trainer.devices)
-        if going_on is not None and before != trainer.devices:
-            told = f"{log.cell.id}: goes on over {trainer.devices} devices, before {before}; "
-            told += (
-                f"still {trainer.lanes} seeds side by side on each, so that no bit depends on it"
-            )
+        name, folder = log.cell.id, folders[log.cell.id]
+        before, now_over = folder.record.get("devices", trainer.devices), trainer.devices
+        if going_on is not None and before != now_over:
             progress.clear()
-            print(told, file=sys.stderr)
-        _begin(log.cell, folders[log.cell.id], traced, **_found(log, trainer, folders, going_on))
+            print(
+                f"{name}: goes on over {now_over} devices, before {before}; still {trainer.lanes} seeds side "
+                "by side on each, so that no bit depends on it",
+                file=sys.stderr,
+            )
+        known = attempts.found(log, folder.record, now_over, going_on is not None)
+        attempts.begin(log.cell, folder, traced, **known)
 
     try:
         trainer, logs = _made(cells, folders, checkpoints, traced)
@@ -167,8 +164,7 @@ def _attempt(
             folder = folders[cell.id]
             with contextlib.suppress(OSError, ClaimLost):
                 if not folder.begun:
-                    known = {name: folder.record[name] for name in FOUND & folder.record.keys()}
-                    _begin(cell, folder, traced, **known)
+                    attempts.begin(cell, folder, traced, **attempts.known(folder.record))
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
@@ -186,68 +182,6 @@ def _made(
     for log in logs:
         log.compare(checkpoints[log.cell.id])
     return trainer, logs
-
-
-def _begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **found: Any) -> None:
-    """Record an attempt at a cell, and its configuration.
-
-    Args:
-      cell: to be trained.
-      folder: of its run.
-      traced: paths of numbers.
-      found: what is known once its program was made, see `_found`.
-    """
-    folder.begin(
-        id=cell.id,
-        study=cell.config["study"]["name"],
-        agent=cell.agent,
-        env=cell.env,
-        settings=cell.settings,
-        command=shlex.join(["vfcompare", *sys.argv[1:]]),
-        config_hash=store.digest(cell.identity),
-        traced=list(traced),
-        damage=folder.damage,
-        **_code(),
-        budget={"env_steps": cell.config["env_steps"]},
-        seeds={str(seed): {"status": "running"} for seed in cell.seeds},
-        **found,
-    )
-    text = yaml.safe_dump(cell.config, sort_keys=False, allow_unicode=True)
-    store.write_bytes(folder.path / "config.yaml", text.encode())
-
-
-FOUND = {"devices", "bit_exact", "begun_with", "reference", "env_steps"}
-"""Fields that `_found` knows; where it was not asked, those of an earlier attempt stay true."""
-
-
-def _found(
-    log: Log,
-    trainer: "Trainer",
-    folders: Mapping[str, run_folder.RunFolder],
-    going_on: run_folder.Checkpoint | None,
-) -> dict[str, Any]:
-    """What `run.json` says of a cell once its program was made: `FOUND`."""
-    before = {} if going_on is None else folders[log.cell.id].record
-    first = before.get("begun_with") or {name: before.get(name) for name in _code()}
-    same = going_on is None or _decisive(first) == _decisive(_code())
-    return {
-        "devices": trainer.devices,
-        "bit_exact": log.exact and same and before.get("bit_exact", True),
-        "begun_with": _code() if going_on is None else first,
-        "reference": log.env.held_out().reference._asdict(),
-        "env_steps": before.get("env_steps", 0),
-    }
-
-
-def _code() -> dict[str, Any]:
-    """The code that this process runs."""
-    return {"versions": store.versions(), "git": store.git_state()}
-
-
-def _decisive(code: Mapping[str, Any]) -> list[Any]:
-    """What of some code, see `_code`, decides bits of a result."""
-    versions, git = (code.get(name) or {} for name in ("versions", "git"))
-    return [git.get("commit"), *(versions.get(name) for name in DECISIVE)]
 
 
 def _trainer(
