@@ -293,6 +293,16 @@ def test_help_names_the_commands_and_the_version_is_ours(capsys):
     assert "default: random" in capsys.readouterr().out
 
 
+def test_a_reader_that_has_read_enough_gets_no_traceback():
+    """As of `vfcompare --help | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "vfcompare.main", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_a_folder_that_is_no_study_gets_no_report(sweep, capsys):
     for verb in ("report", "status", "resume", "cancel", "tb"):
         assert main([verb, str(sweep.parent)]) == 2

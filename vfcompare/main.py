@@ -67,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"vfcompare: {error}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        # Who reads, such as `head`, has read enough; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_FAILED
     except OSError as error:
         from vfcompare.runs.store import no_room
 
