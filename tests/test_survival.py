@@ -494,7 +494,7 @@ def small_disk(tmp_path):
 # From the claim to a checkpoint; a view's file between two others; and no number for a file.
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("mount") is None, reason="needs mount")
-@pytest.mark.parametrize("room", ["size=4k", "size=20k", essential("size=100k"), "nr_inodes=12"])
+@pytest.mark.parametrize("room", ["size=4k", "size=28k", essential("size=100k"), "nr_inodes=12"])
 def test_a_disk_that_is_full_is_named_in_one_line_and_the_same_command_goes_on(
     room, long, small_disk
 ):
@@ -503,7 +503,7 @@ def test_a_disk_that_is_full_is_named_in_one_line_and_the_same_command_goes_on(
     assert full.returncode == 1
     assert "Traceback" not in full.stderr
     told = full.stderr.splitlines()[-1]
-    assert told.startswith(f"vfcompare: {'a file below ' if room == 'size=20k' else ''}{disk}")
+    assert told.startswith(f"vfcompare: {'a file below ' if room == 'size=28k' else ''}{disk}")
     assert "No space left on device" in told
     assert f"(file system {disk} with " in told
     assert "the same command goes on" in told
