@@ -51,7 +51,7 @@ def test_a_claim_without_a_heartbeat_is_renewed_while_it_is_held(tmp_path, monke
     monkeypatch.setattr(run_folder, "LOST_AFTER", 3.0)
     mine, other = RunFolder(tmp_path / "x" / "search"), RunFolder(tmp_path / "x" / "search")
     file = tmp_path / "x" / "search" / "claim.json"
-    with mine.claim() as got, mine.kept():
+    with mine.claim() as got, run_folder.kept([mine]):
         assert got
         # As another machine would see it.
         monkeypatch.setattr(run_folder, "place", lambda: "another machine")

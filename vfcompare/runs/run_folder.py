@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -207,24 +207,13 @@ class RunFolder:
             if got and self._holds(mine):
                 file.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Renew the claim now and then while the context is open: there may be no heartbeat for long."""
-        over = threading.Event()
-
-        def renew() -> None:
-            while self._claim is not None and not over.wait(LOST_AFTER / 4):
-                with contextlib.suppress(OSError, ClaimLost):
-                    self.must_hold()
-                    write_json(self.path / "claim.json", self._claim | {"time": now()})
-
-        thread = threading.Thread(target=renew, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+    def renew(self) -> None:
+        """Say in the claim that it is still held, if it is."""
+        claim = self._claim
+        with contextlib.suppress(OSError, ClaimLost):
+            self.must_hold()
+            if claim is not None:
+                write_json(self.path / "claim.json", claim | {"time": now()})
 
     def must_hold(self) -> None:
         """Refuse to write over the files of another process.
@@ -457,3 +446,22 @@ class RunFolder:
     def _distrust(self, name: str, problem: str) -> None:
         self.damage.append(name)
         print(f"vfcompare: {self.path / name} {problem}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def kept(folders: Collection[RunFolder]) -> Iterator[None]:
+    """Renew claims now and then while the context is open: there may be no heartbeat for long."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(LOST_AFTER / 4):
+            for folder in folders:
+                folder.renew()
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

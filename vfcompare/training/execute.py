@@ -58,10 +58,9 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
         with contextlib.ExitStack() as held, store.one_line_about_full_disks():
             mine = [cell for cell in open_cells if held.enter_context(folders[cell.id].claim())]
             outcomes |= {c.id: _passed(c, folders[c.id]) for c in open_cells if c not in mine}
-            for cell in mine:
-                outcomes[cell.id] = LEFT
-                # Some wait for others, and compiling may take longer than a heartbeat.
-                held.enter_context(folders[cell.id].kept())
+            outcomes |= dict.fromkeys((cell.id for cell in mine), LEFT)
+            # Some wait for others, and compiling may take longer than a heartbeat.
+            held.enter_context(run_folder.kept([folders[cell.id] for cell in mine]))
             found = {cell.id: folders[cell.id].load_checkpoint() for cell in mine}
             for members, numbers in together(mine, found, traced):
                 try:

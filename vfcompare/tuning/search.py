@@ -116,7 +116,7 @@ def tune(settings: Sequence[str], options: Options) -> bool:
         if not mine:
             told = f"{search.study}: {folder.owner} is tuning it"
             raise InputError(f"{told}; allowed: when that has ended")
-        with folder.kept():
+        with run_folder.kept([folder]):
             search.declare()
             rated = search.run()
     left = [one for one in rated if not one.over]
