@@ -12,8 +12,8 @@ from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, status, store
+from vfcompare.training import devices, fuse, log
 from vfcompare.training import execute as execution
-from vfcompare.training import fuse, log, priors
 from vfcompare.training.cell import at
 from vfcompare.training.cell import build as usual
 from vfcompare.training.execute import execute, together
@@ -238,16 +238,50 @@ def test_claims_are_renewed_while_cells_wait_for_others(three, monkeypatch):
     assert len(times) > 2
 
 
+def test_where_one_program_fails_those_behind_it_are_trained(three, monkeypatch):
+    """After a kill the cells of a group may go on in several."""
+    group, folders, _ = three
+
+    def attempt(members, *rest):
+        if members == group.cells[:1]:
+            raise RuntimeError("no picture")
+        return train(members, *rest)
+
+    train = execution._attempt
+    monkeypatch.setattr(execution, "_attempt", attempt)
+    parts = [(group.cells[:1], group.traced), (group.cells[1:], group.traced)]
+    monkeypatch.setattr(execution, "together", lambda *rest: parts)
+    with pytest.raises(RuntimeError, match="no picture"):
+        execute(group.cells, group.traced)
+    records = [store.read_json(folder.path / "run.json") for folder in folders]
+    assert [record["status"] for record in records] == ["crashed", "completed", "completed"]
+
+
+@pytest.mark.parametrize("part", ["priors", "judges"])
+def test_what_cannot_be_pretrained_is_a_crash_of_its_cells(part, tmp_path, monkeypatch):
+    (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
+
+    def ensure(configs):
+        raise RuntimeError("no demonstration")
+
+    monkeypatch.setattr(getattr(execution, part), "ensure", ensure)
+    with pytest.raises(RuntimeError, match="no demonstration"):
+        execute([one])
+    (found,) = status.read(one.study)
+    assert (found.status, found.note) == ("crashed", "RuntimeError: no demonstration")
+    assert "no demonstration" in (one.study / one.id / "traceback.txt").read_text()
+
+
 def test_a_cell_that_another_process_completed_between_look_and_claim_was_done_before(
     three, monkeypatch, capsys
 ):
     group, folders, _ = three
 
-    def meanwhile(configs):
+    def meanwhile():
         for folder in folders:
             folder.update(status="completed")
 
-    monkeypatch.setattr(priors, "ensure", meanwhile)
+    monkeypatch.setattr(devices, "prepare", meanwhile)
     assert set(execute(group.cells, group.traced).values()) == {"skipped"}
     out = capsys.readouterr().out
     assert out.count("done before, kept as it is") == 3

@@ -47,14 +47,16 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
     Returns:
       `completed`, `skipped` (it was done before), `diverged` (some seed did) or `left alone` (another process
       has it), by the name of the cell.
+
+    Raises:
+      Exception: what made a program fail, once those of the other cells have ended.
     """
     folders = {cell.id: run_folder.RunFolder(cell.study / cell.id) for cell in cells}
     outcomes = {c.id: _passed(c, folders[c.id]) for c in cells if folders[c.id].completed}
     open_cells = [cell for cell in cells if cell.id not in outcomes]
     if open_cells:
         devices.prepare()
-        priors.ensure(cell.config for cell in open_cells)
-        judges.ensure(cell.config for cell in open_cells)
+        failures: list[Exception] = []
         with contextlib.ExitStack() as held, store.one_line_about_full_disks():
             mine = [cell for cell in open_cells if held.enter_context(folders[cell.id].claim())]
             outcomes |= {c.id: _passed(c, folders[c.id]) for c in open_cells if c not in mine}
@@ -64,10 +66,19 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
             found = {cell.id: folders[cell.id].load_checkpoint() for cell in mine}
             for members, numbers in together(mine, found, traced):
                 try:
-                    with _progress(members) as progress:
-                        outcomes |= _attempt(members, folders, found, numbers, progress)
+                    with _written_down(members, folders, numbers):
+                        priors.ensure(cell.config for cell in members)
+                        judges.ensure(cell.config for cell in members)
+                        outcomes |= _attempt(members, folders, found, numbers)
                 except ClaimLost as lost:
                     print(lost, file=sys.stderr)
+                except Exception as error:
+                    if isinstance(error, OSError) and store.no_room(error):
+                        # The others would find none, either.
+                        raise
+                    failures.append(error)
+        if failures:
+            raise failures[0]
     return outcomes
 
 
@@ -109,42 +120,13 @@ def _progress(cells: Sequence[Cell]) -> Progress:
     return Progress(name, budget, sys.stderr)
 
 
-def _attempt(
-    cells: list[Cell],
-    folders: Mapping[str, run_folder.RunFolder],
-    checkpoints: Mapping[str, run_folder.Checkpoint | None],
-    traced: list[str],
-    progress: Progress,
-) -> dict[str, str]:
-    """Begin, train, and write down how it ended."""
-    import jax
-
-    watch, going_on = store.Stopwatch(), checkpoints[cells[0].id]
-
-    def begin(log: Log) -> None:
-        name, folder = log.cell.id, folders[log.cell.id]
-        before, now_over = folder.record.get("devices", trainer.devices), trainer.devices
-        if going_on is not None and before != now_over:
-            progress.clear()
-            print(
-                f"{name}: goes on over {now_over} devices, before {before}; still {trainer.lanes} seeds side "
-                "by side on each, so that no bit depends on it",
-                file=sys.stderr,
-            )
-        known = attempts.found(log, folder.record, now_over, going_on is not None)
-        attempts.begin(log.cell, folder, traced, **known)
-
+@contextlib.contextmanager
+def _written_down(
+    cells: Sequence[Cell], folders: Mapping[str, run_folder.RunFolder], traced: Sequence[str]
+) -> Iterator[None]:
+    """Write into the folders of cells what cuts them off."""
     try:
-        trainer, logs = _made(cells, folders, checkpoints, traced)
-        each(logs, begin)
-        if len(logs) < len(cells):
-            # Nothing is compiled yet, and what others train need not be trained here.
-            left = [log.cell for log in logs]
-            trainer, logs = _made(left, folders, checkpoints, traced)
-        outcomes = _train(logs, trainer, checkpoints, watch, progress)
-        # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
-        jax.clear_caches()
-        return outcomes
+        yield
     except ClaimLost:
         raise
     except KeyboardInterrupt as error:
@@ -167,6 +149,43 @@ def _attempt(
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
+
+
+def _attempt(
+    cells: list[Cell],
+    folders: Mapping[str, run_folder.RunFolder],
+    checkpoints: Mapping[str, run_folder.Checkpoint | None],
+    traced: list[str],
+) -> dict[str, str]:
+    """Begin and train."""
+    import jax
+
+    watch, going_on = store.Stopwatch(), checkpoints[cells[0].id]
+
+    def begin(log: Log) -> None:
+        name, folder = log.cell.id, folders[log.cell.id]
+        before, now_over = folder.record.get("devices", trainer.devices), trainer.devices
+        if going_on is not None and before != now_over:
+            progress.clear()
+            print(
+                f"{name}: goes on over {now_over} devices, before {before}; still {trainer.lanes} seeds side "
+                "by side on each, so that no bit depends on it",
+                file=sys.stderr,
+            )
+        known = attempts.found(log, folder.record, now_over, going_on is not None)
+        attempts.begin(log.cell, folder, traced, **known)
+
+    with _progress(cells) as progress:
+        trainer, logs = _made(cells, folders, checkpoints, traced)
+        each(logs, begin)
+        if len(logs) < len(cells):
+            # Nothing is compiled yet, and what others train need not be trained here.
+            left = [log.cell for log in logs]
+            trainer, logs = _made(left, folders, checkpoints, traced)
+        outcomes = _train(logs, trainer, checkpoints, watch, progress)
+        # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
+        jax.clear_caches()
+    return outcomes
 
 
 def _made(
