@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from vfcompare import advantages, collect, estimators, lesions, needs, returns, surrogates, validate
 from vfcompare.advantages import Sample
-from vfcompare.commands import catalogue
+from vfcompare.commands import catalogue, listing
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.types import Collector, Estimator, Lesion, Rollout, Spec
@@ -32,7 +32,7 @@ def presets():
 
 @pytest.fixture(scope="module")
 def listed():
-    return catalogue.show("agents", width=80)
+    return listing.show("agents", width=80)
 
 
 def composed(*overrides):
@@ -199,7 +199,7 @@ def test_the_nearest_differs_in_the_fewest_leaves(presets):
     near = catalogue.neighbours(presets)
     # One leaf each, the name of the baseline or of the scale.
     assert near["dr_grpo"] == ["maxrl", "opo", "reinforce", "reinforce_mean", "rloo"]
-    assert catalogue.told(presets["dr_grpo"], presets["rloo"]) == (
+    assert listing.told(presets["dr_grpo"], presets["rloo"]) == (
         "differs in estimator.advantage.baseline (group_mean instead of leave_one_out)"
     )
     # Four leaves: the collector, how often it tries, its discount, the clip; what it wraps is the same.
@@ -208,15 +208,15 @@ def test_the_nearest_differs_in_the_fewest_leaves(presets):
     assert near["dapo"] == ["grpo"]
     assert near["asyppo"] == ["ppo"]
     assert near["ppo_lambda1"] == ["reinforce_v"]
-    assert catalogue.told(presets["ppo_lambda1"], presets["reinforce_v"]) == (
+    assert listing.told(presets["ppo_lambda1"], presets["reinforce_v"]) == (
         "the same under another name"
     )
 
 
 def test_differences_are_shortened(presets):
-    words = catalogue.told(presets["ppo_cleanrl"], presets["ppo"])
+    words = listing.told(presets["ppo_cleanrl"], presets["ppo"])
     found = catalogue.differences(presets["ppo_cleanrl"], presets["ppo"])
-    assert words.endswith(f", +{len(found) - catalogue.SHOWN} more")
+    assert words.endswith(f", +{len(found) - listing.SHOWN} more")
 
 
 def test_comments_and_questions_are_read():
@@ -233,7 +233,7 @@ def test_every_file_says_what_it_is(group):
         own = "/estimator@estimator" in file.read_text() and group == "agent"
         assert catalogue.describe(file.read_text("utf-8")) or own, name
     if group != "agent":
-        shown = catalogue.show(catalogue.plural(group), width=80)
+        shown = listing.show(listing.plural(group), width=80)
         assert all(f"  {name} " in shown for name in catalogue.files(group))
 
 
@@ -245,17 +245,17 @@ def test_the_words_that_choose_a_part_do_choose_it(group):
 
 
 def test_nothing_is_wider_than_the_terminal(monkeypatch, presets, listed):
-    monkeypatch.setattr(catalogue, "presets", lambda: presets)
+    monkeypatch.setattr(listing, "presets", lambda own: presets)
     monkeypatch.setenv("COLUMNS", "80")
-    pages = [catalogue.show(), catalogue.show("agents")]
+    pages = [listing.show(), listing.show("agents")]
     assert pages[1] == listed
     pages += [
-        catalogue.show(catalogue.plural(group)) for group in catalogue.groups() if group != "agent"
+        listing.show(listing.plural(group)) for group in catalogue.groups() if group != "agent"
     ]
-    pages += [catalogue.show("agent", name) for name in ("ppo", "asyppo", "evpo", "dapo")]
+    pages += [listing.show("agent", name) for name in ("ppo", "asyppo", "evpo", "dapo")]
     assert [line for page in pages for line in page.splitlines() if len(line) > 80] == []
     monkeypatch.setenv("COLUMNS", "140")
-    assert max(map(len, catalogue.show("envs").splitlines())) > 80
+    assert max(map(len, listing.show("envs").splitlines())) > 80
 
 
 def test_one_preset_in_full(capsys):
@@ -268,7 +268,7 @@ def test_one_preset_in_full(capsys):
 
 
 def test_one_file_of_another_group_is_shown_as_it_is():
-    assert (CONF / "env" / "maze.yaml").read_text().strip() in catalogue.show("envs", "maze")
+    assert (CONF / "env" / "maze.yaml").read_text().strip() in listing.show("envs", "maze")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_what_does_not_exist_is_named_with_the_nearest(words, hint, capsys):
     assert "allowed:" in said
     assert hint in said
     with pytest.raises(InputError):
-        catalogue.show(*words)
+        listing.show(*words)
 
 
 def test_listing_imports_no_jax():
@@ -305,4 +305,23 @@ def test_a_reader_may_stop_early():
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 0
+    assert process.returncode == 1
+
+
+def test_parts_of_the_users_own_are_listed_beside_ours(own, capsys):
+    folder = own.partition("file://")[2].rstrip("]")
+    shown = []
+    for words in (["agents"], ["agents", "half"], ["launchers"], ["estimators", "half"], []):
+        refused = words == ["launchers"]
+        assert main(["list", *words, own]) == (2 if refused else 0)
+        shown.append(capsys.readouterr().out)
+    everything, one, _, part, overview = shown
+    assert "  half\n" in everything
+    assert "  rloo\n" in everything
+    assert one.startswith(f"half    {folder}/agent/half.yaml")
+    assert "NEAREST: " in one
+    assert part.startswith(f"half    {folder}/estimator/half.yaml")
+    assert f"{'  agents':<14}{len(catalogue.files('agent')) + 1:>3}  " in overview
+    assert main(["list", "agents", "half"]) == 2
+    assert main(["list", "agents", "hydra.searchpath=[file:///nowhere]"]) == 2
+    assert "file:///nowhere is no folder" in capsys.readouterr().err

@@ -7,12 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from vfcompare.commands import resume
 from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, status, store
-from vfcompare.training import devices, fuse, log
+from vfcompare.training import devices, fuse, log, sweep
 from vfcompare.training import execute as execution
 from vfcompare.training.cell import at
 from vfcompare.training.cell import build as usual
@@ -304,7 +303,7 @@ def test_who_crashes_before_it_begins_says_so_and_the_others_are_trained(
     for module in (fuse, execution):
         monkeypatch.setattr(module, "build", build)
     refused = isinstance(error, InputError)
-    ended = resume.train([bad, good])
+    ended = sweep.train([bad, good])
     assert ended == {bad.id: "refused" if refused else "crashed", good.id: "completed"}
     assert str(error) in capsys.readouterr().err
     folder = bad.study / bad.id

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from tests.report_study import ENVS, write_study
-from vfcompare.commands.catalogue import files, show
+from vfcompare.commands.catalogue import files
 from vfcompare.commands.compose import cells
+from vfcompare.commands.listing import show
 from vfcompare.errors import InputError
 from vfcompare.report.analysis import analyse
 from vfcompare.report.data import load

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vfcompare.commands import compose, planning, resume
+from vfcompare.commands import compose, planning, resume, trust
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
 from vfcompare.runs import run_folder, store
@@ -895,9 +895,9 @@ def test_a_damaged_plan_is_named(content, tmp_path, capsys):
 
 
 def test_what_may_be_called_is_what_our_configuration_names():
-    assert "vfcompare.envs.lock.Lock" in resume.targets()
-    assert all(name.startswith("vfcompare.") for name in resume.targets())
-    assert "vfcompare.main.main" not in resume.targets()
+    assert "vfcompare.envs.lock.Lock" in trust.targets(trust.parts())
+    assert all(name.startswith("vfcompare.") for name in trust.targets(trust.parts()))
+    assert "vfcompare.main.main" not in trust.targets(trust.parts())
 
 
 def test_parts_of_the_users_own_go_on_where_their_folder_is_named_again(tmp_path, own, capsys):
@@ -913,7 +913,7 @@ def test_parts_of_the_users_own_go_on_where_their_folder_is_named_again(tmp_path
         "allowed: the folder that has it behind this command, 'hydra.searchpath=[file:///FOLDER]'"
     )
     assert [cell.id for cell in resume.unfinished(study, [own])] == [cell.id for cell in planned]
-    assert resume.targets([own]) == resume.targets() | {"mine.half_mean"}
+    assert trust.targets(trust.parts([own])) == trust.targets(trust.parts()) | {"mine.half_mean"}
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -968,7 +968,7 @@ def test_groups_that_only_a_user_has_go_on_where_their_folder_is_named_again(tmp
     study = planned[0].study
     store.write_plan(study, {"name": "scratch"}, [cell.planned() for cell in planned])
     assert [cell.id for cell in resume.unfinished(study, [own])] == [cell.id for cell in planned]
-    assert "mine.doubled" in resume.targets([own])
+    assert "mine.doubled" in trust.targets(trust.parts([own]))
     assert main(["resume", str(study)]) == 2
     assert "which our own configuration does not have" in capsys.readouterr().err
 
@@ -976,7 +976,7 @@ def test_groups_that_only_a_user_has_go_on_where_their_folder_is_named_again(tmp
 def test_resume_ends_with_1_while_anything_is_not_finished(tmp_path, monkeypatch, capsys):
     study, said = tmp_path / "study", entry()
     store.write_plan(study, {"name": "study"}, [said])
-    monkeypatch.setattr(resume, "train", lambda cells: {})
+    monkeypatch.setattr("vfcompare.training.sweep.train", lambda cells: {})
     assert main(["resume", str(study)]) == 1
     assert "1 planned; `vfcompare status" in capsys.readouterr().err
     (study / said["id"]).mkdir()
@@ -1065,7 +1065,7 @@ def test_a_study_that_cannot_be_written_is_refused_before_anything_is_traced(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
 
     store.write_plan(tmp_path / "study", {"name": "study"}, [entry()])
-    monkeypatch.setattr(resume, "train", lambda cells: pytest.fail("traced"))
+    monkeypatch.setattr("vfcompare.training.sweep.train", lambda cells: pytest.fail("traced"))
     monkeypatch.setattr(Path, "touch", refuse)
     assert main(["resume", str(tmp_path / "study")]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -20,6 +20,7 @@ from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.report import data, scoring
 from vfcompare.runs import run_folder, store
+from vfcompare.training import sweep
 from vfcompare.tuning import ledger, search, space
 from vfcompare.tuning.ledger import Rated, Reference, Trial
 from vfcompare.tuning.search import Options, Search, tune
@@ -107,7 +108,7 @@ def trainer(monkeypatch):
 
     def use(**options):
         made = Trainer(**options)
-        monkeypatch.setattr(resume, "train", made)
+        monkeypatch.setattr(sweep, "train", made)
         return made
 
     return use

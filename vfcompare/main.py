@@ -61,9 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args = ["--help"]
             if args[0] in ("--help", "-h"):
                 print(USAGE, flush=True)
-            if not args[0].startswith(("-", "+", "~")) and "=" not in args[0]:
-                return verbs.run(args[0], args[1:])
-            return train(args)
+            verb = not args[0].startswith(("-", "+", "~")) and "=" not in args[0]
+            ended = verbs.run(args[0], args[1:]) if verb else train(args)
+            sys.stdout.flush()
+            return ended
     except InputError as error:
         print(f"vfcompare: {error}", file=sys.stderr)
         return BAD_INPUT

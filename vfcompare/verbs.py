@@ -1,6 +1,5 @@
 """The words that a command line may begin with: what each takes, and what it does."""
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -99,22 +98,29 @@ def _settings(parser: ArgumentParser) -> None:
 
 
 def _list_options(parser: ArgumentParser) -> None:
-    parser.add_argument("group", nargs="?", help="what to list, such as agents (default: all)")
-    parser.add_argument("name", nargs="?", help="one of them, to be shown in full")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="word",
+        help="what to list, such as agents (default: all), and one of them, to be shown in full; "
+        "hydra.searchpath=[file:///FOLDER] for parts of your own",
+    )
 
 
 def list_choices(options: Namespace) -> int:
     """List agents, environments, studies and every other part that can be chosen."""
-    from vfcompare.commands.catalogue import show
+    from vfcompare.commands.listing import show
+    from vfcompare.commands.trust import SEARCHPATH, folders
 
+    own = [word for word in options.words if word.startswith(SEARCHPATH)]
+    words = [word for word in options.words if word not in own]
+    if len(words) > 2:
+        raise InputError(f"cannot list {' '.join(words)!r}; allowed: a group, and one of its parts")
     if isinstance(sys.stdout, TextIOWrapper):
         # Formulas have Greek letters, which not every terminal can show.
         sys.stdout.reconfigure(errors="replace")
-    try:
-        print(show(options.group, options.name), flush=True)
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    group, name = [*words, None, None][:2]
+    print(show(group, name, own=list(folders(own))))
     return OK
 
 
@@ -141,36 +147,40 @@ def resume(options: Namespace) -> int:
     """Train what a study has planned and not finished; what is finished is left alone."""
     from vfcompare.commands import resume
     from vfcompare.runs.store import must_be_writable, planned
+    from vfcompare.training.sweep import train
 
     must_be_a_study(options.study)
     cells = resume.unfinished(options.study, options.own)
     if cells:
         must_be_writable(options.study)
     print(f"{options.study}: {len(cells)} cells to go")
-    resume.train(cells)
+    train(cells)
     return standing(options.study, planned(options.study))
 
 
 def _submit_options(parser: ArgumentParser) -> None:
+    from vfcompare.commands import cluster
+
+    usual = cluster.Options()
     what = f"{SETTINGS}, or the folder of a study that was begun"
     parser.add_argument("settings", nargs="+", help=what)
     parser.add_argument("--partition", help="SLURM partition (default: the cluster's)")
     parser.add_argument("--account", help="SLURM account (default: yours)")
     numbers = {
-        "time": ("MINUTES", 240, "time limit of a task; longer ones save and requeue themselves"),
-        "cpus": ("CORES", 2, "cores of a task"),
-        "mem-gb": ("GB", 4, "memory of a task"),
-        "parallel": ("TASKS", 256, "tasks of the array that may run at once"),
-        "signal-delay": ("SECONDS", 120, "from the notice (SIGUSR2) to the time limit"),
-        "max-seeds": ("SEEDS", 512, "most seeds that one task trains, over all its cells"),
+        "minutes": ("MINUTES", "time limit of a task; longer ones save and requeue themselves"),
+        "cpus": ("CORES", "cores of a task"),
+        "mem_gb": ("GB", "memory of a task"),
+        "parallel": ("TASKS", "tasks of the array that may run at once"),
+        "signal_delay": ("SECONDS", "from the notice (SIGUSR2) to the time limit"),
+        "max_seeds": ("SEEDS", "most seeds that one task trains, over all its cells"),
     }
-    for name, (unit, default, text) in numbers.items():
+    for name, (unit, text) in numbers.items():
         parser.add_argument(
-            f"--{name}",
-            dest="minutes" if name == "time" else name.replace("-", "_"),
+            cluster.option(name),
+            dest=name,
             metavar=unit,
             type=int,
-            default=default,
+            default=getattr(usual, name),
             help=f"{text} (default: %(default)s)",
         )
     more = "an option of sbatch, such as --extra=--qos=long; may be repeated"
@@ -180,10 +190,7 @@ def _submit_options(parser: ArgumentParser) -> None:
 
 def submit(options: Namespace) -> int:
     """Hand the unfinished cells of a sweep over to SLURM, and return at once."""
-    from vfcompare.commands import cluster, resume
-    from vfcompare.commands.compose import cells, goes_along
-    from vfcompare.commands.planning import write_plan
-    from vfcompare.runs.status import read
+    from vfcompare.commands import cluster
 
     given = vars(options)
     settings, dry_run = given.pop("settings"), given.pop("dry_run")
@@ -191,34 +198,16 @@ def submit(options: Namespace) -> int:
     asked.check()
     if not dry_run:
         cluster.needs("sbatch")
-    if "=" not in settings[0] and not settings[0].startswith("+"):
-        study, own = Path(settings[0]), settings[1:]
-        must_be_a_study(study)
-        chosen = resume.unfinished(study, own, release=not dry_run)
-    else:
-        own = [text for text in settings if goes_along(text)]
-        planned = cells(settings, sweep=True)
-        study = planned[0].study
-        for path in resume.foreigners(planned, resume.targets(own)):
-            raise InputError(
-                f"{path} is not allowed here: tasks run what configurations name, and not what is typed; "
-                "allowed: vfcompare -m"
-            )
-        if dry_run:
-            taken = {cell.id for cell in read(study) if not resume.is_open(cell)}
-            chosen = [cell for cell in planned if cell.id not in taken]
-        else:
-            write_plan(planned)
-            waiting = set(resume.waiting(study))
-            chosen = [cell for cell in planned if cell.id in waiting]
-    if not chosen:
+    if cluster.names_a_study(settings):
+        must_be_a_study(Path(settings[0]))
+    study, cells, own = cluster.chosen(settings, dry_run=dry_run)
+    if not cells:
         print(f"{study}: nothing to submit")
-        return OK
-    if dry_run:
-        print(cluster.preview(study, chosen, asked, own), end="")
-        return OK
-    number = cluster.submit(study, chosen, asked, own)
-    print(f"{study}: {len(chosen)} cells are SLURM's job {number}; `vfcompare status {study}`")
+    elif dry_run:
+        print(cluster.preview(study, cells, asked, own), end="")
+    else:
+        number = cluster.submit(study, cells, asked, own)
+        print(f"{study}: {len(cells)} cells are SLURM's job {number}; `vfcompare status {study}`")
     return OK
 
 

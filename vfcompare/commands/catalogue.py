@@ -3,24 +3,21 @@
 Nothing is instantiated and JAX is not imported, so that the answer is there at once.
 """
 
-import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
-from textwrap import wrap
 from typing import Any, NamedTuple
 
 from hydra import initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from vfcompare.errors import InputError, nearest
 from vfcompare.needs import NEEDED_BY, NEEDS
-from vfcompare.training.progress import duration
 from vfcompare.validate import leaves
 
 Config = Mapping[str, Any]
@@ -85,8 +82,6 @@ FAMILIES: dict[str, str] = {
 """Headings of the presets, in order."""
 
 PACKAGE = "vfcompare.conf"
-SHOWN = 3
-"""Differences that are named one by one in a list."""
 
 
 class Preset(NamedTuple):
@@ -142,44 +137,31 @@ def describe(text: str) -> str:
     return found
 
 
-def decided(text: str) -> str:
-    """What a study decides before its first run, and what it takes, as its file says."""
-    file: Any = OmegaConf.to_container(OmegaConf.create(text))
-    study = file["study"]
-    sides = [
-        " + ".join(side) if isinstance(side, list) else side for side in study.get("contrast") or ()
-    ]
-    words = [f"judged: {' against '.join(sides)}"] if sides else []
-    words += [f"shows first: {', '.join(study['figures'])}"] if "figures" in study else []
-    words += [f"about {duration(60 * study['minutes'])} on two cores"] if "minutes" in study else []
-    return "; ".join(words)
+def files(group: str, own: Sequence[Traversable] = ()) -> dict[str, Traversable]:
+    """The YAML files of a group by name; none where there is no such group.
 
-
-def files(group: str) -> dict[str, Traversable]:
-    """The YAML files of a group by name; none where there is no such group."""
-    folder = resources.files(PACKAGE) / group
-    if not folder.is_dir():
-        return {}
-    found = {p.name[:-5]: p for p in folder.iterdir() if p.name.endswith(".yaml")}
+    Args:
+      group: a folder of `conf/`.
+      own: folders like `conf/` that a user names; as with Hydra, what ours has is not replaced.
+    """
+    found: dict[str, Traversable] = {}
+    for place in (*reversed(own), resources.files(PACKAGE)):
+        folder = place / group
+        if folder.is_dir():
+            found |= {p.name[:-5]: p for p in folder.iterdir() if p.name.endswith(".yaml")}
     return dict(sorted(found.items()))
 
 
-def groups() -> list[str]:
-    """Every folder of `conf/` that one can choose from, the well-known ones first."""
-    folders = [p.name for p in resources.files(PACKAGE).iterdir() if p.is_dir()]
-    found = sorted(name for name in folders if not name.startswith("_") and files(name))
+def groups(own: Sequence[Traversable] = ()) -> list[str]:
+    """Every folder of `conf/` that one can choose from, the well-known ones first; `own` as of `files`."""
+    places = (resources.files(PACKAGE), *own)
+    folders = {p.name for place in places for p in place.iterdir() if p.is_dir()}
+    found = sorted(name for name in folders if not name.startswith("_") and files(name, own))
     return [name for name in GROUPS if name in found] + [n for n in found if n not in GROUPS]
 
 
-def plural(word: str) -> str:
-    """The plural of a group's name."""
-    if word.endswith("s"):
-        return word
-    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
-
-
-def presets() -> dict[str, Preset]:
-    """Every agent by name, composed.
+def presets(own: Sequence[Traversable] = ()) -> dict[str, Preset]:
+    """Every agent by name, composed; `own` as of `files`.
 
     As `hydra.compose` would, for a third of its time: without Hydra's own settings, and with each file read
     once for all.
@@ -191,8 +173,13 @@ def presets() -> dict[str, Preset]:
         warnings.simplefilter("ignore", UserWarning)
         loader = GlobalHydra.instance().config_loader()
         assert isinstance(loader, ConfigLoaderImpl)
-        repository = CachingConfigRepository(loader.repository)
-        for name, file in files("agent").items():
+        path = loader.get_search_path()
+        for place in own:
+            # The last one is Hydra's own, and has to be.
+            entry = SearchPathElement("user", f"file://{place}")
+            path.get_path().insert(-1, entry)
+        repository = CachingConfigRepository(ConfigRepository(path))
+        for name, file in files("agent", own).items():
             tree = create_defaults_list(
                 repo=repository,
                 config_name=f"agent/{name}",
@@ -208,7 +195,7 @@ def presets() -> dict[str, Preset]:
             )
             choices = {path.removeprefix("."): str(of) for _, at, path, of in chosen if at}
             formula = ""
-            if estimator := files("estimator").get(choices.get("estimator", "")):
+            if estimator := files("estimator", own).get(choices.get("estimator", "")):
                 formula = comment(estimator.read_text("utf-8"))
             said = comment(file.read_text("utf-8"))
             found[name] = Preset(name, said, formula, config["agent"], written["agent"], choices)
@@ -329,205 +316,3 @@ def family(preset: Preset) -> str:
         return "With a learned critic"
     target = str(estimator.get("_target_", "")).removeprefix("vfcompare.")
     return "Simulated" if target in NEEDED_BY["extra episodes"] else "Outcome-only"
-
-
-def show(group: str | None = None, name: str | None = None, width: int | None = None) -> str:
-    """What `vfcompare list` prints.
-
-    Args:
-      group: what to list, in singular or plural; by default all that can be listed.
-      name: one of them, to be shown in full.
-      width: columns; by default those of the terminal, at least 80.
-
-    Raises:
-      InputError: if there is no such group or name.
-    """
-    width = width or max(80, shutil.get_terminal_size((80, 24)).columns)
-    if group is None:
-        return overview(width)
-    known = groups()
-    singular = next((one for one in known if group in (one, plural(one))), None)
-    if singular is None:
-        words = [plural(one) for one in known]
-        raise InputError(
-            f"cannot list {group!r}; allowed: {', '.join(words)}{nearest(group, words)}"
-        )
-    found = files(singular)
-    if name is not None and name not in found:
-        raise InputError(
-            f"{singular}={name} does not exist; allowed: {', '.join(found)}{nearest(name, found)}"
-        )
-    if singular == "agent":
-        return agents(width) if name is None else agent(name, width)
-    return entries(singular, width) if name is None else entry(singular, name)
-
-
-def overview(width: int) -> str:
-    """All groups: how many there are in each, and what they are."""
-    lines = []
-    for group in groups():
-        head = f"  {plural(group):<12}{len(files(group)):>3}  "
-        lines += _fill(next(iter(GROUPS.get(group, ())), "-"), width, head, " " * len(head))
-    lines += [
-        "",
-        "vfcompare list agents        every agent: formula, needs, nearest relative",
-        "vfcompare list agents ppo    one of them in full; so with every other word above",
-    ]
-    return "\n".join(lines)
-
-
-def _uses(group: str) -> list[str]:
-    return [f"vfcompare {use}" for use in GROUPS.get(group, ())[1:]]
-
-
-def entries(group: str, width: int) -> str:
-    """A group by name, each with the first comment of its file."""
-    found = files(group)
-    told = {name: describe(file.read_text("utf-8")) for name, file in found.items()}
-    indent = max(map(len, found)) + 4
-    lines = []
-    for name, words in told.items():
-        lines += _fill(words or "-", width, f"  {name}".ljust(indent), " " * indent)
-        if group == "study":
-            more = decided(found[name].read_text("utf-8"))
-            lines += _fill(more, width, " " * indent, " " * indent)
-    example = f"vfcompare list {plural(group)} {next(iter(found))}"
-    lines += ["", *_uses(group), f"{example}    one of them in full"]
-    return "\n".join(lines)
-
-
-def entry(group: str, name: str) -> str:
-    """One file of a group as it is: its comments say what its settings mean."""
-    text = files(group)[name].read_text("utf-8").rstrip()
-    uses = [use.replace("NAME", name) for use in _uses(group) if "NAME" in use]
-    return "\n".join([f"{name}    {_place(group, name)}", *uses, "", text])
-
-
-def agents(width: int) -> str:
-    """Every preset in short, under the heading of its family."""
-    found = presets()
-    near = neighbours(found)
-    families: dict[str, list[Preset]] = {heading: [] for heading in FAMILIES}
-    for preset in found.values():
-        families[family(preset)].append(preset)
-    lines: list[str] = []
-    for heading, members in families.items():
-        if members:
-            lines += [f"{heading.upper()}: {FAMILIES[heading]}", ""]
-            for preset in members:
-                relative = found[near[preset.name][0]] if near[preset.name] else None
-                lines += [f"  {preset.name}", *_about(preset, relative, width), ""]
-    lines.append("NEEDS")
-    for need, words in NEEDS.items():
-        lines += _fill(words, width, f"  {need}".ljust(18), " " * 18)
-    lines += [
-        "",
-        "vfcompare agent=NAME env=maze",
-        "vfcompare list agents NAME    one of them in full",
-    ]
-    return "\n".join(lines)
-
-
-def _about(preset: Preset, relative: Preset | None, width: int) -> list[str]:
-    lines = _fill(preset.comment, width, "    ", "    ") if preset.comment else []
-    lines += _labelled("advantage", preset.formula, width)
-    lines += _labelled("needs", ", ".join(needs(preset.config)) or "nothing special", width)
-    if relative is not None:
-        lines += _labelled("nearest", f"{relative.name}; {told(preset, relative)}", width)
-    return lines
-
-
-def told(mine: Preset, other: Preset, most: int = SHOWN) -> str:
-    """In what an agent differs from another, as a clause."""
-    found = differences(mine, other)
-    if not found:
-        return "the same under another name"
-    words = [f"{d.path} ({d.mine} instead of {d.other})" for d in found[:most]]
-    more = [f"+{len(found) - most} more"] if len(found) > most else []
-    return f"differs in {', '.join(words + more)}"
-
-
-def agent(name: str, width: int) -> str:
-    """One preset in full: where it is written, what it needs and why, its nearest, and its parts."""
-    found = presets()
-    preset, near = found[name], neighbours(found)[name]
-    lines = [f"{name}    {_place('agent', name)}"]
-    lines += _fill(preset.comment, width, "", "") if preset.comment else []
-    lines += ["", "ADVANTAGE", *_fill(preset.formula, width, "  ", "  ")]
-    lines += ["", "NEEDS"]
-    needed = needs(preset.config)
-    for need, reasons in needed.items():
-        lines += _fill("; ".join(dict.fromkeys(reasons)), width, f"  {need}".ljust(18), " " * 18)
-    lines += [] if needed else ["  nothing special"]
-    if near:
-        lines += ["", f"NEAREST: {near[0]}"]
-        for d in differences(preset, found[near[0]]):
-            lines += _fill(f"{d.path}: {d.mine} instead of {d.other}", width, "  ", "    ")
-        if not differences(preset, found[near[0]]):
-            lines.append("  the same under another name")
-        if near[1:]:
-            lines += _fill(f"as near: {', '.join(near[1:])}", width, "  ", "    ")
-    lines += ["", f"PARTS, from the recipe {preset.choices.get('', '?')}"]
-    rows = [(path or "agent", " ".join(words)) for path, *words in parts(preset)]
-    indent = max(len(path) for path, _ in rows) + 4
-    for path, words in rows:
-        lines += _fill(words, width, f"  {path}".ljust(indent), " " * (indent + 2))
-    lines += ["", f"vfcompare agent={name} env=maze"]
-    return "\n".join(lines)
-
-
-def parts(preset: Preset) -> Iterator[list[str]]:
-    """Each part of an agent: its path, the file or function it comes from, and its settings.
-
-    What a part takes over from the agent is left out, and a part that is the agent's own is named as such.
-    """
-    yield from _parts(preset, preset.written, "")
-
-
-def _parts(preset: Preset, part: Config, path: str) -> Iterator[list[str]]:
-    made = [function(part)] if path and "_target_" in part else []
-    chosen = [preset.choices[path]] if path and path in preset.choices else made
-    settings = [
-        f"{key}={short(value)}"
-        for key, value in part.items()
-        if key not in ("_target_", "_partial_")
-        and not isinstance(value, Mapping)
-        and not _borrowed(value)
-    ]
-    yield [path, *chosen, *settings]
-    for key, value in part.items():
-        here = f"{path}.{key}" if path else key
-        if isinstance(value, Mapping):
-            yield from _parts(preset, value, here)
-        elif _borrowed(value) and isinstance(_at(preset.config, here), Mapping):
-            yield [here, f"the same as {str(value)[2:-1]}"]
-
-
-def _borrowed(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("${")
-
-
-def _at(config: Any, path: str) -> Any:
-    for key in path.split("."):
-        config = config[key]
-    return config
-
-
-def _place(group: str, name: str) -> str:
-    return f"conf/{group}/{name}.yaml, of the package {PACKAGE}"
-
-
-def _labelled(label: str, text: str, width: int) -> list[str]:
-    return _fill(text, width, f"    {label}: ".ljust(15), " " * 15)
-
-
-def _fill(text: str, width: int, first: str, rest: str) -> list[str]:
-    """Wrap words, never within one: formulas and paths stay whole."""
-    return wrap(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

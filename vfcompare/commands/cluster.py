@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vfcompare.commands import resume
+from vfcompare.commands import compose, planning, resume, trust
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, slurm, status, store
-from vfcompare.training import devices
+from vfcompare.training import devices, sweep
 from vfcompare.training.cell import Cell
 from vfcompare.training.fuse import groups
 from vfcompare.training.stopping import Stopped, remember_until_training
@@ -60,7 +60,7 @@ class Options(NamedTuple):
     parallel: int = 256
     signal_delay: int = 120
     extra: tuple[str, ...] = ()
-    max_seeds: int = resume.MAX_SEEDS
+    max_seeds: int = sweep.MAX_SEEDS
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -137,6 +137,40 @@ def script(study: Path, number: int, tasks: int, options: Options, own: Sequence
             "",
         ]
     )
+
+
+def names_a_study(settings: Sequence[str]) -> bool:
+    """Whether what was typed is the folder of a study, and not a sweep."""
+    return "=" not in settings[0] and not settings[0].startswith("+")
+
+
+def chosen(settings: Sequence[str], *, dry_run: bool) -> tuple[Path, list[Cell], list[str]]:
+    """The study that was typed, its cells that are neither done nor anybody's, and what `goes_along`.
+
+    Args:
+      settings: of a sweep, which is written into the plan, or the folder of a study.
+      dry_run: write nothing.
+
+    Raises:
+      InputError: for what a task would not call, see `vfcompare.commands.trust`.
+    """
+    if names_a_study(settings):
+        study, own = Path(settings[0]), list(settings[1:])
+        return study, resume.unfinished(study, own, release=not dry_run), own
+    own = [text for text in settings if trust.goes_along(text)]
+    planned = compose.cells(list(settings), sweep=True)
+    study = planned[0].study
+    for path in trust.foreigners(planned, trust.targets(trust.parts(own))):
+        raise InputError(
+            f"{path} is not allowed here: tasks run what configurations name, and not what is typed; "
+            "allowed: vfcompare -m"
+        )
+    if dry_run:
+        taken = {cell.id for cell in status.read(study) if not resume.is_open(cell)}
+        return study, [cell for cell in planned if cell.id not in taken], own
+    planning.write_plan(planned)
+    waiting = set(resume.waiting(study))
+    return study, [cell for cell in planned if cell.id in waiting], own
 
 
 def split(study: Path, cells: Sequence[Cell], options: Options) -> list[list[str]]:
@@ -236,7 +270,7 @@ def work(study: Path, job_file: Path, index: int, own: Sequence[str] = ()) -> in
     names = job.groups[index]
     cells = resume.rebuild(study, names, own)
     try:
-        outcomes = resume.train(cells, max_seeds=sum(len(cell.seeds) for cell in cells))
+        outcomes = sweep.train(cells, max_seeds=sum(len(cell.seeds) for cell in cells))
     except Stopped as stopped:
         # Not every cluster gives notice by SIGUSR2. One that has taken a task back does not call it running.
         term = stopped.signal == "SIGTERM" and running(task)

@@ -6,9 +6,6 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -30,9 +27,6 @@ from vfcompare.validate import FAMILIES, check
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises when it cannot make sense of its input."""
-
-SEARCHPATH = "hydra.searchpath="
-"""With this a user names folders of configurations; what is found on disk never does."""
 
 NAMED = {"agent", "env", "seeds", "env_steps", "evaluations", "lanes"}
 """Settings that a run's name does not repeat."""
@@ -195,41 +189,6 @@ def recompose(overrides: Sequence[Sequence[str]], own: Sequence[str] = ()) -> li
     """
     with composing([]) as composer:
         return [composer.cell([*one, *own]) for one in overrides]
-
-
-def goes_along(text: str) -> bool:
-    """Whether a setting is for each command to say, and no plan does: where own parts are, how lax to be."""
-    return text.startswith(SEARCHPATH) or text.lstrip("+").partition("=")[0] == "resume"
-
-
-def folders(own: Sequence[str]) -> Iterator[Traversable]:
-    """The folders that a user names.
-
-    Args:
-      own: what `goes_along`, as typed.
-
-    Raises:
-      InputError: if it is anything else, or what it names is no folder.
-    """
-    usual = f"allowed: '{SEARCHPATH}[file:///FOLDER]', where parts are your own; resume=anyway"
-    for text in own:
-        if goes_along(text) and not text.startswith(SEARCHPATH):
-            continue
-        places = None
-        if text.startswith(SEARCHPATH):
-            with suppress(HydraException):
-                places = OverridesParser.create().parse_override(text).value()
-        if not isinstance(places, list):
-            raise InputError(f"{text} is not allowed: a study goes on as planned; {usual}")
-        for place in map(str, places):
-            scheme, _, name = place.rpartition("://")
-            folder: Traversable = Path(name)
-            if scheme == "pkg":
-                with suppress(ImportError, TypeError, ValueError):
-                    folder = resources.files(name)
-            if not folder.is_dir():
-                raise InputError(f"{text} is not allowed: {place} is no folder; {usual}")
-            yield folder
 
 
 @contextmanager

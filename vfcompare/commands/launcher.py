@@ -14,8 +14,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from vfcompare.commands.compose import Composer, as_known
-from vfcompare.commands.resume import train
 from vfcompare.training.cell import Cell
+from vfcompare.training.sweep import train
 
 MODULE = "hydra_plugins.vfcompare"
 """Where Hydra looks for plugins: it takes them from modules of this package only."""

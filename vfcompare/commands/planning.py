@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from vfcompare.commands.compose import goes_along
+from vfcompare.commands.trust import goes_along
 from vfcompare.runs import store
 from vfcompare.runs.run_folder import CHECKPOINTS
 from vfcompare.training import devices

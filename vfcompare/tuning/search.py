@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from vfcompare import failure
 from vfcompare.assemble import assemble
-from vfcompare.commands import planning, resume
-from vfcompare.commands.compose import SEARCHPATH, as_known, cells, recompose
+from vfcompare.commands import planning
+from vfcompare.commands.compose import as_known, cells, recompose
+from vfcompare.commands.trust import SEARCHPATH
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import run_folder, store
 from vfcompare.runs.status import DONE
-from vfcompare.training import devices
+from vfcompare.training import devices, sweep
 from vfcompare.training.cell import PRIVATE, Cell, rehearse
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
@@ -374,7 +375,7 @@ class Search:
         )
         try:
             if waiting:
-                resume.train(list(waiting.values()))
+                sweep.train(list(waiting.values()))
         finally:
             rated = self._record(trials)
         return rated

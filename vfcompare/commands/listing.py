@@ -1,0 +1,264 @@
+"""What `vfcompare list` prints of the catalogue."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from textwrap import wrap
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vfcompare.commands.catalogue import (
+    FAMILIES,
+    GROUPS,
+    PACKAGE,
+    Config,
+    Preset,
+    describe,
+    differences,
+    family,
+    files,
+    function,
+    groups,
+    needs,
+    neighbours,
+    presets,
+    short,
+)
+from vfcompare.errors import InputError, nearest
+from vfcompare.needs import NEEDS
+from vfcompare.training.progress import duration
+
+SHOWN = 3
+"""Differences that are named one by one in a list."""
+
+
+def plural(word: str) -> str:
+    """The plural of a group's name."""
+    if word.endswith("s"):
+        return word
+    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+
+
+def show(
+    group: str | None = None,
+    name: str | None = None,
+    width: int | None = None,
+    own: Sequence[Traversable] = (),
+) -> str:
+    """What `vfcompare list` prints.
+
+    Args:
+      group: what to list, in singular or plural; by default all that can be listed.
+      name: one of them, to be shown in full.
+      width: columns; by default those of the terminal, at least 80.
+      own: folders like `conf/` whose parts are listed, too.
+
+    Raises:
+      InputError: if there is no such group or name.
+    """
+    width = width or max(80, shutil.get_terminal_size((80, 24)).columns)
+    if group is None:
+        return overview(width, own)
+    known = groups(own)
+    singular = next((one for one in known if group in (one, plural(one))), None)
+    if singular is None:
+        words = [plural(one) for one in known]
+        raise InputError(
+            f"cannot list {group!r}; allowed: {', '.join(words)}{nearest(group, words)}"
+        )
+    found = files(singular, own)
+    if name is not None and name not in found:
+        raise InputError(
+            f"{singular}={name} does not exist; allowed: {', '.join(found)}{nearest(name, found)}"
+        )
+    if singular == "agent":
+        return agents(width, own) if name is None else agent(name, width, own)
+    return entries(singular, width, own) if name is None else entry(singular, name, own)
+
+
+def overview(width: int, own: Sequence[Traversable]) -> str:
+    """All groups: how many there are in each, and what they are."""
+    lines = []
+    for group in groups(own):
+        head = f"  {plural(group):<12}{len(files(group, own)):>3}  "
+        lines += _fill(next(iter(GROUPS.get(group, ())), "-"), width, head, " " * len(head))
+    lines += [
+        "",
+        "vfcompare list agents        every agent: formula, needs, nearest relative",
+        "vfcompare list agents ppo    one of them in full; so with every other word above",
+    ]
+    return "\n".join(lines)
+
+
+def _uses(group: str) -> list[str]:
+    return [f"vfcompare {use}" for use in GROUPS.get(group, ())[1:]]
+
+
+def entries(group: str, width: int, own: Sequence[Traversable]) -> str:
+    """A group by name, each with the first comment of its file."""
+    found = files(group, own)
+    told = {name: describe(file.read_text("utf-8")) for name, file in found.items()}
+    indent = max(map(len, found)) + 4
+    lines = []
+    for name, words in told.items():
+        lines += _fill(words or "-", width, f"  {name}".ljust(indent), " " * indent)
+        if group == "study":
+            more = decided(found[name].read_text("utf-8"))
+            lines += _fill(more, width, " " * indent, " " * indent)
+    example = f"vfcompare list {plural(group)} {next(iter(found))}"
+    lines += ["", *_uses(group), f"{example}    one of them in full"]
+    return "\n".join(lines)
+
+
+def entry(group: str, name: str, own: Sequence[Traversable]) -> str:
+    """One file of a group as it is: its comments say what its settings mean."""
+    file = files(group, own)[name]
+    text = file.read_text("utf-8").rstrip()
+    uses = [use.replace("NAME", name) for use in _uses(group) if "NAME" in use]
+    return "\n".join([f"{name}    {_place(group, name, file)}", *uses, "", text])
+
+
+def agents(width: int, own: Sequence[Traversable]) -> str:
+    """Every preset in short, under the heading of its family."""
+    found = presets(own)
+    near = neighbours(found)
+    families: dict[str, list[Preset]] = {heading: [] for heading in FAMILIES}
+    for preset in found.values():
+        families[family(preset)].append(preset)
+    lines: list[str] = []
+    for heading, members in families.items():
+        if members:
+            lines += [f"{heading.upper()}: {FAMILIES[heading]}", ""]
+            for preset in members:
+                relative = found[near[preset.name][0]] if near[preset.name] else None
+                lines += [f"  {preset.name}", *_about(preset, relative, width), ""]
+    lines.append("NEEDS")
+    for need, words in NEEDS.items():
+        lines += _fill(words, width, f"  {need}".ljust(18), " " * 18)
+    lines += [
+        "",
+        "vfcompare agent=NAME env=maze",
+        "vfcompare list agents NAME    one of them in full",
+    ]
+    return "\n".join(lines)
+
+
+def _about(preset: Preset, relative: Preset | None, width: int) -> list[str]:
+    lines = _fill(preset.comment, width, "    ", "    ") if preset.comment else []
+    lines += _labelled("advantage", preset.formula, width)
+    lines += _labelled("needs", ", ".join(needs(preset.config)) or "nothing special", width)
+    if relative is not None:
+        lines += _labelled("nearest", f"{relative.name}; {told(preset, relative)}", width)
+    return lines
+
+
+def decided(text: str) -> str:
+    """What a study decides before its first run, and what it takes, as its file says."""
+    file: Any = OmegaConf.to_container(OmegaConf.create(text))
+    study = file["study"]
+    sides = [
+        " + ".join(side) if isinstance(side, list) else side for side in study.get("contrast") or ()
+    ]
+    words = [f"judged: {' against '.join(sides)}"] if sides else []
+    words += [f"shows first: {', '.join(study['figures'])}"] if "figures" in study else []
+    words += [f"about {duration(60 * study['minutes'])} on two cores"] if "minutes" in study else []
+    return "; ".join(words)
+
+
+def told(mine: Preset, other: Preset, most: int = SHOWN) -> str:
+    """In what an agent differs from another, as a clause."""
+    found = differences(mine, other)
+    if not found:
+        return "the same under another name"
+    words = [f"{d.path} ({d.mine} instead of {d.other})" for d in found[:most]]
+    more = [f"+{len(found) - most} more"] if len(found) > most else []
+    return f"differs in {', '.join(words + more)}"
+
+
+def agent(name: str, width: int, own: Sequence[Traversable]) -> str:
+    """One preset in full: where it is written, what it needs and why, its nearest, and its parts."""
+    found = presets(own)
+    preset, near = found[name], neighbours(found)[name]
+    lines = [f"{name}    {_place('agent', name, files('agent', own)[name])}"]
+    lines += _fill(preset.comment, width, "", "") if preset.comment else []
+    lines += ["", "ADVANTAGE", *_fill(preset.formula, width, "  ", "  ")]
+    lines += ["", "NEEDS"]
+    needed = needs(preset.config)
+    for need, reasons in needed.items():
+        lines += _fill("; ".join(dict.fromkeys(reasons)), width, f"  {need}".ljust(18), " " * 18)
+    lines += [] if needed else ["  nothing special"]
+    if near:
+        lines += ["", f"NEAREST: {near[0]}"]
+        for d in differences(preset, found[near[0]]):
+            lines += _fill(f"{d.path}: {d.mine} instead of {d.other}", width, "  ", "    ")
+        if not differences(preset, found[near[0]]):
+            lines.append("  the same under another name")
+        if near[1:]:
+            lines += _fill(f"as near: {', '.join(near[1:])}", width, "  ", "    ")
+    lines += ["", f"PARTS, from the recipe {preset.choices.get('', '?')}"]
+    rows = [(path or "agent", " ".join(words)) for path, *words in parts(preset)]
+    indent = max(len(path) for path, _ in rows) + 4
+    for path, words in rows:
+        lines += _fill(words, width, f"  {path}".ljust(indent), " " * (indent + 2))
+    lines += ["", f"vfcompare agent={name} env=maze"]
+    return "\n".join(lines)
+
+
+def parts(preset: Preset) -> Iterator[list[str]]:
+    """Each part of an agent: its path, the file or function it comes from, and its settings.
+
+    What a part takes over from the agent is left out, and a part that is the agent's own is named as such.
+    """
+    yield from _parts(preset, preset.written, "")
+
+
+def _parts(preset: Preset, part: Config, path: str) -> Iterator[list[str]]:
+    made = [function(part)] if path and "_target_" in part else []
+    chosen = [preset.choices[path]] if path and path in preset.choices else made
+    settings = [
+        f"{key}={short(value)}"
+        for key, value in part.items()
+        if key not in ("_target_", "_partial_")
+        and not isinstance(value, Mapping)
+        and not _borrowed(value)
+    ]
+    yield [path, *chosen, *settings]
+    for key, value in part.items():
+        here = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            yield from _parts(preset, value, here)
+        elif _borrowed(value) and isinstance(_at(preset.config, here), Mapping):
+            yield [here, f"the same as {str(value)[2:-1]}"]
+
+
+def _borrowed(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("${")
+
+
+def _at(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        config = config[key]
+    return config
+
+
+def _place(group: str, name: str, file: Traversable) -> str:
+    ours = file == resources.files(PACKAGE) / group / f"{name}.yaml"
+    return f"conf/{group}/{name}.yaml, of the package {PACKAGE}" if ours else str(file)
+
+
+def _labelled(label: str, text: str, width: int) -> list[str]:
+    return _fill(text, width, f"    {label}: ".ljust(15), " " * 15)
+
+
+def _fill(text: str, width: int, first: str, rest: str) -> list[str]:
+    """Wrap words, never within one: formulas and paths stay whole."""
+    return wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

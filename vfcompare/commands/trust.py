@@ -1,0 +1,120 @@
+"""What a user names where a command is typed, and what a plan that is found on disk may therefore call."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from vfcompare.errors import InputError
+from vfcompare.validate import leaves
+
+if TYPE_CHECKING:
+    from vfcompare.training.cell import Cell
+
+Parts = Mapping[str, Traversable]
+
+SEARCHPATH = "hydra.searchpath="
+"""With this a user names folders of configurations; what is found on disk never does."""
+
+
+def goes_along(text: str) -> bool:
+    """Whether a setting is for each command to say, and no plan does: where own parts are, how lax to be."""
+    return text.startswith(SEARCHPATH) or text.lstrip("+").partition("=")[0] == "resume"
+
+
+def folders(own: Sequence[str]) -> Iterator[Traversable]:
+    """The folders that a user names.
+
+    Args:
+      own: what `goes_along`, as typed.
+
+    Raises:
+      InputError: if it is anything else, or what it names is no folder.
+    """
+    usual = f"allowed: '{SEARCHPATH}[file:///FOLDER]', where parts are your own; resume=anyway"
+    for text in own:
+        if goes_along(text) and not text.startswith(SEARCHPATH):
+            continue
+        places = None
+        if text.startswith(SEARCHPATH):
+            with suppress(HydraException):
+                places = OverridesParser.create().parse_override(text).value()
+        if not isinstance(places, list):
+            raise InputError(f"{text} is not allowed: a study goes on as planned; {usual}")
+        for place in map(str, places):
+            scheme, _, name = place.rpartition("://")
+            folder: Traversable = Path(name)
+            if scheme == "pkg":
+                with suppress(ImportError, TypeError, ValueError):
+                    folder = resources.files(name)
+            if not folder.is_dir():
+                raise InputError(f"{text} is not allowed: {place} is no folder; {usual}")
+            yield folder
+
+
+def targets(known: Parts) -> set[str]:
+    """What parts call, ours and those in folders that a user names: all that a plan may have called."""
+    found: set[str] = set()
+    for path, entry in known.items():
+        if path.endswith(".yaml") and entry.is_file():
+            text = entry.read_bytes().decode(errors="replace")
+            found |= set(re.findall(r"""_target_: *["']?([\w.]+)""", text))
+    return found
+
+
+def parts(own: Sequence[str] = ()) -> Parts:
+    """All groups and their files by path, of our configuration and of the folders that a user names.
+
+    Args:
+      own: what `goes_along`, as typed.
+
+    Raises:
+      InputError: if it is anything else, or names what is no folder.
+    """
+    places = (resources.files("vfcompare.conf"), *folders(own))
+    return {path: entry for place in places for path, entry in _walk(place)}
+
+
+def _walk(folder: Traversable) -> Iterator[tuple[str, Traversable]]:
+    # What Hydra's own groups name, such as launchers, is for Hydra alone.
+    inside = (entry for entry in folder.iterdir() if entry.name != "hydra" and entry.is_dir())
+    entries = [(entry.name, entry) for entry in inside]
+    while entries:
+        path, entry = entries.pop()
+        yield path, entry
+        if entry.is_dir():
+            entries.extend((f"{path}/{inner.name}", inner) for inner in entry.iterdir())
+
+
+def strange(texts: Iterable[str], known: Parts) -> Iterator[str]:
+    """Those of some overrides that choose what is no part, such as a file elsewhere."""
+    found = {path: entry.is_dir() for path, entry in known.items()}
+    for text in texts:
+        key, told, name = text.lstrip("+~").partition("=")
+        group, name = key.partition("@")[0], name.strip(" '\"")
+        chooses = told and (group != key or "/" in key or found.get(key, False))
+        if chooses and name != "null" and found.get(f"{group}/{name}.yaml", True):
+            yield text
+
+
+def foreigners(cells: "Iterable[Cell]", allowed: Collection[str]) -> Iterator[str]:
+    """What cells name, `path=value`, that is not allowed: see `targets`."""
+    for cell in cells:
+        for path, key, value in leaves(cell.config, lists=True):
+            # Gymnasium would import what stands before a colon.
+            if (key == "_target_" and value not in allowed) or (key == "id" and ":" in str(value)):
+                yield f"{path}={value}"
+
+
+def foreign(study: Path, text: str) -> InputError:
+    """Refuses what a plan asks for that only a user may."""
+    return InputError(
+        f"{study}/plan.json names {text[:200]}, which neither our own configuration does nor a folder given "
+        "here; what is found on disk is never executed: type the command again"
+    )

@@ -1,0 +1,43 @@
+"""Train the cells of a sweep, group by group."""
+
+import sys
+from collections.abc import Sequence
+
+from vfcompare.errors import InputError
+from vfcompare.runs import store
+from vfcompare.training import devices
+from vfcompare.training.cell import Cell
+from vfcompare.training.execute import execute
+from vfcompare.training.fuse import groups
+
+MAX_SEEDS = 512
+"""Seeds of one program, over all its cells."""
+
+
+def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
+    """Train cells in this process, those that differ only in numbers together.
+
+    Args:
+      cells: of a sweep.
+      max_seeds: of one program, over all its cells.
+
+    Returns:
+      How each ended, by name: see `vfcompare.training.execute`, or `refused`, or `crashed` by an exception.
+    """
+    devices.prepare()
+    outcomes: dict[str, str] = {}
+    for group in groups(cells, max_seeds):
+        try:
+            outcomes |= execute(group.cells, group.traced)
+        except Exception as error:
+            if isinstance(error, OSError) and store.no_room(error):
+                # The others would find none, either.
+                raise
+            refused = isinstance(error, InputError)
+            print(
+                f"vfcompare: {'' if refused else type(error).__name__ + ': '}{error}",
+                file=sys.stderr,
+            )
+            ended = "refused" if refused else "crashed"
+            outcomes |= dict.fromkeys((cell.id for cell in group.cells), ended)
+    return outcomes
