@@ -219,6 +219,7 @@ def _prior_options(parser: ArgumentParser) -> None:
 def prior(options: Namespace) -> int:
     """Pretrain a policy on demonstrations until it has each rung's pass@1, unless that was done before."""
     from vfcompare.commands.compose import cells
+    from vfcompare.commands.settings import key_of
     from vfcompare.training import devices, judges, priors
 
     usual = {
@@ -227,10 +228,10 @@ def prior(options: Namespace) -> int:
         "network@agent.network": "network@agent.network=transformer",
         "env": "env=addition",
     }
-    told = {setting.split("=")[0].lstrip("+") for setting in options.settings}
-    if any(key.partition("/")[0] == "study" for key in told):
+    told = {key_of(setting) for setting in options.settings}
+    if any(name.partition("/")[0] == "study" for name in told):
         usual = {}  # a study says itself where its policies begin
-    added = [text for key, text in usual.items() if key not in told]
+    added = [text for name, text in usual.items() if name not in told]
     planned = cells([*added, *options.settings], sweep=True)
     devices.prepare()
     print(priors.table(priors.ensure(cell.config for cell in planned)))

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from vfcompare.commands.catalogue import files
+from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import store
 from vfcompare.training.cell import PRIVATE, Cell
@@ -53,7 +54,7 @@ def to_cell(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any
     """
     config = plain(cfg)
     check(config)
-    told = (override.lstrip("+~").split("=", 1) for override in overrides if "=" in override)
+    told = ((key_of(text), value_of(text)) for text in overrides if "=" in text)
     settings = {k: v for k, v in told if k not in NAMED and k.split(".")[0] not in PRIVATE}
     return Cell(str(choices["agent"]), str(choices["env"]), settings, config, tuple(overrides))
 
@@ -316,8 +317,8 @@ def unknown_key(error: Exception, settings: list[str]) -> str | None:
     if not found:
         return None
     path = found.group(1)
-    value = next((s.split("=", 1)[1] for s in settings if s.startswith(f"{path}=")), "")
-    chosen = [s for s in settings if s.split("=")[0] in ("agent", "env") and "," not in s]
+    typed = next((value_of(s) for s in settings if s.startswith(f"{path}=")), "")
+    chosen = [s for s in settings if key_of(s) in ("agent", "env") and "," not in s]
     GlobalHydra.instance().clear()
     with initialize_config_module("vfcompare.conf", version_base="1.3"):
         node: Any = compose("config", chosen)
@@ -328,7 +329,7 @@ def unknown_key(error: Exception, settings: list[str]) -> str | None:
             where = ".".join(parts[:depth]) or "the configuration"
             reason = " (this agent has no critic)" if part == "critic" else ""
             return (
-                f"{path}={value} does not exist{reason}: {where} has {', '.join(keys)}"
+                f"{path}={typed} does not exist{reason}: {where} has {', '.join(keys)}"
                 f"{nearest(part, keys)}"
             )
         node = node[part]

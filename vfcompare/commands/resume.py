@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare.commands.compose import called, recompose
+from vfcompare.commands.settings import key_of
 from vfcompare.commands.trust import SEARCHPATH, foreign, foreigners, parts, strange, targets
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, status, store
@@ -91,7 +92,7 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
     overrides = [[str(text) for text in plan[name]["overrides"]] for name in names]
     texts = list(dict.fromkeys(text for texts in overrides for text in texts))
     for text in texts:
-        if "hydra" in text.split("=")[0]:
+        if "hydra" in key_of(text):
             # Where it looks for configurations, and what it calls on the way.
             raise foreign(study, text)
     for text in strange(texts, known):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError
 from vfcompare.validate import leaves
 
@@ -25,7 +26,7 @@ SEARCHPATH = "hydra.searchpath="
 
 def goes_along(text: str) -> bool:
     """Whether a setting is for each command to say, and no plan does: where own parts are, how lax to be."""
-    return text.startswith(SEARCHPATH) or text.lstrip("+").partition("=")[0] == "resume"
+    return text.startswith(SEARCHPATH) or key_of(text) == "resume"
 
 
 def folders(own: Sequence[str]) -> Iterator[Traversable]:
@@ -96,9 +97,9 @@ def strange(texts: Iterable[str], known: Parts) -> Iterator[str]:
     """Those of some overrides that choose what is no part, such as a file elsewhere."""
     found = {path: entry.is_dir() for path, entry in known.items()}
     for text in texts:
-        key, told, name = text.lstrip("+~").partition("=")
-        group, name = key.partition("@")[0], name.strip(" '\"")
-        chooses = told and (group != key or "/" in key or found.get(key, False))
+        path, name = key_of(text), value_of(text).strip(" '\"")
+        group = path.partition("@")[0]
+        chooses = "=" in text and (group != path or "/" in path or found.get(path, False))
         if chooses and name != "null" and found.get(f"{group}/{name}.yaml", True):
             yield text
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from vfcompare.commands.settings import key_of
 from vfcompare.runs import store
 from vfcompare.tuning import ledger
 from vfcompare.tuning.ledger import LEDGER, Rated, Sensitivity
@@ -128,7 +129,7 @@ def shared(search: "Search", rated: Sequence[Rated]) -> list[dict[str, Any]]:
 def command(search: "Search", agent: str, envs: Sequence[str], chosen: Rated) -> str:
     """The command line that trains a setting with fresh seeds; its runs remember where it comes from."""
     replaced = ("agent", "env", "study.name", "resume")
-    settings = [text for text in search.settings if text.split("=", 1)[0] not in replaced]
+    settings = [text for text in search.settings if key_of(text) not in replaced]
     # Always a sweep: a study's own parameters, which trials had, are those of its sweep.
     words = ["vfcompare", "-m", f"agent={agent}"]
     words += [f"env={','.join(envs)}", *settings, *overrides(chosen.trial.values)]

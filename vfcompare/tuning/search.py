@@ -11,6 +11,7 @@ from vfcompare import failure
 from vfcompare.assemble import assemble
 from vfcompare.commands import planning
 from vfcompare.commands.compose import as_known, cells, recompose
+from vfcompare.commands.settings import key_of, value_of
 from vfcompare.commands.trust import SEARCHPATH
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import run_folder, store
@@ -151,8 +152,11 @@ class Search:
           InputError: where agents would not have the same trials.
         """
         self.options = options
-        self.settings = [text for text in settings if _key(text) not in ("first_seed", "seeds")]
-        first, seeds = _told(settings, "first_seed", TUNING_SEEDS), _told(settings, "seeds", SEEDS)
+        self.settings = [text for text in settings if key_of(text) not in ("first_seed", "seeds")]
+        first, seeds = (
+            _whole_number(settings, "first_seed", TUNING_SEEDS),
+            _whole_number(settings, "seeds", SEEDS),
+        )
         asked = cells([*self.settings, f"seeds={seeds}"], sweep=True)
         told = asked[0].config["study"]
         self.name = str(told["name"]).removesuffix("-tune")
@@ -218,7 +222,9 @@ class Search:
         names = [player.name for player in self.players]
         if len(names) != len(self.agents) * len(self.envs) or len(set(names)) != len(names):
             swept = [
-                text for text in self.settings if "," in text and _key(text) not in ("agent", "env")
+                text
+                for text in self.settings
+                if "," in text and key_of(text) not in ("agent", "env")
             ]
             told = " ".join(swept)[:LONGEST] or "the study sweeps more"
             raise InputError(
@@ -402,26 +408,24 @@ def _open(rated: Rated) -> str:
 
 def decisive(settings: Sequence[str]) -> list[str]:
     """Those of some settings that decide on results, such as a study, beside who is tuned and on what."""
-    kept = [text for text in settings if _key(text) not in ("agent", "env")]
-    return [t for t in kept if _key(t) == "study" or re.split("[./]", _key(t))[0] not in PRIVATE]
+    kept = [text for text in settings if key_of(text) not in ("agent", "env")]
+    return [
+        t for t in kept if key_of(t) == "study" or re.split("[./]", key_of(t))[0] not in PRIVATE
+    ]
 
 
-def _key(text: str) -> str:
-    return text.split("=", 1)[0].lstrip("+")
-
-
-def _told(settings: Sequence[str], key: str, otherwise: int) -> int:
+def _whole_number(settings: Sequence[str], name: str, otherwise: int) -> int:
     """A whole number of the command line, the last one that is told."""
-    values = [text.split("=", 1)[1] for text in settings if _key(text) == key and "=" in text]
+    values = [value_of(text) for text in settings if key_of(text) == name and "=" in text]
     if not values:
         return otherwise
     if not values[-1].isdecimal():
-        raise InputError(f"{key}={values[-1]} is not allowed; allowed: one whole number")
+        raise InputError(f"{name}={values[-1]} is not allowed; allowed: one whole number")
     return int(values[-1])
 
 
 def _without_seeds(cell: Cell) -> list[str]:
-    return [text for text in cell.overrides if _key(text) not in ("first_seed", "seeds")]
+    return [text for text in cell.overrides if key_of(text) not in ("first_seed", "seeds")]
 
 
 def _short(value: Any) -> str:
