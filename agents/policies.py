@@ -251,8 +251,8 @@ def squared_score(policy: Policy, params: Params, steps: Steps) -> Array:
             "discrete actions of policies without a memory"
         )
     chances = jnp.exp(policy.log_probs(params, steps.obs, steps.legal))
-    own = jnp.take_along_axis(chances, steps.action[..., None], -1)[..., 0]
-    return 1.0 - 2.0 * own + jnp.square(chances).sum(-1)
+    # Written out, the square of a nearly certain action would be a difference of rounding errors.
+    return jnp.square(jax.nn.one_hot(steps.action, chances.shape[-1]) - chances).sum(-1)
 
 
 class Forward(NamedTuple):

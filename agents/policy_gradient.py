@@ -217,8 +217,10 @@ class Agent:
         self, state: State, batch: Rows, key: Key, progress: Array
     ) -> tuple[State, Metrics]:
         """Descend the losses of all networks over the rows of a batch."""
+        warm = progress < self.warmup
+        values = self.values if self.warmup == 0 else partial(self.waiting, state.params, warm)
         params, opt_state, learned = descend(
-            self.values,
+            values,
             state.params,
             state.opt_state,
             self.optimizers,
@@ -230,7 +232,6 @@ class Agent:
         if self.warmup > 0:
             before = (state.params["policy"], state.opt_state["policy"])
             after = (params["policy"], opt_state["policy"])
-            warm = progress < self.warmup
             kept = jax.tree.map(lambda x, y: jnp.where(warm, x, y), before, after)
             params["policy"], opt_state["policy"] = kept
         metrics = {
@@ -258,6 +259,13 @@ class Agent:
         if self.estimator.critic is None:
             return {"policy": loss}
         return {"policy": loss, "critic": self.estimator.critic.loss(params, row)}
+
+    def waiting(
+        self, begun: Networks, warm: Array, params: Networks, row: Rows
+    ) -> dict[str, Array]:
+        """The losses; while the critic warms up it learns on features of the policy as that will stay."""
+        policy = jax.tree.map(lambda x, y: jnp.where(warm, x, y), begun["policy"], params["policy"])
+        return self.values({**params, "policy": policy}, row)
 
     def spent(self, seen: Experience) -> Metrics:
         """Steps that an update takes: at the environment, whatever becomes of them, and of gradients."""
@@ -319,8 +327,9 @@ class Agent:
         def access(params: Params, progress: Array) -> Access:
             return self.access(params, progress, jnp.float32(0.0))
 
-        groups = self.collector.shape[:2]
-        return Subject(self.env, self.policy, self.estimator, groups, rollouts, access, self.gamma)
+        groups, shared = self.collector.shape[:2], self.collector.shared
+        parts = self.env, self.policy, self.estimator
+        return Subject(*parts, groups, shared, rollouts, access, self.gamma)
 
     def work(self) -> Work:
         """What the networks compute."""

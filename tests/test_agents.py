@@ -112,6 +112,18 @@ def test_without_signal_nothing_moves(agent):
     assert same(state.params, found.start.params)
 
 
+def test_a_critic_that_warms_up_on_a_shared_body_learns_on_the_body_that_stays(agent):
+    """As beside a policy that does not move."""
+    step = "agent.estimator.critic.optimizer.learning_rate=0.001"
+    found = [
+        agent("ppo_shared", step, still)
+        for still in ("agent.warmup=1.0", "agent.optimizer.learning_rate=0.0")
+    ]
+    ends = [one.run(2)[0][-1].params["critic"] for one in found]
+    assert same(*ends)
+    assert not same(ends[0], found[0].start.params["critic"])
+
+
 def test_warmup_keeps_the_policy_until_its_share_of_the_budget(agent):
     found = agent("vc_ppo")
     state, policy = found.start, found.start.params["policy"]

@@ -913,7 +913,7 @@ class Naive:
     def second_best(self, b, g, t):
         ranked = sorted(self.returns(b))
         best = next(j for j in self.scored(b) if self.return_[b, j] == ranked[-1])
-        return ranked[-2] if g == best and len(ranked) > 1 else self.return_[b, g]
+        return ranked[-2] if g == best and len(ranked) > 1 else self.credit[b, g, t]
 
     def bins(self, batch, width, resolution):
         seen = np.round(np.asarray(batch.obs) * np.float32(resolution))

@@ -193,8 +193,11 @@ def test_shuffle_hands_over_whole_fragments():
         got = np.asarray(hurt(lesions.shuffle(), VALUE, rollout, key=jax.random.key(seed)))
         (shift,) = [s for s in range(1, 12) if (np.roll(flat, s, 0) == got.reshape(12, 7))[0, 0]]
         np.testing.assert_array_equal(got.reshape(12, 7)[:, :-1], np.roll(flat, shift, 0)[:, :-1])
-        # What is bootstrapped from stays.
-        np.testing.assert_array_equal(got[..., -1], VALUE[..., -1])
+        # Those that are cut off change among themselves what they go on to, the others keep what they have.
+        cut = np.asarray(rollout.trace[..., -1]) > 0
+        np.testing.assert_array_equal(got[..., -1][~cut], VALUE[..., -1][~cut])
+        np.testing.assert_array_equal(np.sort(got[..., -1][cut]), np.sort(VALUE[..., -1][cut]))
+        assert (got[..., -1] != VALUE[..., -1])[cut].all()
         owners.add(shift)
     assert len(owners) > 5
 
@@ -267,6 +270,15 @@ def life(lesion):
     return read, own
 
 
+def test_what_a_fragment_is_cut_off_from_is_hurt_as_are_steps():
+    cut = ROLLOUT.replace(truncated=jnp.zeros_like(ROLLOUT.truncated))
+    goes_on = np.asarray(cut.trace[..., -1] > 0)
+    assert 0 < goes_on.sum() < goes_on.size
+    change = np.asarray(hurt(lesions.bias(by=2.0), rollout=cut) - VALUE)
+    np.testing.assert_allclose(change[..., :-1], 2.0 * np.asarray(cut.mask), atol=1e-5)
+    np.testing.assert_allclose(change[..., -1], 2.0 * goes_on, atol=1e-5)
+
+
 GROWING = list(range(10))
 
 
@@ -334,3 +346,29 @@ def test_an_old_critic_is_read_in_the_unit_of_its_time(name):
         said.append(float(found.value[0, 0, 0]))
     # The unit of the first batch is that of returns itself, in which the critic says a half.
     assert said == [0.5, 0.5, 0.5]
+
+
+def test_a_clip_of_values_begins_at_what_the_network_says_whatever_becomes_of_its_unit():
+    critic = Critic(
+        init=lambda key, networks, obs: (),
+        value=lambda networks, rollout: 0.5 * jnp.ones_like(VALUE),
+        loss=lambda networks, rows: jnp.zeros(1),
+        optimizer=optax.identity(),
+        recurrent=False,
+        scaling=scaling.running_range(gamma=1.0),
+        lesion=lesions.none(),
+    )
+
+    def advise(rollout, value, own, access, key):
+        return Advice(value[..., :-1], value[..., :-1], value)
+
+    estimator = learning(critic, advise)
+    memory, targets = estimator.init({"critic": ()}), []
+    for paid in (10.0, 20.0, 30.0):
+        rollout = ROLLOUT.replace(reward=ROLLOUT.mask * paid)
+        found = estimator.estimate(memory, {"critic": ()}, rollout, access(), KEY)
+        memory = found.memory
+        np.testing.assert_allclose(found.lesson["old"], 0.5, rtol=1e-6)
+        targets.append(float(found.lesson["target"][0, 0, 0]))
+    # The same value is another number in each new unit.
+    assert len(set(targets)) == 3

@@ -4,6 +4,7 @@ import functools
 from functools import partial
 from itertools import product
 from math import sqrt
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -238,6 +239,17 @@ def test_the_squared_score_is_the_squared_length_of_the_gradient_by_the_logits(l
 
     found = squared_score(lake.policy, lake.params, taken)
     np.testing.assert_allclose(found, jax.vmap(by_hand)(taken), atol=1e-5)
+
+
+def test_the_squared_score_of_a_certain_action_is_not_lost_to_rounding():
+    logits = np.array([10.0, 0.0, 0.0, 0.0])
+    chances = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    policy = SimpleNamespace(log_probs=lambda params, obs, legal: jnp.log(jnp.float32(chances)))
+    steps = SimpleNamespace(obs=None, legal=None, action=jnp.int32(0))
+    true = (1 - chances[0]) ** 2 + np.square(chances[1:]).sum()
+    assert true < 1e-7
+    # The largest chance is known to its own last bit alone: 6e-8 of 1.4e-4.
+    assert float(squared_score(policy, None, steps)) == pytest.approx(true, rel=2e-3)
 
 
 def hurt(lesion, value, rollout, key=KEY):
@@ -570,6 +582,64 @@ def test_a_critic_orders_actions_by_where_they_lead(build, critic, accuracy):
     alive = q ** np.arange(length)
     want = (accuracy * alive[:-1].sum() + alive[-1]) / alive.sum()
     assert got == pytest.approx(want, abs=1e-6)
+
+
+def test_what_illegal_actions_would_be_worth_is_not_ranked(build):
+    _, learner = build("agent=oracle_v", "env=taxi", "env.horizon=30", "+lab@agent.lab=standard")
+    _, subject = learner.examine.args
+    params = learner.init(KEY).params
+    start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
+    truth = diagnostics.know(subject, params["policy"], start)
+
+    def read(start, time):
+        return jax.random.normal(jax.random.fold_in(KEY, time), truth.tables.value.shape[-1:])
+
+    times = jnp.arange(subject.env.horizon)
+    one = jax.tree.map(lambda x: x[0], start)
+    legal = jax.vmap(lambda time: exact.look(subject.env, one, time)[1])(times)[None]
+    assert 0.1 < float((legal > 0).mean()) < 0.9
+    worth = truth.tables.action_value
+    noise = jnp.where(legal > 0, worth, jax.random.normal(KEY, worth.shape))
+    other = truth._replace(tables=truth.tables._replace(action_value=noise))
+    found = [float(diagnostics.rank_accuracy(subject, read, start, x)) for x in (truth, other)]
+    assert found[0] == found[1]
+    assert 0 < found[0] < 1
+
+
+def test_nothing_is_worth_going_on_for_when_the_clock_has_run_out(build):
+    _, learner = build(
+        "agent=oracle_v", "env=frozen_lake", "env.horizon=5", "+lab@agent.lab=standard"
+    )
+    _, subject = learner.examine.args
+    going, start = diagnostics.Survival(subject.env), subject.env.initial(KEY)
+    for time in range(5):
+        found, inner = (x.outcomes(start, jnp.int32(time)) for x in (going, subject.env))
+        paid = 0.0 if time == 4 else 1.0 - inner.terminal
+        np.testing.assert_array_equal(found.reward, jnp.broadcast_to(paid, found.reward.shape))
+
+
+def test_the_lab_begins_the_rollouts_of_a_group_as_the_collector_does(build):
+    found = {}
+    for start in ("shared", "independent"):
+        _, learner = build(
+            *(
+                "agent=rloo",
+                "env=maze_small",
+                "env.size=5",
+                "agent.gamma=1",
+                "agent.network.hidden=[8]",
+            ),
+            *("+lab@agent.lab=standard", "agent.lab.batches=8", "agent.lab.starts=4"),
+            f"agent.collector.start={start}",
+        )
+        _, subject = learner.examine.args
+        assert subject.shared == (start == "shared")
+        run = jax.jit(learner.examine)
+        found[start] = run(learner.init(KEY), KEY, jnp.float32(0.0))
+    norms = [float(x["gradient_norm"]) for x in found.values()]
+    assert norms[0] == norms[1]
+    spread = [float(x["gradient_variance"]) for x in found.values()]
+    assert spread[0] != spread[1]
 
 
 def test_without_a_pair_of_actions_that_differ_there_is_no_rank_accuracy(build):

@@ -35,6 +35,48 @@ REFUSED = {
     "agent=asyppo agent.estimator.critic.part.head.clip=0.2": "part.head.clip=0.2 .*allowed: null",
 }
 
+REFUSED |= {
+    "agent=vtrace agent.refresh=4": "agent.refresh=4 is not allowed with surrogate=clipped: .*allowed: 1",
+    "agent=spo agent.refresh=4": "agent.refresh=4 is not allowed with estimator=tracked: .*allowed: 1",
+    "agent=rloo surrogate@agent.surrogate=episode_clipped agent.rows_of=episodes": (
+        "agent.aggregate=token is not allowed: the surrogate sequence_clipped .*aggregate=sequence"
+    ),
+    "agent=dpo aggregate@agent.aggregate=token": "agent.aggregate=token .*aggregate=sequence",
+    "agent=ppo +network@agent.estimator.critic.network=gru": "agent.rows_of=steps .*allowed: episodes",
+    "agent=oracle_td lesion@agent.estimator.lesion=freeze": "lesion=freeze .*exact values are not learned",
+    "agent=rloo_idle lesion@agent.estimator.critic.lesion=zero": "lesion=zero .*nobody reads this critic",
+    "agent=dapo env=lock +lab@agent.lab=standard agent.lab.fade=null": "collector=informative: the lab",
+    "agent=ppo collector@agent.collector=fragments env=lock +lab@agent.lab=standard": (
+        "agent.lab is not allowed with collector=fragments"
+    ),
+    "agent=ppo +penalty@agent.penalty=k1_reward env=lock +lab@agent.lab=standard": (
+        "agent.lab is not allowed with agent.penalty.on_reward=True"
+    ),
+    "agent=oracle_td +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=exact",
+    "agent=vine +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=simulated",
+    "agent=mixed +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=mixed",
+    "agent=sft +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=successes",
+}
+ALLOWED = [
+    "agent=reinforce_running agent.refresh=4",
+    "agent=vtrace agent.refresh=4 surrogate@agent.surrogate=policy_gradient",
+    "agent=rloo surrogate@agent.surrogate=gspo agent.rows_of=episodes",
+    "agent=ppo +network@agent.estimator.critic.network=gru agent.rows_of=episodes",
+    "agent=ppo network@agent.network=gru",
+    "agent=oracle_td lesion@agent.estimator.lesion=noise",
+    "agent=rloo_idle lesion@agent.estimator.critic.lesion=none",
+    "agent=ppo lesion@agent.estimator.critic.lesion=freeze",
+    "agent=oracle_v +penalty@agent.penalty=k1_reward env=lock",
+    "agent=oracle_v0 +penalty@agent.penalty=k1_reward env=lock",
+    "agent=rloo +penalty@agent.penalty=k1_reward env=lock +lab@agent.lab=standard agent.gamma=1",
+]
+"""Their nearest relatives, which mean what they say."""
+
+
+@pytest.mark.parametrize("words", ALLOWED)
+def test_what_means_what_it_says_is_not_refused(words):
+    assert cells(words.split(), sweep=False)
+
 
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_cannot_be_is_refused_by_name(words):

@@ -213,9 +213,9 @@ def second_best(sample: Sample) -> Array:
     """
     return_ = jnp.where(sample.scored > 0, sample.return_, -jnp.inf)
     ranked = jnp.sort(return_, 1)
-    second = ranked[:, -2:-1] if return_.shape[1] > 1 else ranked
+    second = ranked[:, -2:-1] if return_.shape[1] > 1 else jnp.full_like(ranked, -jnp.inf)
     best = jnp.arange(return_.shape[1])[:, None] == return_.argmax(1, keepdims=True)
-    return jnp.where(best & jnp.isfinite(second), second, sample.return_)
+    return jnp.where(best & jnp.isfinite(second), second, sample.credit)
 
 
 def unscaled(advantage: Array, sample: Sample) -> Array:

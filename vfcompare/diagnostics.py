@@ -51,6 +51,7 @@ class Subject(NamedTuple):
       policy: who acts.
       estimator: whose advantages are judged.
       shape: `(B, G)` of a batch.
+      shared: whether the `G` rollouts of a prompt begin in the same state.
       rollouts: `(policy params, start states [N], key) -> Rollout [N, 1, T]`, with environment states.
       access: `(policy params, progress) -> Access`.
       gamma: the agent's discount.
@@ -60,6 +61,7 @@ class Subject(NamedTuple):
     policy: Policy
     estimator: Estimator
     shape: tuple[int, int]
+    shared: bool
     rollouts: Callable[[Params, Any, Key], Rollout]
     access: Callable[[Params, Array], Access]
     gamma: float
@@ -97,7 +99,8 @@ class Survival:
     def outcomes(self, start: Any, time: Array) -> exact.Outcomes:
         """The inner ones, paid for going on."""
         found = self._env.outcomes(start, time)
-        return found._replace(reward=1.0 - found.terminal)
+        # Not every task has an end where its clock runs out.
+        return found._replace(reward=(1.0 - found.terminal) * (time + 1 < self._env.horizon))
 
 
 def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -> Metrics:
@@ -174,8 +177,10 @@ def measure(
     """Draw one batch, and add up what it says."""
     env, params, (prompts, group) = subject.env, state.params, subject.shape
     number = len(jax.tree.leaves(pool)[0])
-    chosen = jax.random.randint(stream(key, "prompts"), (prompts,), 0, number)
-    starts = jax.tree.map(lambda x: jnp.repeat(x[chosen], group, 0), pool)
+    each = (prompts, 1 if subject.shared else group)
+    chosen = jax.random.randint(stream(key, "prompts"), each, 0, number)
+    chosen = jnp.broadcast_to(chosen, (prompts, group))
+    starts = jax.tree.map(lambda x: x[chosen.reshape(-1)], pool)
     flat = subject.rollouts(params["policy"], starts, stream(key, "rollouts"))
     rollout = jax.tree.map(lambda x: x.reshape(prompts, group, *x.shape[2:]), flat)
     estimate = subject.estimator.estimate(
@@ -200,7 +205,7 @@ def measure(
     place = jax.vmap(jax.vmap(jax.vmap(env.place)))(rollout.state)
     context = chosen if env.contextual else jnp.zeros_like(chosen)
     cell = (
-        jnp.broadcast_to(context[:, None, None], rollout.mask.shape),
+        jnp.broadcast_to(context[:, :, None], rollout.mask.shape),
         jnp.broadcast_to(jnp.arange(env.horizon), rollout.mask.shape),
         place[..., :-1],
         rollout.action,
@@ -423,9 +428,10 @@ def reader(subject: Subject, state: Any) -> Reader | None:
 
 
 def rank_accuracy(subject: Subject, read: Reader, pool: Any, truth: Truth) -> Array:
-    """Share of action pairs, weighed by visits, that the critic's lookahead orders as the truth does.
+    """Share of pairs of actions, weighed by visits, that the critic's lookahead orders as the truth does.
 
-    Pairs of equal worth do not count; a tie of the critic is half right. NaN where no pair counts.
+    Both are legal. Pairs of equal worth do not count; a tie of the critic is half right. NaN where no pair
+    counts.
     """
     env, gamma = subject.env, subject.gamma
     times = jnp.arange(env.horizon)
@@ -437,6 +443,9 @@ def rank_accuracy(subject: Subject, read: Reader, pool: Any, truth: Truth) -> Ar
             known = table.action_value[time]
             gap, told = (q[:, :, None] - q[:, None, :] for q in (known, guess))
             counts = (gap > 1e-6) * table.visits[time][:, None, None]
+            legal = exact.look(env, start, time)[1]
+            if legal is not None:
+                counts *= legal[:, :, None] * legal[:, None, :]
             right = (told > 0) + 0.5 * (told == 0)
             return (counts * right).sum(), counts.sum()
 

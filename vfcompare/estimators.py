@@ -243,11 +243,12 @@ def learning(
             rollout, hurt.value, own, access, stream(key, "advice")
         )
         explained = explained_variance(own[..., :-1], target, rollout.mask)
+        # What the network puts out now: a clip of its steps begins there, whatever the unit becomes.
+        old = critic.scaling.unit(scale).down(own[..., :-1])
         scale = critic.scaling.update(scale, rollout)
-        unit = critic.scaling.unit(scale)
         lesson = {
-            "target": unit.down(target),
-            "old": unit.down(own[..., :-1]),
+            "target": critic.scaling.unit(scale).down(target),
+            "old": old,
             "lane": lanes(target),
         }
         metrics = {"explained_variance": explained, **metrics}

@@ -15,12 +15,13 @@ from vfcompare.types import Access, Array, Hurt, Key, Lesion, Params, Read, Roll
 
 
 def acting(rollout: Rollout) -> Array:
-    """`[B, G, T + 1]`, one where a step is taken: beyond the last one nothing is left to be wrong about.
+    """`[B, G, T + 1]`, one where a step is taken, and where a fragment is cut off from the one to come.
 
-    Exact values are zero there, also where the clock ended the episode. An error would not only be part of a
-    baseline then, but a reward for lasting until the clock.
+    Beyond the last step of an episode nothing is left to be wrong about. Exact values are zero there, also
+    where the clock ended the episode. An error would not only be part of a baseline then, but a reward for
+    lasting until the clock.
     """
-    return jnp.concatenate([rollout.mask, jnp.zeros_like(rollout.mask[..., :1])], -1)
+    return jnp.concatenate([rollout.mask, rollout.trace[..., -1:]], -1)
 
 
 def of_values(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError, nearest
 from vfcompare.needs import NEEDED_BY
+from vfcompare.pairings import refused
 
 TUNING_SEEDS = 1_000_000
 """Seeds from here on are for `vfcompare tune` and nothing else: what chose settings must not judge them."""
@@ -303,6 +304,7 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
         )
     yield from _lab(agent, estimator)
     yield from _halves(estimator.get("critic") or {})
+    yield from refused(agent)
     kind = str((agent.get("surrogate") or {}).get("_target_", "")).rsplit(".", 1)[-1]
     if kind in COMPARING and agent["rows_of"] != "groups":
         yield (

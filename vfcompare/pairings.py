@@ -1,0 +1,110 @@
+"""Parts that do not go together: each would train, and measure or learn something else than it says."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Part = Mapping[str, Any]
+
+TRUE_VALUES = ("exact", "mixed", "simulated")
+"""Estimators that read the task's own values."""
+
+
+def function(part: Part | None) -> str:
+    """Name of the function that makes a part, without its module; empty where there is none."""
+    return str((part or {}).get("_target_", "")).rsplit(".", 1)[-1]
+
+
+def refused(agent: Part) -> Iterator[str]:
+    """What is wrong with an agent's choices, taken together; one line each."""
+    estimator = agent["estimator"]
+    yield from _ratios(agent, estimator)
+    yield from _lessons(agent, estimator)
+    yield from _lesions(estimator)
+    if agent.get("lab") is not None:
+        yield from _lab(agent, estimator)
+    if (agent.get("penalty") or {}).get("on_reward"):
+        yield from _penalty(agent, estimator)
+
+
+def _ratios(agent: Part, estimator: Part) -> Iterator[str]:
+    surrogate = function(agent.get("surrogate"))
+    old = agent["refresh"] > 1 and function(estimator) == "off_policy"
+    if old and surrogate != "policy_gradient":
+        yield (
+            f"agent.refresh={agent['refresh']} is not allowed with surrogate={surrogate}: the advantage has "
+            "the ratio to the policy that collected in it, and this surrogate multiplies by it again; "
+            "allowed: 1, or surrogate@agent.surrogate=policy_gradient"
+        )
+    forgets = estimator.get("keep_low") != estimator.get("keep_high")
+    if agent["refresh"] > 1 and function(estimator) == "tracked" and forgets:
+        yield (
+            f"agent.refresh={agent['refresh']} is not allowed with estimator=tracked: it forgets by how far "
+            "the policy went from the one that collected, which would be counted once each update; allowed: 1"
+        )
+
+
+def _lessons(agent: Part, estimator: Part) -> Iterator[str]:
+    remembers = [
+        function(part.get("network")) == "Gru" for part in (estimator.get("critic") or {}, agent)
+    ]
+    if remembers == [True, False] and agent["rows_of"] == "steps":
+        yield (
+            "agent.rows_of=steps is not allowed where the critic alone has a memory: minibatches would be of "
+            "whole episodes, the policy's too; allowed: episodes, for each agent that it is compared with"
+        )
+    surrogate, aggregate = agent.get("surrogate") or {}, function(agent.get("aggregate"))
+    kind = function(surrogate)
+    summed = kind == "preference" or (kind == "sequence_clipped" and not surrogate["normalise"])
+    if summed and aggregate != "sequence":
+        yield (
+            f"agent.aggregate={aggregate} is not allowed: the surrogate {kind} says the same at every step "
+            "of an episode, so that long ones would count more; allowed: aggregate@agent.aggregate=sequence"
+        )
+
+
+def _lesions(estimator: Part) -> Iterator[str]:
+    kind, lesion = function(estimator), function(estimator.get("lesion"))
+    if kind == "exact" and lesion in ("freeze", "reset", "delay"):
+        yield (
+            f"agent.estimator.lesion={lesion} is not allowed: exact values are not learned, so that it would "
+            "do nothing; allowed: a lesion of values, such as noise or shuffle"
+        )
+    lesion = function((estimator.get("critic") or {}).get("lesion"))
+    if kind == "auxiliary" and lesion not in ("", "none"):
+        yield (
+            f"agent.estimator.critic.lesion={lesion} is not allowed: nobody reads this critic, so that it "
+            "would do nothing; allowed: none"
+        )
+
+
+def _lab(agent: Part, estimator: Part) -> Iterator[str]:
+    collector = function(agent["collector"])
+    inner = function(agent["collector"].get("inner"))
+    for kind in (collector, inner):
+        if kind in ("fragments", "informative"):
+            yield (
+                f"agent.lab is not allowed with collector={kind}: the lab draws whole episodes, and none a "
+                "second time; allowed: null, or collector@agent.collector=episodes"
+            )
+    if (agent.get("penalty") or {}).get("on_reward") and "critic" in estimator:
+        yield (
+            "agent.lab is not allowed with agent.penalty.on_reward=True: this critic learns what is left of "
+            "the reward, and the truth is of the whole; allowed: null, or agent.penalty.on_reward=False"
+        )
+
+
+def _penalty(agent: Part, estimator: Part) -> Iterator[str]:
+    advantage = estimator.get("advantage") or {}
+    kind = function(estimator)
+    ahead = function(advantage) not in ("above_start", "outcome") and advantage.get("lambda_") != 1
+    if kind in TRUE_VALUES and ahead:
+        yield (
+            f"agent.penalty.on_reward=True is not allowed with estimator={kind}: its values know nothing of "
+            "what is taken off the reward later; allowed: agent.penalty.on_reward=False, or "
+            "agent.estimator.advantage.lambda_=1"
+        )
+    if function(advantage.get("credit")) == "success":
+        yield (
+            "agent.penalty.on_reward=True is not allowed with estimator=successes: what is taken off the "
+            "reward would make failures of successes; allowed: agent.penalty.on_reward=False"
+        )
