@@ -244,8 +244,10 @@ def test_the_squared_score_is_the_squared_length_of_the_gradient_by_the_logits(l
 def test_the_squared_score_of_a_certain_action_is_not_lost_to_rounding():
     logits = np.array([10.0, 0.0, 0.0, 0.0])
     chances = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-    policy = SimpleNamespace(log_probs=lambda params, obs, legal: jnp.log(jnp.float32(chances)))
-    steps = SimpleNamespace(obs=None, legal=None, action=jnp.int32(0))
+    policy: Any = SimpleNamespace(
+        log_probs=lambda params, obs, legal: jnp.log(jnp.float32(chances))
+    )
+    steps: Any = SimpleNamespace(obs=None, legal=None, action=jnp.int32(0))
     true = (1 - chances[0]) ** 2 + np.square(chances[1:]).sum()
     assert true < 1e-7
     # The largest chance is known to its own last bit alone: 6e-8 of 1.4e-4.
@@ -596,7 +598,8 @@ def test_what_illegal_actions_would_be_worth_is_not_ranked(build):
 
     times = jnp.arange(subject.env.horizon)
     one = jax.tree.map(lambda x: x[0], start)
-    legal = jax.vmap(lambda time: exact.look(subject.env, one, time)[1])(times)[None]
+    seen: Any = jax.vmap(lambda time: exact.look(subject.env, one, time)[1])(times)
+    legal = seen[None]
     assert 0.1 < float((legal > 0).mean()) < 0.9
     worth = truth.tables.action_value
     noise = jnp.where(legal > 0, worth, jax.random.normal(KEY, worth.shape))

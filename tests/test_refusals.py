@@ -36,6 +36,15 @@ REFUSED = {
 }
 
 REFUSED |= {
+    "optimizer=adam": "optimizer=adam is not .*allowed: optimizer@agent.optimizer=adam",
+    "estimator=gae": "estimator=gae is not .*allowed: estimator@agent.estimator=gae",
+    "+optimizer=adam": "optimizer is no setting; .*did you mean 'optimizer@agent.optimizer=adam'",
+    "study=compare": "study=compare is not .*allowed: .study=compare",
+    "+foo=1": "foo is no setting; allowed: agent, env, ",
+    "+env_step=1": "env_step is no setting; .*did you mean 'env_steps'",
+    "+tag=a,b": "tag is no setting",
+    "env_steps=1e4.5": "env_steps",
+    "seeds=2.5": "seeds=2.5 is not allowed; allowed: a whole number",
     "agent=vtrace agent.refresh=4": "agent.refresh=4 is not allowed with surrogate=clipped: .*allowed: 1",
     "agent=spo agent.refresh=4": "agent.refresh=4 is not allowed with estimator=tracked: .*allowed: 1",
     "agent=rloo surrogate@agent.surrogate=episode_clipped agent.rows_of=episodes": (
@@ -145,3 +154,33 @@ def test_a_list_is_one_value_unless_what_stands_in_it_is_asked_for():
     assert list(leaves(config)) == whole
     within = [("a.0.b", "b", 1), ("a.1.0", "0", 2), ("c.e", "e", None)]
     assert list(leaves(config, lists=True)) == within
+
+
+def test_whole_numbers_may_be_typed_as_powers_of_ten():
+    typed, plain = (cells([f"env_steps={x}"], sweep=False)[0] for x in ("1e4", "10000"))
+    assert typed == plain._replace(overrides=("env_steps=1e4",))
+    assert isinstance(typed.config["env_steps"], int)
+    # A number that need not be whole stays what it is.
+    assert cells(["agent.gamma=1.0"], sweep=False)[0].config["agent"]["gamma"] == 1.0
+
+
+MINE = """import jax.numpy as jnp
+
+
+def longer(sample):
+    return jnp.broadcast_to(sample.return_, (3,))
+
+
+def shorter(sample):
+    raise ValueError("no baseline of mine")
+"""
+
+
+@pytest.mark.parametrize(("name", "line"), [("longer", 5), ("shorter", 9)])
+def test_an_error_of_the_users_own_part_says_where(name, line, tmp_path, monkeypatch):
+    (tmp_path / "mine_wrong.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    target = f"agent.estimator.advantage.baseline._target_=mine_wrong.{name}"
+    (cell,) = cells(["agent=rloo", "env=lock", target], sweep=False)
+    with pytest.raises(InputError, match=rf"mine_wrong.py:{line}, in {name}\)$"):
+        rehearse(cell.config)

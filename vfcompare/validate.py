@@ -237,6 +237,16 @@ def leaves(
             yield here, str(key), value
 
 
+def natural(node: Any, key: str = "") -> Any:
+    """A configuration with whole numbers where rules ask for them: for a million one types 1e6."""
+    if isinstance(node, Mapping):
+        return {name: natural(value, str(name)) for name, value in node.items()}
+    rule = RULES.get(key)
+    if rule is None or not isinstance(node, float) or not node.is_integer() or rule.holds(node):
+        return node
+    return int(node) if rule.holds(int(node)) else node
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Check ranges, and the rules that tie several values together.
 

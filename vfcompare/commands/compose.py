@@ -19,15 +19,21 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from vfcompare.commands.catalogue import files
+from vfcompare.commands.catalogue import GROUPS, files
 from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import store
 from vfcompare.training.cell import PRIVATE, Cell
-from vfcompare.validate import FAMILIES, check
+from vfcompare.validate import FAMILIES, check, natural
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises when it cannot make sense of its input."""
+
+KNOWN = (
+    *("agent", "env", "seeds", "first_seed", "env_steps", "evaluations", "lanes"),
+    *("root", "priors", "save_seconds", "resume", "study"),
+)
+"""What a cell has settings for."""
 
 NAMED = {"agent", "env", "seeds", "env_steps", "evaluations", "lanes"}
 """Settings that a run's name does not repeat."""
@@ -52,7 +58,12 @@ def to_cell(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any
     Raises:
       InputError: if a value is not allowed.
     """
-    config = plain(cfg)
+    config = natural(plain(cfg))
+    for name in config.keys() - KNOWN:
+        typed = (value_of(text) for text in overrides if key_of(text) == name)
+        way = chosen_by(name, next(typed, ""))
+        more = f"; did you mean '{way}'?" if way else nearest(name, KNOWN)
+        raise InputError(f"{name} is no setting; allowed: {', '.join(KNOWN)}{more}")
     check(config)
     told = ((key_of(text), value_of(text)) for text in overrides if "=" in text)
     settings = {k: v for k, v in told if k not in NAMED and k.split(".")[0] not in PRIVATE}
@@ -291,7 +302,16 @@ def without_plus(error: Exception, settings: list[str]) -> str | None:
     text = found and next((s for s in settings if s.startswith(f"{found.group(1)}=")), None)
     if not found or not text or not files(found.group(1).split("@")[0]):
         return None
-    return f"{text} is not part of the configuration yet; allowed: +{text}"
+    way = chosen_by(key_of(text), value_of(text)) or f"+{text}"
+    return f"{text} is not part of the configuration yet; allowed: {way}"
+
+
+def chosen_by(group: str, name: str) -> str:
+    """The words that choose a part, where there is such a group; else none."""
+    words = (word for use in GROUPS.get(group, ())[1:] for word in use.split())
+    ways = (word.partition("=")[0] for word in words)
+    own = (way for way in ways if way.lstrip("+").partition("@")[0] == group)
+    return next((f"{way}={name}" for way in own), "")
 
 
 def unknown_choice(error: Exception) -> str | None:

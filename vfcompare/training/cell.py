@@ -1,5 +1,7 @@
 """One cell of a sweep: an agent on an environment, with all its seeds, as its configuration describes it."""
 
+import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,7 +103,19 @@ def build(
         agent = {k: part for k, part in chosen["agent"].items() if k not in ("prior", "judge")}
         return env, assemble(agent, env=env, prior=prior, judge=judge)
     except (ValueError, TypeError, AttributeError, ImportError) as error:
-        raise InputError(str(error)) from error
+        raise InputError(f"{error}{elsewhere(error)}") from error
+
+
+def elsewhere(error: Exception) -> str:
+    """Where the user's own code raised an error, or called what raised it; nothing if ours did."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        module, file = str(frame.f_globals.get("__name__")), Path(frame.f_code.co_filename)
+        top = module.partition(".")[0]
+        if top == "vfcompare":
+            return ""
+        if top not in sys.stdlib_module_names and "site-packages" not in file.parts:
+            return f" ({file}:{line}, in {frame.f_code.co_name})"
+    return ""
 
 
 def replaced(node: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
@@ -124,7 +138,7 @@ def rehearse(config: Mapping[str, Any]) -> None:
     try:
         jax.eval_shape(learner.update, jax.eval_shape(learner.init, key), key, jnp.float32(0.0))
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise InputError(f"{error}{elsewhere(error)}") from error
 
 
 def at(config: Mapping[str, Any], path: str) -> Any:
