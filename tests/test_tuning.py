@@ -149,6 +149,15 @@ def test_lambda_of_advantage_and_target_move_together():
 @pytest.mark.statistical
 def test_draws_have_the_distribution_that_they_name():
     # 4,000 draws of a fixed seed; 0.03 is about the 99.9 % point of Kolmogorov's statistic, 1.95 / sqrt(4000)
+    for kind, options, known in (
+        ("log_uniform", (1e-4, 1e-2), {1e-4: True, 1.2e-4: True, 2e-4: False, 8.9e-3: True}),
+        ("uniform", (0.0, 1.0), {0.0: True, 0.04: True, 0.5: False, 0.97: True}),
+        ("choice", (0.0, 0.01, 0.1), {0.0: True, 0.01: False, 0.1: True}),
+        ("choice", (0.0, 0.1), {0.0: False}),
+        ("choice", ("a", "b", "c"), {"a": False}),
+    ):
+        some = space.Knob("agent.a", kind, options)
+        assert {value: some.ends_at(value) for value in known} == known
     knob = space.Knob("agent.a", "log_uniform", (1e-4, 1e-2))
     shares = np.sort((np.log10(knob.draws(0, 4000)) + 4) / 2)
     assert np.abs(shares - np.linspace(0, 1, 4000)).max() < 0.031
@@ -268,6 +277,19 @@ def test_the_best_is_the_best_and_its_command_reports_on_fresh_seeds(here, train
     for one in found["shared"]:
         swept = cells(shlex.split(one["command"])[2:], sweep=True)
         assert {cell.study.name for cell in swept} == {"scratch-tuned-once"}
+
+
+@pytest.mark.parametrize(
+    ("rates", "ends"), [("[1.0e-5, 2.0e-3]", True), ("[3.0e-4, 3.0e-2]", False)]
+)
+def test_a_best_value_at_an_end_of_its_range_is_named(rates, ends, here, trainer, tmp_path, capsys):
+    trainer()
+    space = own(tmp_path, f"common: {{{LEARNING_RATE}: {{log_uniform: {rates}}}}}")
+    assert tune(ON_ONE, Options(space=space, sampler="grid", levels=3))
+    found = json.loads((here / "tuned.json").read_text())
+    assert [one["at_the_end"] for one in found["best"]] == [[LEARNING_RATE] * ends] * 2
+    line = f"rloo on lock has {LEARNING_RATE}=0.002, at an end of what was tried"
+    assert (line in capsys.readouterr().out) == ends
 
 
 def test_agents_of_a_users_own_are_tuned(here, own, trainer, monkeypatch):

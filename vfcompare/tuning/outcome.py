@@ -15,7 +15,7 @@ from vfcompare.tuning.ledger import LEDGER, Rated, Sensitivity
 from vfcompare.tuning.space import overrides
 
 if TYPE_CHECKING:
-    from vfcompare.tuning.search import Search
+    from vfcompare.tuning.search import Player, Search
 
 SEEDS = 20
 """Of the commands that are printed."""
@@ -40,6 +40,10 @@ def show(search: "Search", rated: Sequence[Rated]) -> None:
         counts = (str(one["trial"]), str(search.trials), str(one["failed"]))
         table.add_row(one["agent"], one["env"], preset, best, *counts)
     console.print(table)
+    for one in found["best"]:
+        for path in one["at_the_end"]:
+            value = f"{one['agent']} on {one['env']} has {path}={one['values'][path]}"
+            print(f"{value}, at an end of what was tried: better ones may lie beyond")
     print(
         f"\nThe best of {search.trials} is better than it will be again. To judge it, on seeds that chose "
         "nothing:"
@@ -73,7 +77,7 @@ def outcome(search: "Search", rated: Sequence[Rated]) -> dict[str, Any]:
         "trials": search.trials,
         "tuning_seeds": search.players[0].preset.seeds,
         "n": len(search.players[0].preset.seeds),
-        "best": [best(search, rated, player.name) for player in search.players],
+        "best": [best(search, rated, player) for player in search.players],
         "shared": shared(search, rated),
         "sensitivity": measures
         if isinstance(measures, str)
@@ -81,8 +85,9 @@ def outcome(search: "Search", rated: Sequence[Rated]) -> dict[str, Any]:
     }
 
 
-def best(search: "Search", rated: Sequence[Rated], name: tuple[str, str]) -> dict[str, Any]:
+def best(search: "Search", rated: Sequence[Rated], player: "Player") -> dict[str, Any]:
     """The best trial of a player; of equals the first, which may be the preset."""
+    name = player.name
     mine = [one for one in rated if one.trial.name == name]
     chosen = max(mine, key=lambda one: (_score(one), -one.trial.number))
     preset = next(one for one in mine if one.trial.number == 0)
@@ -91,6 +96,11 @@ def best(search: "Search", rated: Sequence[Rated], name: tuple[str, str]) -> dic
         "env": name[1],
         "trial": chosen.trial.number,
         "values": chosen.trial.values,
+        "at_the_end": [
+            knob.path
+            for knob in player.knobs
+            if knob.path in chosen.trial.values and knob.ends_at(chosen.trial.values[knob.path])
+        ],
         "score": chosen.score,
         "preset_score": preset.score,
         "failed": sum(one.status != "completed" for one in mine),

@@ -25,6 +25,9 @@ COMMON, CRITIC = "common", "critic"
 DIGITS = 4
 """Significant ones of a drawn number: it is typed in commands."""
 
+NEAR = 0.05
+"""Share of a range, from its end, within which a best value says that the range may be too short."""
+
 Values = dict[str, Any]
 """What a trial sets, by path."""
 
@@ -84,6 +87,17 @@ class Knob(NamedTuple):
         low, high = self.options
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and low <= value <= high
+
+    def ends_at(self, value: Any) -> bool:
+        """Whether a value is so near an end of a range, or of numbers to choose from, that it may be short."""
+        if self.kind == "choice":
+            numbers = [
+                x for x in self.options if isinstance(x, int | float) and not isinstance(x, bool)
+            ]
+            return len(numbers) == len(self.options) > 2 and value in (min(numbers), max(numbers))
+        scale = math.log if self.kind == "log_uniform" else float
+        low, high = map(scale, self.options)
+        return not NEAR <= (scale(value) - low) / (high - low) <= 1.0 - NEAR
 
     def set(self, value: Any) -> Values:
         """The settings that give it a value."""
