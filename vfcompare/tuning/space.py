@@ -89,7 +89,7 @@ class Knob(NamedTuple):
         return number and low <= value <= high
 
     def ends_at(self, value: Any) -> bool:
-        """Whether a value is so near an end of a range, or of numbers to choose from, that it may be short."""
+        """Whether a value is so near an end of what may be tried that there may be too little of it."""
         if self.kind == "choice":
             numbers = [
                 x for x in self.options if isinstance(x, int | float) and not isinstance(x, bool)
