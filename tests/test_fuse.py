@@ -13,7 +13,7 @@ from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, status, store
 from vfcompare.training import devices, fuse, log, sweep
 from vfcompare.training import execute as execution
-from vfcompare.training.cell import at
+from vfcompare.training.cell import Member, at
 from vfcompare.training.cell import build as usual
 from vfcompare.training.execute import execute, together
 from vfcompare.training.log import start_hashes
@@ -124,10 +124,13 @@ def held(point, traced, lanes=1):
 def test_cells_go_on_with_the_numbers_traced_that_were_traced_before():
     sweep = cells([*SWEEP[:2], "agent.gamma=0.8,0.9,0.95,0.99,1.0", "seeds=1"], sweep=True)
     known = [None, held(2, ["agent.gamma"]), held(2, ["agent.gamma"]), held(2, []), held(2, [])]
-    begun = dict(zip((cell.id for cell in sweep), known, strict=True))
+    begun = [
+        Member(cell, run_folder.RunFolder(cell.study / cell.id), checkpoint)
+        for cell, checkpoint in zip(sweep, known, strict=True)
+    ]
     found = [
-        ([sweep.index(cell) for cell in members], numbers)
-        for members, numbers in together(sweep, begun, ["agent.gamma"])
+        ([begun.index(member) for member in members], numbers)
+        for members, numbers in together(begun, ["agent.gamma"])
     ]
     assert found == [([0], ["agent.gamma"]), ([1, 2], ["agent.gamma"]), ([3], []), ([4], [])]
 
@@ -242,14 +245,15 @@ def test_where_one_program_fails_those_behind_it_are_trained(three, monkeypatch)
     group, folders, _ = three
 
     def attempt(members, *rest):
-        if members == group.cells[:1]:
+        if members[0].cell == group.cells[0]:
             raise RuntimeError("no picture")
         return train(members, *rest)
 
     train = execution._attempt
     monkeypatch.setattr(execution, "_attempt", attempt)
-    parts = [(group.cells[:1], group.traced), (group.cells[1:], group.traced)]
-    monkeypatch.setattr(execution, "together", lambda *rest: parts)
+    monkeypatch.setattr(
+        execution, "together", lambda mine, numbers: [(mine[:1], numbers), (mine[1:], numbers)]
+    )
     with pytest.raises(RuntimeError, match="no picture"):
         execute(group.cells, group.traced)
     records = [store.read_json(folder.path / "run.json") for folder in folders]

@@ -21,6 +21,7 @@ from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
 from vfcompare.runs import run_folder, store
 from vfcompare.training import devices, fuse, log, stopping
+from vfcompare.training.cell import Member
 from vfcompare.training.stopping import Listener, Stopped
 
 FAIL_POINT = Path(__file__).with_name("fail_point.py")
@@ -688,7 +689,7 @@ WRITERS = {
     "open": log.Log.open,
     "write": log.Log.write,
     "certificate": lambda kept: kept.certificate({}),
-    "restore": lambda kept: kept.restore(run_folder.Checkpoint(0, b"", {}, {})),
+    "restore": log.Log.restore,
     "save": lambda kept: kept.save(0, {}),
     "maps": lambda kept: kept.maps(0),
     "paths": log.Log.paths,
@@ -703,7 +704,8 @@ def test_whatever_writes_asks_first_whether_the_run_is_still_its_own(name, tmp_p
     folder = run_folder.RunFolder(cell.study / cell.id)
     nothing: Any = None
     with folder.claim():
-        kept = log.Log(cell, folder, nothing, nothing, slice(0, 2), [])
+        member = Member(cell, folder, run_folder.Checkpoint(0, b"", {}, {}))
+        kept = log.Log(member, nothing, nothing, slice(0, 2), [])
         claimed(folder.path, host="elsewhere", pid=7)
         with pytest.raises(ClaimLost, match="process 7 on elsewhere took it over"):
             WRITERS[name](kept)

@@ -46,16 +46,15 @@ def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fou
     store.write_bytes(folder.path / "config.yaml", text.encode())
 
 
-def found(log: Log, record: Mapping[str, Any], devices: int, goes_on: bool) -> dict[str, Any]:
+def found(log: Log, devices: int) -> dict[str, Any]:
     """`FOUND`, once the program of a cell was made.
 
     Args:
       log: of the cell.
-      record: what `run.json` says of earlier attempts.
       devices: over which it is spread.
-      goes_on: whether from a checkpoint.
     """
-    before = record if goes_on else {}
+    goes_on = log.member.checkpoint is not None
+    before = log.member.folder.record if goes_on else {}
     first = before.get("begun_with") or {name: before.get(name) for name in _code()}
     same = not goes_on or _decisive(first) == _decisive(_code())
     return {

@@ -74,6 +74,20 @@ class Cell(NamedTuple):
         }
 
 
+class Member(NamedTuple):
+    """A cell that is trained, alone or with others in one program.
+
+    Attributes:
+      cell: what is trained.
+      folder: of its run.
+      checkpoint: from which it goes on, if any; those of one program all have one of the same point, or none.
+    """
+
+    cell: Cell
+    folder: run_folder.RunFolder
+    checkpoint: run_folder.Checkpoint | None = None
+
+
 def build(
     config: Mapping[str, Any],
     numbers: Mapping[str, Any] | None = None,

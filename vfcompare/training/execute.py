@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from vfcompare.assemble import assemble
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.runs import run_folder, store
 from vfcompare.training import attempts, devices, judges, priors
-from vfcompare.training.cell import Cell, at, build
+from vfcompare.training.cell import Cell, Member, at, build
 from vfcompare.training.log import LANES, TRACED, Log
 from vfcompare.training.progress import Progress
 from vfcompare.training.stopping import ASKED, Listener, Stopped
@@ -51,25 +51,25 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
     Raises:
       Exception: what made a program fail, once those of the other cells have ended.
     """
-    folders = {cell.id: run_folder.RunFolder(cell.study / cell.id) for cell in cells}
-    outcomes = {c.id: _passed(c, folders[c.id]) for c in cells if folders[c.id].completed}
-    open_cells = [cell for cell in cells if cell.id not in outcomes]
-    if open_cells:
+    everyone = [Member(cell, run_folder.RunFolder(cell.study / cell.id)) for cell in cells]
+    outcomes = {m.cell.id: _passed(m) for m in everyone if m.folder.completed}
+    still_open = [member for member in everyone if member.cell.id not in outcomes]
+    if still_open:
         devices.prepare()
         failures: list[Exception] = []
         with contextlib.ExitStack() as held, store.one_line_about_full_disks():
-            mine = [cell for cell in open_cells if held.enter_context(folders[cell.id].claim())]
-            outcomes |= {c.id: _passed(c, folders[c.id]) for c in open_cells if c not in mine}
-            outcomes |= dict.fromkeys((cell.id for cell in mine), LEFT)
+            mine = [member for member in still_open if held.enter_context(member.folder.claim())]
+            outcomes |= {m.cell.id: _passed(m) for m in still_open if m not in mine}
+            outcomes |= dict.fromkeys((member.cell.id for member in mine), LEFT)
             # Some wait for others, and compiling may take longer than a heartbeat.
-            held.enter_context(run_folder.kept([folders[cell.id] for cell in mine]))
-            found = {cell.id: folders[cell.id].load_checkpoint() for cell in mine}
-            for members, numbers in together(mine, found, traced):
+            held.enter_context(run_folder.kept([member.folder for member in mine]))
+            begun = [m._replace(checkpoint=m.folder.load_checkpoint()) for m in mine]
+            for members, numbers in together(begun, traced):
                 try:
-                    with _written_down(members, folders, numbers):
-                        priors.ensure(cell.config for cell in members)
-                        judges.ensure(cell.config for cell in members)
-                        outcomes |= _attempt(members, folders, found, numbers)
+                    with _written_down(members, numbers):
+                        priors.ensure(member.cell.config for member in members)
+                        judges.ensure(member.cell.config for member in members)
+                        outcomes |= _attempt(members, numbers)
                 except ClaimLost as lost:
                     print(lost, file=sys.stderr)
                 except Exception as error:
@@ -82,48 +82,45 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
     return outcomes
 
 
-def _passed(cell: Cell, folder: run_folder.RunFolder) -> str:
+def _passed(member: Member) -> str:
     """The outcome of a cell that is not trained here; says why."""
-    if folder.completed:
-        print(f"{cell.id}: done before, kept as it is")
+    if member.folder.completed:
+        print(f"{member.cell.id}: done before, kept as it is")
         return "skipped"
-    print(f"{cell.id}: {folder.owner} is training it, left alone")
+    print(f"{member.cell.id}: {member.folder.owner} is training it, left alone")
     return LEFT
 
 
 def together(
-    cells: Sequence[Cell],
-    checkpoints: Mapping[str, run_folder.Checkpoint | None],
-    traced: Sequence[str],
-) -> Iterator[tuple[list[Cell], list[str]]]:
+    members: Sequence[Member], traced: Sequence[str]
+) -> Iterator[tuple[list[Member], list[str]]]:
     """Cells that can go on in one program, and the numbers that are traced in it.
 
     Those that were cut off at different points cannot, and a number that was traced stays so, or not: what
     Python computes of it beforehand, such as `1 - x`, may differ in the last bit.
     """
-    kinds: dict[Any, tuple[list[Cell], list[str]]] = {}
-    for cell in cells:
-        begun = checkpoints[cell.id]
+    kinds: dict[Any, tuple[list[Member], list[str]]] = {}
+    for member in members:
+        begun = member.checkpoint
         kind, numbers = None, list(traced)
         if begun is not None:
             numbers = list(begun.circumstances.get(TRACED, traced))
-            alone = None if set(traced) <= set(numbers) else cell.id
+            alone = None if set(traced) <= set(numbers) else member.cell.id
             kind = (begun.point, begun.circumstances.get(LANES), tuple(numbers), alone)
-        kinds.setdefault(kind, ([], numbers))[0].append(cell)
+        kinds.setdefault(kind, ([], numbers))[0].append(member)
     yield from kinds.values()
 
 
-def _progress(cells: Sequence[Cell]) -> Progress:
+def _progress(members: Sequence[Member]) -> Progress:
     """What is shown of cells that are trained in one program."""
+    cells = [member.cell for member in members]
     name = cells[0].id if len(cells) == 1 else f"{len(cells)} cells like {cells[0].id}"
     budget = sum(len(cell.seeds) for cell in cells) * cells[0].config["env_steps"]
     return Progress(name, budget, sys.stderr)
 
 
 @contextlib.contextmanager
-def _written_down(
-    cells: Sequence[Cell], folders: Mapping[str, run_folder.RunFolder], traced: Sequence[str]
-) -> Iterator[None]:
+def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[None]:
     """Write into the folders of cells what cuts them off."""
     try:
         yield
@@ -131,18 +128,17 @@ def _written_down(
         raise
     except KeyboardInterrupt as error:
         name = error.signal if isinstance(error, Stopped) else "SIGINT"
-        for cell in unfinished(cells, folders):
-            if folders[cell.id].begun:
+        for _, folder, _ in _unfinished(members):
+            if folder.begun:
                 with contextlib.suppress(ClaimLost):
-                    folders[cell.id].update(status=ASKED[name], ended=store.now(), message=name)
+                    folder.update(status=ASKED[name], ended=store.now(), message=name)
         raise
     except Exception as error:
-        if isinstance(error, InputError) and not any(folders[cell.id].begun for cell in cells):
+        if isinstance(error, InputError) and not any(member.folder.begun for member in members):
             raise
         message, trace = failure.describe(error), traceback.format_exc()
         # Where the disk is full this cannot be written either, and the error itself matters more.
-        for cell in unfinished(cells, folders):
-            folder = folders[cell.id]
+        for cell, folder, _ in _unfinished(members):
             with contextlib.suppress(OSError, ClaimLost):
                 if not folder.begun:
                     attempts.begin(cell, folder, traced, **attempts.known(folder.record))
@@ -151,63 +147,55 @@ def _written_down(
         raise
 
 
-def _attempt(
-    cells: list[Cell],
-    folders: Mapping[str, run_folder.RunFolder],
-    checkpoints: Mapping[str, run_folder.Checkpoint | None],
-    traced: list[str],
-) -> dict[str, str]:
+def _unfinished(members: Sequence[Member]) -> list[Member]:
+    """Those that have not been trained to their end; of the others nothing more is to be said."""
+    return [member for member in members if not member.folder.completed]
+
+
+def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
     """Begin and train."""
     import jax
 
-    watch, going_on = store.Stopwatch(), checkpoints[cells[0].id]
+    watch = store.Stopwatch()
 
     def begin(log: Log) -> None:
-        name, folder = log.cell.id, folders[log.cell.id]
+        cell, folder, going_on = log.member
         before, now_over = folder.record.get("devices", trainer.devices), trainer.devices
         if going_on is not None and before != now_over:
             progress.clear()
             print(
-                f"{name}: goes on over {now_over} devices, before {before}; still {trainer.lanes} seeds side "
-                "by side on each, so that no bit depends on it",
+                f"{cell.id}: goes on over {now_over} devices, before {before}; still {trainer.lanes} seeds "
+                "side by side on each, so that no bit depends on it",
                 file=sys.stderr,
             )
-        known = attempts.found(log, folder.record, now_over, going_on is not None)
-        attempts.begin(log.cell, folder, traced, **known)
+        attempts.begin(cell, folder, traced, **attempts.found(log, now_over))
 
-    with _progress(cells) as progress:
-        trainer, logs = _made(cells, folders, checkpoints, traced)
+    with _progress(members) as progress:
+        trainer, logs = _made(members, traced)
         each(logs, begin)
-        if len(logs) < len(cells):
+        if len(logs) < len(members):
             # Nothing is compiled yet, and what others train need not be trained here.
-            left = [log.cell for log in logs]
-            trainer, logs = _made(left, folders, checkpoints, traced)
-        outcomes = _train(logs, trainer, checkpoints, watch, progress)
+            trainer, logs = _made([log.member for log in logs], traced)
+        outcomes = _train(logs, trainer, watch, progress)
         # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
         jax.clear_caches()
     return outcomes
 
 
-def _made(
-    cells: Sequence[Cell],
-    folders: Mapping[str, run_folder.RunFolder],
-    checkpoints: Mapping[str, run_folder.Checkpoint | None],
-    traced: Sequence[str],
-) -> tuple["Trainer", list[Log]]:
+def _made(members: Sequence[Member], traced: Sequence[str]) -> tuple["Trainer", list[Log]]:
     """What trains cells and what writes of them, none of which goes on under other circumstances."""
-    trainer = _trainer(cells, checkpoints[cells[0].id], traced)
-    logs = _logs(cells, folders, trainer, traced)
+    trainer = _trainer(members, traced)
+    logs = _logs(members, trainer, traced)
     for log in logs:
-        log.compare(checkpoints[log.cell.id])
+        log.compare()
     return trainer, logs
 
 
-def _trainer(
-    cells: Sequence[Cell], going_on: run_folder.Checkpoint | None, traced: Sequence[str]
-) -> "Trainer":
+def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
     """What trains all seeds of all cells, as wide as it was before a kill."""
     from vfcompare.training.train import Trainer, Varied, lanes_for
 
+    cells, going_on = [member.cell for member in members], members[0].checkpoint
     config = cells[0].config
     _, learner = build(config)
     varied = None
@@ -222,57 +210,32 @@ def _trainer(
     return Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
 
 
-def unfinished(cells: Sequence[Cell], folders: Mapping[str, run_folder.RunFolder]) -> list[Cell]:
-    """Those that have not been trained to their end; of the others nothing more is to be said."""
-    return [cell for cell in cells if not folders[cell.id].completed]
-
-
 @lru_cache(maxsize=8)
 def environment(config: str) -> Any:
     """Make an environment, described in JSON: cells share it, and what was computed of it."""
     return assemble(json.loads(config))
 
 
-def _logs(
-    cells: Sequence[Cell],
-    folders: Mapping[str, run_folder.RunFolder],
-    trainer: "Trainer",
-    traced: Sequence[str],
-) -> list[Log]:
+def _logs(members: Sequence[Member], trainer: "Trainer", traced: Sequence[str]) -> list[Log]:
     """One for each cell, with its share of the trainer's seeds."""
     logs: list[Log] = []
     begin = 0
-    for cell in cells:
-        rows = slice(begin, begin + len(cell.seeds))
-        env = environment(json.dumps(cell.config["env"]))
-        logs.append(Log(cell, folders[cell.id], env, trainer, rows, traced))
+    for member in members:
+        rows = slice(begin, begin + len(member.cell.seeds))
+        env = environment(json.dumps(member.cell.config["env"]))
+        logs.append(Log(member, env, trainer, rows, traced))
         begin = rows.stop
     return logs
 
 
 def _train(
-    logs: list[Log],
-    trainer: "Trainer",
-    checkpoints: Mapping[str, run_folder.Checkpoint | None],
-    watch: store.Stopwatch,
-    progress: Progress,
+    logs: list[Log], trainer: "Trainer", watch: store.Stopwatch, progress: Progress
 ) -> dict[str, str]:
-    first = logs[0].cell
+    """Train to the end, evaluating and saving on the way."""
+    first = logs[0].member.cell
     budget, evaluations = first.config["env_steps"], first.config["evaluations"]
     place = logs[0].place if len(logs) == 1 else f"{len(logs)} cells in {first.study}"
-    found = {log: begun for log in logs if (begun := checkpoints[log.cell.id]) is not None}
-    point = next(iter(found.values())).point if found else 0
-    each(logs, Log.open)
-    trainer.compile(start=not found)
-    if found:
-        # With those that others have taken over meanwhile: they are part of the program.
-        trainer.restore([log.reached(begun) for log, begun in found.items()])
-        each(logs, lambda log: log.restore(found[log]))
-        progress.begun = int(trainer.standing("env_steps").sum())
-    else:
-        starting_points: dict[tuple[float, ...], dict[str, str]] = {}
-        each(logs, lambda log: log.certificate(starting_points))
-        evaluate(trainer, logs, 0)
+    point = _start(logs, trainer, progress)
     seconds, most = 0.0, first.config["save_seconds"]
     saved, pause = store.Stopwatch(), 0.0
 
@@ -305,19 +268,45 @@ def _train(
             if listener.heard or index == evaluations or saved() >= (most and max(most, pause)):
                 save(index)
             listener.check()
-    outcomes: dict[str, str] = {}
-
-    def finish(log: Log) -> None:
-        log.maps(evaluations)
-        log.paths()
-        outcomes[log.cell.id] = log.finish(spent(), devices.describe(trainer.devices))
-
-    each(logs, finish)
+    outcomes = _finish(logs, trainer, evaluations, spent)
     lost = int((~trainer.standing("finite")).sum())
     # Returns of several cells have no mean that means anything.
     final = logs[0].final if len(first.seeds) == len(trainer.seeds) else math.nan
     steps = int(trainer.standing("env_steps").sum())
     progress.done(place, steps, seconds, trainer.compile_seconds, final=final, diverged=lost)
+    return outcomes
+
+
+def _start(logs: list[Log], trainer: "Trainer", progress: Progress) -> int:
+    """Compile, and begin or go on; returns the last evaluation that was made."""
+    everyone, going_on = list(logs), logs[0].member.checkpoint
+    each(logs, Log.open)
+    trainer.compile(start=going_on is None)
+    if going_on is None:
+        starting_points: dict[tuple[float, ...], dict[str, str]] = {}
+        each(logs, lambda log: log.certificate(starting_points))
+        evaluate(trainer, logs, 0)
+        return 0
+    # With those that others have taken over meanwhile: they are part of the program.
+    trainer.restore([log.reached() for log in everyone])
+    each(logs, Log.restore)
+    progress.begun = int(trainer.standing("env_steps").sum())
+    return going_on.point
+
+
+def _finish(
+    logs: list[Log], trainer: "Trainer", point: int, spent: Callable[[], dict[str, float]]
+) -> dict[str, str]:
+    """Write what is left to write after the last evaluation; returns how each cell ended, by name."""
+    outcomes: dict[str, str] = {}
+
+    def finish(log: Log) -> None:
+        log.maps(point)
+        log.paths()
+        device = devices.describe(trainer.devices)
+        outcomes[log.member.cell.id] = log.finish(spent(), device)
+
+    each(logs, finish)
     return outcomes
 
 

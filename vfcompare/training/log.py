@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vfcompare.errors import InputError
-from vfcompare.runs import certificate, pictures, run_folder, store
+from vfcompare.runs import certificate, pictures, store
 from vfcompare.training import devices, judges, priors
-from vfcompare.training.cell import Cell
+from vfcompare.training.cell import Member
 from vfcompare.validate import leaves
 
 if TYPE_CHECKING:
@@ -81,26 +81,21 @@ class Log:
     Whatever writes raises `ClaimLost` where the run is another process's by now; nothing is written then.
 
     Attributes:
-      cell: what is trained.
+      member: what is trained.
       env: it is trained in.
       rows: which of the trainer's seeds are the cell's.
       exact: whether it goes on under the circumstances of its checkpoint.
     """
 
     def __init__(
-        self,
-        cell: Cell,
-        folder: run_folder.RunFolder,
-        env: Any,
-        trainer: "Trainer",
-        rows: slice,
-        traced: Sequence[str],
+        self, member: Member, env: Any, trainer: "Trainer", rows: slice, traced: Sequence[str]
     ) -> None:
         """Begin with empty tables; nothing is written before `open`."""
-        self.cell, self.env, self.rows, self._traced = cell, env, rows, list(traced)
+        self.member, self.env, self.rows, self._traced = member, env, rows, list(traced)
         self._before: dict[str, float] = {}
-        self._seeds = np.array(cell.seeds)
-        self._folder, self._trainer = folder, trainer
+        self._cell, self._folder, self._checkpoint = member
+        self._seeds = np.array(self._cell.seeds)
+        self._trainer = trainer
         self._metrics = Growing("seed", "update")
         self._evaluation = Growing("seed", "point")
         self.exact = True
@@ -110,7 +105,7 @@ class Log:
         from vfcompare.runs.events import View
 
         self._folder.must_hold()
-        cell = self.cell
+        cell = self._cell
         settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
         self._view = View(self._folder.path / "tb", cell.id, settings, cell.seeds)
 
@@ -148,18 +143,19 @@ class Log:
         episodes += sums.get("simulated_episodes", 0.0)
         return float(work.total(steps, episodes, sums["collected_steps"]))
 
-    def compare(self, found: run_folder.Checkpoint | None) -> None:
-        """Refuse to go on under other circumstances than those of the checkpoint.
+    def compare(self) -> None:
+        """Refuse to go on under other circumstances than those of the checkpoint, if there is one.
 
         Raises:
           InputError: that names them. What has another structure cannot go on at all.
         """
+        found = self._checkpoint
         if found is None or not found.circumstances:
             return
         now = self.circumstances
         if found.circumstances.get("state") != now["state"]:
             raise InputError(
-                f"{self.cell.id}: its checkpoint was made by other code and does not fit: "
+                f"{self._cell.id}: its checkpoint was made by other code and does not fit: "
                 f"{misfit(self._trainer.held(self.rows), found.state)}; allowed: the version that began it "
                 "(run.json says which), or a new folder"
             )
@@ -169,24 +165,26 @@ class Log:
             if found.circumstances.get(name, value if name == TRACED else None) != value
             and not (name == DEVICE and devices.alike(found.circumstances.get(name), value))
         ]
-        if different and self.cell.config["resume"] != "anyway":
+        if different and self._cell.config["resume"] != "anyway":
             raise InputError(
-                f"{self.cell.id}: cannot go on bit by bit: {'; '.join(different)}; allowed: the former, "
+                f"{self._cell.id}: cannot go on bit by bit: {'; '.join(different)}; allowed: the former, "
                 "a new folder, or resume=anyway, which the run will record"
             )
         self.exact = not different
 
-    def reached(self, found: run_folder.Checkpoint) -> "Run":
-        """The runs of a checkpoint, from memory alone."""
+    def reached(self) -> "Run":
+        """The runs of the checkpoint, from memory alone."""
         from flax import serialization
 
-        return serialization.from_bytes(self._trainer.held(self.rows), found.state)
+        assert self._checkpoint is not None
+        return serialization.from_bytes(self._trainer.held(self.rows), self._checkpoint.state)
 
-    def restore(self, found: run_folder.Checkpoint) -> None:
-        """Take the tables up to a checkpoint, from which the trainer goes on already."""
+    def restore(self) -> None:
+        """Take the tables up to the checkpoint, from which the trainer goes on already."""
+        assert self._checkpoint is not None
         self._folder.must_hold()
-        point = found.point
-        self._before = found.seconds
+        point = self._checkpoint.point
+        self._before = self._checkpoint.seconds
         path = self._folder.path
         tables = {
             name: store.read_table(path / f"{name}.parquet") for name in ("metrics", "evaluation")
@@ -343,7 +341,7 @@ class Log:
         import jax
 
         self._folder.must_hold()
-        cell, trainer, seeds = self.cell, self._trainer, {}
+        cell, trainer, seeds = self._cell, self._trainer, {}
         work = trainer.work
         for index, seed in enumerate(cell.seeds, self.rows.start):
             beginning = trainer.beginning(index)
@@ -378,7 +376,7 @@ class Log:
         finite, updates = self.standing("finite"), self.standing("updates")
         status: dict[int, dict[str, Any]] = {
             seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
-            for seed, good, update in zip(self.cell.seeds, finite, updates, strict=True)
+            for seed, good, update in zip(self._cell.seeds, finite, updates, strict=True)
         }
         ends = {seed: str(words["status"]) for seed, words in status.items()}
         self._view.close(ends, self._evaluation.whole())
