@@ -10,13 +10,14 @@ import pytest
 from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.errors import InputError
-from vfcompare.runs import run_folder, status, store
-from vfcompare.training import devices, fuse, log, sweep
+from vfcompare.runs import run_folder, status, store, tables
+from vfcompare.training import devices, fuse, log, starts, sweep
 from vfcompare.training import execute as execution
 from vfcompare.training.cell import Member, at
 from vfcompare.training.cell import build as usual
+from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
 from vfcompare.training.execute import execute, together
-from vfcompare.training.log import start_hashes
+from vfcompare.training.starts import start_hashes
 from vfcompare.training.train import depends
 
 SWEEP = ["agent=rloo", "env=lock", "agent.gamma=0.9,0.95,1.0", "seeds=4"]
@@ -77,19 +78,19 @@ def test_cells_share_the_start_that_no_number_of_theirs_decides(tmp_path, monkey
         hashed.append(state)
         return start_hashes(state, rollout)
 
-    monkeypatch.setattr(log, "start_hashes", counted)
+    monkeypatch.setattr(starts, "start_hashes", counted)
     execute(group.cells, group.traced)
     assert len(hashed) == 2 * 2
 
     def certificate(cell):
         return store.read_json(cell.study / cell.id / "certificate.json")
 
-    starts = {cell.id: certificate(cell)["seeds"] for cell in group.cells}
-    assert len({store.digest(seeds) for seeds in starts.values()}) == 2
+    hashes = {cell.id: certificate(cell)["seeds"] for cell in group.cells}
+    assert len({store.digest(seeds) for seeds in hashes.values()}) == 2
     for cell in group.cells[0], group.cells[-1]:
         alone = cell._replace(config=cell.config | {"root": f"{tmp_path}/alone"})
         execute([alone])
-        assert certificate(alone)["seeds"] == starts[cell.id]
+        assert certificate(alone)["seeds"] == hashes[cell.id]
 
 
 def plain(x, y, unused):
@@ -118,7 +119,7 @@ def test_a_number_and_none_are_not_trained_together(values):
 
 def held(point, traced, lanes=1):
     """A checkpoint."""
-    return run_folder.Checkpoint(point, b"", {log.TRACED: traced, log.LANES: lanes}, {})
+    return run_folder.Checkpoint(point, b"", {TRACED: traced, SIDE_BY_SIDE: lanes}, {})
 
 
 def test_cells_go_on_with_the_numbers_traced_that_were_traced_before():
@@ -362,7 +363,7 @@ def test_the_longer_it_takes_to_save_the_seldomer_it_is_done(tmp_path, monkeypat
 
 
 def test_a_table_in_pieces_is_put_together_in_the_order_of_seeds_and_updates():
-    rng, whole = np.random.default_rng(0), log.Growing("seed", "update")
+    rng, whole = np.random.default_rng(0), tables.Growing("seed", "update")
     pieces = [
         {
             "seed": np.repeat(np.arange(3), 4),
@@ -371,7 +372,7 @@ def test_a_table_in_pieces_is_put_together_in_the_order_of_seeds_and_updates():
         }
         for begin in (0, 4, 8)
     ]
-    stacked = store.concatenate(pieces)
+    stacked = tables.concatenate(pieces)
     rows = np.lexsort([stacked["update"], stacked["seed"]])
     expected = {name: column[rows] for name, column in stacked.items()}
     for piece in pieces:

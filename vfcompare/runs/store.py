@@ -239,11 +239,6 @@ def read_table(path: Path) -> Table:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def concatenate(tables: list[Table]) -> Table:
-    """Stack tables of the same columns."""
-    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-
-
 def digest(content: Any) -> str:
     """SHA-256 of anything that JSON can say, independent of the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -17,7 +17,8 @@ from vfcompare.errors import ClaimLost, InputError
 from vfcompare.runs import run_folder, store
 from vfcompare.training import attempts, devices, judges, priors
 from vfcompare.training.cell import Cell, Member, at, build
-from vfcompare.training.log import LANES, TRACED, Log
+from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
+from vfcompare.training.log import Log
 from vfcompare.training.progress import Progress
 from vfcompare.training.stopping import ASKED, Listener, Stopped
 
@@ -106,7 +107,7 @@ def together(
         if begun is not None:
             numbers = list(begun.circumstances.get(TRACED, traced))
             alone = None if set(traced) <= set(numbers) else member.cell.id
-            kind = (begun.point, begun.circumstances.get(LANES), tuple(numbers), alone)
+            kind = (begun.point, begun.circumstances.get(SIDE_BY_SIDE), tuple(numbers), alone)
         kinds.setdefault(kind, ([], numbers))[0].append(member)
     yield from kinds.values()
 
@@ -205,7 +206,7 @@ def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
         varied = Varied(lambda numbers: build(config, numbers)[1], numbers)
     seeds = [seed for cell in cells for seed in cell.seeds]
     # Not by how many cells there are: a cell has the same bits alone, among others, and after a kill.
-    begun = None if going_on is None else going_on.circumstances.get(LANES)
+    begun = None if going_on is None else going_on.circumstances.get(SIDE_BY_SIDE)
     lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
     return Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
 

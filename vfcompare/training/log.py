@@ -9,16 +9,13 @@ import numpy as np
 
 from vfcompare.errors import InputError
 from vfcompare.runs import certificate, pictures, store
-from vfcompare.training import devices, judges, priors
+from vfcompare.runs.tables import Growing
+from vfcompare.training import circumstances, judges, priors, starts
 from vfcompare.training.cell import Member
 from vfcompare.validate import leaves
 
 if TYPE_CHECKING:
     from vfcompare.training.train import Chunk, Run, Trainer
-    from vfcompare.types import LearnerState, Rollout
-
-LANES, TRACED, DEVICE = "seeds side by side", "traced numbers", "device"
-"""Circumstances of a checkpoint."""
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,50 +26,6 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
         for path, key, value in leaves(chosen)
         if not key.startswith("_") and isinstance(value, str | int | float)
     }
-
-
-class Growing:
-    """A table in pieces, each in the order of the seeds, put together when it is asked for as a whole."""
-
-    def __init__(self, *by: str) -> None:
-        """Begin with no rows.
-
-        Args:
-          by: columns that say in which order rows stand, the seed first.
-        """
-        self._by, self._pieces = by, list[store.Table]()
-
-    def __bool__(self) -> bool:
-        """Whether it has any rows."""
-        return bool(self._pieces)
-
-    def add(self, table: store.Table) -> None:
-        """Add rows."""
-        self._pieces.append(dict(table))
-
-    def whole(self) -> store.Table:
-        """All rows in their order."""
-        if len(self._pieces) > 1:
-            pieces = self._pieces
-            keys = [np.concatenate([piece[name] for piece in pieces]) for name in self._by]
-            rows = np.lexsort(keys[::-1])
-            # Column by column: a long run's tables are large, and only one column is there twice.
-            self._pieces = [
-                {name: np.concatenate([p.pop(name) for p in pieces])[rows] for name in [*pieces[0]]}
-            ]
-        return self._pieces[0]
-
-    def latest(self, seeds: np.ndarray) -> store.Table:
-        """The last row of every seed."""
-        found, left = [], seeds
-        for table in reversed(self._pieces):
-            ends = np.searchsorted(table["seed"], left, side="right") - 1
-            there = (ends >= 0) & (table["seed"][ends] == left)
-            found.append({name: column[ends[there]] for name, column in table.items()})
-            left = left[~there]
-            if not len(left):
-                break
-        return store.concatenate(found)
 
 
 class Log:
@@ -112,25 +65,9 @@ class Log:
     @cached_property
     def circumstances(self) -> dict[str, Any]:
         """What must be the same for training to go on bit by bit."""
-        import jax
-
-        from vfcompare.training.train import compiler_options
-
-        held = self._trainer.held(self.rows)
-        paths = jax.tree_util.tree_flatten_with_path(held)[0]
-        tree = [[jax.tree_util.keystr(k), str(v.dtype), list(v.shape)] for k, v in paths]
-        versions = store.versions()
-        return {
-            "state": store.digest(tree),
-            "jax": versions["jax"],
-            "jaxlib": versions["jaxlib"],
-            DEVICE: devices.kind(),
-            "double precision": bool(jax.config.values["jax_enable_x64"]),
-            "random numbers": str(jax.config.values["jax_default_prng_impl"]),
-            "compiler options": compiler_options(),
-            LANES: self._trainer.lanes,
-            TRACED: self._traced,
-        }
+        return circumstances.present(
+            self._trainer.held(self.rows), self._trainer.lanes, self._traced
+        )
 
     def flops(self) -> float | None:
         """Of all seeds together, since the beginning."""
@@ -147,30 +84,12 @@ class Log:
         """Refuse to go on under other circumstances than those of the checkpoint, if there is one.
 
         Raises:
-          InputError: that names them. What has another structure cannot go on at all.
+          InputError: see `vfcompare.training.circumstances.compare`.
         """
         found = self._checkpoint
-        if found is None or not found.circumstances:
-            return
-        now = self.circumstances
-        if found.circumstances.get("state") != now["state"]:
-            raise InputError(
-                f"{self._cell.id}: its checkpoint was made by other code and does not fit: "
-                f"{misfit(self._trainer.held(self.rows), found.state)}; allowed: the version that began it "
-                "(run.json says which), or a new folder"
-            )
-        different = [
-            f"{name} was {found.circumstances.get(name)}, is {value}"
-            for name, value in now.items()
-            if found.circumstances.get(name, value if name == TRACED else None) != value
-            and not (name == DEVICE and devices.alike(found.circumstances.get(name), value))
-        ]
-        if different and self._cell.config["resume"] != "anyway":
-            raise InputError(
-                f"{self._cell.id}: cannot go on bit by bit: {'; '.join(different)}; allowed: the former, "
-                "a new folder, or resume=anyway, which the run will record"
-            )
-        self.exact = not different
+        if found is not None and found.circumstances:
+            held = self._trainer.held(self.rows)
+            self.exact = circumstances.compare(self._cell, found, self.circumstances, held)
 
     def reached(self) -> "Run":
         """The runs of the checkpoint, from memory alone."""
@@ -335,19 +254,13 @@ class Log:
         """Hash the starting point of every seed, and write down the protocol.
 
         Args:
-          known: hashes of starting points, by what determines them; new ones are added. Cells of a sweep that
-            differ in what is used later have them in common.
+          known: see `vfcompare.training.starts.hashes`.
         """
         import jax
 
         self._folder.must_hold()
-        cell, trainer, seeds = self._cell, self._trainer, {}
+        cell, trainer = self._cell, self._trainer
         work = trainer.work
-        for index, seed in enumerate(cell.seeds, self.rows.start):
-            beginning = trainer.beginning(index)
-            if beginning not in known:
-                known[beginning] = start_hashes(trainer.state(index), trainer.rollout(index))
-            seeds[seed] = known[beginning]
         parameters = {
             name: sum(leaf.size for leaf in jax.tree.leaves(params))
             for name, params in trainer.state(self.rows.start).params.items()
@@ -356,7 +269,7 @@ class Log:
             config=cell.identity,
             agent=cell.agent,
             env=cell.env,
-            seeds=seeds,
+            seeds=starts.hashes(trainer, cell.seeds, self.rows.start, known),
             parameters=parameters,
             facts={
                 "privilege": "exact values" if trainer.learner.privileged else "none",
@@ -395,39 +308,3 @@ class Log:
 def _pairs(seeds: np.ndarray, updates: np.ndarray) -> np.ndarray:
     """One number for each pair."""
     return seeds.astype(np.int64) << 40 | updates.astype(np.int64)
-
-
-def misfit(held: Any, state: bytes) -> str:
-    """The first array in which a stored state differs from one in memory, in words."""
-    from flax import serialization, traverse_util
-
-    def arrays(tree: Any) -> dict[str, str]:
-        flat = traverse_util.flatten_dict(tree, sep=".")
-        return {path: f"{np.asarray(x).dtype}{list(np.shape(x))}" for path, x in flat.items()}
-
-    stored = arrays(serialization.msgpack_restore(state))
-    wanted = arrays(serialization.to_state_dict(held))
-    for path in [*wanted, *stored]:
-        if stored.get(path) != wanted.get(path):
-            return f"{path} was {stored.get(path, 'absent')}, is {wanted.get(path, 'absent')}"
-    return "its arrays stand in another order"
-
-
-def start_hashes(state: "LearnerState", rollout: "Rollout") -> dict[str, str]:
-    """What a certificate says of where a seed starts."""
-    import jax
-
-    content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}
-    return {
-        "policy": hash_tree(state.params["policy"]),
-        "environment": hash_tree(jax.tree.map(lambda x: x[:, :, 0], rollout.state)),
-        "rollout": hash_tree(content),
-    }
-
-
-def hash_tree(tree: Any) -> str:
-    """SHA-256 of the arrays of a tree, with their paths."""
-    import jax
-
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return certificate.hash_arrays((jax.tree_util.keystr(k), np.asarray(v)) for k, v in paths)

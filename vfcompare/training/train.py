@@ -29,8 +29,8 @@ CHUNK_SECONDS = 5.0
 ROWS = 256
 """Most updates of one chunk."""
 
-LANES = 5
-"""Most seeds side by side: with more, what they work on leaves the fast caches."""
+MOST_LANES = 5
+"""Most seeds side by side on a device: with more, what they work on leaves the fast caches."""
 
 BITLESS = ("xla_force_host_platform_device_count", "xla_cpu_multi_thread_eigen", "xla_dump_")
 """How flags of XLA begin on which no result depends."""
@@ -116,8 +116,8 @@ def over_seeds(f: Callable[..., Any], devices: int, lanes: int) -> Callable[...,
 
 
 def side_by_side(share: int) -> int:
-    """The largest divisor of a device's share of the seeds that is not above `LANES`."""
-    return max(lanes for lanes in range(1, LANES + 1) if share % lanes == 0)
+    """The largest divisor of a device's share of the seeds that is not above `MOST_LANES`."""
+    return max(lanes for lanes in range(1, MOST_LANES + 1) if share % lanes == 0)
 
 
 def lanes_for(learner: Learner, seeds: int) -> int:
