@@ -17,7 +17,7 @@ from tests import slurm as private
 from vfcompare.commands import cluster, resume
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
-from vfcompare.runs import run_folder, slurm, status, store
+from vfcompare.runs import plan, run_folder, slurm, status, store
 from vfcompare.training import stopping
 
 TINY = (
@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, tools)
     sweep = ("agent=rloo", "env=lock", *TINY)
     path = tmp_path / "runs" / "scratch"
     planned = [cell.planned() for cell in cells([*sweep], sweep=True)]
-    store.write_plan(path, {"name": "scratch"}, planned)
+    plan.write(path, {"name": "scratch"}, planned)
     (path / "jobs").touch()
     before = sorted(tmp_path.rglob("*"))
     for words in (sweep, ("runs/scratch",)):
@@ -212,7 +212,7 @@ def test_a_submission_is_on_disk_and_is_not_repeated_while_it_waits(tmp_path, to
     assert "2 cells are SLURM's job 41" in done.stdout
     path = tmp_path / "runs" / "scratch"
     (job,) = slurm.jobs(path)
-    planned = list(store.planned(path))
+    planned = list(plan.cells(path))
     assert (job.slurm, job.groups) == ("41", [[name] for name in planned])
     assert (tools / "sbatch.calls").read_text() == "--parsable jobs/0.sh\n"
     assert set(statuses(path).values()) == {"queued"}
@@ -242,7 +242,7 @@ def test_a_job_whose_sbatch_does_not_answer_keeps_its_files_and_its_number(
     tool(tools, "sbatch", "exec sleep 5")
     planned = cells(["agent=rloo", "env=lock", *TINY], sweep=True)
     path = planned[0].study
-    store.write_plan(path, {"name": "scratch"}, [cell.planned() for cell in planned])
+    plan.write(path, {"name": "scratch"}, [cell.planned() for cell in planned])
     for number in (0, 1):
         with pytest.raises(
             InputError, match=rf"may have taken the job.*jobs/{number}\.json is kept"
@@ -256,7 +256,7 @@ def test_a_job_whose_sbatch_does_not_answer_keeps_its_files_and_its_number(
 def test_how_lax_to_be_goes_along_to_the_tasks(tmp_path):
     sweep = ("agent=rloo", "env=lock", *TINY)
     planned = [cell.planned() for cell in cells([*sweep], sweep=True)]
-    store.write_plan(tmp_path / "runs" / "scratch", {"name": "scratch"}, planned)
+    plan.write(tmp_path / "runs" / "scratch", {"name": "scratch"}, planned)
     for words in (sweep, ("runs/scratch",)):
         done = vfcompare("submit", "--dry-run", *words, "resume=anyway", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -545,7 +545,7 @@ def ask(path, env):
 
 
 def folder_of(path, agent):
-    found = [name for name in store.planned(path) if f"lock-{agent}-" in name]
+    found = [name for name in plan.cells(path) if f"lock-{agent}-" in name]
     return path / found[0]
 
 
@@ -581,7 +581,7 @@ def at_rest(env):
 
 def same_bits(path, expected):
     """Whether every cell of a study ended as the uninterrupted one."""
-    names = list(store.planned(path))
+    names = list(plan.cells(path))
     assert names
     for name in names:
         for table in ("metrics", "evaluation"):
@@ -597,7 +597,7 @@ def same_bits(path, expected):
 
 def attempts(path):
     return {
-        p.name.split("-")[1]: store.read_json(p / "run.json")["attempt"] for p in store.runs(path)
+        p.name.split("-")[1]: store.read_json(p / "run.json")["attempt"] for p in plan.runs(path)
     }
 
 

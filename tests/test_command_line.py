@@ -14,7 +14,7 @@ from urllib import parse
 import pytest
 
 from vfcompare.main import main
-from vfcompare.runs import run_folder, store
+from vfcompare.runs import plan, run_folder, store
 
 SMALL = (
     "seeds=2",
@@ -42,13 +42,13 @@ def sweep(tmp_path_factory):
 
 
 def test_a_sweep_leaves_every_file_of_every_cell(sweep):
-    cells = store.runs(sweep)
+    cells = plan.runs(sweep)
     assert [cell.name.rsplit("-", 1)[0].split("-agent.")[0] for cell in cells] == [
         "lock-ppo",
         "lock-reinforce",
     ]
-    plan = store.read_json(sweep / "plan.json")
-    assert sorted(cell["id"] for cell in plan["cells"]) == [cell.name for cell in cells]
+    planned = store.read_json(sweep / "plan.json")
+    assert sorted(cell["id"] for cell in planned["cells"]) == [cell.name for cell in cells]
     for cell in cells:
         record = store.read_json(cell / "run.json")
         assert record["status"] == "completed"
@@ -66,7 +66,7 @@ def test_a_sweep_leaves_every_file_of_every_cell(sweep):
 def test_certificates_of_a_sweep_agree(sweep):
     from vfcompare.runs.certificate import compare
 
-    cells = {cell.name: store.read_json(cell / "certificate.json") for cell in store.runs(sweep)}
+    cells = {cell.name: store.read_json(cell / "certificate.json") for cell in plan.runs(sweep)}
     assert {row.verdict for row in compare(cells)} == {"equal", "by design"}
 
 
@@ -251,13 +251,13 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
         time.sleep(0.02)
     process.kill()
     process.wait()
-    (folder,) = store.runs(cut / "runs" / "scratch")
+    (folder,) = plan.runs(cut / "runs" / "scratch")
     assert store.read_json(folder / "run.json")["status"] == "running"
     first = run_folder.RunFolder(folder).load_checkpoint()
     assert first is not None
     assert first.point < 10
     assert vfcompare(*args, cwd=cut).returncode == 0
-    (other,) = store.runs(whole / "runs" / "scratch")
+    (other,) = plan.runs(whole / "runs" / "scratch")
     assert store.read_json(folder / "run.json")["attempt"] == 2
     for name in ("metrics", "evaluation"):
         one, two = (store.read_table(path / f"{name}.parquet") for path in (folder, other))
@@ -282,7 +282,7 @@ def test_a_study_with_parts_of_the_users_own_is_gone_on_with(tmp_path, own):
     assert vfcompare("resume", "runs/scratch", cwd=tmp_path).returncode == 2
     done = vfcompare("resume", "runs/scratch", own, cwd=tmp_path)
     assert (done.returncode, "1 cells to go" in done.stdout) == (0, True), done.stderr
-    assert len(store.runs(study)) == 2
+    assert len(plan.runs(study)) == 2
 
 
 def test_help_names_the_commands_and_the_version_is_ours(capsys):

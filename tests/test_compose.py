@@ -11,7 +11,7 @@ from omegaconf import open_dict
 from vfcompare.commands import resume
 from vfcompare.commands.compose import cells, jobs, to_cell
 from vfcompare.errors import InputError
-from vfcompare.runs import store
+from vfcompare.runs import plan, store
 
 SWEEPS = {
     "a value that the default agent has no place for": [
@@ -94,7 +94,7 @@ def test_a_typed_default_makes_no_other_cell_of_a_study(kept, tmp_path, capsys):
     place = ["env=lock", f"root={tmp_path}"]
     (plain,) = cells(["agent=rloo", *place], sweep=True)
     if kept == "planned":
-        store.write_plan(plain.study, {"name": "scratch"}, [plain.planned()])
+        plan.write(plain.study, {"name": "scratch"}, [plain.planned()])
     else:
         store.write_json(
             plain.study / plain.id / "run.json", plain.planned() | {"status": "running"}
@@ -105,8 +105,8 @@ def test_a_typed_default_makes_no_other_cell_of_a_study(kept, tmp_path, capsys):
     told = f"is {plain.id} in other words, and is trained once\n"
     assert capsys.readouterr().err.endswith(told)
     # The plan has the words of the last command under the name of the first.
-    store.write_plan(plain.study, {"name": "scratch"}, [typed.planned(), other.planned()])
-    assert list(store.planned(plain.study)) == [plain.id, other.id]
+    plan.write(plain.study, {"name": "scratch"}, [typed.planned(), other.planned()])
+    assert list(plan.cells(plain.study)) == [plain.id, other.id]
     shutil.rmtree(plain.study / plain.id, ignore_errors=True)
     assert [cell.id for cell in resume.unfinished(plain.study)] == [plain.id, other.id]
 
@@ -117,9 +117,9 @@ def test_names_that_a_study_has_are_kept_and_agents_that_are_the_same_stay_two(t
     (typed,) = cells(["agent=rloo", "agent.gamma=0.99", *place], sweep=True)
     assert plain.id != typed.id
     twice = [plain.planned(), typed.planned(), plain.planned() | {"agent": "mine"}]
-    store.write_plan(plain.study, {"name": "scratch"}, twice[:2])
+    plan.write(plain.study, {"name": "scratch"}, twice[:2])
     assert cells(["agent=rloo", "agent.gamma=0.99", *place], sweep=True) == [typed]
     assert cells(["agent=rloo", *place], sweep=True) == [plain]
     (plain.study / "plan.json").unlink()
-    store.write_plan(plain.study, {"name": "scratch"}, twice[2:])
+    plan.write(plain.study, {"name": "scratch"}, twice[2:])
     assert cells(["agent=rloo", "agent.gamma=0.99", *place], sweep=True) == [typed]

@@ -9,7 +9,7 @@ import pytest
 
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.report import writing
-from vfcompare.runs import run_folder, slurm, status, store
+from vfcompare.runs import plan, run_folder, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
 
 CELLS = [{"id": "a"}]
@@ -19,12 +19,12 @@ def test_a_later_command_keeps_the_question_the_figures_and_the_day_of_a_plan(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(store, "now", lambda: "first")
-    store.write_plan(tmp_path, {"name": "x", "question": "Who?", "figures": ["pairs"]}, CELLS)
+    plan.write(tmp_path, {"name": "x", "question": "Who?", "figures": ["pairs"]}, CELLS)
     monkeypatch.setattr(store, "now", lambda: "later")
-    store.write_plan(tmp_path, {"name": "x", "question": None, "figures": []}, [{"id": "b"}])
-    plan = store.read_json(tmp_path / "plan.json")
-    assert (plan["question"], plan["figures"], plan["created"]) == ("Who?", ["pairs"], "first")
-    assert [cell["id"] for cell in plan["cells"]] == ["a", "b"]
+    plan.write(tmp_path, {"name": "x", "question": None, "figures": []}, [{"id": "b"}])
+    kept = store.read_json(tmp_path / "plan.json")
+    assert (kept["question"], kept["figures"], kept["created"]) == ("Who?", ["pairs"], "first")
+    assert [cell["id"] for cell in kept["cells"]] == ["a", "b"]
 
 
 @pytest.mark.parametrize("tracked", [False, True])
@@ -80,7 +80,7 @@ def test_a_cell_that_a_local_process_trains_is_running_whatever_slurm_was_told(
     tmp_path, monkeypatch, state
 ):
     path = Path(tmp_path)
-    store.write_plan(path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
+    plan.write(path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
     folder = RunFolder(path / "cell")
     job = {"created": store.now(), "slurm": "1", "groups": [["cell"]], "schema": store.SCHEMA}
     task = slurm.Task(state, "Priority")

@@ -20,7 +20,7 @@ from vfcompare.report.figures.contrasts import standing
 from vfcompare.report.figures.drawing import looks
 from vfcompare.report.method import method
 from vfcompare.report.verdicts import verdicts
-from vfcompare.runs import store
+from vfcompare.runs import plan
 from vfcompare.training.cell import rehearse
 from vfcompare.validate import FIGURES
 
@@ -46,29 +46,29 @@ def test_the_page_of_studies_has_every_one_with_its_question_and_time():
 
 def test_what_was_decided_stays_decided(tmp_path):
     study = {"name": "s", "question": "?", "metric": "auc", "margin": 0.05}
-    store.write_plan(tmp_path, study, [{"id": "a"}])
-    store.write_plan(tmp_path, study, [{"id": "b"}])
-    plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan["decided"] == {"metric": "auc", "margin": 0.05}
-    assert [cell["id"] for cell in plan["cells"]] == ["a", "b"]
+    plan.write(tmp_path, study, [{"id": "a"}])
+    plan.write(tmp_path, study, [{"id": "b"}])
+    kept = json.loads((tmp_path / "plan.json").read_text())
+    assert kept["decided"] == {"metric": "auc", "margin": 0.05}
+    assert [cell["id"] for cell in kept["cells"]] == ["a", "b"]
     with pytest.raises(InputError, match=r"study\.margin=0\.2 is not allowed.*begun with 0\.05"):
-        store.write_plan(tmp_path, study | {"margin": 0.2}, [{"id": "c"}])
-    assert json.loads((tmp_path / "plan.json").read_text()) == plan
+        plan.write(tmp_path, study | {"margin": 0.2}, [{"id": "c"}])
+    assert json.loads((tmp_path / "plan.json").read_text()) == kept
 
 
 def test_nothing_is_decided_after_the_first_run(tmp_path):
     old = {"schema": 1, "study": "s", "question": None, "created": "", "cells": [{"id": "a"}]}
     (tmp_path / "plan.json").write_text(json.dumps(old))
-    store.write_plan(tmp_path, {"name": "s", "metric": "auc", "margin": 9.0}, [{"id": "b"}])
+    plan.write(tmp_path, {"name": "s", "metric": "auc", "margin": 9.0}, [{"id": "b"}])
     assert json.loads((tmp_path / "plan.json").read_text())["decided"] == {}
 
 
 def test_what_is_decided_too_late_is_said(tmp_path, capsys):
     study = {"name": "s", "metric": "auc", "margin": 0.05}
-    store.write_plan(tmp_path, study, [{"id": "a"}])
-    store.write_plan(tmp_path, study | {"threshold": None}, [{"id": "a"}])
+    plan.write(tmp_path, study, [{"id": "a"}])
+    plan.write(tmp_path, study | {"threshold": None}, [{"id": "a"}])
     assert not capsys.readouterr().err
-    store.write_plan(tmp_path, study | {"threshold": 0.5}, [{"id": "a"}])
+    plan.write(tmp_path, study | {"threshold": 0.5}, [{"id": "a"}])
     assert "study.threshold=0.5 comes too late" in capsys.readouterr().err
     assert json.loads((tmp_path / "plan.json").read_text())["decided"] == {
         "metric": "auc",
@@ -188,9 +188,11 @@ def test_a_side_of_which_nothing_was_planned_is_missed(tmp_path):
 
 def test_figures_that_a_study_shows_first_come_first_and_once(tmp_path):
     study = write_study(tmp_path, seeds=6)
-    plan = json.loads((study / "plan.json").read_text())
+    planned = json.loads((study / "plan.json").read_text())
     usual = compose(load(study))
-    (study / "plan.json").write_text(json.dumps(plan | {"figures": ["pairs", "learning", "<b>"]}))
+    (study / "plan.json").write_text(
+        json.dumps(planned | {"figures": ["pairs", "learning", "<b>"]})
+    )
     document = compose(load(study))
     headline = document.sections[0]
     assert headline.id == "headline"

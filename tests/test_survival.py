@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vfcompare.commands import compose, planning, resume, trust
+from vfcompare.commands import compose, resume, trust
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
-from vfcompare.runs import run_folder, store
+from vfcompare.runs import plan, run_folder, store
 from vfcompare.training import devices, fuse, log, stopping
 from vfcompare.training.cell import Member
 from vfcompare.training.stopping import Listener, Stopped
@@ -85,7 +85,7 @@ def await_file(process, cwd, pattern, patience=240):
 
 def only(cwd):
     """The only run below a working directory."""
-    (folder,) = store.runs(cwd / "runs" / "scratch")
+    (folder,) = plan.runs(cwd / "runs" / "scratch")
     return folder
 
 
@@ -509,7 +509,7 @@ def test_a_disk_that_is_full_is_named_in_one_line_and_the_same_command_goes_on(
     assert f"(file system {disk} with " in told
     assert "the same command goes on" in told
     assert vfcompare("status", "runs/scratch", cwd=disk).returncode == (room != "size=4k")
-    assert [status(folder) for folder in store.runs(disk / "runs" / "scratch")] != ["completed"]
+    assert [status(folder) for folder in plan.runs(disk / "runs" / "scratch")] != ["completed"]
     assert not list(disk.rglob("*.tmp"))
     small_disk("remount,size=50m,nr_inodes=1000")
     done = vfcompare(*LONG, cwd=disk)
@@ -525,7 +525,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(whole, number, tmp_path):
     assert "File too large" in full.stderr
     # The claim exists before it is written.
     assert str(Path(WRITES[number if number > 2 else 1]).stem) in full.stderr
-    for folder in store.runs(tmp_path / "runs" / "scratch"):
+    for folder in plan.runs(tmp_path / "runs" / "scratch"):
         assert status(folder) != "completed"
         if (folder / "checkpoint" / "checkpoints.json").exists():
             assert run_folder.RunFolder(folder).load_checkpoint() is not None
@@ -569,12 +569,12 @@ with contextlib.ExitStack() as held:
 PLANNER = """
 import sys, time
 from pathlib import Path
-from vfcompare.runs import store
+from vfcompare.runs import plan
 root, name, begin = Path(sys.argv[1]), sys.argv[3], float(sys.argv[2])
 while time.time() < begin:
     pass
 for number in range(20):
-    store.write_plan(root, {"name": "study"}, [{"id": f"cell-{name}-{number}"}])
+    plan.write(root, {"name": "study"}, [{"id": f"cell-{name}-{number}"}])
 """
 
 
@@ -618,7 +618,7 @@ def test_of_eight_rivals_one_gets_a_run(left, tmp_path):
 @pytest.mark.slow
 def test_sweeps_that_begin_together_lose_none_of_their_planned_cells(tmp_path):
     race(PLANNER, 8, tmp_path)
-    assert set(store.planned(tmp_path)) == {f"cell-{i}-{n}" for i in range(8) for n in range(20)}
+    assert set(plan.cells(tmp_path)) == {f"cell-{i}-{n}" for i in range(8) for n in range(20)}
 
 
 def gets(folder):
@@ -906,7 +906,7 @@ def test_parts_of_the_users_own_go_on_where_their_folder_is_named_again(tmp_path
     settings = ["agent=half,rloo", *SMALL[1:], f"root={tmp_path}/runs"]
     planned = compose.cells([*settings, own], sweep=True)
     study = planned[0].study
-    store.write_plan(study, {"name": "scratch"}, [cell.planned() for cell in planned])
+    plan.write(study, {"name": "scratch"}, [cell.planned() for cell in planned])
     assert "searchpath" not in (study / "plan.json").read_text()
     assert main(["resume", str(study)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -968,7 +968,7 @@ def test_groups_that_only_a_user_has_go_on_where_their_folder_is_named_again(tmp
     settings = ["agent=half,sub/third", choice, *SMALL[1:], f"root={tmp_path}/runs"]
     planned = compose.cells([*settings, own], sweep=True)
     study = planned[0].study
-    store.write_plan(study, {"name": "scratch"}, [cell.planned() for cell in planned])
+    plan.write(study, {"name": "scratch"}, [cell.planned() for cell in planned])
     assert [cell.id for cell in resume.unfinished(study, [own])] == [cell.id for cell in planned]
     assert "mine.doubled" in trust.targets(trust.parts([own]))
     assert main(["resume", str(study)]) == 2
@@ -977,7 +977,7 @@ def test_groups_that_only_a_user_has_go_on_where_their_folder_is_named_again(tmp
 
 def test_resume_ends_with_1_while_anything_is_not_finished(tmp_path, monkeypatch, capsys):
     study, said = tmp_path / "study", entry()
-    store.write_plan(study, {"name": "study"}, [said])
+    plan.write(study, {"name": "study"}, [said])
     monkeypatch.setattr("vfcompare.training.sweep.train", lambda cells: {})
     assert main(["resume", str(study)]) == 1
     assert "1 planned; `vfcompare status" in capsys.readouterr().err
@@ -993,7 +993,7 @@ def test_resume_ends_with_1_while_anything_is_not_finished(tmp_path, monkeypatch
 def test_how_lax_to_be_is_said_by_each_command_and_remembered_by_none(tmp_path):
     (cell,) = compose.cells([*SMALL, "resume=anyway"], sweep=False)
     study = tmp_path / "study"
-    store.write_plan(study, {"name": "study"}, [planning.described(cell)])
+    plan.write(study, {"name": "study"}, [cell.planned()])
     assert "anyway" not in (study / "plan.json").read_text()
     assert [c.config["resume"] for c in resume.unfinished(study)] == ["strict"]
     assert [c.config["resume"] for c in resume.unfinished(study, ["resume=anyway"])] == ["anyway"]
@@ -1015,7 +1015,7 @@ def test_a_study_finds_its_pretrained_policies_from_everywhere(root, tmp_path, m
     monkeypatch.chdir(here)
     (cell,) = compose.cells([*LADDER, f"root={root.format(tmp_path)}"], sweep=False)
     study, ladder = cell.study.absolute(), Path("priors").absolute()
-    store.write_plan(study, {"name": "scratch"}, [planning.described(cell)])
+    plan.write(study, {"name": "scratch"}, [cell.planned()])
     monkeypatch.chdir(there)
     (found,) = resume.unfinished(study)
     assert Path(found.config["priors"]) == ladder
@@ -1032,7 +1032,7 @@ def test_pretrained_policies_move_together_with_a_study(tmp_path, monkeypatch):
     (tmp_path / "here" / "priors").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     (cell,) = compose.cells([*LADDER], sweep=False)
-    store.write_plan(cell.study, {"name": "scratch"}, [planning.described(cell)])
+    plan.write(cell.study, {"name": "scratch"}, [cell.planned()])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").rename(tmp_path / "moved")
     (found,) = resume.unfinished(Path("moved/runs/scratch"))
@@ -1053,7 +1053,7 @@ NO_PATH = {
 
 @pytest.mark.parametrize("text", NO_PATH)
 def test_only_folders_are_named_where_a_study_goes_on(text, tmp_path, capsys):
-    store.write_plan(tmp_path / "study", {"name": "study"}, [entry()])
+    plan.write(tmp_path / "study", {"name": "study"}, [entry()])
     assert main(["resume", str(tmp_path / "study"), text]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"vfcompare: {text} is not allowed: {NO_PATH[text]}")
@@ -1066,7 +1066,7 @@ def test_a_study_that_cannot_be_written_is_refused_before_anything_is_traced(
     def refuse(file):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
 
-    store.write_plan(tmp_path / "study", {"name": "study"}, [entry()])
+    plan.write(tmp_path / "study", {"name": "study"}, [entry()])
     monkeypatch.setattr("vfcompare.training.sweep.train", lambda cells: pytest.fail("traced"))
     monkeypatch.setattr(Path, "touch", refuse)
     assert main(["resume", str(tmp_path / "study")]) == 2
@@ -1088,7 +1088,7 @@ def test_links_that_lead_out_of_a_study_are_refused(link, tmp_path):
 @pytest.mark.parametrize("where", ["renamed", ".", "link"])
 def test_a_study_is_resumed_where_it_is_now(where, tmp_path, monkeypatch):
     study = tmp_path / "elsewhere" / "renamed"
-    store.write_plan(study, {"name": "study"}, [entry()])
+    plan.write(study, {"name": "study"}, [entry()])
     monkeypatch.chdir(study if where == "." else study.parent)
     (study.parent / "link").symlink_to(study)
     (cell,) = resume.unfinished(Path(where))
@@ -1096,7 +1096,7 @@ def test_a_study_is_resumed_where_it_is_now(where, tmp_path, monkeypatch):
 
 
 def test_a_study_whose_folder_cannot_be_one_is_refused(tmp_path):
-    store.write_plan(tmp_path / "my study", {"name": "study"}, [entry()])
+    plan.write(tmp_path / "my study", {"name": "study"}, [entry()])
     with pytest.raises(InputError, match="my study"):
         resume.unfinished(tmp_path / "my study")
 
@@ -1121,7 +1121,7 @@ def sweep(*args, cwd, at=None):
 
 def cells(cwd):
     found = {}
-    for path in store.runs(cwd / "runs" / "scratch"):
+    for path in plan.runs(cwd / "runs" / "scratch"):
         settings = store.read_json(path / "run.json")["settings"]
         found[float(settings["agent.optimizer.learning_rate"])] = path
     return found
@@ -1223,7 +1223,7 @@ def test_a_group_that_fails_does_not_stop_the_others(tmp_path):
     assert done.returncode == 1
     assert "size" in done.stderr
     assert "Traceback" not in done.stderr
-    found = store.runs(tmp_path / "runs" / "scratch")
+    found = plan.runs(tmp_path / "runs" / "scratch")
     assert [status(folder) for folder in found] == ["completed"] * 2
 
 

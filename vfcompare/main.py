@@ -109,7 +109,7 @@ def train(args: list[str]) -> int:
         # Behind a setting Hydra takes those that follow an option for unknown.
         args = [*options, *settings]
         planned = compose.cells(settings, sweep=sweep)
-        planning.write_plan(planned)
+        planning.begin(planned)
         if sweep:
             launcher.register(left(planned), ["vfcompare", *args])
     # Otherwise Hydra prints a traceback for some errors, and exits with 1 for all.

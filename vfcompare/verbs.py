@@ -110,7 +110,8 @@ def _list_options(parser: ArgumentParser) -> None:
 def list_choices(options: Namespace) -> int:
     """List agents, environments, studies and every other part that can be chosen."""
     from vfcompare.commands.listing import show
-    from vfcompare.commands.trust import SEARCHPATH, folders
+    from vfcompare.commands.trust import folders
+    from vfcompare.runs.plan import SEARCHPATH
 
     own = [word for word in options.words if word.startswith(SEARCHPATH)]
     words = [word for word in options.words if word not in own]
@@ -146,7 +147,8 @@ def _resume_options(parser: ArgumentParser) -> None:
 def resume(options: Namespace) -> int:
     """Train what a study has planned and not finished; what is finished is left alone."""
     from vfcompare.commands import resume
-    from vfcompare.runs.store import must_be_writable, planned
+    from vfcompare.runs import plan
+    from vfcompare.runs.store import must_be_writable
     from vfcompare.training.sweep import train
 
     must_be_a_study(options.study)
@@ -155,7 +157,7 @@ def resume(options: Namespace) -> int:
         must_be_writable(options.study)
     print(f"{options.study}: {len(cells)} cells to go")
     train(cells)
-    return standing(options.study, planned(options.study))
+    return standing(options.study, plan.cells(options.study))
 
 
 def _submit_options(parser: ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from vfcompare.commands import compose, planning, resume, trust
 from vfcompare.errors import InputError
-from vfcompare.runs import run_folder, slurm, status, store
+from vfcompare.runs import plan, run_folder, slurm, status, store
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import Cell
 from vfcompare.training.fuse import groups
@@ -157,7 +157,7 @@ def chosen(settings: Sequence[str], *, dry_run: bool) -> tuple[Path, list[Cell],
     if names_a_study(settings):
         study, own = Path(settings[0]), list(settings[1:])
         return study, resume.unfinished(study, own, release=not dry_run), own
-    own = [text for text in settings if trust.goes_along(text)]
+    own = [text for text in settings if plan.goes_along(text)]
     planned = compose.cells(list(settings), sweep=True)
     study = planned[0].study
     for path in trust.foreigners(planned, trust.targets(trust.parts(own))):
@@ -168,7 +168,7 @@ def chosen(settings: Sequence[str], *, dry_run: bool) -> tuple[Path, list[Cell],
     if dry_run:
         taken = {cell.id for cell in status.read(study) if not resume.is_open(cell)}
         return study, [cell for cell in planned if cell.id not in taken], own
-    planning.write_plan(planned)
+    planning.begin(planned)
     waiting = set(resume.waiting(study))
     return study, [cell for cell in planned if cell.id in waiting], own
 
@@ -354,7 +354,7 @@ def _await_end(numbers: Sequence[str]) -> None:
 
 def _mark_cancelled(study: Path, names: Sequence[str]) -> None:
     """Say in `run.json` of cells that nobody trains any more that they were cancelled."""
-    known = {path.name for path in store.runs(study)}
+    known = {path.name for path in plan.runs(study)}
     for name in names:
         if name not in known:
             continue

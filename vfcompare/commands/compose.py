@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vfcompare.commands.catalogue import GROUPS, files
 from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError, nearest
-from vfcompare.runs import store
+from vfcompare.runs import plan, store
 from vfcompare.training.cell import PRIVATE, Cell
 from vfcompare.validate import FAMILIES, check, natural
 
@@ -111,7 +111,7 @@ def as_known(found: Sequence[Cell]) -> list[Cell]:
     known: dict[str, dict[str, Any]] = {}
     # Who cannot read a place cannot write to it either, and is told so before anything begins.
     with suppress(OSError):
-        known = store.known(found[0].study)
+        known = plan.known(found[0].study)
     names: dict[tuple[str, ...], tuple[str, Any]] = {}
     for name, entry in known.items():
         who = str(entry.get("agent")), str(entry.get("env"))

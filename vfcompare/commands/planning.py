@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from vfcompare.commands.trust import goes_along
-from vfcompare.runs import store
+from vfcompare.runs import plan, store
 from vfcompare.runs.run_folder import CHECKPOINTS
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse
@@ -182,18 +181,7 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
     return words
 
 
-def described(cell: Cell) -> dict[str, Any]:
-    """What `plan.json` says of a cell: all that a later command needs, wherever it is given."""
-    said = cell.planned()
-    said["overrides"] = [text for text in cell.overrides if not goes_along(text)]
-    place = Path(cell.config["priors"])
-    if cell.config["agent"].get("prior") and not place.is_absolute():
-        # Seen from `root`, since both may be moved together.
-        said["priors"] = os.path.relpath(place.resolve(), cell.study.resolve().parent)
-    return said
-
-
-def write_plan(planned: Sequence[Cell]) -> None:
+def begin(planned: Sequence[Cell]) -> None:
     """Trace the first cell that is not done, and write down what is going to be done.
 
     Raises:
@@ -206,4 +194,4 @@ def write_plan(planned: Sequence[Cell]) -> None:
     if first is not None:
         devices.prepare()
         rehearse(first.config)
-    store.write_plan(study, planned[0].config["study"], [described(cell) for cell in planned])
+    plan.write(study, planned[0].config["study"], [cell.planned() for cell in planned])

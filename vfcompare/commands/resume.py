@@ -8,9 +8,9 @@ from typing import Any
 
 from vfcompare.commands.compose import called, recompose
 from vfcompare.commands.settings import key_of
-from vfcompare.commands.trust import SEARCHPATH, foreign, foreigners, parts, strange, targets
+from vfcompare.commands.trust import foreign, foreigners, parts, strange, targets
 from vfcompare.errors import InputError
-from vfcompare.runs import run_folder, status, store
+from vfcompare.runs import plan, run_folder, status, store
 from vfcompare.runs.status import DONE, CellStatus
 from vfcompare.training.cell import Cell
 
@@ -40,10 +40,10 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
     Raises:
       InputError: if there is no plan.
     """
-    plan = store.planned(study)
-    if not plan:
+    planned = plan.cells(study)
+    if not planned:
         raise InputError(f"{study} has no plan.json; allowed: the folder of a study that was begun")
-    cells = [cell for cell in status.read(study) if cell.id in plan]
+    cells = [cell for cell in status.read(study) if cell.id in planned]
     cells = [cell for cell in cells if cell.status not in DONE]
     for cell in cells:
         if cell.status == "damaged":
@@ -83,13 +83,13 @@ def is_open(cell: CellStatus) -> bool:
 def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[Cell]:
     """Planned cells by name, see `unfinished`."""
     known = parts(own)
-    plan, names = store.planned(study), list(names)
+    planned, names = plan.cells(study), list(names)
     for name in names:
-        if not plan.get(name, {}).get("overrides"):
+        if not planned.get(name, {}).get("overrides"):
             raise InputError(
                 f"{study}/plan.json does not say what {name} is composed of; type its command again"
             )
-    overrides = [[str(text) for text in plan[name]["overrides"]] for name in names]
+    overrides = [[str(text) for text in planned[name]["overrides"]] for name in names]
     texts = list(dict.fromkeys(text for texts in overrides for text in texts))
     for text in texts:
         if "hydra" in key_of(text):
@@ -98,12 +98,12 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
     for text in strange(texts, known):
         raise InputError(
             f"{study}/plan.json chooses {text[:200]}, which our own configuration does not have; allowed: "
-            f"the folder that has it behind this command, '{SEARCHPATH}[file:///FOLDER]'"
+            f"the folder that has it behind this command, '{plan.SEARCHPATH}[file:///FOLDER]'"
         )
     cells = recompose(overrides, own)
     # By the names they were planned under, which hold the words that were typed first.
     pairs = zip(cells, names, strict=True)
-    cells = [called(cell, name, plan[name].get("settings")) for cell, name in pairs]
+    cells = [called(cell, name, planned[name].get("settings")) for cell, name in pairs]
     for path in foreigners(cells, targets(known)):
         raise foreign(study, path)
     for name, cell in zip(names, cells, strict=True):
@@ -123,7 +123,7 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
             config={
                 **cell.config,
                 "root": str(place.parent),
-                "priors": priors(cell, plan[cell.id], place.parent),
+                "priors": priors(cell, planned[cell.id], place.parent),
                 "study": {**cell.config["study"], "name": place.name},
             }
         )

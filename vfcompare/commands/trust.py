@@ -13,20 +13,13 @@ from hydra.errors import HydraException
 
 from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError
+from vfcompare.runs.plan import SEARCHPATH, goes_along
 from vfcompare.validate import leaves
 
 if TYPE_CHECKING:
     from vfcompare.training.cell import Cell
 
 Parts = Mapping[str, Traversable]
-
-SEARCHPATH = "hydra.searchpath="
-"""With this a user names folders of configurations; what is found on disk never does."""
-
-
-def goes_along(text: str) -> bool:
-    """Whether a setting is for each command to say, and no plan does: where own parts are, how lax to be."""
-    return text.startswith(SEARCHPATH) or key_of(text) == "resume"
 
 
 def folders(own: Sequence[str]) -> Iterator[Traversable]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vfcompare import failure
-from vfcompare.runs import run_folder, slurm, store
+from vfcompare.runs import plan, run_folder, slurm, store
 
 DONE = ("completed", "diverged")
 """What is trained to its end."""
@@ -74,8 +74,8 @@ class Place(NamedTuple):
 
 def read(study: Path) -> list[CellStatus]:
     """The status of every planned or found cell; asks SLURM once if some cell was sent there and is open."""
-    planned = store.planned(study)
-    found = {path.name: path for path in store.runs(study)}
+    planned = plan.cells(study)
+    found = {path.name: path for path in plan.runs(study)}
     records = {name: _record(path) for name, path in found.items()}
     names = [*planned, *(name for name in found if name not in planned)]
     sent = {
@@ -111,13 +111,13 @@ def _task(record: Mapping[str, Any]) -> str:
 
 def _cell(
     path: Path,
-    plan: Mapping[str, Any],
+    planned: Mapping[str, Any],
     record: dict[str, Any] | None,
     place: Place | None,
     tasks: Mapping[str, slurm.Task] | None,
 ) -> CellStatus:
     words = Counter(str(seed["status"]) for seed in (record or {"seeds": {}})["seeds"].values())
-    seeds = len(plan.get("seeds", [])) or sum(words.values())
+    seeds = len(planned.get("seeds", [])) or sum(words.values())
     status, note = _on_disk(path, record)
     task = gone = ""
     if status not in (*DONE, "damaged"):

@@ -23,7 +23,6 @@ import os
 import re
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -36,7 +35,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vfcompare import failure
 from vfcompare.errors import InputError
 
 SCHEMA = 1
@@ -304,100 +302,6 @@ def git_state() -> dict[str, Any]:
         return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else {}
     except (OSError, subprocess.SubprocessError):
         return {}
-
-
-DECIDED = ("contrast", "metric", "margin", "threshold")
-"""What a study decides before its first run."""
-
-
-def write_plan(folder: Path, study: Mapping[str, Any], cells: list[dict[str, Any]]) -> None:
-    """Record what a sweep is going to do; cells planned before stay planned.
-
-    Args:
-      folder: of the study.
-      study: its `name` and `question`, and what it has `DECIDED`.
-      cells: to be trained.
-
-    Raises:
-      InputError: if the study was begun with other decisions: results may be known by now.
-    """
-    # Two sweeps of a study that begin together would each write what it had read, and its own cells.
-    with guard(folder):
-        sweep_up(folder)
-        known = planned(folder) | {cell["id"]: cell for cell in cells}
-        before: dict[str, Any] = {}
-        decided = {name: study[name] for name in DECIDED if name in study}
-        if (folder / "plan.json").exists():
-            before = read_json(folder / "plan.json")
-            begun = dict(before.get("decided") or {})
-            for name in begun.keys() & decided.keys():
-                if decided[name] != begun[name]:
-                    raise InputError(
-                        f"study.{name}={decided[name]} is not allowed: {folder} was begun with "
-                        f"{begun[name]}, and its results may be known; allowed: "
-                        f"study.{name}={begun[name]}, or another study.name"
-                    )
-            late = [
-                f"study.{name}={decided[name]}"
-                for name in decided.keys() - begun.keys()
-                if decided[name]
-            ]
-            if begun and late:
-                told = f"{', '.join(sorted(late))} comes too late: {folder} was begun without"
-                print(f"vfcompare: {told}, and its results may be known", file=sys.stderr)
-            decided = begun
-        write_json(
-            folder / "plan.json",
-            {
-                "schema": SCHEMA,
-                "study": study["name"],
-                "question": study.get("question") or before.get("question"),
-                "decided": decided,
-                "figures": list(study.get("figures") or before.get("figures") or []),
-                "created": before.get("created") or now(),
-                "cells": list(known.values()),
-            },
-        )
-
-
-def planned(study: Path) -> dict[str, dict[str, Any]]:
-    """The cells of a plan by name; none where there is no plan.
-
-    Raises:
-      InputError: if the plan is damaged, or names cells that are not folders of the study.
-    """
-    file = study / "plan.json"
-    if not file.exists():
-        return {}
-    try:
-        cells = {str(cell["id"]): dict(cell) for cell in read_json(file)["cells"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is damaged ({failure.describe(error)})") from error
-    for name in cells:
-        if slug(name, len(name)) != name:
-            raise InputError(
-                f"{file} names a cell {name[:80]!r}, which cannot be a folder of a study"
-            )
-    return cells
-
-
-def runs(study: Path) -> list[Path]:
-    """Folders below a study that hold a run."""
-    return sorted(file.parent for file in study.glob("*/run.json"))
-
-
-def known(study: Path) -> dict[str, dict[str, Any]]:
-    """What a study has, by name: the cells of its plan, and runs beside them, as they describe themselves.
-
-    Raises:
-      InputError: see `planned`.
-    """
-    found = planned(study)
-    for path in runs(study):
-        if path.name not in found:
-            with contextlib.suppress(OSError, ValueError):
-                found[path.name] = read_json(path / "run.json")
-    return found
 
 
 class Stopwatch:

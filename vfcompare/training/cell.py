@@ -1,5 +1,6 @@
 """One cell of a sweep: an agent on an environment, with all its seeds, as its configuration describes it."""
 
+import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
-from vfcompare.runs import run_folder, store
+from vfcompare.runs import plan, run_folder, store
 from vfcompare.training import judges, priors
 
 if TYPE_CHECKING:
@@ -62,16 +63,21 @@ class Cell(NamedTuple):
         return run_folder.RunFolder(self.study / self.id).completed
 
     def planned(self) -> dict[str, Any]:
-        """What `plan.json` says of this cell."""
-        return {
+        """What `plan.json` says of this cell: all that a later command needs, wherever it is given."""
+        said = {
             "id": self.id,
             "agent": self.agent,
             "env": self.env,
             "settings": self.settings,
             "seeds": self.seeds,
             "env_steps": self.config["env_steps"],
-            "overrides": list(self.overrides),
+            "overrides": [text for text in self.overrides if not plan.goes_along(text)],
         }
+        place = Path(self.config["priors"])
+        if self.config["agent"].get("prior") and not place.is_absolute():
+            # Seen from `root`, since both may be moved together.
+            said["priors"] = os.path.relpath(place.resolve(), self.study.resolve().parent)
+        return said
 
 
 class Member(NamedTuple):

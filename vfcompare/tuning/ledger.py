@@ -11,7 +11,7 @@ import numpy as np
 
 from vfcompare import failure, statistics
 from vfcompare.errors import InputError
-from vfcompare.runs import status, store
+from vfcompare.runs import plan, status, store
 from vfcompare.tuning.space import Values
 from vfcompare.validate import TUNING_SEEDS
 
@@ -33,8 +33,8 @@ MACHINE = "search/machine.json"
 
 def has_tuning_seeds(study: Path) -> bool:
     """Whether a study's seeds have chosen settings, so that they must not judge them, too."""
-    plans = store.planned(study).values()
-    return any(max(map(int, cell.get("seeds") or [0])) >= TUNING_SEEDS for cell in plans)
+    planned = plan.cells(study).values()
+    return any(max(map(int, cell.get("seeds") or [0])) >= TUNING_SEEDS for cell in planned)
 
 
 class Trial(NamedTuple):

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 
 from vfcompare import failure
 from vfcompare.assemble import assemble
-from vfcompare.commands import planning
 from vfcompare.commands.compose import as_known, cells, recompose
 from vfcompare.commands.settings import key_of, value_of
-from vfcompare.commands.trust import SEARCHPATH
 from vfcompare.errors import InputError, nearest
-from vfcompare.runs import run_folder, store
+from vfcompare.runs import plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import PRIVATE, Cell, rehearse
@@ -166,7 +164,7 @@ class Search:
             self.space = space.parse(f"study.tune of {told['name']}", told["tune"])
         self._own = [f"study.name={self.name}-tune", "+study.tuning=true"]
         self._own += [f"first_seed={first}", f"seeds={seeds}"]
-        self._places = [text for text in settings if text.startswith(SEARCHPATH)]
+        self._places = [text for text in settings if text.startswith(plan.SEARCHPATH)]
         presets = recompose([[*_without_seeds(cell), *self._own] for cell in asked], self._places)
         self.players = [
             Player(cell, self.space.of(cell.agent, cell.config))
@@ -368,7 +366,7 @@ class Search:
         """Train a round; the ledger is written before and after, and also when it is interrupted."""
         first = self.players[0].preset
         study = first.config["study"]
-        store.write_plan(self.study, study, [planning.described(trial.cell) for trial in batch])
+        plan.write(self.study, study, [trial.cell.planned() for trial in batch])
         rated = self._record(trials)
         done = {one.trial.cell.id for one in rated if one.status in DONE}
         # Settings that are the same, such as the preset's within a grid, are one cell.
