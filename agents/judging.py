@@ -1,4 +1,4 @@
-"""A learned reward model: told better answers from worse ones, it pays in place of the verifier."""
+"""A reward model: it learns to tell better answers from worse ones, and pays in place of the verifier."""
 
 from collections.abc import Callable
 from functools import partial

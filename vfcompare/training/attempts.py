@@ -14,18 +14,18 @@ from vfcompare.training.log import Log
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")
 """Packages that decide bits of a result beside JAX, whose versions a checkpoint holds fast."""
 
-FOUND = {"devices", "bit_exact", "begun_with", "reference", "env_steps"}
-"""Fields that only a program that was made knows, see `found`; those of an earlier attempt stay true."""
+PROGRAM_FIELDS = {"devices", "bit_exact", "begun_with", "reference", "env_steps"}
+"""Fields of run.json known only once the program is built; else those of the last attempt are kept."""
 
 
-def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **found: Any) -> None:
+def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fields: Any) -> None:
     """Record an attempt at a cell, and its configuration.
 
     Args:
       cell: to be trained.
       folder: of its run.
       traced: paths of numbers.
-      found: of `FOUND` what is known.
+      fields: of `PROGRAM_FIELDS` what is known.
     """
     folder.begin(
         id=cell.id,
@@ -40,14 +40,14 @@ def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fou
         **_code(),
         budget={"env_steps": cell.config["env_steps"]},
         seeds={str(seed): {"status": "running"} for seed in cell.seeds},
-        **found,
+        **fields,
     )
     text = yaml.safe_dump(cell.config, sort_keys=False, allow_unicode=True)
     store.write_bytes(folder.path / "config.yaml", text.encode())
 
 
-def found(log: Log, devices: int) -> dict[str, Any]:
-    """`FOUND`, once the program of a cell was made.
+def program_fields(log: Log, devices: int) -> dict[str, Any]:
+    """`PROGRAM_FIELDS`, once the program of a cell was made.
 
     Args:
       log: of the cell.
@@ -66,9 +66,9 @@ def found(log: Log, devices: int) -> dict[str, Any]:
     }
 
 
-def known(record: Mapping[str, Any]) -> dict[str, Any]:
-    """`FOUND`, as far as earlier attempts have told."""
-    return {name: record[name] for name in FOUND & record.keys()}
+def carried_over(record: Mapping[str, Any]) -> dict[str, Any]:
+    """`PROGRAM_FIELDS`, as far as earlier attempts have told."""
+    return {name: record[name] for name in PROGRAM_FIELDS & record.keys()}
 
 
 def _code() -> dict[str, Any]:

@@ -29,7 +29,7 @@ SOON = 10.0
 """Seconds between checkpoints, at least, where no evaluation has ended."""
 
 SPARE = 10.0
-"""How many times as long as it took to save a checkpoint nothing is saved after it, up to `LONGEST`."""
+"""After a checkpoint that took s seconds, none is saved for `SPARE` * s, at most `LONGEST`."""
 
 LONGEST = run_folder.LOST_AFTER / 4
 """Seconds after which a checkpoint is due however long it takes: it is the sign of life of a run."""
@@ -142,7 +142,7 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
         for cell, folder, _ in _unfinished(members):
             with contextlib.suppress(OSError, ClaimLost):
                 if not folder.begun:
-                    attempts.begin(cell, folder, traced, **attempts.known(folder.record))
+                    attempts.begin(cell, folder, traced, **attempts.carried_over(folder.record))
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         raise
@@ -169,7 +169,7 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
                 "side by side on each, so that no bit depends on it",
                 file=sys.stderr,
             )
-        attempts.begin(cell, folder, traced, **attempts.found(log, now_over))
+        attempts.begin(cell, folder, traced, **attempts.program_fields(log, now_over))
 
     with _progress(members) as progress:
         trainer, logs = _made(members, traced)

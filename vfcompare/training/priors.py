@@ -29,7 +29,7 @@ OURS = ("rung", "critic", "entropy", "seed", "updates")
 """Settings of a prior that supervised learning itself is not told."""
 
 UNSEEN = ("noise", "partial")
-"""Settings of a task, or of one within it: what the verifier pays is nothing to a policy never rewarded."""
+"""Settings that change only what the verifier pays; supervised learning does not see them."""
 
 FIRST, GROWTH = 8, 1.25
 """Updates before the first measurement, and their ratio from one to the next."""
@@ -73,7 +73,7 @@ class Rung(Artifact):
 
     @property
     def share(self) -> float:
-        """That pass@1."""
+        """The pass@1 that was asked for."""
         return float(self.name)
 
 
