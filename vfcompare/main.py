@@ -125,7 +125,7 @@ def train(args: list[str]) -> int:
         raise InputError(compose.explain(error, settings)) from error
     if not planned:
         return OK
-    return verbs.standing(planned[0].study, {cell.id for cell in planned})
+    return verbs.exit_code(planned[0].study, {cell.id for cell in planned})
 
 
 def left(planned: "Sequence[Cell]") -> "list[Cell]":

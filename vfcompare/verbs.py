@@ -70,7 +70,7 @@ def must_be_a_study(folder: Path) -> None:
         )
 
 
-def standing(study: Path, names: Collection[str]) -> int:
+def exit_code(study: Path, names: Collection[str]) -> int:
     """The exit code of cells by what they left on disk: launchers may train in processes of their own.
 
     Args:
@@ -157,7 +157,7 @@ def resume(options: Namespace) -> int:
         must_be_writable(options.study)
     print(f"{options.study}: {len(cells)} cells to go")
     train(cells)
-    return standing(options.study, plan.cells(options.study))
+    return exit_code(options.study, plan.cells(options.study))
 
 
 def _submit_options(parser: ArgumentParser) -> None:

@@ -279,7 +279,7 @@ class RunFolder:
         return file.exists() and self._stale(file)
 
     @property
-    def standing(self) -> tuple[str, str]:
+    def liveness(self) -> tuple[str, str]:
         """What a run is that says running, and why: `running`, `lost` or `damaged`.
 
         As far as files and the processes of this machine tell. Reasons have no age in them, so that a report

@@ -143,7 +143,7 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return "out of memory", message
     if status != "running":
         return status, message
-    status, why = run_folder.RunFolder(path, record).standing
+    status, why = run_folder.RunFolder(path, record).liveness
     if status == "damaged":
         return status, why
     last = f"last sign of life {max(store.age(record), 0.0):,.0f} s ago"

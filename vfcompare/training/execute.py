@@ -257,9 +257,9 @@ def _train(
                 for log in logs:
                     log.chunk(chunk)
                 seconds += chunk.seconds
-                steps = np.minimum(trainer.standing("env_steps"), budget)
+                steps = np.minimum(trainer.counter("env_steps"), budget)
                 # A seed that has diverged goes no further.
-                progress.total = int(np.where(trainer.standing("finite"), budget, steps).sum())
+                progress.total = int(np.where(trainer.counter("finite"), budget, steps).sum())
                 progress.show(int(steps.sum()), seconds)
                 if listener.heard or saved() > max(most, SOON, pause):
                     save(index - 1)
@@ -270,10 +270,10 @@ def _train(
                 save(index)
             listener.check()
     outcomes = _finish(logs, trainer, evaluations, spent)
-    lost = int((~trainer.standing("finite")).sum())
+    lost = int((~trainer.counter("finite")).sum())
     # Returns of several cells have no mean that means anything.
     final = logs[0].final if len(first.seeds) == len(trainer.seeds) else math.nan
-    steps = int(trainer.standing("env_steps").sum())
+    steps = int(trainer.counter("env_steps").sum())
     progress.done(place, steps, seconds, trainer.compile_seconds, final=final, diverged=lost)
     return outcomes
 
@@ -291,7 +291,7 @@ def _start(logs: list[Log], trainer: "Trainer", progress: Progress) -> int:
     # With those that others have taken over meanwhile: they are part of the program.
     trainer.restore([log.reached() for log in everyone])
     each(logs, Log.restore)
-    progress.begun = int(trainer.standing("env_steps").sum())
+    progress.begun = int(trainer.counter("env_steps").sum())
     return going_on.point
 
 

@@ -76,7 +76,7 @@ class Log:
             return None
         table = self._metrics.whole()
         sums = {name: float(x.sum(dtype=np.float64)) for name, x in table.items()}
-        steps, episodes = (float(self.standing(name).sum()) for name in ("env_steps", "episodes"))
+        steps, episodes = (float(self.counter(name).sum()) for name in ("env_steps", "episodes"))
         episodes += sums.get("simulated_episodes", 0.0)
         return float(work.total(steps, episodes, sums["collected_steps"]))
 
@@ -109,7 +109,7 @@ class Log:
             name: store.read_table(path / f"{name}.parquet") for name in ("metrics", "evaluation")
         }
         # Tables are written before the checkpoint, so they may hold rows of a later point.
-        updates = dict(zip(self._seeds, self.standing("updates"), strict=True))
+        updates = dict(zip(self._seeds, self.counter("updates"), strict=True))
         reached_by = np.array([updates[seed] for seed in tables["metrics"]["seed"]])
         kept = {
             "metrics": tables["metrics"]["update"] < reached_by,
@@ -136,14 +136,14 @@ class Log:
         self._view.add("train", {name: column[shown] for name, column in metrics.items()})
         self._view.add("evaluation", evaluation)
 
-    def standing(self, name: str) -> np.ndarray:
-        """See `vfcompare.training.train.Trainer.standing`."""
-        return self._trainer.standing(name)[self.rows]
+    def counter(self, name: str) -> np.ndarray:
+        """See `vfcompare.training.train.Trainer.counter`."""
+        return self._trainer.counter(name)[self.rows]
 
     @property
     def taken(self) -> int:
         """Environment steps of all seeds together."""
-        return int(self.standing("env_steps").sum())
+        return int(self.counter("env_steps").sum())
 
     @property
     def final(self) -> float:
@@ -160,7 +160,7 @@ class Log:
 
     def chunk(self, chunk: "Chunk") -> None:
         """Take in what a chunk did."""
-        rows, last = chunk.rows[self.rows], self.standing("updates")
+        rows, last = chunk.rows[self.rows], self.counter("updates")
         if not rows.any():
             return
         seeds = np.repeat(self._seeds, rows)
@@ -174,7 +174,7 @@ class Log:
         """Add an evaluation, and to the view also the updates that it came after."""
         number = len(self._seeds)
         run = {
-            name: self.standing(name).astype(np.int64)
+            name: self.counter(name).astype(np.int64)
             for name in ("updates", "env_steps", "episodes")
         }
         table = {
@@ -186,7 +186,7 @@ class Log:
             **metrics,
         }
         # A diverged policy still acts; what it scores is not a result.
-        finite = self.standing("finite")
+        finite = self.counter("finite")
         for name in table:
             if name.startswith(("return_", "pass_at_")):
                 table[name] = np.where(finite, table[name], np.nan)
@@ -286,7 +286,7 @@ class Log:
     def finish(self, spent: Mapping[str, float], device: Mapping[str, Any]) -> str:
         """Write down how each seed ended; returns `completed` or `diverged`."""
         self._folder.must_hold()
-        finite, updates = self.standing("finite"), self.standing("updates")
+        finite, updates = self.counter("finite"), self.counter("updates")
         status: dict[int, dict[str, Any]] = {
             seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
             for seed, good, update in zip(self._cell.seeds, finite, updates, strict=True)

@@ -395,7 +395,7 @@ class Trainer:
 
     def maps(self, point: int, index: int = 0) -> dict[str, np.ndarray]:
         """The maps of one seed's present networks; nothing where there is nothing to draw."""
-        if self.learner.maps is None or not bool(self.standing("finite")[index]):
+        if self.learner.maps is None or not bool(self.counter("finite")[index]):
             return {}
         found = self._call("maps", *self._alone(index), np.int32(point))
         return {name: np.asarray(x) for name, x in found.items()}
@@ -423,7 +423,7 @@ class Trainer:
             per_update = seconds / max(1, int(np.asarray(rows).max()))
             self._limit = int(np.clip(CHUNK_SECONDS / max(per_update, 1e-6), 1, self._most))
 
-    def standing(self, name: str) -> np.ndarray:
+    def counter(self, name: str) -> np.ndarray:
         """One of `updates`, `env_steps`, `episodes` or `finite` of each seed."""
         return np.asarray(getattr(self.run, name))[: len(self.seeds)]
 
