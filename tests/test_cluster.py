@@ -17,7 +17,7 @@ from tests import slurm as private
 from vfcompare.commands import cluster, resume
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
-from vfcompare.runs import plan, run_folder, slurm, status, store
+from vfcompare.runs import claim, plan, run_folder, slurm, status, store
 from vfcompare.training import stopping
 
 TINY = (
@@ -387,7 +387,7 @@ def test_a_run_without_memory_and_a_dead_process_are_told_apart_from_crashes(tmp
     }
     path = study(tmp_path, records)
     (path / "c" / "claim.json").unlink()
-    with run_folder.RunFolder(path / "c").claim():
+    with run_folder.RunFolder(path / "c").hold():
         claim = store.read_json(path / "c" / "claim.json")
         store.write_json(path / "c" / "claim.json", claim | {"pid": int(gone.stdout)})
         found = {"a": "out of memory", "b": "crashed", "c": "lost", "d": "lost"}
@@ -441,15 +441,15 @@ def test_a_notice_before_training_is_remembered():
 
 def test_a_task_takes_over_what_its_earlier_attempt_held(tmp_path, monkeypatch):
     folder = run_folder.RunFolder(tmp_path / "cell")
-    monkeypatch.setenv(run_folder.TASK, "7_0")
-    with folder.claim() as got:
+    monkeypatch.setenv(claim.TASK, "7_0")
+    with folder.hold() as got:
         assert got
-        claim = store.read_json(folder.path / "claim.json")
+        said = store.read_json(folder.path / "claim.json")
         # As if that attempt had been on another machine, a moment ago.
-        store.write_json(folder.path / "claim.json", claim | {"host": "elsewhere", "pid": 1})
+        store.write_json(folder.path / "claim.json", said | {"host": "elsewhere", "pid": 1})
         for task, expected in (("7_1", False), ("", False), ("7_0", True)):
-            monkeypatch.setenv(run_folder.TASK, task)
-            with run_folder.RunFolder(folder.path).claim() as again:
+            monkeypatch.setenv(claim.TASK, task)
+            with run_folder.RunFolder(folder.path).hold() as again:
                 assert again is expected
 
 

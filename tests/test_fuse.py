@@ -10,7 +10,7 @@ import pytest
 from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.errors import InputError
-from vfcompare.runs import run_folder, status, store, tables
+from vfcompare.runs import claim, run_folder, status, store, tables
 from vfcompare.training import devices, fuse, log, starts, sweep
 from vfcompare.training import execute as execution
 from vfcompare.training.cell import Member, at
@@ -224,7 +224,7 @@ def test_where_all_are_taken_over_nothing_fails(three, monkeypatch):
 
 def test_claims_are_renewed_while_cells_wait_for_others(three, monkeypatch):
     group, folders, _ = three
-    monkeypatch.setattr(run_folder, "LOST_AFTER", 0.4)
+    monkeypatch.setattr(claim, "LOST_AFTER", 0.4)
     begun, times = [], set()
 
     def attempt(members, *rest):

@@ -9,7 +9,7 @@ import pytest
 
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.report import writing
-from vfcompare.runs import plan, run_folder, slurm, status, store
+from vfcompare.runs import claim, plan, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
 
 CELLS = [{"id": "a"}]
@@ -48,31 +48,31 @@ def test_the_commit_is_that_of_the_code_and_not_of_whose_folder_it_is_in(
 
 
 def test_a_claim_without_a_heartbeat_is_renewed_while_it_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "LOST_AFTER", 3.0)
+    monkeypatch.setattr(claim, "LOST_AFTER", 3.0)
     mine, other = RunFolder(tmp_path / "x" / "search"), RunFolder(tmp_path / "x" / "search")
     file = tmp_path / "x" / "search" / "claim.json"
-    with mine.claim() as got, run_folder.kept([mine]):
+    with mine.hold() as got, claim.kept([mine.claim]):
         assert got
         # As another machine would see it.
-        monkeypatch.setattr(run_folder, "place", lambda: "another machine")
+        monkeypatch.setattr(claim, "place", lambda: "another machine")
         time.sleep(4.5)
-        with other.claim() as theirs:
+        with other.hold() as theirs:
             assert not theirs
-        mine.must_hold()
+        mine.claim.must_hold()
     assert not file.exists()
 
 
 def test_without_being_renewed_it_is_lost_to_another_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "LOST_AFTER", 3.0)
+    monkeypatch.setattr(claim, "LOST_AFTER", 3.0)
     mine, other = RunFolder(tmp_path / "x" / "search"), RunFolder(tmp_path / "x" / "search")
-    with mine.claim() as got:
+    with mine.hold() as got:
         assert got
-        monkeypatch.setattr(run_folder, "place", lambda: "another machine")
+        monkeypatch.setattr(claim, "place", lambda: "another machine")
         time.sleep(4.5)
-        with other.claim() as theirs:
+        with other.hold() as theirs:
             assert theirs
             with pytest.raises(ClaimLost):
-                mine.must_hold()
+                mine.claim.must_hold()
 
 
 @pytest.mark.parametrize("state", ["PENDING", "COMPLETED"])
@@ -85,7 +85,7 @@ def test_a_cell_that_a_local_process_trains_is_running_whatever_slurm_was_told(
     job = {"created": store.now(), "slurm": "1", "groups": [["cell"]], "schema": store.SCHEMA}
     task = slurm.Task(state, "Priority")
     monkeypatch.setattr(slurm, "ask", lambda numbers: {"1_0": task})
-    with folder.claim():
+    with folder.hold():
         folder.begin(id="cell", seeds={"0": {"status": "running"}})
         store.write_json(path / "jobs" / "0.json", job)
         (cell,) = status.read(path)
@@ -163,7 +163,7 @@ def test_trying_leaves_nothing_and_makes_nothing(tmp_path):
 )
 def test_of_a_running_cell_the_share_of_steps_that_is_saved_is_told(tmp_path, record, note):
     folder = RunFolder(tmp_path / "cell")
-    with folder.claim():
+    with folder.hold():
         seeds = {seed: {"status": "running"} for seed in "01"}
         folder.begin(id="cell", seeds=seeds, **record)
         (cell,) = status.read(tmp_path)

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from vfcompare.commands import compose, resume, trust
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
-from vfcompare.runs import plan, run_folder, store
+from vfcompare.runs import claim, plan, run_folder, store
 from vfcompare.training import devices, fuse, log, stopping
 from vfcompare.training.cell import Member
 from vfcompare.training.stopping import Listener, Stopped
@@ -450,7 +450,7 @@ def test_a_name_is_on_the_disk_before_the_next_is_written(tmp_path, monkeypatch)
     noted("mkdir", lambda path, *rest: Path(path))
     noted("unlink", lambda path, **options: Path(path))
     folder = run_folder.RunFolder(tmp_path / "runs" / "study" / "cell")
-    with folder.claim() as got:
+    with folder.hold() as got:
         assert got
         folder.begin(id="cell", seeds={})
         for point in range(4):
@@ -560,7 +560,7 @@ with contextlib.ExitStack() as held:
     for number in range(50):
         while time.time() < begin + 0.02 * number:
             pass
-        got = held.enter_context(run_folder.RunFolder(root / str(number)).claim())
+        got = held.enter_context(run_folder.RunFolder(root / str(number)).hold())
         print(number, got)
     while time.time() < begin + 10:
         time.sleep(0.1)
@@ -622,7 +622,7 @@ def test_sweeps_that_begin_together_lose_none_of_their_planned_cells(tmp_path):
 
 
 def gets(folder):
-    with run_folder.RunFolder(folder).claim() as got:
+    with run_folder.RunFolder(folder).hold() as got:
         return got
 
 
@@ -635,13 +635,13 @@ def test_whose_claim_is_respected(tmp_path):
     assert not (folder / "claim.json").exists()
     claimed(folder, pid=os.getpid())
     assert not gets(folder)
-    assert str(os.getpid()) in run_folder.RunFolder(folder).owner
-    claimed(folder, pid=os.getpid(), started=run_folder.started(os.getpid()))
+    assert str(os.getpid()) in claim.Claim(folder).owner
+    claimed(folder, pid=os.getpid(), started=claim.started(os.getpid()))
     assert not gets(folder)
     claimed(folder)
     assert gets(folder), "its process is dead"
     claimed(folder, pid=os.getpid(), started=1)
-    reused = run_folder.started(os.getpid()) is not None
+    reused = claim.started(os.getpid()) is not None
     assert gets(folder) == reused, "its number is that of another process by now"
     store.write_bytes(folder / "claim.json", b"")
     assert gets(folder), "its process was killed before it was written"
@@ -662,7 +662,7 @@ def test_whose_claim_is_respected(tmp_path):
 
 def test_who_lost_a_claim_leaves_that_of_the_other(tmp_path):
     folder = tmp_path / "study" / "cell"
-    with run_folder.RunFolder(folder).claim() as got:
+    with run_folder.RunFolder(folder).hold() as got:
         assert got
         claimed(folder, host="elsewhere")
     assert store.read_json(folder / "claim.json")["host"] == "elsewhere"
@@ -670,7 +670,7 @@ def test_who_lost_a_claim_leaves_that_of_the_other(tmp_path):
 
 def test_who_lost_a_claim_writes_nothing_more(tmp_path):
     folder = run_folder.RunFolder(tmp_path / "study" / "cell")
-    with folder.claim():
+    with folder.hold():
         folder.begin(id="cell", seeds={})
         claimed(folder.path, host="elsewhere", pid=7)
         before = tree_bytes(folder.path)
@@ -703,7 +703,7 @@ def test_whatever_writes_asks_first_whether_the_run_is_still_its_own(name, tmp_p
     (cell,) = compose.cells([*SMALL, f"root={tmp_path}"], sweep=False)
     folder = run_folder.RunFolder(cell.study / cell.id)
     nothing: Any = None
-    with folder.claim():
+    with folder.hold():
         member = Member(cell, folder, run_folder.Checkpoint(0, b"", {}, {}))
         kept = log.Log(member, nothing, nothing, slice(0, 2), [])
         claimed(folder.path, host="elsewhere", pid=7)

@@ -476,7 +476,7 @@ def test_a_trial_that_is_the_preset_in_other_words_is_trained_once(here, trainer
 def test_two_processes_do_not_tune_one_study(here, trainer):
     trainer()
     with (
-        run_folder.RunFolder(here / "search").claim(),
+        run_folder.RunFolder(here / "search").hold(),
         pytest.raises(InputError, match="is tuning it"),
     ):
         tune(ON_ONE, Options(trials=3))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from vfcompare.commands import compose, planning, resume, trust
 from vfcompare.errors import InputError
-from vfcompare.runs import plan, run_folder, slurm, status, store
+from vfcompare.runs import claim, plan, run_folder, slurm, status, store
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import Cell
 from vfcompare.training.fuse import groups
@@ -266,7 +266,7 @@ def work(study: Path, job_file: Path, index: int, own: Sequence[str] = ()) -> in
     if not 0 <= index < len(job.groups):
         raise InputError(f"{job_file} has no task {index}; allowed: 0 to {len(job.groups) - 1}")
     task = slurm.own_task()
-    os.environ[run_folder.TASK] = task
+    os.environ[claim.TASK] = task
     names = job.groups[index]
     cells = resume.rebuild(study, names, own)
     try:
@@ -359,6 +359,5 @@ def _mark_cancelled(study: Path, names: Sequence[str]) -> None:
         if name not in known:
             continue
         folder = run_folder.RunFolder(study / name)
-        held = (folder.path / "claim.json").exists() and not folder.abandoned
-        if folder.record.get("status") in status.UNSETTLED and not held:
+        if folder.record.get("status") in status.UNSETTLED and not folder.claim.held:
             folder.update(status="cancelled", message="vfcompare cancel", ended=store.now())

@@ -10,7 +10,8 @@ from vfcompare.commands.compose import called, recompose
 from vfcompare.commands.settings import key_of
 from vfcompare.commands.trust import foreign, foreigners, parts, strange, targets
 from vfcompare.errors import InputError
-from vfcompare.runs import plan, run_folder, status, store
+from vfcompare.runs import plan, status, store
+from vfcompare.runs.claim import Claim
 from vfcompare.runs.status import DONE, CellStatus
 from vfcompare.training.cell import Cell
 
@@ -71,7 +72,7 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
             file=sys.stderr,
         )
     for cell in cells if release else ():
-        run_folder.RunFolder(study / cell.id, {}).release(cell.gone)
+        Claim(study / cell.id).release(cell.gone)
     return [cell.id for cell in cells if is_open(cell)]
 
 

@@ -26,7 +26,7 @@ from vfcompare.report.files import (
 )
 from vfcompare.report.labels import label
 from vfcompare.report.metrics import LEADING
-from vfcompare.runs import run_folder
+from vfcompare.runs.claim import Claim
 
 STATUSES = (
     "completed",
@@ -282,7 +282,7 @@ def _alive(folder: Path | None, info: dict[str, Any] | None) -> dict[str, Any] |
     """What `run.json` says; where it says running but is not, what `vfcompare status` says of its files."""
     if folder is None or info is None or info.get("status") != "running":
         return info
-    status, reason = run_folder.RunFolder(folder, info).liveness
+    status, reason = Claim(folder).liveness(info)
     return info if status == "running" else {**info, "status": status, "message": reason}
 
 

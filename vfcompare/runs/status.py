@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vfcompare import failure
-from vfcompare.runs import plan, run_folder, slurm, store
+from vfcompare.runs import plan, slurm, store
+from vfcompare.runs.claim import Claim
 
 DONE = ("completed", "diverged")
 """What is trained to its end."""
@@ -143,7 +144,7 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return "out of memory", message
     if status != "running":
         return status, message
-    status, why = run_folder.RunFolder(path, record).liveness
+    status, why = Claim(path).liveness(record)
     if status == "damaged":
         return status, why
     last = f"last sign of life {max(store.age(record), 0.0):,.0f} s ago"

@@ -14,7 +14,7 @@ import numpy as np
 from vfcompare import failure
 from vfcompare.assemble import assemble
 from vfcompare.errors import ClaimLost, InputError
-from vfcompare.runs import run_folder, store
+from vfcompare.runs import claim, run_folder, store
 from vfcompare.training import attempts, devices, judges, priors
 from vfcompare.training.cell import Cell, Member, at, build
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
@@ -31,7 +31,7 @@ SOON = 10.0
 SPARE = 10.0
 """After a checkpoint that took s seconds, none is saved for `SPARE` * s, at most `LONGEST`."""
 
-LONGEST = run_folder.LOST_AFTER / 4
+LONGEST = claim.LOST_AFTER / 4
 """Seconds after which a checkpoint is due however long it takes: it is the sign of life of a run."""
 
 LEFT = "left alone"
@@ -59,11 +59,11 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
         devices.prepare()
         failures: list[Exception] = []
         with contextlib.ExitStack() as held, store.one_line_about_full_disks():
-            mine = [member for member in still_open if held.enter_context(member.folder.claim())]
+            mine = [member for member in still_open if held.enter_context(member.folder.hold())]
             outcomes |= {m.cell.id: _passed(m) for m in still_open if m not in mine}
             outcomes |= dict.fromkeys((member.cell.id for member in mine), LEFT)
             # Some wait for others, and compiling may take longer than a heartbeat.
-            held.enter_context(run_folder.kept([member.folder for member in mine]))
+            held.enter_context(claim.kept([member.folder.claim for member in mine]))
             begun = [m._replace(checkpoint=m.folder.load_checkpoint()) for m in mine]
             for members, numbers in together(begun, traced):
                 try:
@@ -88,7 +88,7 @@ def _passed(member: Member) -> str:
     if member.folder.completed:
         print(f"{member.cell.id}: done before, kept as it is")
         return "skipped"
-    print(f"{member.cell.id}: {member.folder.owner} is training it, left alone")
+    print(f"{member.cell.id}: {member.folder.claim.owner} is training it, left alone")
     return LEFT
 
 

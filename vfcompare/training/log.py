@@ -57,7 +57,7 @@ class Log:
         """Begin the view."""
         from vfcompare.runs.events import View
 
-        self._folder.must_hold()
+        self._folder.claim.must_hold()
         cell = self._cell
         settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
         self._view = View(self._folder.path / "tb", cell.id, settings, cell.seeds)
@@ -101,7 +101,7 @@ class Log:
     def restore(self) -> None:
         """Take the tables up to the checkpoint, from which the trainer goes on already."""
         assert self._checkpoint is not None
-        self._folder.must_hold()
+        self._folder.claim.must_hold()
         point = self._checkpoint.point
         self._before = self._checkpoint.seconds
         path = self._folder.path
@@ -199,14 +199,14 @@ class Log:
 
     def maps(self, point: int) -> None:
         """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
-        self._folder.must_hold()
+        self._folder.claim.must_hold()
         arrays = self._trainer.maps(point, self.rows.start)
         if arrays:
             store.write_arrays(self._folder.path / "oracle.npz", arrays)
 
     def paths(self) -> None:
         """Write `paths.npz`: what the median and the worst run do in the end."""
-        self._folder.must_hold()
+        self._folder.claim.must_hold()
         table = self._evaluation.whole()
         last = table["point"] == table["point"].max()
         content: dict[str, np.ndarray] = {}
@@ -223,7 +223,7 @@ class Log:
 
     def write(self) -> None:
         """Write both tables whole, and what the view has of them."""
-        self._folder.must_hold()
+        self._folder.claim.must_hold()
         if self._metrics:
             store.write_table(self._folder.path / "metrics.parquet", self._metrics.whole())
         store.write_table(self._folder.path / "evaluation.parquet", self._evaluation.whole())
@@ -258,7 +258,7 @@ class Log:
         """
         import jax
 
-        self._folder.must_hold()
+        self._folder.claim.must_hold()
         cell, trainer = self._cell, self._trainer
         work = trainer.work
         parameters = {
@@ -285,7 +285,7 @@ class Log:
 
     def finish(self, spent: Mapping[str, float], device: Mapping[str, Any]) -> str:
         """Write down how each seed ended; returns `completed` or `diverged`."""
-        self._folder.must_hold()
+        self._folder.claim.must_hold()
         finite, updates = self.counter("finite"), self.counter("updates")
         status: dict[int, dict[str, Any]] = {
             seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}

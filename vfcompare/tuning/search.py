@@ -12,7 +12,7 @@ from vfcompare.assemble import assemble
 from vfcompare.commands.compose import as_known, cells, recompose
 from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError, nearest
-from vfcompare.runs import plan, run_folder, store
+from vfcompare.runs import claim, plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import PRIVATE, Cell, rehearse
@@ -112,11 +112,11 @@ def tune(settings: Sequence[str], options: Options) -> bool:
     search = Search(settings, options)
     search.check()
     folder = search.folder
-    with folder.claim() as mine:
+    with folder.hold() as mine:
         if not mine:
-            told = f"{search.study}: {folder.owner} is tuning it"
+            told = f"{search.study}: {folder.claim.owner} is tuning it"
             raise InputError(f"{told}; allowed: when that has ended")
-        with run_folder.kept([folder]):
+        with claim.kept([folder.claim]):
             search.declare()
             rated = search.run()
     left = [one for one in rated if not one.over]
@@ -385,7 +385,7 @@ class Search:
         return rated
 
     def _record(self, trials: list[Trial]) -> list[Rated]:
-        self.folder.must_hold()
+        self.folder.claim.must_hold()
         rated = ledger.rate(self.study, trials, self.options.metric, self.references)
         ledger.write(self.study, rated, self.options.metric)
         return rated
