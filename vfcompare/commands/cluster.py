@@ -19,6 +19,7 @@ from typing import NamedTuple
 from vfcompare.commands import compose, planning, resume, trust
 from vfcompare.errors import InputError
 from vfcompare.runs import claim, plan, run_folder, slurm, status, store
+from vfcompare.settings import goes_along
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import Cell
 from vfcompare.training.fuse import groups
@@ -157,7 +158,7 @@ def chosen(settings: Sequence[str], *, dry_run: bool) -> tuple[Path, list[Cell],
     if names_a_study(settings):
         study, own = Path(settings[0]), list(settings[1:])
         return study, resume.unfinished(study, own, release=not dry_run), own
-    own = [text for text in settings if plan.goes_along(text)]
+    own = [text for text in settings if goes_along(text)]
     planned = compose.cells(list(settings), sweep=True)
     study = planned[0].study
     for path in trust.foreigners(planned, trust.targets(trust.parts(own))):

@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from vfcompare.commands.catalogue import GROUPS, files
-from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import plan, store
+from vfcompare.settings import key_of, value_of
 from vfcompare.training.cell import PRIVATE, Cell
 from vfcompare.validate import FAMILIES, check, natural
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare.commands.compose import called, recompose
-from vfcompare.commands.settings import key_of
 from vfcompare.commands.trust import foreign, foreigners, parts, strange, targets
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, status, store
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.status import DONE, CellStatus
+from vfcompare.settings import SEARCHPATH, key_of
 from vfcompare.training.cell import Cell
 
 
@@ -99,7 +99,7 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
     for text in strange(texts, known):
         raise InputError(
             f"{study}/plan.json chooses {text[:200]}, which our own configuration does not have; allowed: "
-            f"the folder that has it behind this command, '{plan.SEARCHPATH}[file:///FOLDER]'"
+            f"the folder that has it behind this command, '{SEARCHPATH}[file:///FOLDER]'"
         )
     cells = recompose(overrides, own)
     # By the names they were planned under, which hold the words that were typed first.

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError
-from vfcompare.runs.plan import SEARCHPATH, goes_along
+from vfcompare.settings import SEARCHPATH, goes_along, key_of, value_of
 from vfcompare.validate import leaves
 
 if TYPE_CHECKING:

@@ -13,14 +13,6 @@ from vfcompare.runs import store
 DECIDED = ("contrast", "metric", "margin", "threshold")
 """What a study decides before its first run."""
 
-SEARCHPATH = "hydra.searchpath="
-"""With this a user names folders of configurations; what is found on disk never does."""
-
-
-def goes_along(text: str) -> bool:
-    """Whether a setting is for each command to say, and no plan does: where own parts are, how lax to be."""
-    return text.startswith(SEARCHPATH) or text.lstrip("+").partition("=")[0] == "resume"
-
 
 def write(folder: Path, study: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> None:
     """Record what a sweep is going to do; cells planned before stay planned.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
-from vfcompare.runs import plan, run_folder, store
+from vfcompare.runs import run_folder, store
+from vfcompare.settings import goes_along
 from vfcompare.training import judges, priors
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Cell(NamedTuple):
             "settings": self.settings,
             "seeds": self.seeds,
             "env_steps": self.config["env_steps"],
-            "overrides": [text for text in self.overrides if not plan.goes_along(text)],
+            "overrides": [text for text in self.overrides if not goes_along(text)],
         }
         place = Path(self.config["priors"])
         if self.config["agent"].get("prior") and not place.is_absolute():

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from vfcompare.commands.settings import key_of
 from vfcompare.runs import store
+from vfcompare.settings import key_of
 from vfcompare.tuning import ledger
 from vfcompare.tuning.ledger import LEDGER, Rated, Sensitivity
 from vfcompare.tuning.space import overrides

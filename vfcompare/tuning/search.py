@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from vfcompare import failure
 from vfcompare.assemble import assemble
 from vfcompare.commands.compose import as_known, cells, recompose
-from vfcompare.commands.settings import key_of, value_of
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import claim, plan, run_folder, store
 from vfcompare.runs.status import DONE
+from vfcompare.settings import SEARCHPATH, key_of, value_of
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import PRIVATE, Cell, rehearse
 from vfcompare.tuning import ledger, space
@@ -164,7 +164,7 @@ class Search:
             self.space = space.parse(f"study.tune of {told['name']}", told["tune"])
         self._own = [f"study.name={self.name}-tune", "+study.tuning=true"]
         self._own += [f"first_seed={first}", f"seeds={seeds}"]
-        self._places = [text for text in settings if text.startswith(plan.SEARCHPATH)]
+        self._places = [text for text in settings if text.startswith(SEARCHPATH)]
         presets = recompose([[*_without_seeds(cell), *self._own] for cell in asked], self._places)
         self.players = [
             Player(cell, self.space.of(cell.agent, cell.config))

@@ -1,5 +1,8 @@
 """Settings as they are typed: `key=value`, with Hydra's `+` or `~` in front."""
 
+SEARCHPATH = "hydra.searchpath="
+"""With this a user names folders of configurations; what is found on disk never does."""
+
 
 def key_of(text: str) -> str:
     """What is set, such as `agent.gamma`."""
@@ -9,3 +12,8 @@ def key_of(text: str) -> str:
 def value_of(text: str) -> str:
     """What it is set to, as typed; nothing where a key stands alone."""
     return text.partition("=")[2]
+
+
+def goes_along(text: str) -> bool:
+    """Whether a setting is for each command to say, and no plan does: where own parts are, how lax to be."""
+    return text.startswith(SEARCHPATH) or key_of(text) == "resume"
