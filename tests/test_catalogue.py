@@ -177,12 +177,27 @@ def test_every_function_with_needs_exists():
     assert set(needs.NEEDED_BY) == set(needs.NEEDS) - {"critic"}
 
 
-def test_needs_agree_with_what_is_checked_before_a_run():
-    def names(need):
-        return {part.split(".")[1] for part in needs.NEEDED_BY[need]}
+@pytest.mark.parametrize("part", needs.NEEDED_BY["whole episodes"])
+def test_fragments_are_refused_to_whatever_needs_whole_episodes(part):
+    agent = composed("agent=ppo", "collector@agent.collector=fragments")
+    pieces, estimator = agent["collector"], agent["estimator"]
+    assert not list(validate._fragments(agent, pieces, estimator, 100_000))
+    module, name = part.split(".")
+    told = {"_target_": f"vfcompare.{part}"}
+    if module == "estimators":
+        estimator = estimator | told
+    elif module in ("advantages", "returns"):
+        estimator = estimator | {"target": told}
+    else:
+        agent = agent | {"surrogate" if module == "surrogates" else "collector": told}
+    (problem,) = validate._fragments(agent, pieces, estimator, 100_000)
+    assert f" {name} needs whole episodes " in problem
 
-    assert {*validate.EPISODIC, *validate.WHOLE} <= names("whole episodes")
-    assert not set(validate.FRAGMENTARY) & names("whole episodes")
+
+def test_an_estimator_of_the_users_own_says_itself_what_it_needs():
+    agent = composed("agent=ppo", "collector@agent.collector=fragments")
+    own = agent["estimator"] | {"_target_": "mine.estimators.gated"}
+    assert not list(validate._fragments(agent, agent["collector"], own, 100_000))
 
 
 def test_lesions_that_need_the_truth_are_known():

@@ -25,6 +25,19 @@ REFUSED = {
     "agent=ppo collector@agent.collector=fragments critic@agent.estimator.critic=hl_gauss": (
         "running_range is not allowed with fragments"
     ),
+    "agent=ppo collector@agent.collector=fragments agent.rows_of=episodes surrogate@agent.surrogate=gspo": (
+        "agent.collector=fragments is not allowed: the surrogate sequence_clipped needs whole episodes "
+        ".*allowed: collector@agent.collector=episodes"
+    ),
+    "agent=ppo collector@agent.collector=fragments agent.rows_of=episodes surrogate@agent.surrogate=gmpo": (
+        "agent.collector=fragments is not allowed: the surrogate geometric_mean .*allowed: .*=episodes"
+    ),
+    "agent=ppo collector@agent.collector=fragments agent.rows_of=groups "
+    "surrogate@agent.surrogate=preference": (
+        "agent.collector=fragments is not allowed: the surrogate preference .*allowed: .*=episodes"
+    ),
+    "agent=ppo surrogate@agent.surrogate=gspo": "agent.rows_of=steps .*looks at whole .*allowed: episodes",
+    "agent=rloo surrogate@agent.surrogate=preference": "agent.rows_of=steps .*compares .*allowed: groups",
     "agent=rloo +lab@agent.lab=standard": "agent.lab.fade=1.0 is not .*agent.gamma=0.99: .*allowed: null",
     "agent=ppo +lab@agent.lab=standard agent.lab.fade=null": "agent.lab.fade=None .*allowed: 1",
     "env=frozen_lake env.success_rate=2.0": "env.success_rate=2.0 is not allowed; .*from 0 to 1",

@@ -211,17 +211,11 @@ PARTS = (
 )
 """Parts of an agent without which there is none."""
 
-FRAGMENTARY = ("value_based", "off_policy")
-"""Estimators that can do with pieces of episodes."""
-
-EPISODIC = ("above_start", "above_others", "others_mean", "length_adaptive_gae")
-"""Advantages and targets that look at whole episodes."""
-
-COMPARING = ("preference",)
-"""Surrogates that compare the episodes of a group."""
-
-WHOLE = ("sequence_clipped", "geometric_mean")
-"""Surrogates that look at whole episodes."""
+ROWS_OF = {
+    "groups": ("compares the episodes of a group", ("groups",)),
+    "whole episodes": ("looks at whole episodes", ("episodes", "groups")),
+}
+"""What a surrogate that needs this does, and which rows give it that; the first is told."""
 
 
 def leaves(
@@ -315,21 +309,43 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _lab(agent, estimator)
     yield from _halves(estimator.get("critic") or {})
     yield from refused(agent)
-    kind = str((agent.get("surrogate") or {}).get("_target_", "")).rsplit(".", 1)[-1]
-    if kind in COMPARING and agent["rows_of"] != "groups":
-        yield (
-            f"agent.rows_of={agent['rows_of']} is not allowed: the surrogate {kind} compares the episodes "
-            "of a group; allowed: groups"
-        )
-    if kind in WHOLE and agent["rows_of"] == "steps":
-        yield (
-            f"agent.rows_of={agent['rows_of']} is not allowed: the surrogate {kind} looks at whole "
-            "episodes; allowed: episodes"
-        )
+    yield from _rows(agent)
     if _ends(collector, "fragments"):
         yield from _fragments(agent, collector, estimator, config["env_steps"])
     else:
         yield from _episodes(agent, collector, estimator)
+
+
+def _parts(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> dict[str, Any]:
+    advantage = estimator.get("advantage") or {}
+    return {
+        "estimator": estimator,
+        "baseline": advantage.get("baseline"),
+        "scale": advantage.get("scale"),
+        "advantage": advantage,
+        "target": estimator.get("target"),
+        "surrogate": agent.get("surrogate"),
+        "collector": agent["collector"],
+    }
+
+
+def _needs(parts: Mapping[str, Any], need: str) -> Iterator[tuple[str, str, str]]:
+    for part, told in parts.items():
+        target = str((told or {}).get("_target_", "")).removeprefix("vfcompare.")
+        if target in NEEDED_BY[need]:
+            yield part, target.rpartition(".")[2], NEEDED_BY[need][target]
+
+
+def _rows(agent: Mapping[str, Any]) -> Iterator[str]:
+    for need, (does, allowed) in ROWS_OF.items():
+        for part, name, _ in _needs({"surrogate": agent.get("surrogate")}, need):
+            if agent["rows_of"] not in allowed:
+                yield (
+                    f"agent.rows_of={agent['rows_of']} is not allowed: the {part} {name} {does}; "
+                    f"allowed: {allowed[0]}"
+                )
+                # Who compares episodes looks at whole ones, too: one line is enough.
+                return
 
 
 def _lab(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> Iterator[str]:
@@ -379,12 +395,10 @@ def _fragments(
             "agent.estimator.critic.scaling=running_range is not allowed with fragments, which end before "
             "all is paid: larger values could not be said; allowed: collector@agent.collector=episodes"
         )
-    parts = [estimator.get(name) or {} for name in ("advantage", "target")]
-    pieces = any(_ends(estimator, name) for name in FRAGMENTARY)
-    if not pieces or any(_ends(part, name) for part in parts for name in EPISODIC):
+    for part, name, reason in _needs(_parts(agent, estimator), "whole episodes"):
         yield (
-            "agent.collector=fragments does not give the whole episodes that this estimator "
-            "credits; allowed: collector@agent.collector=episodes"
+            f"agent.collector=fragments is not allowed: the {part} {name} needs whole episodes ({reason}); "
+            "allowed: collector@agent.collector=episodes"
         )
 
 
@@ -396,17 +410,13 @@ def _episodes(
         yield from _divisible("groups", "agent.collector.prompts", collector["prompts"], agent)
     else:
         yield from _divisible("episodes", "agent.collector.group", batch, agent)
-    advantage = estimator.get("advantage") or {}
-    parts = {"baseline": advantage.get("baseline"), "scale": advantage.get("scale")}
-    parts |= {"advantage": advantage, "target": estimator.get("target")}
-    parts |= {"surrogate": agent.get("surrogate"), "collector": agent["collector"]}
-    for part, told in parts.items():
-        for name, reason in NEEDED_BY["groups"].items():
-            if collector["group"] < 2 and _ends(told, name):
-                yield (
-                    f"agent.collector.group={collector['group']} is not allowed: the {part} "
-                    f"{name.partition('.')[2]} needs a group ({reason}); allowed: 2 or more"
-                )
+    if collector["group"] >= 2:
+        return
+    for part, name, reason in _needs(_parts(agent, estimator), "groups"):
+        yield (
+            f"agent.collector.group={collector['group']} is not allowed: the {part} {name} needs a group "
+            f"({reason}); allowed: 2 or more"
+        )
 
 
 def _divisible(unit: str, path: str, batch: int, agent: Mapping[str, Any]) -> Iterator[str]:
