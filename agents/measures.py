@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from vfcompare.batching import Rows
-from vfcompare.types import ADVANTAGE_EDGES, Array, Metrics, Params, Policy
+from vfcompare.columns import ADVANTAGE_EDGES
+from vfcompare.types import Array, Metrics, Params, Policy
 
 
 def advantages(advantage: Array, mask: Array) -> Metrics:

@@ -1,5 +1,8 @@
 """What TensorBoard is shown of all seeds together."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -44,3 +47,9 @@ def test_columns_of_numbers_have_a_range_and_others_their_words():
     assert (rates.min_value, rates.max_value) == (1e-4, 1e-2)
     assert board._domain(["ppo", "rloo", "ppo"]).values == ["ppo", "rloo"]
     assert board._domain(["null", "0.5"]).values == ["0.5", "null"]
+
+
+def test_tensorboard_is_fed_without_jax():
+    code = "import sys, vfcompare.runs.board; sys.exit('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests.helpers import access, ask
 from tests.test_theory import Chain, act_out, generalised, regroup, spread
-from vfcompare import diagnostics, estimators, exact, lesions, returns
+from vfcompare import columns, diagnostics, estimators, exact, lesions, returns
 from vfcompare.agents.policies import policy as standard_policy
 from vfcompare.agents.policies import squared_score, table
 from vfcompare.batching import flat, steps
@@ -673,7 +673,7 @@ def test_a_fade_that_is_not_named_is_gamma_also_for_what_going_on_is_worth(build
     assert unnamed == pytest.approx(named, rel=1e-5)
 
 
-def test_a_critic_with_a_memory_is_judged_but_not_asked_to_rank(build):
+def test_the_lab_writes_its_columns_and_a_critic_with_a_memory_is_not_asked_to_rank(build):
     short = ("env.length=4", "env=lock", "+lab@agent.lab=standard", "agent.lab.batches=4")
     gru = ("+network@agent.estimator.critic.network=gru", "agent.estimator.critic.network.hidden=8")
     found = {}
@@ -684,6 +684,7 @@ def test_a_critic_with_a_memory_is_judged_but_not_asked_to_rank(build):
                 lambda key, it=learner: it.examine(it.init(key), key, jnp.float32(0.0)), KEY
             )
         )
+    assert found["plain"] == set(columns.LAB)
     assert found["plain"] - found["memory"] == {"rank_accuracy"}
     assert "value_rmse" in found["memory"]
 

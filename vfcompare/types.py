@@ -74,13 +74,6 @@ class Env(Protocol):
         """`{"action_mask": bool[A]}` where not every action is legal, else nothing."""
 
 
-LOSSES = ("policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
-"""Metrics that must stay finite; where they are not, a seed has diverged."""
-
-ADVANTAGE_EDGES = (-2.0, -1.0, -0.5, -0.1, 0.1, 0.5, 1.0, 2.0)
-"""Edges of the histogram of advantages, in units of their root mean square."""
-
-
 class Rollout(struct.PyTreeNode):
     """One collected batch of experience.
 

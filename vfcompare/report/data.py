@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vfcompare import failure
+from vfcompare.columns import CURVE, LAB
 from vfcompare.report.cells import Cell as Cell
 from vfcompare.report.cells import Run as Run
 from vfcompare.report.files import (
@@ -55,17 +56,6 @@ CRITIC_AGENTS = frozenset({"a2c", "ppo", "reinforce_v"})
 STEP_COLUMNS = ("seed", "update", "env_steps", "episodes", "gradient_steps")
 DIAGNOSTICS = 64
 """Most training metrics that are read of a file."""
-LAB = (
-    *("gradient_bias", "gradient_variance", "gradient_snr", "gradient_cosine"),
-    *("episodes_to_cosine", "gradient_norm", "gradient_scale"),
-    *("gradient_between", "survival_gradient"),
-    *("advantage_bias", "advantage_variance", "advantage_mse", "signal_share"),
-    *("score_square", "score_return_correlation", "lab_return", "return_variance"),
-    *("value_rmse", "value_bias", "value_explained", "value_slope", "rank_accuracy"),
-    *(f"value_rmse_to_go_{part}_of_4" for part in range(1, 5)),
-)
-"""Columns of the evaluation that the lab writes, see `vfcompare.diagnostics`."""
-CURVE = ("seed", "update", "env_steps", "episodes", "return_sampled", "return_greedy")
 
 
 Contrasted = tuple[tuple[str, ...], tuple[str, ...]]

@@ -25,9 +25,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from vfcompare import statistics
+from vfcompare.columns import ADVANTAGE_EDGES, LOSSES
 from vfcompare.runs.pictures import png, strip
 from vfcompare.runs.store import Table
-from vfcompare.types import ADVANTAGE_EDGES, LOSSES
 
 TOGETHER = "all-seeds"
 """Name of the run that has the mean of all seeds, and its interval."""

@@ -19,9 +19,10 @@ from flax import struct
 from jax.extend.core import Var
 from jax.sharding import Mesh, PartitionSpec
 
+from vfcompare.columns import LOSSES
 from vfcompare.streams import stream
 from vfcompare.training.stopping import COMPILER
-from vfcompare.types import LOSSES, Array, Key, Learner, LearnerState, Metrics, Rollout, Work
+from vfcompare.types import Array, Key, Learner, LearnerState, Metrics, Rollout, Work
 
 CHUNK_SECONDS = 5.0
 """How long the host may go without a look: for progress, divergence, checkpoints and signals."""
