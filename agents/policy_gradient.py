@@ -302,8 +302,7 @@ class Agent:
             return self.collector.simulate(states, time, alive, who, params, key)
 
         def value(rollout: Rollout, sharpness: float) -> Array:
-            listed = exact.require_listed(policy.log_probs)
-            chances = exact.sharpened(partial(listed, params), sharpness)
+            chances = exact.sharpened(exact.listed(policy, params), sharpness)
             return exact.along(self.env, chances, rollout.state, gamma=gamma)
 
         def log_prob(rollout: Rollout) -> Array:

@@ -81,8 +81,7 @@ class Acting(NamedTuple):
     params: Any
 
     def log_probs(self, params: Any) -> exact.LogProbs:
-        listed = exact.require_listed(self.policy.log_probs)
-        return lambda obs, legal: listed(params, obs, legal)
+        return exact.listed(self.policy, params)
 
 
 def acting(name: str) -> Acting:
@@ -305,7 +304,9 @@ def test_the_policy_gradient_is_the_derivative_of_the_value(name):
 
     @jax.jit
     def both(params: Any, gamma: float) -> tuple[jax.Array, jax.Array]:
-        theorem = exact.policy_gradient(env, subject.log_probs, params, start, gamma=gamma)
+        theorem = exact.policy_gradient(
+            env, subject.log_probs, params, start, gamma=gamma, fade=gamma
+        )
 
         def value(params: Any) -> jax.Array:
             return exact.start_value(env, subject.log_probs(params), start, gamma=gamma)
@@ -323,7 +324,7 @@ def test_the_policy_gradient_is_the_derivative_of_the_value(name):
 def test_in_double_precision_the_two_gradients_are_one():
     subject = acting("garnet")
     env, start = subject.env, start_of(subject.env)
-    run = functools.partial(exact.policy_gradient, env, subject.log_probs, gamma=0.9)
+    run = functools.partial(exact.policy_gradient, env, subject.log_probs, gamma=0.9, fade=0.9)
 
     def value(params: Any) -> jax.Array:
         return exact.start_value(env, subject.log_probs(params), start, gamma=0.9)
@@ -345,7 +346,7 @@ def test_the_usual_gradient_without_the_factor_of_time_is_another_direction():
 
     @jax.jit
     def cosine() -> jax.Array:
-        one, other = (ravel_pytree(run(gamma=0.9, fade=fade))[0] for fade in (None, 1.0))
+        one, other = (ravel_pytree(run(gamma=0.9, fade=fade))[0] for fade in (0.9, 1.0))
         return one @ other / jnp.linalg.norm(one) / jnp.linalg.norm(other)
 
     assert float(cosine()) < 0.99
@@ -364,7 +365,7 @@ def deviations(subject: Acting, start: Any, gamma: float, key: jax.Array) -> dic
     env, policy, params = subject
     blocks = REPEATS * FACTOR
     truth = exact.evaluate(env, subject.log_probs(params), start, gamma=gamma)
-    gradient = exact.policy_gradient(env, subject.log_probs, params, start, gamma=gamma)
+    gradient = exact.policy_gradient(env, subject.log_probs, params, start, gamma=gamma, fade=gamma)
     collector = episodes(env, prompts=1, group=LEAST, start="shared")
     states = jax.tree.map(lambda x: jnp.broadcast_to(x, (LEAST, *x.shape)), start)
     times, steps = jnp.arange(env.horizon), jnp.zeros(LEAST, jnp.int32)

@@ -122,16 +122,14 @@ class TestRefusals:
             spec=spec, network=unread, head="auto", gain=0.01, temperature=1.0
         )
         with pytest.raises(ValueError, match="discrete actions"):
-            exact.require_listed(gaussian.log_probs)
+            exact.listed(gaussian, {})
 
 
 def test_the_oracle_at_lambda_0_is_the_reward_and_the_gain_of_exact_value(observed):
     subject, params, rollout, estimate = observed("agent=oracle_td")
     start = jax.tree.map(lambda x: x[0, 0, 0], rollout.state)
-    listed = exact.require_listed(subject.policy.log_probs)
-    truth = exact.evaluate(
-        subject.env, lambda *seen: listed(params["policy"], *seen), start, gamma=subject.gamma
-    )
+    chances = exact.listed(subject.policy, params["policy"])
+    truth = exact.evaluate(subject.env, chances, start, gamma=subject.gamma)
     value, place = np.asarray(truth.value, float), np.asarray(rollout.state.place)
     rows, ends = np.asarray(rollout.mask), np.asarray(rollout.terminated)
     seen = {"terminated": 0, "truncated": 0, "between": 0}
@@ -186,8 +184,7 @@ class Lake:
         return self.policy.evaluate(params, steps(self.rollout))[0]
 
     def log_probs(self, params):
-        listed = exact.require_listed(self.policy.log_probs)
-        return lambda obs, legal: listed(params, obs, legal)
+        return exact.listed(self.policy, params)
 
     @functools.cached_property
     def true_gradient(self):

@@ -117,15 +117,15 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -
       Scalars, each described in `docs/oracle.md`.
     """
     env, params = subject.env, state.params
-    pool = jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
-    truth = know(subject, params["policy"], pool, lab.fade)
+    starts = pool_of(env, lab, key)
+    truth = know(subject, params["policy"], starts, lab.fade)
     read_keys = jax.random.split(stream(key, "batches"), lab.batches)
 
     def batch(sums: Any, key: Key) -> tuple[Any, None]:
-        found = measure(subject, state, pool, truth, key, progress)
+        found = measure(subject, state, starts, truth, key, progress)
         return added(sums, found), None
 
-    shapes = jax.eval_shape(lambda key: measure(subject, state, pool, truth, key, progress), key)
+    shapes = jax.eval_shape(lambda key: measure(subject, state, starts, truth, key, progress), key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     sums, _ = jax.lax.scan(batch, zeros, read_keys)
     metrics = judge_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
@@ -137,8 +137,13 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -
         metrics |= judge_value(sums["value"])
     read = reader(subject, state)
     if read is not None:
-        metrics["rank_accuracy"] = rank_accuracy(subject, read, pool, truth)
+        metrics["rank_accuracy"] = rank_accuracy(subject, read, starts, truth)
     return metrics
+
+
+def pool_of(env: Any, lab: Lab, key: Key) -> Any:
+    """The start states that prompts are drawn from, the same wherever the key is: `[starts, ...]`."""
+    return jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
 
 
 def know(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) -> Truth:
@@ -146,9 +151,7 @@ def know(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) 
     env, gamma = subject.env, subject.gamma
     weight = gamma if fade is None else fade
 
-    def log_probs(params: Params) -> exact.LogProbs:
-        listed = exact.require_listed(subject.policy.log_probs)
-        return lambda obs, legal: listed(params, obs, legal)
+    log_probs = partial(exact.listed, subject.policy)
 
     def solve(start: Any) -> exact.Exact:
         return exact.evaluate(env, log_probs(params), start, gamma=gamma)

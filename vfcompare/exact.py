@@ -7,12 +7,13 @@ truth is the sum of the rewards that fit into it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from vfcompare.types import Array, Params
+from vfcompare.types import Array, Params, Policy
 
 LIMIT = 20_000_000
 """Most numbers `T S A K` that an enumeration may touch: beyond it, one takes minutes rather than seconds."""
@@ -125,6 +126,15 @@ def require_listed(log_probs: Listed | None) -> Listed:
     return log_probs
 
 
+def listed(policy: Policy, params: Params) -> LogProbs:
+    """A policy with these parameters, as the probabilities of all its actions.
+
+    Raises:
+      ValueError: where they cannot be listed.
+    """
+    return partial(require_listed(policy.log_probs), params)
+
+
 def sharpened(log_probs: LogProbs, sharpness: float) -> LogProbs:
     """The policy with its logits times `sharpness`: 1 leaves it as it is, 0 is uniform over what is legal."""
     if sharpness == 1.0:
@@ -218,14 +228,14 @@ def policy_gradient(
     start: Any,
     *,
     gamma: float,
-    fade: float | None = None,
+    fade: float,
 ) -> Params:
     """`∇J = Σ_t γ^t Σ_s d_t(s) Σ_a ∇π_t(a|s) A_t(s, a)`, in the policy's own parameters.
 
     The policy gradient theorem (Sutton et al., 2000) at finite horizon. Nearly every actor-critic, ours
     included, leaves out the factor `γ^t` and follows another direction unless γ = 1 (Nota and Thomas, 2020,
     arXiv:1906.07073): `fade=1` gives that one, without error. Who credits all steps with the whole discounted
-    return has the factor.
+    return has the factor, and `fade=gamma`.
 
     Args:
       env: an `Enumerable` environment.
@@ -233,15 +243,11 @@ def policy_gradient(
       params: of the policy.
       start: one start state.
       gamma: the discount.
-      fade: weight of each step relative to the one before it; None means γ.
+      fade: weight of each step relative to the one before it.
     """
     truth = jax.lax.stop_gradient(evaluate(env, log_probs(params), start, gamma=gamma))
     times = jnp.arange(env.horizon)
-    weight = (
-        ((gamma if fade is None else fade) ** times)[:, None, None]
-        * truth.visits[..., None]
-        * truth.advantage
-    )
+    weight = (fade**times)[:, None, None] * truth.visits[..., None] * truth.advantage
 
     def surrogate(params: Params) -> Array:
         def step(x: tuple[Array, Array]) -> Array:

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare import exact
-from vfcompare.diagnostics import Lab, Reader, Subject, reader
-from vfcompare.streams import stream
+from vfcompare.diagnostics import Lab, Reader, Subject, pool_of, reader
 from vfcompare.types import Array, Key
 
 STARTS = 3
@@ -42,16 +41,10 @@ def draw(lab: Lab, subject: Subject, state: Any, key: Key) -> dict[str, Array]:
       advantage has the wrong sign, and of steps the policy takes `wrong_visited [n]` and `rmse_visited [n]`.
     """
     env, read = subject.env, reader(subject, state)
-    pool = jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
-    listed = exact.require_listed(subject.policy.log_probs)
+    log_probs = exact.listed(subject.policy, state.params["policy"])
 
     def lay(start: Any) -> dict[str, Array]:
-        truth = exact.evaluate(
-            env,
-            lambda obs, legal: listed(state.params["policy"], obs, legal),
-            start,
-            gamma=subject.gamma,
-        )
+        truth = exact.evaluate(env, log_probs, start, gamma=subject.gamma)
         found = {
             "walls": start.walls.reshape(-1),
             "start": env.place(start),
@@ -64,7 +57,7 @@ def draw(lab: Lab, subject: Subject, state: Any, key: Key) -> dict[str, Array]:
             found |= compare(env, read, start, truth, subject.gamma)
         return found
 
-    return jax.lax.map(lay, jax.tree.map(lambda x: x[:STARTS], pool))
+    return jax.lax.map(lay, jax.tree.map(lambda x: x[:STARTS], pool_of(env, lab, key)))
 
 
 def compare(
