@@ -1,8 +1,9 @@
-"""What several tests ask of an estimator."""
+"""What several tests ask of an estimator, and of an enumerable task."""
 
 import jax
 import jax.numpy as jnp
 
+from vfcompare import exact
 from vfcompare.types import Access
 
 KEY = jax.random.key(0)
@@ -24,3 +25,24 @@ def ask(estimator, rollout, reach=None, networks=None, key=KEY):
     networks = networks or {}
     memory = estimator.init(networks)
     return estimator.estimate(memory, networks, rollout, reach or access(), key)
+
+
+def optimum(env, start, *, gamma):
+    """`V*_t(s) = max_a Q*_t(s, a)` over legal actions, `[T + 1, S]` (Bellman, 1957)."""
+
+    def backward(value, time):
+        legal = exact.look(env, start, time)[1]
+        action_value = exact.backup(env.outcomes(start, time), value, gamma)
+        if legal is not None:
+            action_value = jnp.where(legal, action_value, -jnp.inf)
+        value = action_value.max(-1)
+        return value, value
+
+    end = jnp.zeros(env.places)
+    _, value = jax.lax.scan(backward, end, jnp.arange(env.horizon), reverse=True)
+    return jnp.concatenate([value, end[None]])
+
+
+def start_value(env, log_probs, start, *, gamma):
+    """`J = V_0(s_0)`, a scalar."""
+    return exact.evaluate(env, log_probs, start, gamma=gamma).value[0, env.place(start)]

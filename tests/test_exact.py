@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from jax.flatten_util import ravel_pytree
 
 from tests.conftest import compose
+from tests.helpers import optimum, start_value
 from vfcompare import exact
 from vfcompare.collect import episodes
 from vfcompare.envs.cartpole import CartPole
@@ -224,7 +225,7 @@ def test_the_optimum_is_the_known_one(id, options, optimal):
     start = start_of(env)
     # In float32 a third is too much by 1e-8, three of them for 200 steps by 6e-6.
     with jax.enable_x64(True):
-        value = jax.jit(lambda start: exact.optimum(env, start, gamma=1.0))(start)
+        value = jax.jit(lambda start: optimum(env, start, gamma=1.0))(start)
     assert value.dtype == jnp.float64
     # Half a unit of the sixth decimal, the last one that is known.
     assert float(value[0, start.place]) == pytest.approx(optimal, abs=5e-7)
@@ -234,7 +235,7 @@ def test_the_optimum_is_the_known_one(id, options, optimal):
 def test_the_optimum_is_that_of_the_reference(name):
     env = task(name)
     start = start_of(env)
-    value = jax.jit(lambda start: exact.optimum(env, start, gamma=1.0))(start)
+    value = jax.jit(lambda start: optimum(env, start, gamma=1.0))(start)
     tables = getattr(env, "env", env)
     mean = tables.initial_distribution @ np.asarray(value[0])
     assert mean == pytest.approx(env.reference.optimal, rel=1e-5)
@@ -258,7 +259,7 @@ def test_mazes_have_the_values_of_their_own_dynamic_programming(name):
 
     @jax.jit
     def all_values(start: Any) -> tuple[Any, Any]:
-        best = exact.optimum(env, start, gamma=1.0)
+        best = optimum(env, start, gamma=1.0)
         return env.values(start), (best, exact.evaluate(env, chances, start, gamma=1.0).value)
 
     for seed in range(3):
@@ -309,7 +310,7 @@ def test_the_policy_gradient_is_the_derivative_of_the_value(name):
         )
 
         def value(params: Any) -> jax.Array:
-            return exact.start_value(env, subject.log_probs(params), start, gamma=gamma)
+            return start_value(env, subject.log_probs(params), start, gamma=gamma)
 
         return ravel_pytree(theorem)[0], ravel_pytree(jax.grad(value)(params))[0]
 
@@ -327,7 +328,7 @@ def test_in_double_precision_the_two_gradients_are_one():
     run = functools.partial(exact.policy_gradient, env, subject.log_probs, gamma=0.9, fade=0.9)
 
     def value(params: Any) -> jax.Array:
-        return exact.start_value(env, subject.log_probs(params), start, gamma=0.9)
+        return start_value(env, subject.log_probs(params), start, gamma=0.9)
 
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), subject.params)

@@ -363,12 +363,6 @@ def test_kaplan_meier_agrees_with_scipy() -> None:
     np.testing.assert_allclose(survival.surviving, theirs.evaluate(survival.steps), atol=1e-12)
 
 
-def test_greenwood_without_censoring_is_the_binomial_error() -> None:
-    survival = s.kaplan_meier(np.arange(1.0, 11.0), np.ones(10, dtype=bool))
-    expected = np.sqrt(survival.surviving * (1 - survival.surviving) / 10)
-    np.testing.assert_allclose(survival.stderr, expected, atol=1e-12)
-
-
 def test_unsolved_runs_are_kept() -> None:
     """Dropping the six censored runs would report a median of 10."""
     steps, reached = [10.0] * 4 + [100.0] * 6, [True] * 4 + [False] * 6
@@ -592,27 +586,25 @@ def test_effective_dimensionality_counts_what_must_be_tuned() -> None:
     scores = np.zeros((2, 2, 2))
     scores[0, 0], scores[0, 1] = [0.5, 1.0], [0.3, 0.6]
     scores[1, 0], scores[1, 1] = [0.3, 0.5], [0.5, 1.0]
-    found = s.effective_dimensionality(scores)
-    assert (found.dimension, found.tuned) == (1, (0,))
-    np.testing.assert_allclose(found.reached, [0.8, 1.0, 1.0])
-    # 0.8 to 1.0 over one parameter passes 0.95 at three quarters
-    assert found.interpolated == pytest.approx(0.75)
+    # 0.8 with none, 1.0 with the first: the line passes 0.95 at three quarters
+    assert s.effective_dimensionality(scores) == pytest.approx(0.75)
+    assert s.effective_dimensionality(scores, share=1.0) == pytest.approx(1.0)
 
 
-def test_effective_dimensionality_ends_at_both_sensitivities() -> None:
+def test_effective_dimensionality_begins_at_the_cross_environment_score() -> None:
     scores = generator(43).uniform(size=(5, 3, 4, 2))
-    found = s.effective_dimensionality(scores)
     ends = s.sensitivity(scores.reshape(1, 5, -1))
-    assert found.reached[0] == pytest.approx(ends.cross_env_tuned[0])
-    assert found.reached[-1] == pytest.approx(ends.per_env_tuned[0])
-    assert np.all(np.diff(found.reached) >= 0)
+    share = float(ends.cross_env_tuned[0] / ends.per_env_tuned[0])
+    assert s.effective_dimensionality(scores, share=share - 1e-9) == 0
+    assert 0 < s.effective_dimensionality(scores, share=share + 1e-3) < 1
+    assert s.effective_dimensionality(scores, share=1.0) <= 3
     with pytest.raises(ValueError, match="positive"):
         s.effective_dimensionality(-scores)
 
 
 def test_no_tuning_is_needed_where_environments_agree() -> None:
     same = np.broadcast_to(generator(44).uniform(size=(3, 3)), (4, 3, 3))
-    assert s.effective_dimensionality(same).dimension == 0
+    assert s.effective_dimensionality(same) == 0
 
 
 def test_an_agent_does_not_beat_itself() -> None:

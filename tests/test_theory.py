@@ -335,13 +335,6 @@ def test_all_but_a_decisive_lock_of_full_length_agree_with_the_lock(model):
         assert got[name] == pytest.approx(want[name], abs=1e-12), name
 
 
-def test_a_critic_must_explain_more_than_what_lies_between_starts():
-    # With one start state nothing lies between them: a group of eight is beaten by any value above -1/7.
-    assert theory.needed_explained_variance(0.2, 0.2, 8) == pytest.approx(-1 / 7)
-    assert theory.needed_explained_variance(0.1, 0.2, 2) == pytest.approx(0.0)
-    assert theory.needed_explained_variance(0.1, 0.2, 10**9) == pytest.approx(0.5)
-
-
 class Bandit:
     """One step of two actions, of which one pays 1: all numbers of successes in a group of `G`."""
 

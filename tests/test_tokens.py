@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.helpers import refuse
+from tests.helpers import optimum, refuse, start_value
 from tests.test_envs import play
 from vfcompare import collect, exact
 from vfcompare.envs.base import random_action, random_return
@@ -491,16 +491,16 @@ def brute_force(env, start, log_probs):
 def test_the_prefix_tree_gives_the_value_that_brute_force_gives(name, options):
     env = exact.require_enumerable(TINY[name](held_out=0, **options))
     start = env.initial(jax.random.key(2))
-    value = jax.jit(lambda start: exact.start_value(env, uneven, start, gamma=1.0))(start)
+    value = jax.jit(lambda start: start_value(env, uneven, start, gamma=1.0))(start)
     assert float(value) == pytest.approx(brute_force(env, start, uneven), rel=1e-4, abs=1e-7)
-    best = jax.jit(lambda start: exact.optimum(env, start, gamma=1.0))(start)
+    best = jax.jit(lambda start: optimum(env, start, gamma=1.0))(start)
     assert float(best[0, env.place(start)]) == pytest.approx(env.reference.optimal, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["addition with a scratch pad", "brackets", "countdown", "maze"])
 def test_the_chance_of_random_answers_is_the_exact_value_of_the_uniform_policy(name):
     env = TINY[name](held_out=0)
-    value = jax.jit(lambda start: exact.start_value(env, uniform, start, gamma=1.0))
+    value = jax.jit(lambda start: start_value(env, uniform, start, gamma=1.0))
     for key in keys(4, seed=9):
         start = env.initial(key)
         chance = env.chance(start.tokens[: env.prompt_length])
@@ -512,7 +512,7 @@ def test_the_chance_of_random_answers_is_the_exact_value_of_the_uniform_policy(n
 def test_simulated_random_answers_earn_the_exact_value(name, monkeypatch):
     env, number = TINY[name](held_out=0), 20_000
     start = env.initial(jax.random.key(4))
-    exactly = float(exact.start_value(env, uniform, start, gamma=1.0))
+    exactly = float(start_value(env, uniform, start, gamma=1.0))
     monkeypatch.setattr(env, "initial", lambda rng: start)
     mean, _ = random_return(env, number)
     error = 4 * np.sqrt(exactly * (1 - exactly) / number)  # four standard errors

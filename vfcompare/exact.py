@@ -200,27 +200,6 @@ def evaluate(env: Any, log_probs: LogProbs, start: Any, *, gamma: float) -> Exac
     return Exact(jnp.concatenate([value, end[None]]), action_value, log_prob, visits)
 
 
-def optimum(env: Any, start: Any, *, gamma: float) -> Array:
-    """`V*_t(s) = max_a Q*_t(s, a)` over legal actions, `[T + 1, S]` (Bellman, 1957)."""
-
-    def backward(value: Array, time: Array) -> tuple[Array, Array]:
-        legal = look(env, start, time)[1]
-        action_value = backup(env.outcomes(start, time), value, gamma)
-        if legal is not None:
-            action_value = jnp.where(legal, action_value, -jnp.inf)
-        value = action_value.max(-1)
-        return value, value
-
-    end = jnp.zeros(env.places)
-    _, value = jax.lax.scan(backward, end, jnp.arange(env.horizon), reverse=True)
-    return jnp.concatenate([value, end[None]])
-
-
-def start_value(env: Any, log_probs: LogProbs, start: Any, *, gamma: float) -> Array:
-    """`J = V_0(s_0)`, a scalar."""
-    return evaluate(env, log_probs, start, gamma=gamma).value[0, env.place(start)]
-
-
 def policy_gradient(
     env: Any,
     log_probs: Callable[[Params], LogProbs],

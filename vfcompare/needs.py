@@ -65,13 +65,3 @@ NEEDED_BY: dict[str, dict[str, str]] = {
 
 A critic is seen in the configuration itself, and resets follow from groups with a shared start.
 """
-
-NOTHING = (
-    *("advantages.none", "advantages.batch_mean", "advantages.unscaled", "advantages.batch_std"),
-    *("advantages.informative_share", "advantages.step_whitened", "advantages.episode_whitened"),
-    *("advantages.whitened_gae", "estimators.elapsed", "estimators.value_based"),
-    *("estimators.off_policy", "collect.episodes", "collect.fragments", "returns.reward_to_go"),
-    *("returns.outcome", "returns.gae", "returns.lambda_return", "returns.n_step"),
-    *("returns.vtrace", "returns.success"),
-)
-"""Functions that need none of this; every advantage, estimator and collector stands here or above."""

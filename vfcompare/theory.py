@@ -107,14 +107,6 @@ def decisive_variance(q: float, length: int, decisive: int, where: str) -> dict[
     }
 
 
-def needed_explained_variance(within: float, total: float, group: int) -> float:
-    """P5: explained variance above which a critic's baseline beats a group of `G`.
-
-    `1 - E[Var(R | s_0)] / Var(R) · G / (G - 1)`: it must explain more than what lies between start states.
-    """
-    return 1.0 - within / total * group / (group - 1)
-
-
 def group_variance(group: int, between: float, known: dict[int, float]) -> float:
     """P4: variance of a leave-one-out gradient times its episodes, `G c + a + b / (G - 1)`.
 

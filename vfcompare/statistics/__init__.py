@@ -88,7 +88,6 @@ from vfcompare.statistics.scores import (
     smallest,
 )
 from vfcompare.statistics.sensitivity import (
-    EffectiveDimension,
     Sensitivity,
     effective_dimensionality,
     sensitivity,
@@ -114,7 +113,6 @@ __all__ = [
     "Arrival",
     "Coverage",
     "Decision",
-    "EffectiveDimension",
     "Equivalence",
     "FailureRule",
     "Interval",

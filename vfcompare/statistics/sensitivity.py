@@ -32,29 +32,13 @@ def sensitivity(scores: npt.ArrayLike) -> Sensitivity:
     return Sensitivity(per_env, cross_env, per_env - cross_env)
 
 
-class EffectiveDimension(NamedTuple):
-    """How many hyper-parameters must be tuned per environment.
-
-    Attributes:
-      dimension: the fewest that reach the wanted share.
-      interpolated: where the straight line between neighbouring counts reaches it, at most `dimension`.
-      reached: `[parameters + 1]`, best score with 0, 1, ... parameters tuned per environment.
-      tuned: indices of the `dimension` parameters.
-    """
-
-    dimension: int
-    interpolated: float
-    reached: Array
-    tuned: tuple[int, ...]
-
-
-def effective_dimensionality(scores: npt.ArrayLike, *, share: float = 0.95) -> EffectiveDimension:
+def effective_dimensionality(scores: npt.ArrayLike, *, share: float = 0.95) -> float:
     """D = fewest parameters tuned per environment, others shared, for `share` of full tuning.
 
     The shared values are those of the best single setting, h* = argmax_h mean_e score. With a
-    subset S of the parameters free, mean_e max over S of the score, the others at h*; `reached[d]`
-    is the best over subsets of size d, so that `reached[0]` is cross-environment and `reached[-1]`
-    per-environment tuned.
+    subset S of the parameters free, mean_e max over S of the score, the others at h*, and of each
+    size the best subset: none is cross-environment tuned, all are per-environment tuned. Between
+    two sizes D is where the straight line reaches the share.
 
     Args:
       scores: `[envs, values of parameter 1, values of parameter 2, ...]`, normalised, one agent.
@@ -67,19 +51,15 @@ def effective_dimensionality(scores: npt.ArrayLike, *, share: float = 0.95) -> E
     parameters = values.ndim - 1
     best = np.unravel_index(np.argmax(values.mean(axis=0)), values.shape[1:])
     candidates = [
-        [(_tuned(values, best, free), free) for free in combinations(range(parameters), size)]
+        [_tuned(values, best, free) for free in combinations(range(parameters), size)]
         for size in range(parameters + 1)
     ]
-    winners = [max(subsets) for subsets in candidates]
-    reached = np.array([score for score, _ in winners])
+    reached = np.array([max(subsets) for subsets in candidates])
     goal = share * reached[-1]
     if not goal > 0:
         raise ValueError(f"the tuned score must be positive, not {reached[-1]:g}")
     count = int(np.argmax(reached >= goal))
-    interpolated = (
-        0.0 if count == 0 else float(np.interp(goal, reached[: count + 1], range(count + 1)))
-    )
-    return EffectiveDimension(count, interpolated, reached, winners[count][1])
+    return 0.0 if count == 0 else float(np.interp(goal, reached[: count + 1], range(count + 1)))
 
 
 def _tuned(values: Array, best: Iterable[np.intp], free: tuple[int, ...]) -> float:

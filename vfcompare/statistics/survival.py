@@ -32,20 +32,18 @@ class Survival(NamedTuple):
     Attributes:
       steps: `[k]`, distinct steps at which a run arrived.
       surviving: `[k]`, share still below the threshold after that step.
-      stderr: `[k]`, Greenwood's standard error.
       watched: largest step of arrival or censoring; what S is beyond it nobody knows, unless it is 0.
     """
 
     steps: Array
     surviving: Array
-    stderr: Array
     watched: float
 
 
 def kaplan_meier(steps: npt.ArrayLike, reached: npt.ArrayLike) -> Survival:
     """S(t) = prod over arrivals t_j <= t of (1 - d_j / n_j); censored runs just leave the risk set.
 
-    Kaplan & Meier, 1958; Greenwood, 1926: Var S = S^2 sum d_j / (n_j (n_j - d_j)).
+    Kaplan & Meier, 1958.
 
     Args:
       steps: `[runs]`, step of arrival or of censoring.
@@ -56,11 +54,7 @@ def kaplan_meier(steps: npt.ArrayLike, reached: npt.ArrayLike) -> Survival:
     at_risk = (time >= grid[:, None]).sum(axis=1)
     arrived = ((time == grid[:, None]) & event).sum(axis=1)
     surviving = np.cumprod(1.0 - arrived / at_risk)
-    left = np.maximum(at_risk - arrived, 1)
-    stderr = surviving * np.sqrt(
-        np.cumsum(np.where(at_risk > arrived, arrived / (at_risk * left), 0.0))
-    )
-    return Survival(grid, surviving, stderr, float(time.max(initial=0.0)))
+    return Survival(grid, surviving, float(time.max(initial=0.0)))
 
 
 def survival_median(survival: Survival) -> float:

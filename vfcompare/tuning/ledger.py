@@ -333,7 +333,7 @@ def sensitivities(
         dimensionality = None
         if shapes is not None:
             cube = scaled[index].reshape(len(scaled[index]), *shapes[agent])
-            dimensionality = statistics.effective_dimensionality(cube).interpolated
+            dimensionality = statistics.effective_dimensionality(cube)
         phi, performance = found.sensitivity[index], found.per_env_tuned[index]
         made[agent] = Sensitivity(float(performance), float(phi), dimensionality)
     return made
