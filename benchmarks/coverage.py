@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from benchmarks import verdicts
+from benchmarks import rejected, verdicts
 from benchmarks.populations import POPULATIONS, SEED, in_parallel
 from vfcompare import statistics as s
 from vfcompare.runs.store import write_bytes
@@ -72,10 +72,10 @@ def over_tasks(population: Array, tasks: int) -> list[Array]:
     return [scale * population + shift for scale, shift in TASKS[:tasks]]
 
 
-def aggregate(statistic: s.Statistic, method: s.Method = "expanded") -> Kind:
+def aggregate(statistic: s.Statistic, interval: Callable[..., Interval] = s.bootstrap) -> Kind:
     """A statistic of one agent: summaries, aggregates, stability."""
     return Kind(
-        lambda rng, x, _: [s.bootstrap(rng, x, statistic, reps=RESAMPLES, method=method)],
+        lambda rng, x, _: [interval(rng, x, statistic, reps=RESAMPLES)],
         lambda x, _: [float(statistic(x))],
     )
 
@@ -90,7 +90,7 @@ def student(rng: np.random.Generator, x: list[Array], _: list[Array]) -> list[In
 
 def difference(rng: np.random.Generator, x: list[Array], y: list[Array]) -> list[Interval]:
     """A paired difference of two agents."""
-    return [s.paired_difference(rng, x, y, reps=RESAMPLES)]
+    return [s.bootstrap(rng, s.differences(x, y), s.mean, reps=RESAMPLES)]
 
 
 def beside_steady(rng: np.random.Generator, x: list[Array], _: list[Array]) -> list[Interval]:
@@ -218,11 +218,17 @@ KINDS: dict[str, Kind] = {
 SINGLE_ONLY = {"oracle: median", "oracle: ratio of means"}
 SEVERAL_ONLY = {"median over tasks", "learning curve"}
 
+WAYS: dict[str, Callable[..., Interval]] = {
+    "expanded": s.bootstrap,
+    **{name: partial(rejected.bootstrap, method=name) for name in rejected.METHODS},
+}
+"""Ways to make an interval of resamples; the first is the report's."""
+
 OTHERS: dict[str, Kind] = {
     **{
-        f"{name}, {method}": aggregate(statistic, method)
+        f"{name}, {way}": aggregate(statistic, interval)
         for name, statistic in {"mean": s.mean, "IQM": s.iqm}.items()
-        for method in get_args(s.Method)
+        for way, interval in WAYS.items()
     },
     "mean, Student's t": Kind(student, lambda x, _: [float(x[0].mean())]),
     "P(improvement) near 0.9, score": improvement("score", 1.8),

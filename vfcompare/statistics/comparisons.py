@@ -8,41 +8,16 @@ import numpy as np
 from scipy import optimize, stats
 
 from vfcompare.statistics.aggregates import mean
-from vfcompare.statistics.intervals import (
-    MIN_RUNS,
-    Interval,
-    bootstrap,
-    percentile_interval,
-)
+from vfcompare.statistics.intervals import MIN_RUNS, Interval, percentile_interval
 from vfcompare.statistics.scores import Array, Scores, as_scores
 
 
-def paired_difference(
-    rng: np.random.Generator,
-    first: Scores,
-    second: Scores,
-    *,
-    reps: int = 10_000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Mean over tasks of the mean of `first - second`; seeds are resampled, pairs kept.
+def differences(first: Scores, second: Scores) -> list[Array]:
+    """`first - second` for each task; the seeds must correspond.
 
     Equal seeds of two agents share initial policy and environment stream, so what the seeds have
-    in common cancels. The mean is used, not the IQM, so that rare collapses count.
-
-    Args:
-      rng: source of the resamples.
-      first: one `[seeds]` array per task.
-      second: the same seeds in the same order.
-      reps: number of resamples; more than elsewhere because Holm's intervals reach far into the
-        tails.
-      confidence: nominal coverage.
+    in common cancels.
     """
-    return bootstrap(rng, differences(first, second), mean, reps=reps, confidence=confidence)
-
-
-def differences(first: Scores, second: Scores) -> list[Array]:
-    """`first - second` for each task; the seeds must correspond."""
     pairs = list(zip(as_scores(first), as_scores(second), strict=True))
     for x, y in pairs:
         if x.shape != y.shape:

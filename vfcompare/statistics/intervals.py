@@ -1,7 +1,7 @@
 """How far an estimate from few runs can be believed: bootstrap and exact intervals."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +9,6 @@ from scipy import stats
 
 from vfcompare.statistics.aggregates import iqm, performance_profile, trim_mean
 from vfcompare.statistics.scores import Array, Scores, Statistic, as_scores, finite, smallest
-
-Method = Literal["expanded", "percentile", "bca"]
 
 MIN_RUNS = 3
 """Fewer runs than this give no interval: with two, a bootstrap has three distinct resamples."""
@@ -74,9 +72,8 @@ def percentile_interval(
     *,
     n: int,
     confidence: float = 0.95,
-    method: Literal["expanded", "percentile"] = "expanded",
 ) -> Interval:
-    """Interval between two quantiles of the replicates of a statistic; none where `n < MIN_RUNS`.
+    """Interval between two expanded percentiles of a statistic's replicates; none where `n < MIN_RUNS`.
 
     Quantiles are order statistics (no interpolation), so that infinite replicates, a median that
     some resamples never reach, are allowed.
@@ -85,16 +82,13 @@ def percentile_interval(
       estimate: the statistic of the runs themselves.
       replicates: the statistic of each resample.
       n: the smallest number of runs that was resampled.
-      confidence: nominal coverage.
-      method: `percentile` leaves out `(1 - confidence) / 2` at each end, `expanded` less
-        (`expanded_tail`).
+      confidence: nominal coverage; `expanded_tail` is left out at each end.
     """
     if n < MIN_RUNS:
         return Interval(float(estimate), None, None, n, confidence)
-    tail = (1.0 - confidence) / 2.0
-    if method == "expanded":
-        tail = expanded_tail(confidence, n=n)
-    return _between(estimate, replicates, (tail, 1.0 - tail), n, confidence)
+    tail = expanded_tail(confidence, n=n)
+    low, high = np.quantile(replicates, (tail, 1.0 - tail), method="inverted_cdf")
+    return Interval(float(estimate), float(low), float(high), n, confidence)
 
 
 def bootstrap(
@@ -104,13 +98,12 @@ def bootstrap(
     *,
     reps: int = 2000,
     confidence: float = 0.95,
-    method: Method = "expanded",
 ) -> Interval:
     """Stratified bootstrap interval of an aggregate (Agarwal et al., 2021).
 
-    What each method covers is measured in `docs/statistics.md`: `percentile` too little below
-    twenty runs, `bca` no more, `expanded` its share from five runs on, unless scores are bimodal or
-    very skewed and the statistic is a mean.
+    Its ends are expanded percentiles (`percentile_interval`). What they cover is measured in
+    `docs/statistics.md`: their share from five runs on, unless scores are bimodal or very skewed
+    and the statistic is a mean. Plain percentiles cover too little below twenty runs, and BCa no more.
 
     Args:
       rng: source of the resamples.
@@ -118,8 +111,6 @@ def bootstrap(
       statistic: maps `[..., runs]` arrays, one per task, to `[...]`.
       reps: number of resamples.
       confidence: nominal coverage.
-      method: `expanded` or `percentile` (`percentile_interval`), or `bca`, bias-corrected and
-        accelerated (`bca_levels`), for a statistic that is finite.
     """
     tasks = as_scores(scores)
     n = smallest(tasks)
@@ -127,50 +118,7 @@ def bootstrap(
     if n < MIN_RUNS:
         return Interval(estimate, None, None, n, confidence)
     replicates = np.asarray(statistic(resample(rng, tasks, reps=reps)))
-    if method == "bca":
-        levels = bca_levels(estimate, replicates, jackknife(tasks, statistic), confidence)
-        return _between(estimate, replicates, levels, n, confidence)
-    return percentile_interval(estimate, replicates, n=n, confidence=confidence, method=method)
-
-
-def jackknife(scores: Scores, statistic: Statistic) -> list[Array]:
-    """One `[runs]` array per task: the statistic without that run, everything else kept."""
-    result = []
-    for i, task in enumerate(scores):
-        n = task.shape[-1]
-        left = task[np.nonzero(~np.eye(n, dtype=bool))[1].reshape(n, n - 1)]
-        others = [np.broadcast_to(other, (n, other.shape[-1])) for other in scores]
-        result.append(np.asarray(statistic([*others[:i], left, *others[i + 1 :]])))
-    return result
-
-
-def bca_levels(
-    estimate: float, replicates: Array, left_out: Scores, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Quantiles of the replicates between which the BCa interval lies.
-
-    Phi(z0 + (z0 + z) / (1 - a (z0 + z))) for z = -+ the normal quantile; z0 is the normal quantile
-    of the share of replicates below the estimate, ties one half, and the acceleration a =
-    sum l^3 / (6 (sum l^2)^1.5), with l = (n - 1) (mean - leave-one-out) / n of each task.
-
-    Efron, 1987; Efron & Tibshirani, 1993, 14.3 and 22.5.
-    """
-    share = np.mean(replicates < estimate) + 0.5 * np.mean(replicates == estimate)
-    edge = 0.5 / len(replicates)
-    bias = stats.norm.ppf(np.clip(share, edge, 1.0 - edge))
-    influence = np.concatenate([(1.0 - 1.0 / x.size) * (x.mean() - x) for x in left_out])
-    spread = np.sum(influence**2)
-    acceleration = np.sum(influence**3) / (6.0 * spread**1.5) if spread > 0 else 0.0
-    shifted = bias + stats.norm.ppf([0.5 - confidence / 2.0, 0.5 + confidence / 2.0])
-    low, high = stats.norm.cdf(bias + shifted / (1.0 - acceleration * shifted))
-    return float(low), float(high)
-
-
-def _between(
-    estimate: float, replicates: Array, levels: tuple[float, float], n: int, confidence: float
-) -> Interval:
-    low, high = np.quantile(replicates, levels, method="inverted_cdf")
-    return Interval(float(estimate), float(low), float(high), n, confidence)
+    return percentile_interval(estimate, replicates, n=n, confidence=confidence)
 
 
 def curve_interval(
