@@ -295,11 +295,9 @@ class Agent:
         """What estimators may ask of the policy with these parameters, and of the task."""
         policy, gamma = self.policy, self.gamma
 
-        def simulate(
-            states: Any, time: Array, alive: Array, key: Key, *, greedy: bool = False
-        ) -> Rollout:
+        def simulate(states: Any, key: Key, *, greedy: bool = False, **clock: Array) -> Rollout:
             who = collect.greedy(policy) if greedy else policy
-            return self.collector.simulate(states, time, alive, who, params, key)
+            return self.collector.simulate(states, who, params, key, **clock)
 
         def value(rollout: Rollout, sharpness: float) -> Array:
             chances = exact.sharpened(exact.listed(policy, params), sharpness)
@@ -317,11 +315,7 @@ class Agent:
         """What the lab holds against the truth."""
 
         def rollouts(params: Params, starts: Any, key: Key) -> Rollout:
-            number = len(jax.tree.leaves(starts)[0])
-            time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
-            return self.collector.simulate(
-                starts, time, alive, self.policy, params, key, keep_state=True
-            )
+            return self.collector.simulate(starts, self.policy, params, key, keep_state=True)
 
         def access(params: Params, progress: Array) -> Access:
             return self.access(params, progress, jnp.float32(0.0))

@@ -128,7 +128,7 @@ def test_simulated_episodes_respect_the_time_that_is_used_up():
     collector = collect.episodes(Counter(10), prompts=1, group=1, start="shared")
     state = jax.vmap(Counter().initial)(jax.random.split(KEY, 4))
     time = jnp.array([0, 3, 9, 10])
-    rollout = collector.simulate(state, time, jnp.array([1, 1, 1, 1]), quits(0.0), (), KEY)
+    rollout = collector.simulate(state, quits(0.0), (), KEY, time=time)
     assert rollout.mask.sum(-1)[:, 0].tolist() == [10, 7, 1, 0]
 
 

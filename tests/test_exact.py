@@ -369,12 +369,10 @@ def deviations(subject: Acting, start: Any, gamma: float, key: jax.Array) -> dic
     gradient = exact.policy_gradient(env, subject.log_probs, params, start, gamma=gamma, fade=gamma)
     collector = episodes(env, prompts=1, group=LEAST, start="shared")
     states = jax.tree.map(lambda x: jnp.broadcast_to(x, (LEAST, *x.shape)), start)
-    times, steps = jnp.arange(env.horizon), jnp.zeros(LEAST, jnp.int32)
+    times = jnp.arange(env.horizon)
 
     def block(key: jax.Array) -> dict[str, jax.Array]:
-        rollout = collector.simulate(
-            states, steps, steps == 0, policy, params, key, keep_state=True
-        )
+        rollout = collector.simulate(states, policy, params, key, keep_state=True)
         rollout = jax.tree.map(lambda x: x[:, 0], rollout)
         weight = gamma**times
 

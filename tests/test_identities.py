@@ -357,9 +357,9 @@ class Unbiased(Enumeration):
     def test_rollouts_that_begin_in_the_same_state_share_a_greedy_episode(self, shared, number):
         asked = []
 
-        def simulate(states, time, alive, key, *, greedy=False):
-            asked.append(len(time))
-            return self.episodes(jnp.zeros((len(time), 1, 2), jnp.int32))
+        def simulate(states, key, *, greedy=False):
+            asked.append(len(states))
+            return self.episodes(jnp.zeros((len(states), 1, 2), jnp.int32))
 
         remax = estimators.greedy(
             spec=SPEC._replace(shared=shared),
@@ -376,9 +376,9 @@ class Unbiased(Enumeration):
         first = int(self.logits[0].argmax())
         best = jnp.array([first, int(self.logits[1 + first].argmax())])
 
-        def simulate(states, time, alive, key, *, greedy=False):
+        def simulate(states, key, *, greedy=False):
             assert greedy
-            return self.episodes(jnp.broadcast_to(best, (len(time), 1, 2)))
+            return self.episodes(jnp.broadcast_to(best, (len(states), 1, 2)))
 
         remax = estimators.greedy(
             spec=SPEC, gamma=self.gamma, credit=returns.outcome, scale=advantages.unscaled

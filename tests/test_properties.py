@@ -133,10 +133,10 @@ def padded(case, number):
 def simulator(horizon):
     """Episodes of two steps whose rewards are functions of the state they start from."""
 
-    def simulate(states, time, alive, key, *, greedy=False):
-        number = len(time)
+    def simulate(states, key, *, time=None, alive=True, greedy=False):
+        number = len(states)
         blank = jnp.zeros((number, 1, horizon))
-        live = jnp.asarray(alive, jnp.float32)[:, None]
+        live = jnp.broadcast_to(jnp.asarray(alive, jnp.float32), number)[:, None]
         reward = blank.at[..., 0].set(jnp.sin(states)[:, None] * live)
         mask = blank.at[..., :2].set(live[..., None])
         rows = jnp.zeros((number, 1, horizon + 1, 1))

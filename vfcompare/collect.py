@@ -44,6 +44,27 @@ class Step(NamedTuple):
     state: State
 
 
+class Running(NamedTuple):
+    """Episodes that go on, one in each of `N` lanes; fields are `[N, ...]`.
+
+    Attributes:
+      state: of the environment.
+      carry: of the policy.
+      time: steps of the horizon that are used up.
+      alive: lanes that have an episode to run.
+    """
+
+    state: State
+    carry: Carry
+    time: Array
+    alive: Array
+
+
+def at_start(number: int) -> tuple[Array, Array]:
+    """`time` and `alive` of `number` lanes whose episodes are at their start."""
+    return jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
+
+
 def observe(env: Env, state: State, key: Key) -> tuple[Array, Array | None]:
     """Observation and legality mask (None where every action is legal) of one state."""
     return env.observation(state, key), env.state_info(state).get("action_mask")
@@ -128,10 +149,7 @@ def unroll(
     env: Env,
     policy: Policy,
     params: Params,
-    carry: Carry,
-    state: State,
-    time: Array,
-    alive: Array,
+    running: Running,
     key: Key,
     *,
     chunk: int,
@@ -146,10 +164,7 @@ def unroll(
       env: the environment.
       policy: who acts.
       params: the policy's.
-      carry: `[N, ...]` the policy's carry in each lane.
-      state: `[N, ...]` environment states to start from.
-      time: `[N]` steps of the horizon that are used up.
-      alive: `[N]`, lanes that have an episode to run.
+      running: where each lane stands.
       key: one key for all.
       chunk: steps between two looks at who is alive.
       keep_state: whether to record environment states.
@@ -157,13 +172,13 @@ def unroll(
     Returns:
       Steps `[T, N, ...]`, and observation and state after the last step, `[T + 1, N, ...]`.
     """
-    number, horizon = time.shape[0], env.horizon
+    number, horizon = running.time.shape[0], env.horizon
     chunk = min(chunk, horizon)
     rows = -(-horizon // chunk) * chunk
     step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
     view = jax.vmap(lambda s, k: observe(env, s, k)[0])
 
-    def body(lane: tuple[State, Carry, Array, Array], xs: Any) -> tuple[Any, Step]:
+    def body(lane: Running, xs: Any) -> tuple[Running, Step]:
         state, carry, time, alive = lane
         after, carry, step = step_lanes(state, carry, *xs)
         live = alive.astype(jnp.float32)
@@ -177,7 +192,7 @@ def unroll(
             state=keep(state, keep_state),
         )
         going = alive & (step.terminated + step.truncated == 0)
-        return (select(alive, after, state), carry, time + alive, going), step
+        return Running(select(alive, after, state), carry, time + alive, going), step
 
     def run_chunk(loop: Any) -> Any:
         row, lane, buffers = loop
@@ -187,19 +202,16 @@ def unroll(
         return row + chunk, lane, jax.tree.map(write, buffers, steps)
 
     def unfinished(loop: Any) -> Array:
-        row, (_, _, _, alive), _ = loop
-        return (row < rows) & alive.any()
+        row, lane, _ = loop
+        return (row < rows) & lane.alive.any()
 
-    lane = (state, carry, time, alive)
     shapes = jax.eval_shape(
-        lambda k: jax.lax.scan(body, lane, randomness(k, 1, number, policy.noise_shape))[1], key
+        lambda k: jax.lax.scan(body, running, randomness(k, 1, number, policy.noise_shape))[1], key
     )
     buffers = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape[1:]), x.dtype), shapes)
-    row, (state, _, _, _), steps = jax.lax.while_loop(
-        unfinished, run_chunk, (jnp.int32(0), lane, buffers)
-    )
+    row, ended, steps = jax.lax.while_loop(unfinished, run_chunk, (jnp.int32(0), running, buffers))
     steps = jax.tree.map(lambda x: x[:horizon], steps)
-    last = view(state, jax.random.split(stream(key, "last"), number))
+    last = view(ended.state, jax.random.split(stream(key, "last"), number))
 
     def append(xs: Array, x: Array) -> Array:
         # Lanes are frozen where they ended, so every row from `row` on shows the final state.
@@ -207,7 +219,7 @@ def unroll(
         index = jnp.arange(horizon + 1).reshape(-1, *(1,) * x.ndim)
         return jnp.where(index >= row, x, xs)
 
-    states = jax.tree.map(append, steps.state, state) if keep_state else None
+    states = jax.tree.map(append, steps.state, ended.state) if keep_state else None
     return steps, append(steps.obs, last), states
 
 
@@ -248,30 +260,30 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
     """
     number = prompts * group
 
-    def starts(policy: Policy, params: Params, key: Key) -> tuple[State, Carry]:
+    def starts(policy: Policy, params: Params, key: Key) -> Running:
+        clock = at_start(number)
         keys = jax.random.split(stream(key, "start"), prompts if start == "shared" else number)
         state = jax.vmap(env.initial)(keys)
         each = state, begin(env, policy, params, state, key)
-        return jax.tree.map(lambda x: jnp.repeat(x, number // keys.shape[0], 0), each)
+        state, carry = jax.tree.map(lambda x: jnp.repeat(x, number // keys.shape[0], 0), each)
+        return Running(state, carry, *clock)
 
     def run(
-        state: State, carry: Carry, time: Array, alive: Array, policy: Policy, params: Params,
-        key: Key, shape: tuple[int, int], keep_state: bool,
+        policy: Policy, params: Params, running: Running, key: Key,
+        shape: tuple[int, int], keep_state: bool,
     ) -> Rollout:  # fmt: skip
         steps, obs, states = unroll(
-            env, policy, params, carry, state, time, alive, key, chunk=chunk, keep_state=keep_state
+            env, policy, params, running, key, chunk=chunk, keep_state=keep_state
         )
         first = jnp.zeros_like(steps.mask).at[0].set(1.0)
-        blank = lanes(policy.carry, time.shape[0])
+        blank = lanes(policy.carry, running.time.shape[0])
         return to_rollout(steps, obs, states, first, blank, shape)
 
     def collect(
         state: tuple[()], policy: Policy, params: Params, key: Key, *, keep_state: bool
     ) -> tuple[tuple[()], Rollout, Metrics]:
-        time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
-        shape = (prompts, group)
         begun = starts(policy, params, key)
-        rollout = run(*begun, time, alive, policy, params, key, shape, keep_state)
+        rollout = run(policy, params, begun, key, (prompts, group), keep_state)
         length = rollout.mask.sum(-1)
         size = min(chunk, env.horizon)
         rows = jnp.ceil(length.max() / size) * size
@@ -279,12 +291,15 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         return state, rollout, metrics | {"padding": 1.0 - length.mean() / rows}
 
     def simulate(
-        state: State, time: Array, alive: Array, policy: Policy, params: Params, key: Key,
-        *, keep_state: bool = False,
+        state: State, policy: Policy, params: Params, key: Key,
+        *, time: Array | None = None, alive: Array | None = None, keep_state: bool = False,
     ) -> Rollout:  # fmt: skip
-        alive = alive.astype(bool) & (time < env.horizon)
-        carry = begin(env, policy, params, state, key)
-        return run(state, carry, time, alive, policy, params, key, (time.shape[0], 1), keep_state)
+        many = len(jax.tree.leaves(state)[0])
+        time = jnp.zeros(many, jnp.int32) if time is None else time
+        alive = jnp.ones(many, bool) if alive is None else alive.astype(bool)
+        alive &= time < env.horizon
+        running = Running(state, begin(env, policy, params, state, key), time, alive)
+        return run(policy, params, running, key, (many, 1), keep_state)
 
     shape = (prompts, group, env.horizon)
     shared = start == "shared"

@@ -63,9 +63,7 @@ def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimat
         prompts, group = rollout.mask.shape[:2]
         each = 1 if spec.shared else group
         starts = jax.tree.map(lambda x: x[:, :each, 0].reshape(-1, *x.shape[3:]), rollout.state)
-        number = prompts * each
-        time, alive = jnp.zeros(number, jnp.int32), jnp.ones(number, bool)
-        best = access.simulate(starts, time, alive, key, greedy=True)
+        best = access.simulate(starts, key, greedy=True)
         baseline = discounted_return(best, gamma=gamma).reshape(prompts, each, 1)
         advantage = relative(
             rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
@@ -447,7 +445,8 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
             lambda x: jnp.repeat(x.reshape(-1, *x.shape[3:]), rollouts, 0), rollout.state
         )
         alive = jnp.repeat(live.reshape(-1), rollouts)
-        episodes = access.simulate(flat, jnp.repeat(time.reshape(-1), rollouts), alive, key)
+        time = jnp.repeat(time.reshape(-1), rollouts)
+        episodes = access.simulate(flat, key, time=time, alive=alive)
         return_ = discounted_return(episodes, gamma=gamma).reshape(*live.shape, rollouts)
         value = return_.mean(-1) * live
         return Estimate(advantage(rollout, value), {}, {}, charge=charged(episodes))

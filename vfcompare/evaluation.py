@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare import calibration, returns
-from vfcompare.collect import begin, unroll
+from vfcompare.collect import Running, at_start, begin, unroll
 from vfcompare.streams import stream
 from vfcompare.types import Array, Carry, Env, Key, Metrics, Params, Policy
 
@@ -57,10 +57,10 @@ def evaluate(
     state, carry = jax.tree.map(each, begun)
     samples, total = attempts * number, (attempts + 1) * number
     greedy = jnp.arange(total) >= samples
+    running = Running(state, (carry, greedy), *at_start(total))
     steps, _, _ = unroll(
-        env, policy._replace(act=act), params, (carry, greedy), state,
-        jnp.zeros(total, jnp.int32), jnp.ones(total, bool), key, chunk=chunk, keep_state=False,
-    )  # fmt: skip
+        env, policy._replace(act=act), params, running, key, chunk=chunk, keep_state=False
+    )
     return_, length = steps.reward.sum(0), steps.mask.sum(0)
     surprise = -(steps.log_prob * steps.mask)[:, :samples].sum()
     metrics = {

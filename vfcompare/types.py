@@ -217,10 +217,11 @@ class Policy(NamedTuple):
 
 
 Simulate = Callable[..., Rollout]
-"""One more episode of the present policy from each of `N` states: `(states, time, alive, key) -> Rollout`.
+"""One more episode of the present policy from each of `N` states: `(states, key) -> Rollout [N, 1, T]`.
 
-`time [N]` is how many steps of the horizon are used up, `alive [N]` whether there is an episode to simulate
-at all; the rollout is `[N, 1, T]`. With `greedy=True` the policy takes its most probable actions.
+`time [N]` is how many steps of the horizon are used up, and `alive [N]` whether there is an episode to
+simulate at all; where they are not given, none and everywhere. With `greedy=True` the policy takes its most
+probable actions.
 """
 
 
@@ -230,7 +231,8 @@ class Collector(NamedTuple):
     Attributes:
       init: `(key, policy) -> state`.
       collect: `(state, policy, params, key, *, keep_state) -> (state, rollout, metrics)`.
-      simulate: `(states, time, alive, policy, params, key, *, keep_state=False) -> rollout`, see `Simulate`.
+      simulate: `(states, policy, params, key, *, time=None, alive=None, keep_state=False) -> rollout`, see
+        `Simulate`.
       shape: `(B, G, T)`.
       dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
       shared: whether the episodes of a group begin in the same state.
