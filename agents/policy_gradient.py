@@ -301,7 +301,8 @@ class Agent:
 
         def value(rollout: Rollout, sharpness: float) -> Array:
             chances = exact.sharpened(exact.listed(policy, params), sharpness)
-            return exact.along(self.env, chances, rollout.state, gamma=gamma)
+            env = exact.require_enumerable(self.env)
+            return exact.along(env, chances, rollout.state, gamma=gamma)
 
         def log_prob(rollout: Rollout) -> Array:
             return policy.evaluate(params, steps(rollout))[0]
@@ -320,8 +321,9 @@ class Agent:
         def access(params: Params, progress: Array) -> Access:
             return self.access(params, progress, jnp.float32(0.0))
 
+        env = exact.require_enumerable(self.env)
         groups, shared = self.collector.shape[:2], self.collector.shared
-        parts = self.env, self.policy, self.estimator
+        parts = env, self.policy, self.estimator
         return Subject(*parts, groups, shared, rollouts, access, self.gamma)
 
     def work(self) -> Work:
@@ -428,7 +430,7 @@ def make(
         refresh=refresh,
         prior=prior,
     )
-    subject = agent.subject()
+    examined = None if lab is None else (lab, agent.subject())
     return Learner(
         init=agent.init,
         update=agent.update,
@@ -443,9 +445,9 @@ def make(
         ),
         dense=gatherer.dense,
         privileged=advisor.privileged,
-        examine=None if lab is None else partial(examine, lab, subject),
+        examine=None if examined is None else partial(examine, *examined),
         work=agent.work,
-        maps=None if lab is None or not maps.drawable(env) else partial(maps.draw, lab, subject),
+        maps=None if examined is None or not maps.drawable(env) else partial(maps.draw, *examined),
     )
 
 

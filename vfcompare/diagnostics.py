@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from vfcompare import exact
 from vfcompare.batching import steps
 from vfcompare.streams import stream
-from vfcompare.types import Access, Array, Estimator, Key, Metrics, Params, Policy, Rollout
+from vfcompare.types import Access, Array, Env, Estimator, Key, Metrics, Params, Policy, Rollout
 
 COSINE = 0.9
 """The agreement with the true gradient at which a batch is called large enough."""
@@ -57,7 +57,7 @@ class Subject(NamedTuple):
       gamma: the agent's discount.
     """
 
-    env: Any
+    env: exact.Enumerable
     policy: Policy
     estimator: Estimator
     shape: tuple[int, int]
@@ -88,7 +88,7 @@ class Truth(NamedTuple):
 class Survival:
     """An enumerable environment that pays one for every step after which the episode goes on."""
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: exact.Enumerable) -> None:
         """Everything but the reward stays."""
         self._env = env
 
@@ -141,7 +141,7 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -
     return metrics
 
 
-def pool_of(env: Any, lab: Lab, key: Key) -> Any:
+def pool_of(env: Env, lab: Lab, key: Key) -> Any:
     """The start states that prompts are drawn from, the same wherever the key is: `[starts, ...]`."""
     return jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
 
@@ -156,7 +156,7 @@ def know(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) 
     def solve(start: Any) -> exact.Exact:
         return exact.evaluate(env, log_probs(params), start, gamma=gamma)
 
-    def gradient(env: Any, gamma: float, start: Any) -> Array:
+    def gradient(env: exact.Enumerable, gamma: float, start: Any) -> Array:
         found = exact.policy_gradient(env, log_probs, params, start, gamma=gamma, fade=weight)
         return ravel_pytree(found)[0]
 

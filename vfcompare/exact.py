@@ -8,12 +8,13 @@ truth is the sum of the rewards that fit into it.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
+from gymnasium.spaces import flatdim
 
-from vfcompare.types import Array, Params, Policy
+from vfcompare.types import Array, Env, Params, Policy
 
 LIMIT = 20_000_000
 """Most numbers `T S A K` that an enumeration may touch: beyond it, one takes minutes rather than seconds."""
@@ -44,18 +45,20 @@ def deterministic(place: Array, reward: Array, terminal: Array) -> Outcomes:
     return Outcomes(jnp.ones(place.shape), place, reward.astype(float), terminal.astype(float))
 
 
-class Enumerable(Protocol):
-    """An environment whose states can be listed.
+class Enumerable(Env, Protocol):
+    """An environment whose states can be listed."""
 
-    Attributes:
-      places: `S`.
-      spread: `K`, most outcomes of an action.
-      contextual: whether places and outcomes depend on the start state, as in a new maze each episode.
-    """
+    @property
+    def places(self) -> int:
+        """`S`."""
 
-    places: int
-    spread: int
-    contextual: bool
+    @property
+    def spread(self) -> int:
+        """`K`, most outcomes of an action."""
+
+    @property
+    def contextual(self) -> bool:
+        """Whether places and outcomes depend on the start state, as in a new maze each episode."""
 
     def place(self, state: Any) -> Array:
         """Which place a state is: int32[]."""
@@ -88,7 +91,7 @@ class Exact(NamedTuple):
         return self.action_value - self.value[:-1, :, None]
 
 
-def require_enumerable(env: Any) -> Any:
+def require_enumerable(env: Env) -> Enumerable:
     """The environment, if its states can be listed within `LIMIT`.
 
     Raises:
@@ -101,13 +104,14 @@ def require_enumerable(env: Any) -> Any:
             f"env={name} cannot be enumerated: exact values exist for tabular tasks, garnet, lock, maze, "
             "delayed without distractors, and tasks in tokens with short answers"
         )
-    size = env.horizon * env.places * int(env.action_space.n) * env.spread
+    known, actions = cast(Enumerable, env), flatdim(env.action_space)
+    size = known.horizon * known.places * actions * known.spread
     if size > LIMIT:
         raise ValueError(
-            f"env={name} is too large to be enumerated: {env.horizon} steps x {env.places} places x "
-            f"{env.action_space.n} actions x {env.spread} outcomes = {size:,}, at most {LIMIT:,}"
+            f"env={name} is too large to be enumerated: {known.horizon} steps x {known.places} places x "
+            f"{actions} actions x {known.spread} outcomes = {size:,}, at most {LIMIT:,}"
         )
-    return env
+    return known
 
 
 Listed = Callable[[Params, Array, Array | None], Array]
@@ -149,7 +153,7 @@ def sharpened(log_probs: LogProbs, sharpness: float) -> LogProbs:
     return rescaled
 
 
-def look(env: Any, start: Any, time: Array) -> tuple[Array, Array | None]:
+def look(env: Enumerable, start: Any, time: Array) -> tuple[Array, Array | None]:
     """What a policy sees of every place at a time: observations `[S, ...]` and legality `[S, A]`, or None."""
     states = env.states(start, time)
     # The observations of enumerable tasks take no randomness.
@@ -169,13 +173,13 @@ def flow(outcomes: Outcomes, mass: Array) -> Array:
     return jnp.zeros(mass.shape[0], mass.dtype).at[outcomes.place].add(moved)
 
 
-def evaluate(env: Any, log_probs: LogProbs, start: Any, *, gamma: float) -> Exact:
+def evaluate(env: Enumerable, log_probs: LogProbs, start: Any, *, gamma: float) -> Exact:
     """See a policy through: `V_t = Σ_a π Q_t`, backwards, and `d_{t+1} = d_t π P`, forwards.
 
     Bellman (1957). Differentiable in whatever `log_probs` closes over.
 
     Args:
-      env: an `Enumerable` environment.
+      env: the environment.
       log_probs: the policy.
       start: one start state.
       gamma: the discount.
@@ -201,7 +205,7 @@ def evaluate(env: Any, log_probs: LogProbs, start: Any, *, gamma: float) -> Exac
 
 
 def policy_gradient(
-    env: Any,
+    env: Enumerable,
     log_probs: Callable[[Params], LogProbs],
     params: Params,
     start: Any,
@@ -217,7 +221,7 @@ def policy_gradient(
     return has the factor, and `fade=gamma`.
 
     Args:
-      env: an `Enumerable` environment.
+      env: the environment.
       log_probs: `(params) -> LogProbs`.
       params: of the policy.
       start: one start state.
@@ -239,11 +243,11 @@ def policy_gradient(
     return jax.grad(surrogate)(params)
 
 
-def along(env: Any, log_probs: LogProbs, states: Any, *, gamma: float) -> Array:
+def along(env: Enumerable, log_probs: LogProbs, states: Any, *, gamma: float) -> Array:
     """`V_t(s_t)` at every state of whole episodes.
 
     Args:
-      env: an `Enumerable` environment.
+      env: the environment.
       log_probs: the policy.
       states: `[B, G, T + 1, ...]`, an episode's start in row 0.
       gamma: the discount.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from vfcompare import exact
 from vfcompare.diagnostics import Lab, Reader, Subject, pool_of, reader
-from vfcompare.types import Array, Key
+from vfcompare.types import Array, Env, Key
 
 STARTS = 3
 """Start states that are drawn, the first ones of the lab's pool."""
@@ -20,7 +20,7 @@ SLACK = 1e-6
 """Advantages within this of zero have no sign."""
 
 
-def drawable(env: Any) -> bool:
+def drawable(env: Env) -> bool:
     """Whether the states of an environment have walls, squares and a goal."""
     state = jax.eval_shape(env.initial, jax.random.key(0))
     return all(hasattr(state, name) for name in ("walls", "row", "column", "goal_row"))
@@ -61,7 +61,7 @@ def draw(lab: Lab, subject: Subject, state: Any, key: Key) -> dict[str, Array]:
 
 
 def compare(
-    env: Any, read: Reader, start: Any, truth: exact.Exact, gamma: float
+    env: exact.Enumerable, read: Reader, start: Any, truth: exact.Exact, gamma: float
 ) -> dict[str, Array]:
     """What a critic says from one start state, by the names of `draw`.
 
