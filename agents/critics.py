@@ -126,6 +126,6 @@ def halves(*, spec: Spec, part: Callable[..., Critic]) -> Critic:
 
     def loss(networks: Networks, rows: Rows) -> Array:
         first, second = (one.loss(networks, rows) for networks in each(networks))
-        return jnp.where(rows["critic"]["lane"] % 2 == 0, first, second)
+        return jnp.where(rows["critic"]["episode"] % 2 == 0, first, second)
 
     return one._replace(init=init, value=value, loss=loss)

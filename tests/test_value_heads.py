@@ -242,7 +242,7 @@ class TestHalves:
         obs = self.obs[rows]
         data = {
             "steps": Steps(obs, jnp.zeros(len(rows), jnp.int32), jnp.zeros(len(rows))),
-            "critic": {"target": obs.sum(-1), "old": jnp.zeros(len(rows)), "lane": rows},
+            "critic": {"target": obs.sum(-1), "old": jnp.zeros(len(rows)), "episode": rows},
         }
         return jax.grad(lambda params: critic.loss({"critic": params}, data).sum())(params)
 
@@ -267,11 +267,11 @@ class TestHalves:
             close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
             jax.tree.map(close, found[parity], alone)
 
-    def test_lanes_halve_the_rollouts_of_each_prompt(self):
-        lane = estimators.lanes(jnp.zeros(SPEC.shape))
-        assert len(np.unique(lane)) == 12
-        assert (lane == lane[..., :1]).all()
-        assert ((lane[..., 0] % 2).sum(1) == 2).all()
+    def test_even_and_odd_episodes_halve_the_rollouts_of_each_prompt(self):
+        index = estimators.episode_index(jnp.zeros(SPEC.shape))
+        assert len(np.unique(index)) == 12
+        assert (index == index[..., :1]).all()
+        assert ((index[..., 0] % 2).sum(1) == 2).all()
 
     def test_the_value_is_their_mean(self):
         shape = SPEC.shape

@@ -79,7 +79,7 @@ def select(condition: Array, x: Any, y: Any) -> Any:
     return jax.tree.map(one, x, y)
 
 
-def lanes(carry: Carry, number: int) -> Carry:
+def in_lanes(carry: Carry, number: int) -> Carry:
     """The same carry in each of `number` lanes."""
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *jnp.shape(x))), carry)
 
@@ -88,7 +88,7 @@ def begin(env: Env, policy: Policy, params: Params, state: State, key: Key) -> C
     """The policy's carry in each lane, where episodes go on from given states."""
     number = len(jax.tree.leaves(state)[0])
     if policy.begin is None:
-        return lanes(policy.carry, number)
+        return in_lanes(policy.carry, number)
     keys = jax.random.split(stream(key, "begin"), number)
     obs = jax.vmap(lambda s, k: observe(env, s, k)[0])(state, keys)
     return jax.vmap(policy.begin, (None, 0))(params, obs)
@@ -276,7 +276,7 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
             env, policy, params, running, key, chunk=chunk, keep_state=keep_state
         )
         first = jnp.zeros_like(steps.mask).at[0].set(1.0)
-        blank = lanes(policy.carry, running.time.shape[0])
+        blank = in_lanes(policy.carry, running.time.shape[0])
         return to_rollout(steps, obs, states, first, blank, shape)
 
     def collect(
@@ -388,14 +388,14 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             )
         state = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
         zero = jnp.zeros(number)
-        carry = lanes(policy.carry, number)
+        carry = in_lanes(policy.carry, number)
         return Lane(state, carry, zero.astype(jnp.int32), zero, zero + 1, zero)
 
     def collect(
         lane: Lane, policy: Policy, params: Params, key: Key, *, keep_state: bool
     ) -> tuple[Lane, Rollout, Metrics]:
         step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
-        begin = lanes(policy.carry, number)
+        begin = in_lanes(policy.carry, number)
 
         def body(lane: Lane, xs: Any) -> tuple[Lane, Any]:
             noise, keys, fresh = xs

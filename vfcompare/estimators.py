@@ -247,7 +247,7 @@ def learning(
         lesson = {
             "target": critic.scaling.unit(scale).down(target),
             "old": old,
-            "lane": lanes(target),
+            "episode": episode_index(target),
         }
         metrics = {"explained_variance": explained, **metrics}
         return Estimate(advantage, lesson, metrics, used, (scale, hurt.memory), params)
@@ -256,7 +256,7 @@ def learning(
     return Estimator(estimate, init, critic, value, needs_state=asks, privileged=asks)
 
 
-def lanes(x: Array) -> Array:
+def episode_index(x: Array) -> Array:
     """`[B, G, T]`, the number of each step's episode in the batch."""
     number = jnp.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], 1)
     return jnp.broadcast_to(number, x.shape)

@@ -100,9 +100,9 @@ def shuffle(*, after: float = 0.0) -> Lesion:
     """
 
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
-        lanes = value.shape[0] * value.shape[1]
-        shift = jax.random.randint(key, (), 1, max(lanes, 2))
-        flat, taken = (x.reshape(lanes, -1) for x in (value, acting(rollout) > 0))
+        episodes = value.shape[0] * value.shape[1]
+        shift = jax.random.randint(key, (), 1, max(episodes, 2))
+        flat, taken = (x.reshape(episodes, -1) for x in (value, acting(rollout) > 0))
         # What a critic says of padding is the value of no step.
         moved = jnp.take_along_axis(flat, rolled(taken, shift), 0)
         return jnp.where(taken, moved, flat).reshape(value.shape)

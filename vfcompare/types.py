@@ -344,7 +344,7 @@ class Critic(NamedTuple):
       init: `(key, networks, obs) -> params`, the networks being those without a critic.
       value: `(networks, rollout) -> [B, G, T + 1]`.
       loss: `(networks, rows) -> [n]`; rows hold `steps`, and `critic` with `target`, `old`, the value before
-        the fit, and `lane`, the number of the row's episode.
+        the fit, and `episode`, the number of the row's episode.
       optimizer: its own.
       recurrent: whether values depend on more than the present observation.
       scaling: the unit it learns in.
