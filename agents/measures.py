@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from vfcompare.batching import Rows
 from vfcompare.columns import ADVANTAGE_EDGES
-from vfcompare.types import Array, Metrics, Params, Policy
+from vfcompare.estimators import masked_mean
+from vfcompare.types import Array, Metrics, Params, Policy, Rows
 
 
 def advantages(advantage: Array, mask: Array) -> Metrics:
@@ -17,12 +17,11 @@ def advantages(advantage: Array, mask: Array) -> Metrics:
       advantage: `[B, G, T]`.
       mask: `[B, G, T]`.
     """
-    average = lambda x: (x * mask).sum() / mask.sum()  # noqa: E731
-    mean = average(advantage)
-    variance = average(jnp.square(advantage - mean))
+    mean = masked_mean(advantage, mask)
+    variance = masked_mean(jnp.square(advantage - mean), mask)
     size = jnp.sqrt(variance + jnp.square(mean))
     below = {
-        f"advantage_below_{k}": average(advantage < edge * size)
+        f"advantage_below_{k}": masked_mean(advantage < edge * size, mask)
         for k, edge in enumerate(ADVANTAGE_EDGES, 1)
     }
     return {

@@ -15,7 +15,6 @@ from vfcompare import collect, evaluation, exact, flops, maps
 from vfcompare.batching import (
     Batching,
     Optimizers,
-    Rows,
     descend,
     present,
     rows,
@@ -41,6 +40,7 @@ from vfcompare.types import (
     Policy,
     Prior,
     Rollout,
+    Rows,
     Spec,
     Work,
 )

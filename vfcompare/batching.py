@@ -1,10 +1,10 @@
 """Descend a loss over the steps of a rollout: epochs, minibatches, and no work on padding.
 
 A batch is a tree of *rows*: steps for feed-forward networks, whole episodes for recurrent ones, whole groups
-where the loss compares the episodes of a group. Every
-network has a value for each row, and weights that sum to one. The loss of a minibatch is `pieces · Σ weight ·
-value` over its rows, `pieces` being their number, so that the minibatches of an epoch add up to the loss of
-the batch, however it is cut. All networks learn from the same minibatches, each by its own optimiser.
+where the loss compares the episodes of a group. Every network has a value for each row, and weights that sum
+to one. The loss of a minibatch is `pieces · Σ weight · value` over its rows, `pieces` being the number of
+minibatches, so that those of an epoch add up to the loss of the batch, however it is cut. All networks learn
+from the same minibatches, each by its own optimiser.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from vfcompare.types import Array, Key, Metrics, Params, Rollout, Steps
+from vfcompare.types import Array, Key, Metrics, Networks, Rollout, Rows, Steps
 
-Rows = dict[str, Any]
-"""Arrays and trees with a leading axis of rows, among them `valid` and `weight`, a dict by network."""
-
-Values = Callable[[dict[str, Params], Rows], dict[str, Array]]
+Values = Callable[[Networks, Rows], dict[str, Array]]
 """`(params, rows [n]) -> values` of each network, `[n]`, `[n, T]` or `[n, G, T]` by what a row is."""
 
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
@@ -111,14 +108,14 @@ def order(key: Key, valid: Array) -> Array:
 
 def descend(
     values: Values,
-    params: dict[str, Params],
+    params: Networks,
     opt_state: dict[str, Any],
     optimizers: Optimizers,
     batch: Rows,
     key: Key,
     batching: Batching,
     progress: Array,
-) -> tuple[dict[str, Params], dict[str, Any], dict[str, Metrics]]:
+) -> tuple[Networks, dict[str, Any], dict[str, Metrics]]:
     """Take `epochs · minibatches` gradient steps on `Σ_network Σ weight · value`.
 
     Args:
@@ -139,7 +136,7 @@ def descend(
     count = batch["valid"].sum().astype(jnp.int32)
     pieces = batching.minibatches if batching.size is None else batching.pieces(count)
 
-    def loss(params: dict[str, Params], rows: Rows) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Networks, rows: Rows) -> tuple[Array, dict[str, Array]]:
         found = values(params, rows)
         parts = {
             name: pieces * (rows["weight"][name] * value).sum() for name, value in found.items()
@@ -147,9 +144,9 @@ def descend(
         return sum(parts.values(), start=jnp.float32(0.0)), parts
 
     gradient = jax.grad(loss, has_aux=True)
-    State = tuple[dict[str, Params], dict[str, Any]]
+    State = tuple[Networks, dict[str, Any]]
 
-    def step(state: State, grads: dict[str, Params], losses: dict[str, Array]) -> Any:
+    def step(state: State, grads: Networks, losses: dict[str, Array]) -> Any:
         # Of the flat gradient, as the optimisers clip it, so that it is computed once.
         norms = {name: optax.tree.norm(ravel_pytree(grad)[0]) for name, grad in grads.items()}
         joint_norm = optax.tree.norm(norms)
@@ -200,8 +197,7 @@ def repeat(
     step: Callable[[Any, Array], tuple[Any, Sums]], state: Any, times: int | Array
 ) -> tuple[Any, Sums]:
     """`step(state, index)` a number of times that is not known beforehand, and the mean of what it says."""
-    said = jax.eval_shape(step, state, times)[1]
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), said)
+    nothing = zeros(lambda index: step(state, index)[1], times)
 
     def body(index: Array, loop: tuple[Any, Sums]) -> tuple[Any, Sums]:
         state, more = step(loop[0], index)

@@ -307,7 +307,7 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
 
 
 def judged(inner: Collector, judge: Judge) -> Collector:
-    """Whole episodes of a task in tokens that somebody else than its verifier pays, at their end.
+    """Whole episodes of a task in tokens, paid at their end by a judge instead of the task's verifier.
 
     The metric `return_true` is what the verifier would have paid.
     """
@@ -425,7 +425,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
         fresh = jax.vmap(jax.vmap(env.initial))(keys)
         fresh = jax.tree.map(lambda x: jnp.repeat(x, gap, 0)[:length], fresh)
         draws = (*randomness(key, length, number, policy.noise_shape), fresh)
-        after, (steps, returns, lengths) = jax.lax.scan(body, lane, draws, unroll=4)
+        after, (steps, return_, lengths) = jax.lax.scan(body, lane, draws, unroll=4)
         last_keys = jax.random.split(stream(key, "last"), number)
         last = jax.vmap(lambda s, k: observe(env, s, k)[0])(after.state, last_keys)
         append = lambda xs, x: jnp.concatenate([xs, x[None]])  # noqa: E731
@@ -433,7 +433,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
         rollout = to_rollout(
             steps, append(steps.obs, last), states, steps.first, lane.carry, (number, 1)
         )
-        return after, rollout, finished(returns, lengths, steps.terminated + steps.truncated)
+        return after, rollout, finished(return_, lengths, steps.terminated + steps.truncated)
 
     # Fresh episodes from given states are whole episodes, whatever the updates are made of.
     simulate = episodes(env, prompts=1, group=1, start="shared").simulate

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from vfcompare import exact
-from vfcompare.batching import steps
+from vfcompare.batching import steps, zeros
 from vfcompare.streams import stream
 from vfcompare.types import Access, Array, Env, Estimator, Key, Metrics, Params, Policy, Rollout
 
@@ -125,9 +125,8 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -
         found = measure(subject, state, starts, truth, key, progress)
         return added(sums, found), None
 
-    shapes = jax.eval_shape(lambda key: measure(subject, state, starts, truth, key, progress), key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    sums, _ = jax.lax.scan(batch, zeros, read_keys)
+    nothing = zeros(lambda key: measure(subject, state, starts, truth, key, progress), key)
+    sums, _ = jax.lax.scan(batch, nothing, read_keys)
     metrics = judge_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
     metrics |= {"gradient_between": truth.between, "survival_gradient": truth.survival}
     metrics |= judge_advantage(sums["advantage"])

@@ -469,8 +469,7 @@ def explained_variance(value: Array, target: Array, mask: Array) -> Array:
     """
 
     def variance(x: Array) -> Array:
-        mean = (x * mask).sum() / mask.sum()
-        return (jnp.square(x - mean) * mask).sum() / mask.sum()
+        return masked_mean(jnp.square(x - masked_mean(x, mask)), mask)
 
     total = variance(target)
     return jnp.where(

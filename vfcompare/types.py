@@ -247,7 +247,11 @@ class Collector(NamedTuple):
 
 
 Rows = dict[str, Any]
-"""Arrays `[n, ...]` that belong to steps (or `[n, T, ...]`, to the steps of episodes)."""
+"""Arrays and trees with a leading axis of rows, see `vfcompare.batching`.
+
+`[n, ...]` of steps, `[n, T, ...]` of episodes, `[n, G, T, ...]` of groups; among them `valid`, and `weight`,
+a dict by network.
+"""
 
 
 Networks = dict[str, Params]
