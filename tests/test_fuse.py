@@ -344,7 +344,35 @@ def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
         record = attempt()
         assert not record["bit_exact"], "nor after the next attempt"
         assert record["versions"] == versions
-        assert record["begun_with"] == {"versions": first, "git": store.git_state()}
+        assert record["begun_with"] == {"versions": first, "git": store.git_state(), "own": {}}
+
+
+def test_what_a_user_changes_in_code_of_their_own_is_said(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "mine_changing.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    target = "agent.estimator.advantage.baseline._target_=mine_changing.nothing"
+    begun = "def nothing(sample):\n    return 0.0 * sample.return_\n"
+    file.write_text(begun)
+    (one,) = cells([*SWEEP[:2], *TINY, target, f"root={tmp_path}/runs"], sweep=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(log.Log, "paths", no_picture)
+        for text, same in ((begun, True), (begun, True), (f"{begun}# other\n", False)):
+            file.write_text(text)
+            with pytest.raises(RuntimeError, match="no picture"):
+                execute([one])
+            record = store.read_json(one.study / one.id / "run.json")
+            assert record["bit_exact"] == same
+            assert record["own"].keys() == {"mine_changing"}
+            assert (record["own"] == record["begun_with"]["own"]) == same
+    assert execute([one]) == {one.id: "completed"}
+    capsys.readouterr()
+    for text, told in ((f"{begun}# other\n", 0), (begun, 1)):
+        file.write_text(text)
+        assert execute([one]) == {one.id: "skipped"}
+        assert (
+            capsys.readouterr().err.count("mine_changing has changed since it was trained") == told
+        )
+    assert "own" in record
 
 
 def test_the_longer_it_takes_to_save_the_seldomer_it_is_done(tmp_path, monkeypatch):

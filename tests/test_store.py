@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vfcompare.errors import ClaimLost, InputError
+from vfcompare.main import main
 from vfcompare.report import writing
 from vfcompare.runs import claim, plan, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
@@ -25,6 +26,27 @@ def test_a_later_command_keeps_the_question_the_figures_and_the_day_of_a_plan(
     kept = store.read_json(tmp_path / "plan.json")
     assert (kept["question"], kept["figures"], kept["created"]) == ("Who?", ["pairs"], "first")
     assert [cell["id"] for cell in kept["cells"]] == ["a", "b"]
+
+
+def test_a_cell_that_has_not_begun_is_dropped_from_a_plan_and_no_other(tmp_path, capsys):
+    names = ["mistyped", "waiting", "finished", "held"]
+    plan.write(tmp_path, {"name": "x", "margin": 0.1}, [{"id": n, "seeds": [0]} for n in names])
+    before = store.read_json(tmp_path / "plan.json")
+    RunFolder(tmp_path / "finished").update(status="completed")
+    (tmp_path / "held").mkdir()
+    store.write_json(tmp_path / "held" / "claim.json", {})
+    for name, told in (
+        ("finished", "finished has begun (run.json)"),
+        ("held", "held has begun (claim.json)"),
+        ("mistypd", "did you mean 'mistyped'"),
+    ):
+        assert main(["drop", str(tmp_path), "waiting", name]) == 2
+        assert told in capsys.readouterr().err
+        assert store.read_json(tmp_path / "plan.json") == before
+    assert main(["drop", str(tmp_path), "mistyped"]) == 0
+    after = store.read_json(tmp_path / "plan.json")
+    assert [cell["id"] for cell in after["cells"]] == names[1:]
+    assert after["decided"] == before["decided"] == {"margin": 0.1}
 
 
 @pytest.mark.parametrize("tracked", [False, True])

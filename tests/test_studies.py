@@ -56,6 +56,15 @@ def test_what_was_decided_stays_decided(tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text()) == kept
 
 
+def test_a_refused_decision_is_told_as_one_types_it(tmp_path):
+    study = {"name": "s", "contrast": None}
+    plan.write(tmp_path, study, [{"id": "a"}])
+    with pytest.raises(InputError) as refused:
+        plan.write(tmp_path, study | {"contrast": [["ppo"], "rloo"]}, [{"id": "a"}])
+    assert "study.contrast=[[ppo],rloo] is not allowed" in str(refused.value)
+    assert "allowed: study.contrast=null, or" in str(refused.value)
+
+
 def test_nothing_is_decided_after_the_first_run(tmp_path):
     old = {"schema": 1, "study": "s", "question": None, "created": "", "cells": [{"id": "a"}]}
     (tmp_path / "plan.json").write_text(json.dumps(old))

@@ -27,6 +27,7 @@ vfcompare plan -m ...                           the cells of a sweep, and what t
 vfcompare submit --time 240 agent=rloo,ppo ...  the same sweep on a SLURM cluster; returns at once
 vfcompare status runs/NAME                      what is planned, queued, running, done and missing
 vfcompare cancel runs/NAME                      take its jobs back from the cluster
+vfcompare drop runs/NAME CELL                   take a cell that has not begun out of the plan
 vfcompare prior env=addition                    policies that have learned demonstrations, to begin with
 vfcompare tune agent=rloo,ppo env=maze          as many trials for each agent, on seeds of their own
 vfcompare resume runs/NAME                      go on with what is not finished
@@ -129,11 +130,17 @@ def train(args: list[str]) -> int:
 
 
 def left(planned: "Sequence[Cell]") -> "list[Cell]":
-    """The cells that are not done; says how many are."""
+    """The cells that are not done; says how many are, and which by code that has changed."""
+    from vfcompare.runs.run_folder import RunFolder
+    from vfcompare.training import attempts
+
     waiting = [cell for cell in planned if not cell.done]
     done = len(planned) - len(waiting)
     if done:
         print(f"{done} of {len(planned)} cells were done before, kept as they are")
+        for cell in planned:
+            if cell.done:
+                attempts.told_if_changed(cell, RunFolder(cell.study / cell.id).record)
     return waiting
 
 

@@ -285,6 +285,27 @@ def cancel(options: Namespace) -> int:
     return OK
 
 
+def _drop_options(parser: ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument("cells", nargs="+", metavar="cell", help="its name, as status shows it")
+
+
+def drop(options: Namespace) -> int:
+    """Take cells of which nothing has begun out of a plan, such as one that was mistyped."""
+    from vfcompare.runs import plan, status, store
+
+    must_be_a_study(options.study)
+    store.must_be_writable(options.study)
+    for cell in status.read(options.study):
+        if cell.id in options.cells and cell.task:
+            raise InputError(
+                f"{cell.id} is {cell.status} at SLURM; allowed: after `vfcompare cancel`"
+            )
+    plan.drop(options.study, options.cells)
+    print(f"{options.study}: {len(options.cells)} cells are not planned any more")
+    return OK
+
+
 def _work_options(parser: ArgumentParser) -> None:
     parser.add_argument("study", type=Path, help=STUDY)
     parser.add_argument("job_file", type=Path, help="what the job was submitted with")
@@ -416,6 +437,7 @@ VERBS = {
     "prior": Verb(prior, _prior_options),
     "tune": Verb(tune, _tune_options),
     "cancel": Verb(cancel, _study),
+    "drop": Verb(drop, _drop_options),
     "status": Verb(status, _study),
     "report": Verb(report, _report_options),
     "figure": Verb(figure, _figure_options),

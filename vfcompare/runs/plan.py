@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare import failure
-from vfcompare.errors import InputError
+from vfcompare.errors import InputError, nearest
 from vfcompare.runs import store
 
 DECIDED = ("contrast", "metric", "margin", "threshold")
@@ -45,6 +45,35 @@ def write(folder: Path, study: Mapping[str, Any], entries: Iterable[Mapping[str,
         )
 
 
+def drop(folder: Path, names: Iterable[str]) -> None:
+    """Take cells out of a plan of which nothing has begun.
+
+    Args:
+      folder: of the study.
+      names: of the cells.
+
+    Raises:
+      InputError: for a cell that is not planned, or has begun: what became of it belongs into every report.
+    """
+    with store.guard(folder):
+        planned = cells(folder)
+        for name in names:
+            if name not in planned:
+                raise InputError(
+                    f"{folder} plans no cell {name[:80]!r}; allowed: one of its {len(planned)}"
+                    f"{nearest(name, planned)}"
+                )
+            begun = [file for file in ("run.json", "claim.json") if (folder / name / file).exists()]
+            if begun:
+                raise InputError(
+                    f"{name} has begun ({begun[0]}): what became of it belongs into every report; allowed: "
+                    "cells that are only planned, or another study.name"
+                )
+            del planned[name]
+        content = store.read_json(folder / "plan.json") | {"cells": list(planned.values())}
+        store.write_json(folder / "plan.json", content)
+
+
 def _decisions(folder: Path, before: Mapping[str, Any], study: Mapping[str, Any]) -> dict[str, Any]:
     """What a study decides now, if it has no plan yet; else what it was begun with.
 
@@ -63,16 +92,26 @@ def _decisions(folder: Path, before: Mapping[str, Any], study: Mapping[str, Any]
     for name in begun.keys() & decided.keys():
         if decided[name] != begun[name]:
             raise InputError(
-                f"study.{name}={decided[name]} is not allowed: {folder} was begun with {begun[name]}, and "
-                f"its results may be known; allowed: study.{name}={begun[name]}, or another study.name"
+                f"study.{name}={_typed(decided[name])} is not allowed: {folder} was begun with "
+                f"{_typed(begun[name])}, and its results may be known; allowed: "
+                f"study.{name}={_typed(begun[name])}, or another study.name"
             )
     late = [
-        f"study.{name}={decided[name]}" for name in decided.keys() - begun.keys() if decided[name]
+        f"study.{name}={_typed(decided[name])}"
+        for name in decided.keys() - begun.keys()
+        if decided[name]
     ]
     if begun and late:
         told = f"{', '.join(sorted(late))} comes too late: {folder} was begun without"
         print(f"vfcompare: {told}, and its results may be known", file=sys.stderr)
     return begun
+
+
+def _typed(value: Any) -> str:
+    """A value as one types it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return "null" if value is None else str(value)
 
 
 def cells(study: Path) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,12 @@
 """What `run.json` says of an attempt at a cell: by which code, how, and whether it goes on bit by bit."""
 
+import contextlib
+import hashlib
+import importlib.util
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,6 +14,7 @@ import yaml
 from vfcompare.runs import run_folder, store
 from vfcompare.training.cell import Cell
 from vfcompare.training.log import Log
+from vfcompare.validate import leaves
 
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")
 """Packages that decide bits of a result beside JAX, whose versions a checkpoint holds fast."""
@@ -37,7 +42,7 @@ def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fie
         config_hash=store.digest(cell.identity),
         traced=list(traced),
         damage=folder.damage,
-        **_code(),
+        **code(cell),
         budget={"env_steps": cell.config["env_steps"]},
         seeds={str(seed): {"status": "running"} for seed in cell.seeds},
         **fields,
@@ -54,13 +59,13 @@ def program_fields(log: Log, devices: int) -> dict[str, Any]:
       devices: over which it is spread.
     """
     goes_on = log.member.checkpoint is not None
-    before = log.member.folder.record if goes_on else {}
-    first = before.get("begun_with") or {name: before.get(name) for name in _code()}
-    same = not goes_on or _decisive(first) == _decisive(_code())
+    before, now = log.member.folder.record if goes_on else {}, code(log.member.cell)
+    first = before.get("begun_with") or {name: before.get(name) for name in now}
+    same = not goes_on or _decisive(first) == _decisive(now)
     return {
         "devices": devices,
         "bit_exact": log.exact and same and before.get("bit_exact", True),
-        "begun_with": first if goes_on else _code(),
+        "begun_with": first if goes_on else now,
         "reference": log.env.held_out().reference._asdict(),
         "env_steps": before.get("env_steps", 0),
     }
@@ -71,12 +76,39 @@ def carried_over(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record[name] for name in PROGRAM_FIELDS & record.keys()}
 
 
-def _code() -> dict[str, Any]:
-    """The code that this process runs."""
-    return {"versions": store.versions(), "git": store.git_state()}
+def code(cell: Cell) -> dict[str, Any]:
+    """The code that this process runs: versions, commit, and what the user's own modules hash to."""
+    return {"versions": store.versions(), "git": store.git_state(), "own": own_code(cell.config)}
+
+
+def own_code(config: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of the files of modules that parts name by `_target_` and that are not ours, by module."""
+    targets = {str(x) for _, key, x in leaves(config, lists=True) if key == "_target_"}
+    modules = {target.rpartition(".")[0] for target in targets}
+    found = {}
+    for module in sorted(modules):
+        if module.partition(".")[0] == "vfcompare":
+            continue
+        with contextlib.suppress(ImportError, ValueError, OSError):
+            file = getattr(importlib.util.find_spec(module), "origin", None)
+            found[module] = hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+    return found
+
+
+def told_if_changed(cell: Cell, record: Mapping[str, Any]) -> None:
+    """Say so where the user's own modules are no longer what a completed run was trained by."""
+    before, now = record.get("own"), own_code(cell.config)
+    if not isinstance(before, Mapping):
+        return
+    for module in sorted(name for name in now if before.get(name, now[name]) != now[name]):
+        print(
+            f"{cell.id}: {module} has changed since it was trained; it is kept as it is, and trained anew "
+            "without its folder",
+            file=sys.stderr,
+        )
 
 
 def _decisive(code: Mapping[str, Any]) -> list[Any]:
-    """What of some code, see `_code`, decides bits of a result."""
+    """What of some code, see `code`, decides bits of a result."""
     versions, git = (code.get(name) or {} for name in ("versions", "git"))
-    return [git.get("commit"), *(versions.get(name) for name in DECISIVE)]
+    return [git.get("commit"), code.get("own") or {}, *(versions.get(name) for name in DECISIVE)]

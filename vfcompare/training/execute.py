@@ -87,6 +87,7 @@ def _passed(member: Member) -> str:
     """The outcome of a cell that is not trained here; says why."""
     if member.folder.completed:
         print(f"{member.cell.id}: done before, kept as it is")
+        attempts.told_if_changed(member.cell, member.folder.record)
         return "skipped"
     print(f"{member.cell.id}: {member.folder.claim.owner} is training it, left alone")
     return LEFT
