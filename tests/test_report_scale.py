@@ -231,9 +231,8 @@ def test_only_the_first_environments_are_drawn_and_that_is_said(tmp_path: Path) 
 def test_a_legend_has_more_rows_where_a_figure_is_narrower(tmp_path: Path) -> None:
     names = ["reinforce", "reinforce_mean", "rloo", "grpo", "a2c", "ppo"]
     rows = []
-    for width in (drawing.WIDTH, 1.5 * drawing.WIDTH):
-        figure, grid = drawing.canvas(2.0)
-        figure.set_figwidth(width)
+    for broad in (1.0, 1.5):
+        figure, grid = drawing.canvas(2.0, broad=broad)
         handles = [grid[0, 0].plot([])[0] for _ in names]
         drawing.legend(figure, handles, names)
         figure.savefig(tmp_path / "x.svg")

@@ -65,8 +65,10 @@ def read(folders: Sequence[Path], *, anonymous: bool = False) -> Study:
 
 def report_files(study: Study, width: float | None = None) -> dict[str, bytes]:
     """Every file of a report by its name, as bytes that depend on the study alone."""
-    document = compose(study)
-    files = figure_files(document.pictures.values(), width)
+    # what captions say of a figure depends on its width, too
+    with output.style(width):
+        document = compose(study)
+        files = figure_files(document.pictures.values())
     files |= table_files(document.tables.values())
     files["report.json"] = page.as_json(document).encode()
     files["report.schema.json"] = page.schema().encode()
@@ -77,16 +79,15 @@ def report_files(study: Study, width: float | None = None) -> dict[str, bytes]:
     return files
 
 
-def figure_files(pictures: Iterable[Picture], width: float | None = None) -> dict[str, bytes]:
-    """Each figure in all formats, and its data."""
+def figure_files(pictures: Iterable[Picture]) -> dict[str, bytes]:
+    """Each figure in all formats, and its data, in the style that is set."""
     files: dict[str, bytes] = {}
-    with output.style():
-        for picture in pictures:
-            name = f"figures/{picture.id}"
-            for kind, content in output.render(picture.draw(), width).items():
-                files[f"{name}.{kind}"] = content
-            files |= {f"{name}-{end}": make() for end, make in picture.more.items()}
-            files[f"{name}.csv"] = formats.as_csv(picture.data).encode()
+    for picture in pictures:
+        name = f"figures/{picture.id}"
+        for kind, content in output.render(picture.draw()).items():
+            files[f"{name}.{kind}"] = content
+        files |= {f"{name}-{end}": make() for end, make in picture.more.items()}
+        files[f"{name}.csv"] = formats.as_csv(picture.data).encode()
     return files
 
 
@@ -116,8 +117,9 @@ def write_figure(
     """
     width = width_of(venue)
     must_be_writable(out, f"--out={out}")
-    pictures = chosen(compose(read(studies, anonymous=anonymous)), name)
-    files = figure_files(pictures, width)
+    study = read(studies, anonymous=anonymous)
+    with output.style(width):
+        files = figure_files(chosen(compose(study), name))
     return keep(out, {Path(name).name: content for name, content in files.items()})
 
 

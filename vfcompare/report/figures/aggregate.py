@@ -10,12 +10,17 @@ from vfcompare.report.figures.drawing import (
     Picture,
     appearance,
     canvas,
+    cut,
     mark,
+    panels,
     row_height,
     row_names,
     rows_axis,
+    rows_drawn,
+    shortened,
     unseen,
 )
+from vfcompare.report.figures.sizes import beside, inches
 from vfcompare.report.metrics import AGGREGATES, SCORES
 from vfcompare.report.sentences import extents, failed_in, seeds
 from vfcompare.report.table import Table, join, show_interval
@@ -60,7 +65,8 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     return (
         f"Area under the curve over {count} environments, IQM: {order}. Largest: {others}. "
         f"{seeds(results, arms, results.pool)} seeds per environment, {bars}. "
-        f"{unseen(results, 'settings.csv')} {failed_in(results, *results.pool)}"
+        f"{unseen(results, 'settings.csv')} {cut(_shape(results, arms)[2], len(arms))}"
+        f"{failed_in(results, *results.pool)}"
     ).replace("  ", " ")
 
 
@@ -69,15 +75,30 @@ def _largest(results: Results, arms: Sequence[Arm], name: str, metric: str) -> s
     return max(found, key=lambda arm: found[arm].estimate)
 
 
+AROUND = 0.75
+"""Inches of a line of panels that are not rows."""
+
+
+def _shape(results: Results, arms: Sequence[Arm]) -> tuple[int, int, int]:
+    """Panels beside each other, lines of them, and the rows that are drawn."""
+    columns = beside(len(PANELS), len(PANELS), 1.0, inches(shortened(row_names(results, arms))))
+    lines = -(-len(PANELS) // columns)
+    return columns, lines, rows_drawn(len(arms), lines, AROUND)
+
+
 def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
-    figure, grid = canvas(0.75 + row_height(len(arms)) * len(arms), 1, len(PANELS), sharey=True)
+    columns, lines, most = _shape(results, arms)
+    arms = arms[:most]
+    names = row_names(results, arms)
+    height = lines * (AROUND + row_height(len(arms)) * len(arms))
+    figure, grid = canvas(height, lines, columns, sharey=True)
     looks = appearance(results)
-    for axes, (name, metric, label) in zip(grid[0], PANELS, strict=True):
+    for axes, (name, metric, label) in zip(panels(grid, len(PANELS)), PANELS, strict=True):
         for y, arm in enumerate(arms):
             mark(axes, y, results.aggregate[name, metric, arm.name], looks[arm.name])
-        rows_axis(axes, row_names(results, arms), [looks[arm.name].color for arm in arms])
+        rows_axis(axes, names, [looks[arm.name].color for arm in arms])
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel(label)
-    for axes in grid[0, 1:]:
+    for axes in grid[:, 1:].flat:
         axes.tick_params(labelleft=False)
     return figure

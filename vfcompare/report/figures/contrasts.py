@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.figures.drawing import (
     CRITIC,
+    CROWDED,
     INK,
     MUTED,
     OUTCOME,
@@ -20,11 +21,16 @@ from vfcompare.report.figures.drawing import (
     right_texts,
     row_height,
     rows_axis,
+    shortened,
 )
+from vfcompare.report.figures.sizes import inches, lower, narrow, points
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import verdict_word
 from vfcompare.report.table import MINUS, Table, Value, show_float
+
+LONG = 1.25
+"""Inches of names that are too long for one line, in one column of a paper."""
 
 
 def data(name: str, contrasts: Mapping[str, Contrast]) -> Table:
@@ -40,7 +46,9 @@ def data(name: str, contrasts: Mapping[str, Contrast]) -> Table:
 
 def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, str]) -> Figure:
     """One row a contrast: its seeds as dots, its interval, and the number in words."""
-    figure, grid = canvas(0.85 + 1.15 * row_height(len(contrasts)) * len(contrasts))
+    labels = _in_two_lines(list(contrasts))
+    each = lower(0.38) if labels else 1.15 * row_height(len(contrasts))
+    figure, grid = canvas(0.85 + each * len(contrasts))
     axes: Axes = grid[0, 0]
     known = appearance(results)
     for y, contrast in enumerate(contrasts.values()):
@@ -49,6 +57,8 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
         mark(axes, y, contrast.interval, Look(color, "-", "o", contrast.better is not None))
     axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
     rows_axis(axes, list(contrasts))
+    if labels:
+        axes.set_yticks(range(len(labels)), labels, fontsize=points(8.5))
     right_texts(axes, [_text(c) for c in contrasts.values()])
     low, high = axes.get_xlim()
     reach = 0.3 * max(abs(low), abs(high))
@@ -58,6 +68,17 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
     axes.set_title(f"◂ {sides[0]}", loc="left", color=MUTED, fontweight="normal")
     axes.set_title(f"{sides[1]} ▸", loc="right", color=MUTED, fontweight="normal")
     return figure
+
+
+def _in_two_lines(names: Sequence[str]) -> list[str]:
+    """The two of a pair below each other where that is what leaves room for the axes; else nothing."""
+    pairs = [name.split(f" {MINUS} ") for name in names]
+    labels = shortened(names)
+    long = labels != list(names) or inches(labels) > LONG
+    if not (narrow() and long) or len(names) > CROWDED or any(len(pair) != 2 for pair in pairs):
+        return []
+    first, second = (shortened([pair[side] for pair in pairs]) for side in (0, 1))
+    return [f"{one}\n{MINUS} {other}" for one, other in zip(first, second, strict=True)]
 
 
 def largest(contrasts: Mapping[str, Contrast], most: int) -> dict[str, Contrast]:
@@ -76,6 +97,9 @@ def _by_seed(contrast: Contrast) -> Array:
 
 def _text(contrast: Contrast) -> str:
     word = {"equal": "equal", "undecided": "undecided", "insufficient": "insufficient"}
+    if narrow():
+        # a hollow mark says undecided
+        word = {"equal": "equal", "insufficient": "few seeds"}
     value = show_float(contrast.interval.estimate)
     sign = "+" if contrast.interval.estimate > 0 else ""
     return f"{sign}{value}  {word.get(contrast.verdict, '')}".rstrip()

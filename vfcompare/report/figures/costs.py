@@ -12,7 +12,6 @@ from vfcompare.report.analysis import Curve, Results
 from vfcompare.report.data import Cell
 from vfcompare.report.figures.drawing import (
     PAPER,
-    WIDTH,
     Look,
     Picture,
     apart,
@@ -21,9 +20,11 @@ from vfcompare.report.figures.drawing import (
     heading,
     legend,
     looks,
+    panels,
     shorten,
     steps,
 )
+from vfcompare.report.figures.sizes import beside, lower, stacked
 from vfcompare.report.files import Array, number
 from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import in_words
@@ -51,8 +52,10 @@ def pictures(results: Results) -> Iterator[Picture]:
                 rows.append((task.name, arm, float(step), *passed, value))
     title = "What else the steps cost"
     data = Table("costs", title, ("environment", "agent", "env_steps", *known, "iqm"), tuple(rows))
-    caption = _caption(results, len(tasks), known)
-    yield Picture("costs", title, caption, lambda: _draw(results, tasks[:TASKS], known), data)
+    _, each, height = _shape(known)
+    most = min(TASKS, max(1, stacked(height) // each))
+    caption = _caption(results, len(tasks), most, known)
+    yield Picture("costs", title, caption, lambda: _draw(results, tasks[:most], known), data)
 
 
 Costs = Mapping[tuple[str, str], Array]
@@ -117,7 +120,14 @@ CLOCKS: Mapping[str, Clock] = {
 }
 
 
-def _caption(results: Results, tasks: int, known: Mapping[str, Costs]) -> str:
+def _shape(known: Mapping[str, Costs]) -> tuple[int, int, float]:
+    """Panels beside each other, lines of them for one environment, and inches of a line."""
+    columns = beside(len(known), len(known), 1.3)
+    each = -(-len(known) // columns)
+    return columns, each, lower(2.1 if each == 1 else 1.75)
+
+
+def _caption(results: Results, tasks: int, most: int, known: Mapping[str, Costs]) -> str:
     """What the end of the range costs the agents."""
     parts = []
     drawn = [arm.name for arm in results.shown.lines]
@@ -135,7 +145,7 @@ def _caption(results: Results, tasks: int, known: Mapping[str, Costs]) -> str:
         if "seconds" in known
         else ""
     )
-    cut = f" The first {TASKS} of {tasks} environments are drawn." if tasks > TASKS else ""
+    cut = f" The first {most} of {tasks} environments are drawn." if tasks > most else ""
     those = "They" if results.shown.lines == results.arms else f"The {len(drawn)} that are drawn"
     return (
         f"{_told(results, known)}{those} took {join(parts)}. Heights are IQM over seeds of the return, as in "
@@ -183,21 +193,27 @@ def _number(value: float) -> str:
 
 
 def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -> Figure:
-    figure, grid = canvas(0.4 + 2.1 * len(tasks), len(tasks), len(known), sharey="row")
-    figure.set_figwidth(WIDTH * (1.3 if len(known) > 1 else 1.0))
+    columns, each, height = _shape(known)
+    rows = each * len(tasks)
+    broad = 1.3 if len(known) > 1 else 1.0
+    figure, grid = canvas(0.4 + height * rows, rows, columns, broad=broad, sharey="row")
     apart(figure)
     appearance = looks(results.shown.lines)
     ratios = {name: _ratios(results, costs) for name, costs in known.items()}
     side = shorten(results.sides.names[0], 12)
-    for line, task in zip(grid, tasks, strict=True):
+    for place, task in enumerate(tasks):
+        own = grid[place * each : (place + 1) * each]
+        line = panels(own, len(known))
         for axes, (name, costs) in zip(line, known.items(), strict=True):
             for arm, curve in _curves(results, task).items():
                 _line(axes, task, curve, costs[task.name, arm], appearance[arm])
             _frame(axes, name)
             ratio = ratios[name].get(task.name)
-            said = "" if ratio is None else f"{side} pays {ratio:.2f} times"
+            # where an environment has several lines, they have no room for it
+            said = f"{side} pays {ratio:.2f} times" if ratio is not None and each == 1 else ""
             heading(axes, task.name if axes is line[0] else "", 26, said)
-        line[0].set_ylabel("return")
+        for axes in own[:, 0]:
+            axes.set_ylabel("return")
     handles = [
         figure.axes[0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4.5)[0]
         for look in appearance.values()

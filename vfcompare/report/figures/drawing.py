@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.figures.sizes import BODY, TALL, WIDTH, inches, lower, paper, points
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import Table
@@ -23,7 +24,6 @@ from vfcompare.statistics import Interval
 
 Mask = npt.NDArray[np.bool_]
 
-WIDTH = 5.8
 ROW = 0.29
 INK, MUTED, FAINT, PAPER = "#1b1f24", "#5d6670", "#c9ced4", "#ffffff"
 HANDLE, ACROSS = 7, 10.6
@@ -53,9 +53,14 @@ CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^v<P"
 MARKS = dict(zip(CRITIC_MARKERS + OUTCOME_MARKERS, "●■◆⬟▲▼◀✚", strict=True))
 """The markers as letters, for labels that are told apart in grey."""
 MAX_LEADERS = 8
+LEGEND = 28
+"""Letters of a name in a legend."""
 CROWDED = 15
 """Rows beyond which they are set closer."""
-LABEL = 24
+CORNER = (0, 1)
+"""Where what is found stands in a panel."""
+LABEL, PER_INCH = 24, 6
+"""Letters of a name beside a panel, and how many of them an inch of the figure allows."""
 SETTING = re.compile(r"(?<=\s)([\w.]+)=(\S*?)(?=,?\s|$)")
 """A setting in the name of an arm."""
 
@@ -127,13 +132,15 @@ def shorten(name: str, limit: int = LABEL) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
-def shortened(names: Sequence[str], limit: int = LABEL) -> list[str]:
+def shortened(names: Sequence[str], limit: int | None = None) -> list[str]:
     """The names of one figure: short, and different wherever the names are.
 
     Where they are too long, settings that all share are left out, then the names of settings; then they are
     cut at the end or in the middle. Where that makes two equal they may take twice the room, and where that
     does not help either they are numbered.
     """
+    if limit is None:
+        limit = min(LABEL, int(PER_INCH * (paper() or WIDTH)))
     whole = list(map(_bare, names))
     own = _unshared(whole)
     brief = [SETTING.sub(r"\2", name) for name in own]
@@ -180,14 +187,24 @@ def _cut_middle(name: str, limit: int) -> str:
 
 def heading(axes: Axes, name: str, limit: int, said: str = "", color: str = MUTED) -> None:
     """The name of a panel, in two lines where one is too short, and what is found there under it."""
-    lines = textwrap.wrap(shorten(name, 2 * limit), limit) or [""]
+    brief = shorten(name, 2 * limit)
+    # in a paper, what is measured decides where a line ends
+    lines = [brief] if paper() else textwrap.wrap(brief, limit) or [""]
     whole = [*lines[:1], shorten(" ".join(lines[1:]), limit)] if len(lines) > 1 else lines
-    axes.set_title("\n".join(whole), pad=17 if said else None)
+    # what is said takes no room from the panel, its title has to be there
+    axes.set_title("\n".join(whole) or " " * bool(said and paper()), pad=17 if said else None)
     if said:
         place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(
-            said, (0, 1), xytext=(0, 4), va="bottom", fontsize=8, color=lettering(color), **place
+        note = axes.annotate(
+            said,
+            CORNER,
+            xytext=(0, 4),
+            va="bottom",
+            fontsize=points(8),
+            color=lettering(color),
+            **place,
         )
+        note.set_in_layout(not paper())
 
 
 def lettering(color: str) -> str:
@@ -203,11 +220,33 @@ def steps(value: float, _position: object = None) -> str:
     return f"{value:g}"
 
 
-def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure of one column's width, and its `[rows, columns]` of axes."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def canvas(
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    broad: float = 1.0,
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """A figure and its `[rows, columns]` of axes.
+
+    Args:
+      height: in inches.
+      rows: of axes.
+      columns: of axes.
+      broad: how many times wider than other figures of the page; those of a paper are as wide as its text.
+      options: of Matplotlib's subplots.
+    """
+    figure = Figure(figsize=(paper() or broad * WIDTH, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def panels(grid: Any, count: int) -> list[Axes]:
+    """The first axes of a grid; the others are hidden."""
+    for axes in list(grid.flat)[count:]:
+        axes.set_visible(False)
+    return list(grid.flat)[:count]
 
 
 def apart(figure: Figure) -> None:
@@ -215,18 +254,69 @@ def apart(figure: Figure) -> None:
     figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr, call-arg]
 
 
-def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Names above all panels: in one row where there is room, else in rows of equal length."""
-    room = int(ACROSS * figure.get_figwidth())
-    rows = -(-sum(len(name) + HANDLE for name in names) // room)
-    columns = -(-len(names) // max(rows, 1))
-    where: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False}
-    figure.legend(handles, names, handlelength=3.2, **where)
+def legend(
+    figure: Figure,
+    handles: Sequence[Any],
+    names: Sequence[str],
+    columns: int | None = None,
+    **options: Any,
+) -> None:
+    """Names above all panels: in one row where there is room, else in rows of equal length.
+
+    Args:
+      figure: laid out later.
+      handles: the marks.
+      names: beside them.
+      columns: on the page, where their number is not to follow from the letters.
+      options: of Matplotlib's legend.
+    """
+    rows = -(-sum(len(name) + HANDLE for name in names) // int(ACROSS * figure.get_figwidth()))
+    found = columns or -(-len(names) // max(rows, 1))
+    if paper():
+        names = shortened(names, LEGEND)
+        found, options = _across(names, figure.get_figwidth()), options | {"columnspacing": 1.2}
+        more = max(0, -(-len(names) // found) - 1)
+        figure.set_figheight(figure.get_figheight() + more * 1.5 * points(BODY) / 72)
+    where: dict[str, Any] = {"loc": "outside upper left", "ncols": found, "frameon": False}
+    figure.legend(handles, names, **{"handlelength": 3.2} | options | where)
+
+
+def _across(names: Sequence[str], width: float) -> int:
+    """Most columns of a legend's names that a width has room for, the lines as equal as can be."""
+    em = points(BODY) / 72
+    sizes = [inches([name]) + 5.4 * em for name in names]
+    for lines in range(1, len(names)):
+        columns = -(-len(names) // lines)
+        # a legend is filled column by column, the first ones with the lines that are left over
+        ends = np.cumsum(
+            [len(names) // columns + (i < len(names) % columns) for i in range(columns)]
+        )
+        if sum(max(part) for part in np.split(sizes, ends[:-1])) < width - em:
+            return columns
+    return 1
 
 
 def row_height(count: int) -> float:
     """Inches of one of so many rows."""
-    return ROW if count <= CROWDED else 0.62 * ROW
+    return lower(ROW if count <= CROWDED else 0.62 * ROW)
+
+
+def rows_drawn(count: int, lines: int, around: float) -> int:
+    """How many of so many rows each of some lines of panels has: in a paper those that fit on a page of it.
+
+    Args:
+      count: all rows.
+      lines: of panels above each other.
+      around: inches of a line that are not rows.
+    """
+    if paper() is None:
+        return count
+    return max(1, min(count, int(((TALL - 0.5) / lines - around) / row_height(count))))
+
+
+def cut(most: int, count: int) -> str:
+    """Says that not all rows are drawn."""
+    return f"The first {most} of {count} rows are drawn. " if most < count else ""
 
 
 def jitter(count: int, width: float = 0.2) -> Array:
@@ -246,7 +336,7 @@ def rows_axis(axes: Axes, names: Sequence[str], colors: Sequence[str] | None = N
     # the right one of two panels that share their rows has no labels
     for label, color in zip(axes.get_yticklabels(), colors or [INK] * len(names), strict=False):
         label.set_color(lettering(color))
-        label.set_fontsize(8.5 if len(names) <= CROWDED else 6.8)
+        label.set_fontsize(points(8.5 if len(names) <= CROWDED else 6.8))
 
 
 def mark(axes: Axes, y: float, interval: Interval, look: Look, **options: Any) -> None:
@@ -279,7 +369,7 @@ def dots(axes: Axes, y: float, values: Array, color: str, failed: Mask | None = 
 
 def right_texts(axes: Axes, texts: Sequence[str], strong: Container[int] = ()) -> None:
     """What stands behind each row, some of them in bold."""
-    size = 8 if len(texts) <= CROWDED else 6.5
+    size = points(8 if len(texts) <= CROWDED else 6.5)
     for y, text in enumerate(texts):
         axes.annotate(
             text,

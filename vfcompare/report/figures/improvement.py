@@ -1,6 +1,9 @@
 """How likely one run beats another, for every pair of agents that is compared."""
 
+import math
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -9,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from vfcompare.report.analysis import Improvement, Results
 from vfcompare.report.figures.drawing import FAINT, INK, Picture, canvas, row_names, shortened
+from vfcompare.report.figures.sizes import LEAST, inches, lower, paper, points
 from vfcompare.report.sentences import against, elsewhere, failed_in, over, sizes
 from vfcompare.report.table import Table, join
 from vfcompare.statistics import Interval
@@ -19,6 +23,8 @@ LEVEL = 1e-9
 """What rounding makes of a half."""
 ACROSS = 60
 """Letters that have room side by side; longer names of columns are turned."""
+ROOM, ROOMY = 0.35, 0.65
+"""Inches of a cell that has room for an interval in two lines, and in one."""
 
 
 def pictures(results: Results) -> Iterator[Picture]:
@@ -63,53 +69,54 @@ def _in_words(results: Results, item: Improvement) -> str:
 def _draw(results: Results) -> Figure:
     rows = [arm for arm in results.shown.compared if arm != results.baseline]
     columns = [results.baseline] if results.baseline else rows
-    figure, grid = canvas(0.75 + 0.52 * len(rows))
+    across, down = (shortened(row_names(results, arms), 16) for arms in (columns, rows))
+    figure, grid = canvas(0.75 + lower(0.52) * len(rows))
     axes: Axes = grid[0, 0]
-    colors = matplotlib.colormaps["PuOr"]
+    width = paper()
+    room = (width - inches(down)) / len(columns) if width else math.inf
     lines, places = ({arm.name: i for i, arm in enumerate(arms)} for arms in (rows, columns))
-    small = 8 if len(columns) <= 6 else 6.5
     for item in results.improvement:
         for flip in (False, True):
             first, second = (item.second, item.first) if flip else (item.first, item.second)
-            if first not in lines or second not in places:
-                continue
-            row, col = lines[first], places[second]
-            value = _flip(item.interval, flip)
-            hatch = None if item.decided else "////"
-            face = colors(0.5 + 0.55 * (value.estimate - 0.5)) if item.decided else "none"
-            axes.add_patch(
-                Rectangle(
-                    (col - 0.48, row - 0.46), 0.96, 0.92, fc=face, ec=FAINT, hatch=hatch, lw=0.5
-                )
-            )
-            ink = "#111111" if item.decided else INK
-            weight = "bold" if item.decided else "normal"
-            ends = f"{value.low:.2f}–{value.high:.2f}"
-            axes.text(
-                col,
-                row - 0.12,
-                f"{value.estimate:.2f}",
-                ha="center",
-                va="center",
-                color=ink,
-                weight=weight,
-            )
-            axes.text(
-                col, row + 0.23, ends, ha="center", va="center", color=ink, fontsize=small - 1
-            )
-    across, down = (shortened(row_names(results, arms), 16) for arms in (columns, rows))
+            if first in lines and second in places:
+                at, value = (places[second], lines[first]), _flip(item.interval, flip)
+                _cell(axes, at, value, decided=item.decided, room=room, small=len(columns) > 6)
     axes.set_xlim(-0.55, len(columns) - 0.45)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.set_xticks(range(len(columns)), across)
     axes.set_yticks(range(len(rows)), down)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, labelcolor=INK)
-    if len(across) * max(map(len, across)) > ACROSS:
+    if len(across) * max(map(len, across)) > ACROSS or room < inches(across):
         for name in axes.get_xticklabels():
-            name.set(rotation=30, ha="left", rotation_mode="anchor")
+            name.set(rotation=45 if width else 30, ha="left", rotation_mode="anchor")
     axes.set_xlabel("P(row > column)")
     for side in axes.spines.values():
         side.set_visible(False)
     return figure
+
+
+def _cell(
+    axes: Axes, at: tuple[int, int], value: Interval, *, decided: bool, room: float, small: bool
+) -> None:
+    """A probability and its interval, as far as there is room, on its colour."""
+    column, row = at
+    face = matplotlib.colormaps["PuOr"](0.5 + 0.55 * (value.estimate - 0.5)) if decided else "none"
+    shape: dict[str, Any] = {
+        "fc": face,
+        "ec": FAINT,
+        "hatch": None if decided else "////",
+        "lw": 0.5,
+    }
+    axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, **shape))
+    write = partial(axes.text, ha="center", va="center", color="#111111" if decided else INK)
+    weight = "bold" if decided else "normal"
+    if room < ROOM:
+        write(column, row, f"{value.estimate:.2f}", weight=weight, fontsize=LEAST)
+        return
+    up, down, between = (0.12, 0.23, "–") if room >= ROOMY else (0.27, 0.17, "–\n")
+    write(column, row - up, f"{value.estimate:.2f}", weight=weight)
+    ends = f"{value.low:.2f}{between}{value.high:.2f}"
+    write(column, row + down, ends, fontsize=points(5.5 if small else 7))
 
 
 def _flip(interval: Interval, flip: bool) -> Interval:

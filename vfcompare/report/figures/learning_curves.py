@@ -19,7 +19,6 @@ from vfcompare.report.figures.drawing import (
     MAX_LEADERS,
     MUTED,
     PAPER,
-    WIDTH,
     Look,
     Picture,
     brief_names,
@@ -29,10 +28,12 @@ from vfcompare.report.figures.drawing import (
     legend,
     lettering,
     looks,
+    panels,
     shorten,
     spread,
     steps,
 )
+from vfcompare.report.figures.sizes import beside, inches, lower, paper, points, stacked
 from vfcompare.report.scoring import Task, failed
 from vfcompare.report.sentences import capital, extents, failed_in, sizes
 from vfcompare.report.table import Table, Value, join, show, show_float
@@ -40,6 +41,10 @@ from vfcompare.report.table import Table, Value, join, show, show_float
 OWN_FIGURES = 8
 """Most environments that have a figure of their own; more are small multiples."""
 PANELS, COLUMNS = 24, 4
+HEIGHT, LEAST = 2.3, 1.6
+"""Inches of a small multiple: its height, and its least width in a paper."""
+AT_ENDS = 0.35
+"""Most of a paper's width that names at the ends of curves take; longer ones stand above."""
 FADED = 60
 """Most curves without a colour that are drawn behind the others."""
 
@@ -134,8 +139,9 @@ def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
         if ends
         else ""
     )
-    if len(tasks) > PANELS:
-        text += f"The first {PANELS} of {len(tasks)} environments are drawn; overview.csv has all. "
+    most = _most(tasks)
+    if len(tasks) > most:
+        text += f"The first {most} of {len(tasks)} environments are drawn; overview.csv has all. "
     return (_ahead(results, tasks) + text + _colourless(results, results.curves)).strip()
 
 
@@ -187,21 +193,22 @@ def _overview(results: Results, tasks: Sequence[Task]) -> Picture:
         "overview",
         title,
         _overview_caption(results, tasks),
-        lambda: _draw_overview(results, tasks[:PANELS]),
+        lambda: _draw_overview(results, tasks[: _most(tasks)]),
         _data(results, "overview", title, tasks),
     )
 
 
+def _most(tasks: Sequence[Task]) -> int:
+    """Panels that are drawn."""
+    return min(PANELS, beside(len(tasks), COLUMNS, LEAST) * stacked(lower(HEIGHT)))
+
+
 def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
-    columns = min(COLUMNS, len(tasks))
+    columns = beside(len(tasks), COLUMNS, LEAST)
     lines = -(-len(tasks) // columns)
     names = brief_names([task.name for task in tasks])
-    figure, grid = canvas(0.5 + 2.3 * lines, lines, columns)
-    figure.set_figwidth(WIDTH * 1.5)
-    for axes in list(grid.flat)[len(tasks) :]:
-        axes.set_visible(False)
-    for place, task in enumerate(tasks):
-        panel: Axes = grid.flat[place]
+    figure, grid = canvas(0.5 + lower(HEIGHT) * lines, lines, columns, broad=1.5)
+    for place, (panel, task) in enumerate(zip(panels(grid, len(tasks)), tasks, strict=True)):
         _curves(panel, results, task, seeds=not _own(tasks))
         _frame(panel, task, compact=True)
         panel.xaxis.set_major_locator(MaxNLocator(4))
@@ -215,6 +222,11 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
             panel.set_ylabel("")
         if place + columns < len(tasks):
             panel.set_xlabel("")
+    _legend(figure, results)
+    return figure
+
+
+def _legend(figure: Figure, results: Results) -> None:
     shown = looks(results.shown.lines)
     mark: dict[str, Any] = {"ms": 4.5, "mec": PAPER, "mew": 0.5}
     handles = [
@@ -222,15 +234,17 @@ def _draw_overview(results: Results, tasks: Sequence[Task]) -> Figure:
         for x in shown.values()
     ]
     legend(figure, handles, list(called(results, shown, 28).values()))
-    return figure
 
 
 def _draw(results: Results, task: Task) -> Figure:
-    figure, grid = canvas(3.3)
+    figure, grid = canvas(lower(3.3))
     axes: Axes = grid[0, 0]
     labels = _curves(axes, results, task, seeds=True)
     _frame(axes, task)
-    _end_labels(axes, labels)
+    if inches([name for _, name, _ in labels], 9) < AT_ENDS * (paper() or np.inf):
+        _end_labels(axes, labels)
+    else:
+        _legend(figure, results)
     axes.set_title(shorten(task.name, 60))
     return figure
 
@@ -326,7 +340,7 @@ def _frame(axes: Axes, task: Task, *, compact: bool = False) -> None:
             textcoords="offset points",
             ha="left" if name != "random" else "right",
             va="top" if below else "bottom",
-            fontsize=7.5,
+            fontsize=points(7.5),
             color=MUTED,
             bbox={"facecolor": PAPER, "alpha": 0.75, "lw": 0, "pad": 0.6},
             zorder=6,
@@ -356,7 +370,7 @@ def _end_labels(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
             xytext=(1.035, height),
             textcoords=axes.get_yaxis_transform(),
             color=lettering(color),
-            fontsize=9,
+            fontsize=points(9),
             fontweight="bold",
             va="center",
             arrowprops={**leader, "color": color} if len(labels) <= MAX_LEADERS else None,

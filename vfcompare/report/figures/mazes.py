@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FuncFormatter
 
 from vfcompare.report.data import Cell, Study
@@ -17,12 +18,12 @@ from vfcompare.report.figures.drawing import (
     INK,
     MUTED,
     PAPER,
-    WIDTH,
     Mask,
     Picture,
     canvas,
     shorten,
 )
+from vfcompare.report.figures.sizes import TALL, WIDTH, beside, paper, points
 from vfcompare.report.table import MINUS, NONE, Table, Value, show_float
 from vfcompare.statistics import Array
 
@@ -32,6 +33,9 @@ MOVES = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
 
 MOST = 6
 """Rows of the figure that compares agents, and figures of single agents."""
+
+SMALLEST, BAR = 0.85, 0.75
+"""Inches of a maze in a paper, and of a bar with its labels and of the titles."""
 
 FAINTEST = 0.02
 """Least probability of an action that is drawn."""
@@ -196,11 +200,13 @@ def _scales(found: Sequence[Scene]) -> dict[str, Normalize]:
 def _picture(
     name: str, title: str, rows: Sequence[Scene], scales: Mapping[str, Normalize], what: str
 ) -> Picture:
+    most = _most(rows)
+    left = f" The first {most} of them are drawn." if most < len(rows) else ""
     return Picture(
         name,
         title,
-        _caption(rows, what),
-        lambda: _draw(rows, scales),
+        _caption(rows, what) + left,
+        lambda: _draw(rows[:most], scales),
         Table(name, title, ("maze", "row", "column", "quantity", "value"), tuple(_data(rows))),
     )
 
@@ -233,28 +239,62 @@ def _caption(rows: Sequence[Scene], what: str) -> str:
     )
 
 
-def _draw(rows: Sequence[Scene], scales: Mapping[str, Normalize]) -> Figure:
+def _shape(rows: Sequence[Scene]) -> tuple[list[Panel], int, float, float]:
+    """Quantities, how many stand beside each other, how broad that is, and inches of a row of mazes."""
     panels = [p for p in PANELS if p.name == "policy" or any(p.name in s.squares for s in rows)]
-    width = WIDTH * (1.4 if len(panels) > 3 else 1.0)
-    figure, _ = canvas(width / len(panels) * len(rows) + 0.75)
+    broad = 1.4 if len(panels) > 3 else 1.0
+    columns, width = beside(len(panels), len(panels), SMALLEST), paper()
+    # in a paper without the room that labels take from the sides of a maze
+    height = broad * WIDTH / columns if width is None else (width - 0.3) / columns
+    return panels, columns, broad, height
+
+
+def _most(rows: Sequence[Scene]) -> int:
+    """Rows that are drawn: in a paper as many as one of its pages has room for."""
+    panels, columns, _, height = _shape(rows)
+    blocks = -(-len(panels) // columns)
+    return max(1, int((TALL / blocks - BAR) / height)) if paper() else len(rows)
+
+
+def _draw(rows: Sequence[Scene], scales: Mapping[str, Normalize]) -> Figure:
+    panels, columns, broad, height = _shape(rows)
+    blocks = [panels[at : at + columns] for at in range(0, len(panels), columns)]
+    each = len(rows) + 1
+    whole = (height * len(rows) + BAR) * len(blocks)
+    figure, _ = canvas(whole, broad=broad)
     figure.clear()
-    figure.set_figwidth(width)
+    if paper():
+        figure.get_layout_engine().set(w_pad=0.025)  # type: ignore[union-attr, call-arg]
     # the bars have a line of their own, so that the column without one stays in line
-    grid = figure.add_gridspec(len(rows) + 1, len(panels), height_ratios=[1.0] * len(rows) + [0.05])
+    ratios = ([1.0] * len(rows) + [0.05]) * len(blocks)
+    grid = figure.add_gridspec(each * len(blocks), columns, height_ratios=ratios)
+    for number, block in enumerate(blocks):
+        _block(figure, grid, number * each, rows, block, scales)
+    return figure
+
+
+def _block(
+    figure: Figure,
+    grid: GridSpec,
+    first: int,
+    rows: Sequence[Scene],
+    panels: Sequence[Panel],
+    scales: Mapping[str, Normalize],
+) -> None:
+    """Quantities beside each other, one row a maze, and what their colours mean."""
     for line, scene in enumerate(rows):
         for place, panel in enumerate(panels):
-            axes = figure.add_subplot(grid[line, place])
+            axes = figure.add_subplot(grid[first + line, place])
             _panel(axes, scene, panel, scales)
             if line == 0:
-                axes.set_title(panel.title, fontsize=8.5)
+                axes.set_title(panel.title, fontsize=points(8.5))
             if place == 0:
                 axes.set_ylabel(scene.label, color=INK)
     for scale, label in BARS.items():
         columns = [place for place, panel in enumerate(panels) if panel.scale == scale]
         if columns and scale in scales:
-            below = figure.add_subplot(grid[len(rows), columns[0] : columns[-1] + 1])
+            below = figure.add_subplot(grid[first + len(rows), columns[0] : columns[-1] + 1])
             _bar(figure, below, scales[scale], panels[columns[0]].colors, label)
-    return figure
 
 
 def _panel(axes: Axes, scene: Scene, panel: Panel, scales: Mapping[str, Normalize]) -> None:
@@ -330,6 +370,11 @@ def _bar(figure: Figure, axes: Axes, norm: Normalize, colors: str, label: str) -
     bar.ax.xaxis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{value:.2g}".replace("-", MINUS))
     )
-    bar.set_label(label, fontsize=7.5)
-    bar.ax.tick_params(labelsize=7)
+    bar.set_label(label, fontsize=points(7.5))
+    bar.ax.tick_params(labelsize=points(7))
     bar.outline.set_visible(False)
+    if paper():
+        # labels of the ends stay within the bar, as mazes stand closer
+        first, _, last = bar.ax.get_xticklabels()
+        first.set_horizontalalignment("left")
+        last.set_horizontalalignment("right")

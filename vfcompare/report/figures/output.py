@@ -11,6 +11,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from vfcompare.report.figures.drawing import CRITIC, FAINT, INK, LETTERS, MUTED, OUTCOME, PAPER
+from vfcompare.report.figures.fitting import fit
+from vfcompare.report.figures.sizes import BODY, on_paper, paper, points
 
 FORMATS: dict[str, Any] = {
     "svg": {"Date": None, "Creator": None},
@@ -27,11 +29,11 @@ STYLE: Any = {
     "pdf.fonttype": 42,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 8.5,
+    "font.size": BODY,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 8.5,
+    "axes.labelsize": BODY,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": MUTED,
     "axes.linewidth": 0.6,
@@ -57,30 +59,42 @@ STYLE: Any = {
     "hatch.color": FAINT,
 }
 
+LETTER_SIZES = (
+    "font.size",
+    "axes.titlesize",
+    "axes.labelsize",
+    "xtick.labelsize",
+    "ytick.labelsize",
+)
+
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Matplotlib settings of the report, without its complaints about glyphs of foreign names."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        yield
-
-
-def render(figure: Figure, width: float | None = None) -> dict[str, bytes]:
-    """The figure in all `FORMATS`; the same figure gives the same bytes.
+def style(width: float | None = None) -> Iterator[None]:
+    """Settings of the report's figures, without Matplotlib's complaints about glyphs of foreign names.
 
     Args:
-      figure: drawn, and not yet laid out.
-      width: in inches; its own if None.
+      width: of the text of a paper in inches, whose figures are drawn inside; None for the page.
     """
-    if width is not None:
-        figure.set_figwidth(width)
+    with on_paper(width), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        changes: Any = {key: points(STYLE[key]) for key in LETTER_SIZES}
+        if paper():
+            # what was measured once is as wide in every format
+            changes["text.hinting"] = "none"
+        with matplotlib.rc_context(STYLE | changes):
+            yield
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """The figure, not yet laid out, in all `FORMATS`; the same figure gives the same bytes."""
+    if paper():
+        fit(figure)
     files = {}
     for kind, metadata in FORMATS.items():
         stream = io.BytesIO()
-        paper = PAPER if kind == "png" else "none"
-        figure.savefig(stream, format=kind, metadata=metadata, dpi=160, facecolor=paper)
+        behind = PAPER if kind == "png" else "none"
+        figure.savefig(stream, format=kind, metadata=metadata, dpi=160, facecolor=behind)
         # laid out once: the other formats take the same places, in a third of the time
         figure.set_layout_engine("none")
         files[kind] = stream.getvalue()

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from vfcompare.report.analysis import Results
 from vfcompare.report.cells import Cell
-from vfcompare.report.figures.drawing import INK, MUTED, WIDTH, Picture, canvas, shorten
+from vfcompare.report.figures.drawing import INK, MUTED, Picture, canvas, shorten
+from vfcompare.report.figures.sizes import LEAST, TALL, WIDTH, beside, narrow, paper, points
 from vfcompare.report.files import Pixels, read_pictures
 from vfcompare.report.table import Table, Value, join, show_float
 from vfcompare.runs.pictures import FRAMES, gif
@@ -22,6 +23,9 @@ MOST = 12
 
 FIGURES = 6
 """Environments that get a figure."""
+
+SMALLEST, WORDS = 0.45, 1.05
+"""Inches of a picture in a paper, and of what stands left of it in one column of two."""
 
 WIDE = 3.0
 """Pictures that are wider than high by more than this are lines of text: the last one says all."""
@@ -104,7 +108,6 @@ def _episode(agent: str, run: str, arrays: Mapping[str, Pixels]) -> Episode | No
 
 
 NUMBERED: dict[str, Any] = {
-    "fontsize": 6.5,
     "fontweight": "normal",
     "pad": 1.5,
     "color": MUTED,
@@ -165,29 +168,42 @@ def _wide(rows: Sequence[Episode]) -> bool:
 
 
 def _draw(rows: Sequence[Episode]) -> Figure:
-    columns = 1 if _wide(rows) else max(len(e.frames) for e in rows)
+    width, most = paper() or WIDTH, max(len(e.frames) for e in rows)
+    alone = _wide(rows)
+    # Left of the pictures stands who, right of them how it ended; where it is narrow, all left or above.
+    room = width - (0.0 if alone else WORDS) if narrow() else 0.68 * width
+    columns = 1 if alone else beside(most, most, SMALLEST, width - room)
     shape = rows[0].frames.shape
-    # Left of the pictures stands who, right of them how it ended.
-    picture = 0.68 * WIDTH / columns
-    height = picture * min(shape[1] / shape[2], 1.5) + 0.2
+    height = room / columns * min(shape[1] / shape[2], 1.5) + 0.2
+    if paper():
+        words = 0.0 if alone or not narrow() else 4.4 * LEAST / 72
+        height = min(max(height, words), (TALL - 0.1) / len(rows))
     figure, grid = canvas(height * len(rows) + 0.1, len(rows), columns)
-    room: dict[str, Any] = {"w_pad": 0.01, "h_pad": 0.015, "wspace": 0.0, "hspace": 0.0}
-    room["rect"] = (0.015, 0.0, 0.97, 1.0)
-    figure.get_layout_engine().set(**room)  # type: ignore[union-attr]
+    pads: dict[str, Any] = {"w_pad": 0.01, "h_pad": 0.015, "wspace": 0.0, "hspace": 0.0}
+    pads["rect"] = (0.015, 0.0, 0.97, 1.0)
+    figure.get_layout_engine().set(**pads)  # type: ignore[union-attr]
     for line, e in enumerate(rows):
-        chosen = [len(e.frames) - 1] if columns == 1 else range(len(e.frames))
+        last = len(e.frames) - 1
+        spaced = np.linspace(0, last, min(last + 1, columns)).round().astype(int)
+        chosen = [last] if columns == 1 else list(spaced)
         for axes in grid[line]:
             axes.set_axis_off()
         for axes, index in zip(grid[line], chosen, strict=False):
             axes.imshow(e.frames[index], interpolation="antialiased")
-            axes.set_title(str(e.steps[index]), **NUMBERED)
-        _words(grid[line][0], grid[line][-1], e)
+            if not (alone and narrow()):
+                axes.set_title(str(e.steps[index]), **NUMBERED, fontsize=points(6.5))
+        _words(grid[line][0], grid[line][-1], e, alone=alone)
     return figure
 
 
-def _words(first: Axes, last: Axes, e: Episode) -> None:
-    who = f"{shorten(e.agent, 16)}\n{e.run}, seed {e.seed}"
-    end = f"return {show_float(e.paid)}\n{e.length} step{'s' * (e.length != 1)}"
-    options = {"va": "center", "fontsize": 7.5, "color": INK}
-    first.text(-0.08, 0.5, who, ha="right", transform=first.transAxes, **options)  # type: ignore[arg-type]
-    last.text(1.08, 0.5, end, ha="left", transform=last.transAxes, **options)  # type: ignore[arg-type]
+def _words(first: Axes, last: Axes, e: Episode, *, alone: bool) -> None:
+    who = [shorten(e.agent, 14 if narrow() else 16), f"{e.run}, seed {e.seed}"]
+    end = [f"return {show_float(e.paid)}", f"{e.length} step{'s' * (e.length != 1)}"]
+    if alone and narrow():
+        first.set_title(", ".join(who + end), **NUMBERED | {"loc": "left"}, fontsize=LEAST)
+        return
+    beside: dict[str, Any] = {"va": "center", "fontsize": points(7.5), "color": INK}
+    left, right = (who + end, []) if narrow() else (who, end)
+    first.text(-0.08, 0.5, "\n".join(left), ha="right", transform=first.transAxes, **beside)
+    if right:
+        last.text(1.08, 0.5, "\n".join(right), ha="left", transform=last.transAxes, **beside)

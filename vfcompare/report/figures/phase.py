@@ -1,5 +1,6 @@
 """Where one side of the question is ahead, over two settings of the problem."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -22,9 +23,13 @@ from vfcompare.report.figures.drawing import (
     canvas,
     shorten,
 )
+from vfcompare.report.figures.sizes import inches, lower, paper, points
 from vfcompare.report.planes import Plane, planes
 from vfcompare.report.sentences import failed_in, opening, signed
-from vfcompare.report.table import Table, Value, show
+from vfcompare.report.table import MINUS, Table, Value, show
+
+ROOM, ROOMY = 0.4, 0.7
+"""Inches of a place that has room for two digits of a difference, and for three."""
 
 COLORS = LinearSegmentedColormap.from_list("families", [OUTCOME[0], PAPER, CRITIC[0]])
 
@@ -90,17 +95,19 @@ def _foreseen(results: Results, plane: Plane) -> str:
 
 
 def _draw(plane: Plane, better: tuple[str, str]) -> Figure:
-    figure, grid = canvas(0.9 + 0.55 * len(plane.up))
+    figure, grid = canvas(0.9 + lower(0.55) * len(plane.up))
     axes: Axes = grid[0, 0]
+    heights, width = [shorten(text, 12) for text in plane.up], paper()
+    room = (width - inches(heights) - 0.3) / len(plane.across) if width else math.inf
     reach = max(abs(c.interval.estimate) for c in plane.effects.values()) or 1.0
     for column, across in enumerate(plane.across):
         for line, up in enumerate(plane.up):
-            _place(axes, column, line, plane.effects.get((across, up)), reach)
+            _place(axes, column, line, plane.effects.get((across, up)), reach, room)
     bordered = _border(axes, plane)
     axes.set_xlim(-0.55, len(plane.across) - 0.45)
     axes.set_ylim(-0.55, len(plane.up) - 0.45)
     axes.set_xticks(range(len(plane.across)), [shorten(text, 12) for text in plane.across])
-    axes.set_yticks(range(len(plane.up)), [shorten(text, 12) for text in plane.up])
+    axes.set_yticks(range(len(plane.up)), heights)
     axes.set_xlabel(plane.knobs[0] + "   (dashed: predicted border)" * bordered)
     axes.set_ylabel(plane.knobs[1])
     axes.tick_params(length=0, labelcolor=INK)
@@ -124,9 +131,11 @@ def _border(axes: Axes, plane: Plane) -> bool:
     return drawn
 
 
-def _place(axes: Axes, x: int, y: int, contrast: Contrast | None, reach: float) -> None:
+def _place(
+    axes: Axes, x: int, y: int, contrast: Contrast | None, reach: float, room: float
+) -> None:
     if contrast is None:
-        axes.text(x, y, "none", ha="center", va="center", color=MUTED, fontsize=7)
+        axes.text(x, y, "none", ha="center", va="center", color=MUTED, fontsize=points(7))
         return
     decided = contrast.better is not None
     estimate = contrast.interval.estimate
@@ -142,9 +151,19 @@ def _place(axes: Axes, x: int, y: int, contrast: Contrast | None, reach: float) 
     axes.add_patch(box)
     ink = "#111111" if decided else INK
     weight = "bold" if decided else "normal"
-    value = f"{'≈ ' * equal}{signed(round(estimate, 3))}"
+    value = _value(estimate, equal, room)
     # What stands behind the words hides the border, never the words.
     behind = {"fc": face if decided else PAPER, "lw": 0, "pad": 1}
     write = partial(axes.text, ha="center", va="center", color=ink, bbox=behind)
     write(x, y + 0.08, value, weight=weight)
-    write(x, y - 0.28, f"n={contrast.pairs}", fontsize=6.5)
+    if room >= ROOM:
+        write(x, y - 0.28, f"n={contrast.pairs}", fontsize=points(6.5))
+
+
+def _value(estimate: float, equal: bool, room: float) -> str:
+    """A difference, in as many digits as there is room for; in the end its sign."""
+    if room >= ROOMY:
+        return f"{'≈ ' * equal}{signed(round(estimate, 3))}"
+    if room >= ROOM:
+        return f"{'≈' * equal}{estimate:+.2f}".replace("-", MINUS)
+    return "≈" if equal else f"{estimate:+.2f}"[0].replace("-", MINUS)

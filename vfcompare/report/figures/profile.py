@@ -9,6 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from vfcompare.report.analysis import Results
 from vfcompare.report.figures.drawing import Picture, called, canvas, legend, looks
+from vfcompare.report.figures.sizes import lower
 from vfcompare.report.files import Array
 from vfcompare.report.sentences import capital, extents, failed_in, seeds
 from vfcompare.report.table import Table, join
@@ -65,7 +66,7 @@ def _apart(known: Mapping[str, Array], taus: Array) -> str:
 
 
 def _draw(results: Results) -> Figure:
-    figure, grid = canvas(2.9)
+    figure, grid = canvas(lower(2.9))
     axes: Axes = grid[0, 0]
     names = called(results, results.profile)
     appearance, taus = looks(results.shown.lines), results.profile_thresholds

@@ -11,7 +11,6 @@ from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.contrasts import standing
 from vfcompare.report.figures.drawing import (
     CROWDED,
-    WIDTH,
     Look,
     Picture,
     apart,
@@ -21,13 +20,16 @@ from vfcompare.report.figures.drawing import (
     dots,
     heading,
     mark,
+    panels,
     right_texts,
     row_height,
     row_names,
     rows_axis,
+    shortened,
     unit_lines,
     unseen,
 )
+from vfcompare.report.figures.sizes import beside, inches, narrow, paper, stacked
 from vfcompare.report.metrics import METRICS, SCORES
 from vfcompare.report.scoring import Task, column
 from vfcompare.report.sentences import extents, failed_in, seeds
@@ -73,7 +75,8 @@ def _caption(results: Results, tasks: int) -> str:
             leaders.append(f"{results.called(name)} on {task.name} ({value}{tied})")
     if not leaders:
         return f"No scored runs. {failed_in(results)}"
-    cut = f"The first {PANELS} of {tasks} environments are drawn. " if tasks > PANELS else ""
+    most = _most(results, tasks)
+    cut = f"The first {most} of {tasks} environments are drawn. " if tasks > most else ""
     count = seeds(results, results.arms, (task.name for task in results.tasks))
     lows = [interval.low for interval in results.summary.values()]
     bars = extents("bars", "95% bootstrap intervals", lows)
@@ -83,7 +86,7 @@ def _caption(results: Results, tasks: int) -> str:
         else "whose interval reaches that of the largest"
     )
     numbers, bold = (
-        ("", "") if _by_columns(results, tasks) else (" and numbers", f"; in bold, {best}")
+        (" and numbers", f"; in bold, {best}") if _numbered(results, tasks) else ("", "")
     )
     return (
         f"Largest area under the curve: {join(leaders)}. Marks{numbers} are IQM over {count} seeds, {bars}, "
@@ -101,10 +104,28 @@ def _by_columns(results: Results, tasks: int) -> bool:
     return len(results.shown.rows) > CROWDED or tasks > FEW_TASKS
 
 
+def _columns(results: Results, tasks: int) -> int:
+    taken = inches(shortened(row_names(results, results.shown.rows)))
+    return beside(tasks, COLUMNS, 1.15, taken)
+
+
+def _most(results: Results, tasks: int) -> int:
+    """Environments that are drawn."""
+    height = 0.7 + row_height(len(results.shown.rows)) * len(results.shown.rows)
+    columns = _columns(results, tasks) if _by_columns(results, tasks) else 1
+    return min(PANELS, columns * stacked(height))
+
+
+def _numbered(results: Results, tasks: int) -> bool:
+    """Whether numbers stand behind the rows."""
+    return not _by_columns(results, tasks) and not narrow()
+
+
 def _draw(results: Results, tasks: Sequence[Task]) -> Figure:
+    drawn = tasks[: _most(results, len(tasks))]
     if _by_columns(results, len(tasks)):
-        return _draw_columns(results, tasks[:PANELS])
-    return _draw_both(results, tasks)
+        return _draw_columns(results, drawn)
+    return _draw_both(results, drawn)
 
 
 def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
@@ -117,7 +138,9 @@ def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
         for axes, metric in zip(line, SCORES, strict=True):
             _panel(axes, results, task, arms, metric)
             axes.set_xlabel(f"{METRICS[metric].axis} ({_scale(task)})")
-            _numbers(axes, [results.summary.get((metric, task.name, arm.name)) for arm in arms])
+            if _numbered(results, len(tasks)):
+                rows = [results.summary.get((metric, task.name, arm.name)) for arm in arms]
+                _numbers(axes, rows)
         said, color = standing(results, task)
         where = f"{said} in area under the curve" if said else ""
         heading(line[0], task.name, 26, where, color)
@@ -128,20 +151,19 @@ def _draw_both(results: Results, tasks: Sequence[Task]) -> Figure:
 def _draw_columns(results: Results, tasks: Sequence[Task]) -> Figure:
     """Many rows or many tasks: the area under the curve alone, tasks beside each other."""
     arms = results.shown.rows
-    columns = min(COLUMNS, len(tasks))
+    columns = _columns(results, len(tasks))
     lines = -(-len(tasks) // columns)
     names = brief_names([task.name for task in tasks])
     height = 0.35 + lines * (0.7 + row_height(len(arms)) * len(arms))
-    figure, grid = canvas(height, lines, columns, sharey=True)
-    figure.set_figwidth(1.4 * WIDTH)
-    for place, axes in enumerate(grid.flat):
-        if place >= len(tasks):
-            axes.set_visible(False)
-            continue
-        _panel(axes, results, tasks[place], arms, "auc")
+    figure, grid = canvas(height, lines, columns, broad=1.4, sharey=True)
+    for place, (axes, task) in enumerate(zip(panels(grid, len(tasks)), tasks, strict=True)):
+        _panel(axes, results, task, arms, "auc")
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        heading(axes, names[tasks[place].name], 26, *standing(results, tasks[place]))
-        axes.set_xlabel(f"{METRICS['auc'].axis} ({_scale(tasks[place])})")
+        heading(axes, names[task.name], 26, *standing(results, task))
+        # in a paper, panels of one scale say so once
+        alike = paper() and len({_scale(task) for task in tasks}) == 1
+        if not alike or place + columns >= len(tasks):
+            axes.set_xlabel(f"{METRICS['auc'].axis} ({_scale(task)})")
         axes.tick_params(labelleft=place % columns == 0)
     return figure
 

@@ -14,19 +14,21 @@ from vfcompare.report.figures.drawing import (
     INK,
     MUTED,
     PAPER,
-    WIDTH,
     Look,
     Picture,
     canvas,
     jitter,
+    legend,
     lettering,
     looks,
+    panels,
     right_texts,
     row_height,
     rows_axis,
     shorten,
     spread,
 )
+from vfcompare.report.figures.sizes import beside, lower
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import column
 from vfcompare.report.table import Table, Value, join, show_float
@@ -173,23 +175,19 @@ def _by_knob(results: Results, groups: Groups, knobs: Sequence[str]) -> Picture:
 
 
 def _draw_knobs(results: Results, groups: Groups, knobs: Sequence[str]) -> Figure:
-    columns = min(COLUMNS, len(knobs))
+    columns = beside(len(knobs), COLUMNS, 1.5)
     lines = -(-len(knobs) // columns)
-    figure, grid = canvas(0.3 + 2.3 * lines, lines, columns, sharey=True)
-    figure.set_figwidth(WIDTH * (1.3 if columns > 1 else 1.0))
-    for place, axes in enumerate(grid.flat):
-        axes.set_visible(place < len(knobs))
-        if place < len(knobs):
-            _panel(axes, results, groups, knobs[place])
-            axes.set_ylabel("area under curve" if place % columns == 0 else "")
+    broad = 1.3 if columns > 1 else 1.0
+    figure, grid = canvas(0.3 + lower(2.3) * lines, lines, columns, broad=broad, sharey=True)
+    for place, (axes, knob) in enumerate(zip(panels(grid, len(knobs)), knobs, strict=True)):
+        _panel(axes, results, groups, knob)
+        axes.set_ylabel("area under curve" if place % columns == 0 else "")
     known = _looks(groups)
     handles = [
-        grid[0, 0].plot(
-            [], [], color=look.color, ls=look.line, marker=look.marker, ms=4, label=name
-        )[0]
-        for name, look in known.items()
+        grid[0, 0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4)[0]
+        for look in known.values()
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, handlelength=3)
+    legend(figure, handles, list(known), columns=5, handlelength=3)
     return figure
 
 
@@ -251,7 +249,7 @@ def _plane(results: Results, groups: Groups, scores: Mapping[str, Array]) -> Pic
 
 
 def _draw_plane(groups: Groups, points: Mapping[str, tuple[float, float]]) -> Figure:
-    figure, grid = canvas(3.0)
+    figure, grid = canvas(lower(3.0))
     axes: Axes = grid[0, 0]
     for agent, look in _looks(groups).items():
         axes.plot(*points[agent], look.marker, ms=9, color=look.color, mec=PAPER, mew=0.6)

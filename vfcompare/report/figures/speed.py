@@ -13,7 +13,6 @@ from vfcompare.report.figures.drawing import (
     CROWDED,
     MUTED,
     PAPER,
-    WIDTH,
     Look,
     Picture,
     appearance,
@@ -22,13 +21,16 @@ from vfcompare.report.figures.drawing import (
     canvas,
     heading,
     jitter,
+    panels,
     right_texts,
     row_height,
     rows_axis,
     shorten,
+    shortened,
     steps,
     unseen,
 )
+from vfcompare.report.figures.sizes import beside, inches, narrow, paper, stacked
 from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import failed_in
 from vfcompare.report.table import Table, join, show, show_float
@@ -69,12 +71,13 @@ def _caption(results: Results) -> str:
     marks = "Marks are Kaplan-Meier medians with 95% bootstrap intervals" if half.any() else ""
     if marks:
         marks += "." if half.all() else "; without one, fewer than half got there."
+    most = _shape(results)[0]
     said = (
         f"{'; '.join(parts[:6])}{more}.",
         "One evaluation at or above it counts, as does the value at the end.",
         marks,
         "Runs that did not get there are kept, at the right edge, with how many did.",
-        f"The first {PANELS} of {len(parts)} environments are drawn." * (len(parts) > PANELS),
+        f"The first {most} of {len(parts)} environments are drawn." * (len(parts) > most),
         unseen(results, "scores.csv"),
         failed_in(results, *by_task),
         _unfinished(results),
@@ -127,31 +130,48 @@ def _first(group: Sequence[Speed], names: Mapping[str, str]) -> str:
     return f": {who} first, half of {its} seeds by {at} steps"
 
 
-def _draw(results: Results) -> Figure:
+def _shape(results: Results) -> tuple[int, int, bool]:
+    """Environments that are drawn, how many of them beside each other, and whether there are many of them."""
     tasks = list(dict.fromkeys(item.task for item in results.speed))[:PANELS]
-    drawn = [item for item in results.speed if item.task in tasks]
-    arms = [arm.name for arm in results.shown.rows if arm.name in {item.arm for item in drawn}]
+    arms = _arms(results, tasks)
     crowded = len(arms) > CROWDED or len(tasks) > FEW_TASKS
-    columns = min(COLUMNS, len(tasks)) if crowded else 1
+    taken = inches(shortened(list(map(results.called, arms))))
+    columns = beside(len(tasks), COLUMNS if crowded else 1, 1.4, taken)
+    return min(PANELS, columns * stacked(_height(arms))), columns, crowded
+
+
+def _arms(results: Results, tasks: Sequence[str]) -> list[str]:
+    """The rows of every panel."""
+    known = {item.arm for item in results.speed if item.task in tasks}
+    return [arm.name for arm in results.shown.rows if arm.name in known]
+
+
+def _height(arms: Sequence[str]) -> float:
+    return 0.74 + row_height(len(arms)) * len(arms)
+
+
+def _draw(results: Results) -> Figure:
+    most, columns, crowded = _shape(results)
+    tasks = list(dict.fromkeys(item.task for item in results.speed))[:most]
+    drawn = [item for item in results.speed if item.task in tasks]
+    arms = _arms(results, tasks)
     lines = -(-len(tasks) // columns)
-    height = 0.2 + lines * (0.74 + row_height(len(arms)) * len(arms))
-    figure, grid = canvas(height, lines, columns, sharey=True)
-    if crowded:
-        figure.set_figwidth(1.4 * WIDTH)
+    height = 0.2 + lines * _height(arms)
+    figure, grid = canvas(height, lines, columns, broad=1.4 if crowded else 1.0, sharey=True)
+    # in a paper, panels beside each other are narrow, too
+    short = narrow() or (crowded and paper() is not None)
     brief, names = brief_names(tasks), called(results, arms)
-    for place, axes in enumerate(grid.flat):
-        if place >= len(tasks):
-            axes.set_visible(False)
-            continue
+    for place, axes in enumerate(panels(grid, len(tasks))):
         task = results.task(tasks[place])
         group = {item.arm: item for item in drawn if item.task == task.name}
         _panel(axes, results, task, arms, group)
+        right_texts(axes, [_reached(group.get(name), short) for name in arms])
         axes.tick_params(labelleft=place % columns == 0)
         first = "" if crowded else _first(list(group.values()), names)
         said = f"return ≥ {show_float(task.threshold or 0.0)}{first}"
         heading(axes, brief[task.name], 24 if crowded else 40, said)
         if place + columns >= len(tasks):
-            axes.set_xlabel("environment steps (▸ not reached)")
+            axes.set_xlabel(f"environment steps (▸ not reached{'; right: reached' * short})")
         if crowded:
             axes.xaxis.set_major_locator(MaxNLocator(4))
     return figure
@@ -169,11 +189,10 @@ def _panel(
     axes.set_xlim(min(task.start, 0.0), task.end * 1.05)
     axes.axvline(task.end, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
     axes.xaxis.set_major_formatter(FuncFormatter(steps))
-    right_texts(axes, [_reached(group.get(name)) for name in arms])
 
 
-def _reached(item: Speed | None) -> str:
-    return "" if item is None else f"{item.reached}/{item.n} reached"
+def _reached(item: Speed | None, short: bool) -> str:
+    return "" if item is None else f"{item.reached}/{item.n}{'' if short else ' reached'}"
 
 
 def _row(axes: Axes, y: int, item: Speed, look: Look, end: float) -> None:

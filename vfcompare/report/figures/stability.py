@@ -8,16 +8,19 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.drawing import (
     CROWDED,
-    WIDTH,
     Picture,
     appearance,
     canvas,
+    cut,
     mark,
     row_height,
     row_names,
     rows_axis,
+    rows_drawn,
+    shortened,
     unseen,
 )
+from vfcompare.report.figures.sizes import beside, inches
 from vfcompare.report.metrics import METRICS, STABILITY
 from vfcompare.report.sentences import capital, extents, failed_in, seeds
 from vfcompare.report.table import Table, join, show_float
@@ -69,23 +72,36 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     return (
         f"{collapsed}. {capital('; '.join(parts))}. Left is better, "
         f"{extents('bars', '95% intervals', known)}. {seeds(results, arms, results.pool)} seeds per "
-        f"environment. {unseen(results, 'settings.csv')} {failed_in(results, *results.pool)}"
+        f"environment. {unseen(results, 'settings.csv')} {cut(_shape(results, arms)[2], len(arms))}"
+        f"{failed_in(results, *results.pool)}"
     ).replace("  ", " ")
+
+
+AROUND = 0.72
+"""Inches of a line of panels that are not rows."""
+
+
+def _shape(results: Results, arms: Sequence[Arm]) -> tuple[int, int, int]:
+    """Panels beside each other, lines of them, and the rows that are drawn."""
+    most = 4 if len(arms) > CROWDED else 2
+    columns = beside(len(PANELS), most, 1.1, inches(shortened(row_names(results, arms))))
+    lines = -(-len(PANELS) // columns)
+    return columns, lines, rows_drawn(len(arms), lines, AROUND)
 
 
 def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
     crowded = len(arms) > CROWDED
-    lines, columns = (1, 4) if crowded else (2, 2)
-    height = lines * (0.72 + row_height(len(arms)) * len(arms))
-    figure, grid = canvas(height, lines, columns, sharey=True)
-    if crowded:
-        figure.set_figwidth(1.4 * WIDTH)
+    columns, lines, most = _shape(results, arms)
+    arms = arms[:most]
+    names = row_names(results, arms)
+    height = lines * (AROUND + row_height(len(arms)) * len(arms))
+    figure, grid = canvas(height, lines, columns, broad=1.4 if crowded else 1.0, sharey=True)
     looks = appearance(results)
     for axes, key in zip(grid.flat, PANELS, strict=True):
         for y, arm in enumerate(arms):
             if (key, arm.name) in results.stability:
                 mark(axes, y, results.stability[key, arm.name], looks[arm.name])
-        rows_axis(axes, row_names(results, arms), [looks[arm.name].color for arm in arms])
+        rows_axis(axes, names, [looks[arm.name].color for arm in arms])
         axes.xaxis.set_major_locator(MaxNLocator(3 if crowded else 5))
         axes.set_xlim(0.0, 1.04 * axes.get_xlim()[1])
         axes.set_title(METRICS[key].label)

@@ -15,27 +15,30 @@ from vfcompare.report.figures.drawing import (
     INK,
     MUTED,
     ROW,
-    WIDTH,
     Look,
     Picture,
     canvas,
+    legend,
     looks,
     mark,
     rows_axis,
     shorten,
 )
+from vfcompare.report.figures.sizes import WIDTH, lower, stacked
+from vfcompare.report.oracle import crowd
 from vfcompare.report.oracle.crowd import MOST_AGENTS, draw_crowd, families, name_edges
 from vfcompare.report.oracle.findings import RELATIVE, Findings, Subject, measure
 from vfcompare.report.oracle.points import (
     MAX_PANELS,
-    PANEL_COLUMNS,
     Point,
     by_panel,
     capped,
     ceiling,
     drawn,
     hollow,
+    left_out,
     log_ticks,
+    most_panels,
     ordered,
     panel_grid,
     swept,
@@ -44,6 +47,9 @@ from vfcompare.report.oracle.points import (
 from vfcompare.report.oracle.predictions import ROUNDING, Compared
 from vfcompare.report.table import Table, join, show, show_interval
 from vfcompare.statistics import Array, Interval
+
+SWEEP = 2.5
+"""Inches of a line of panels with a setting as their axis."""
 
 
 def pictures(findings: Findings, compared: Compared) -> list[Picture]:
@@ -137,12 +143,10 @@ def _picture(
     )
     data = Table(name, title, ("setting", "agent", "n", label, "predicted"), rows)
     axis = swept(findings)
-    count = len(by_panel(points, axis))
-    if count > MAX_PANELS:
-        caption += f" The first {MAX_PANELS} of {count} panels are drawn."
+    caption += left_out(len(by_panel(points, axis)), _most(points, axis))
 
     def draw() -> Figure:
-        if len({point.subject.agent for point in points}) > MOST_AGENTS:
+        if _crowded(points):
             return draw_crowd(findings, points, label, axis)
         if axis is None:
             return _draw_rows(findings, points, label)
@@ -151,9 +155,27 @@ def _picture(
     return Picture(name, title, caption, draw, data)
 
 
+def _crowded(points: Sequence[Point]) -> bool:
+    return len({point.subject.agent for point in points}) > MOST_AGENTS
+
+
+def _most(points: Sequence[Point], axis: str | None) -> int:
+    """Panels that are drawn."""
+    groups = by_panel(points, axis)
+    if _crowded(points):
+        return crowd.most(points, axis)
+    if axis is None:
+        return min(MAX_PANELS, stacked(_row_height(max(groups.values(), key=len))))
+    return most_panels(len(groups), SWEEP)
+
+
+def _row_height(group: Sequence[Point]) -> float:
+    return 0.55 + lower(ROW) * len(group)
+
+
 def _draw_sweep(findings: Findings, points: Sequence[Point], label: str, axis: str) -> Figure:
-    groups, appearance = drawn(by_panel(points, axis)), looks(findings.arms)
-    figure, panels = panel_grid(len(groups), 2.5, sharey=True)
+    groups, appearance = drawn(by_panel(points, axis), _most(points, axis)), looks(findings.arms)
+    figure, panels, columns = panel_grid(len(groups), SWEEP, sharey=True)
     ticks = ordered(p.subject.settings.get(axis, show(None)) for p in points)
     agents = [arm.name for arm in findings.arms]
     top = ceiling(points)
@@ -169,7 +191,7 @@ def _draw_sweep(findings: Findings, points: Sequence[Point], label: str, axis: s
         axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)
         axes.set_title(shorten(name, 30))
         axes.set_xlabel(axis)
-        if index % PANEL_COLUMNS == 0:
+        if index % columns == 0:
             axes.set_ylabel(label)
     if any(point.predicted for point in points):
         unit(panels, vertical=False)
@@ -196,8 +218,8 @@ def _line(axes: Axes, at: Array, points: Sequence[Point], look: Look, top: float
 
 def _draw_rows(findings: Findings, points: Sequence[Point], label: str) -> Figure:
     """One panel an environment, one row an agent."""
-    groups, appearance = drawn(by_panel(points, None)), looks(findings.arms)
-    heights = [0.55 + ROW * len(group) for group in groups.values()]
+    groups, appearance = drawn(by_panel(points, None), _most(points, None)), looks(findings.arms)
+    heights = [_row_height(group) for group in groups.values()]
     figure, grid = canvas(sum(heights) + 0.3, len(groups), 1, height_ratios=heights)
     top = ceiling(points)
     for axes, (name, group) in zip(grid[:, 0], groups.items(), strict=True):
@@ -222,16 +244,17 @@ def _legend(figure: Figure, findings: Findings, points: Sequence[Point]) -> None
     appearance = looks(findings.arms)
     present = {point.subject.agent for point in points}
     lines = [
-        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, ms=5, lw=1, label=name)
+        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, ms=5, lw=1)
         for name, look in appearance.items()
         if name in present
     ]
+    names = [name for name in appearance if name in present]
     if any(point.predicted for point in points):
         hollow: dict[str, Any] = {"mfc": "none", "mec": MUTED, "ls": "none"}
-        lines.append(Line2D([], [], marker="o", ms=8, label="predicted", **hollow))
+        lines.append(Line2D([], [], marker="o", ms=8, **hollow))
+        names.append("predicted")
     columns = 6 if figure.get_figwidth() > WIDTH else 5
-    place: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False}
-    figure.legend(handles=lines, handlelength=2.5, columnspacing=1.4, **place)
+    legend(figure, lines, names, columns, handlelength=2.5, columnspacing=1.4)
 
 
 def _tradeoff(findings: Findings) -> Iterator[Picture]:
@@ -246,16 +269,25 @@ def _tradeoff(findings: Findings) -> Iterator[Picture]:
     heads = ("setting", "agent", "n", "relative bias", "relative variance")
     title = "Variance against bias"
     most = max(noise, key=lambda row: row[1].estimate)
+    points = [Point(item, x) for item, _, x in noise]
     caption = (
         "Bias of the gradient and variance of one episode's, both relative to the true gradient (the "
         f"variance to its square). Largest bias: {show_interval(most[1])} ({most[0].name}). Variance: "
-        f"{_extremes([Point(item, x) for item, _, x in noise])}. "
+        f"{_extremes(points)}. "
         f"{_sizes([Point(item, bias) for item, bias, _ in noise])}"
     )
-    if len({item.agent for item, _, _ in noise}) > MOST_AGENTS:
+    if _crowded(points):
         caption += " Blue: agents that read values; orange: others; those at the edges are named."
+    groups, height = _clouds(findings, points)
+    caption += left_out(len(groups), most_panels(len(groups), height))
     data = Table("oracle-tradeoff", title, heads, rows)
     yield Picture("oracle-tradeoff", title, caption, lambda: _draw_tradeoff(findings, noise), data)
+
+
+def _clouds(findings: Findings, points: Sequence[Point]) -> tuple[dict[str, list[Point]], float]:
+    """Points by panel, and the height of a panel."""
+    crowded = _crowded(points)
+    return by_panel(points, swept(findings) if crowded else None), 2.6 if crowded else 1.9
 
 
 def _draw_tradeoff(
@@ -263,9 +295,10 @@ def _draw_tradeoff(
 ) -> Figure:
     biases = {id(item): bias for item, bias, _ in found}
     points = [Point(item, noise) for item, _, noise in found]
-    crowded = len({point.subject.agent for point in points}) > MOST_AGENTS
-    groups = drawn(by_panel(points, swept(findings) if crowded else None))
-    figure, panels = panel_grid(len(groups), 2.6 if crowded else 1.9, sharex=True, sharey=True)
+    crowded = _crowded(points)
+    groups, height = _clouds(findings, points)
+    groups = drawn(groups, most_panels(len(groups), height))
+    figure, panels, columns = panel_grid(len(groups), height, sharex=True, sharey=True)
     appearance = families(findings) if crowded else looks(findings.arms)
     for index, (axes, (name, group)) in enumerate(zip(panels, groups.items(), strict=True)):
         for point in group:
@@ -274,9 +307,9 @@ def _draw_tradeoff(
         axes.axvline(0.0, color=INK, lw=0.7, zorder=1)
         axes.grid(color=FAINT, linewidth=0.4, alpha=0.6)
         axes.set_title(shorten(name, 30))
-        if index % PANEL_COLUMNS == 0:
+        if index % columns == 0:
             axes.set_ylabel("relative variance")
-        if index + PANEL_COLUMNS >= len(groups):
+        if index + columns >= len(groups):
             axes.set_xlabel("relative bias")
             axes.tick_params(labelbottom=True)
     log_ticks(panels, "y")

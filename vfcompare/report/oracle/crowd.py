@@ -9,17 +9,20 @@ from matplotlib.figure import Figure
 
 from vfcompare.report.analysis import Arm
 from vfcompare.report.figures.drawing import (
-    WIDTH,
     Look,
     canvas,
     looks,
     mark,
+    panels,
     row_height,
     rows_axis,
     shorten,
+    shortened,
 )
+from vfcompare.report.figures.sizes import beside, inches, points, stacked
 from vfcompare.report.oracle.findings import Findings
 from vfcompare.report.oracle.points import (
+    MAX_PANELS,
     PANEL_COLUMNS,
     Point,
     by_panel,
@@ -38,27 +41,22 @@ NAMED, LINE_SHARE = 5, 0.07
 """Agents that are named in a crowded panel, and the share of its height that a name takes."""
 
 
-def draw_crowd(findings: Findings, points: Sequence[Point], label: str, axis: str | None) -> Figure:
+def draw_crowd(
+    findings: Findings, measured: Sequence[Point], label: str, axis: str | None
+) -> Figure:
     """Many agents: one row each, environments beside each other, in the order of what is measured."""
-    groups, appearance = drawn(by_panel(points, axis)), families(findings)
-    usual = [point.subject.settings.get(axis or "") for point in points]
-    common = max(dict.fromkeys(usual), key=usual.count)
+    groups, appearance = drawn(by_panel(measured, axis), most(measured, axis)), families(findings)
+    common = _common(measured, axis)
     named = [(row_name(point, axis, common), point) for group in groups.values() for point in group]
-    sizes: dict[str, list[float]] = {}
-    for name, point in named:
-        sizes.setdefault(name, []).append(point.interval.estimate)
-    rows = sorted(sizes, key=lambda name: float(np.median(sizes[name])))
+    rows = _rows(groups, axis, common)
     colors = {name: appearance[point.subject.agent].color for name, point in named}
-    columns = min(PANEL_COLUMNS, len(groups))
+    columns = _columns(len(groups), rows)
     lines = -(-len(groups) // columns)
-    height = 0.3 + lines * (0.6 + row_height(len(rows)) * len(rows))
-    figure, grid = canvas(height, lines, columns, sharey=True)
-    figure.set_figwidth(WIDTH * (1.4 if columns > 1 else 1.0))
-    top = ceiling(points)
-    for axes in list(grid.flat)[len(groups) :]:
-        axes.set_visible(False)
-    for place, (title, group) in enumerate(groups.items()):
-        panel: Axes = grid.flat[place]
+    height = 0.3 + lines * _height(rows)
+    broad = 1.4 if columns > 1 else 1.0
+    figure, grid = canvas(height, lines, columns, broad=broad, sharey=True)
+    top, drawn_in = ceiling(measured), panels(grid, len(groups))
+    for place, (panel, (title, group)) in enumerate(zip(drawn_in, groups.items(), strict=True)):
         rows_axis(panel, rows, [colors[name] for name in rows])
         panel.set_xscale("log")
         for point in group:
@@ -70,11 +68,39 @@ def draw_crowd(findings: Findings, points: Sequence[Point], label: str, axis: st
         panel.set_title(shorten(title, 26))
         panel.set_xlabel(label if place == len(groups) - 1 or columns == 1 else "")
         panel.tick_params(labelleft=place % columns == 0)
-    panels = list(grid.flat)[: len(groups)]
     if label.endswith(tuple(arm.name for arm in findings.arms)):
-        unit(panels, vertical=True)
-    log_ticks(panels, "x")
+        unit(drawn_in, vertical=True)
+    log_ticks(drawn_in, "x")
     return figure
+
+
+def most(measured: Sequence[Point], axis: str | None) -> int:
+    """Panels that are drawn."""
+    groups = drawn(by_panel(measured, axis))
+    rows = _rows(groups, axis, _common(measured, axis))
+    return min(MAX_PANELS, _columns(len(groups), rows) * stacked(_height(rows)))
+
+
+def _common(measured: Sequence[Point], axis: str | None) -> str | None:
+    """The value of the axis that most points have."""
+    usual = [point.subject.settings.get(axis or "") for point in measured]
+    return max(dict.fromkeys(usual), key=usual.count)
+
+
+def _rows(groups: Mapping[str, Sequence[Point]], axis: str | None, common: str | None) -> list[str]:
+    """All rows, in the order of the medians of what is measured."""
+    sizes: dict[str, list[float]] = {}
+    for point in (point for group in groups.values() for point in group):
+        sizes.setdefault(row_name(point, axis, common), []).append(point.interval.estimate)
+    return sorted(sizes, key=lambda name: float(np.median(sizes[name])))
+
+
+def _columns(count: int, rows: Sequence[str]) -> int:
+    return beside(count, PANEL_COLUMNS, 1.2, inches(shortened(rows)))
+
+
+def _height(rows: Sequence[str]) -> float:
+    return 0.6 + row_height(len(rows)) * len(rows)
 
 
 def row_name(point: Point, axis: str | None, common: str | None) -> str:
@@ -112,6 +138,6 @@ def name_edges(axes: Axes, group: Sequence[Point], biases: Mapping[int, Interval
             xytext=(5 if right else -5, 3),
             textcoords="offset points",
             ha="left" if right else "right",
-            fontsize=6.5,
+            fontsize=points(6.5),
             zorder=6,
         )

@@ -11,16 +11,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from vfcompare.report.figures.drawing import (
     INK,
-    WIDTH,
     Look,
     canvas,
+    panels,
     steps,
 )
+from vfcompare.report.figures.sizes import beside, lower, stacked
 from vfcompare.report.oracle.findings import Findings, Subject
 from vfcompare.statistics import Interval
 
 MAX_PANELS = 9
 PANEL_COLUMNS = 3
+LEAST = 1.5
+"""Inches of a panel in a paper."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +64,28 @@ def by_panel(points: Sequence[Point], axis: str | None) -> dict[str, list[Point]
     return groups
 
 
-def drawn(groups: dict[str, list[Point]]) -> dict[str, list[Point]]:
+def drawn(groups: dict[str, list[Point]], most: int = MAX_PANELS) -> dict[str, list[Point]]:
     """The panels that are drawn."""
-    return dict(list(groups.items())[:MAX_PANELS])
+    return dict(list(groups.items())[:most])
 
 
-def panel_grid(number_: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, in lines of `PANEL_COLUMNS`."""
-    columns = min(PANEL_COLUMNS, number_)
-    lines = -(-number_ // columns)
-    figure, grid = canvas(0.5 + height * lines, lines, columns, **options)
-    figure.set_figwidth(WIDTH if columns < PANEL_COLUMNS else 1.25 * WIDTH)
-    for axes in list(grid.flat)[number_:]:
-        axes.set_visible(False)
-    return figure, list(grid.flat)[:number_]
+def left_out(count: int, most: int) -> str:
+    """Says that not all panels are drawn."""
+    return f" The first {most} of {count} panels are drawn." if count > most else ""
+
+
+def most_panels(count: int, height: float) -> int:
+    """How many panels of a height `panel_grid` has."""
+    return min(MAX_PANELS, beside(count, PANEL_COLUMNS, LEAST) * stacked(lower(height)))
+
+
+def panel_grid(count: int, height: float, **options: Any) -> tuple[Figure, list[Axes], int]:
+    """A figure of so many panels, and how many of them stand beside each other."""
+    columns = beside(count, PANEL_COLUMNS, LEAST)
+    lines = -(-count // columns)
+    broad = 1.0 if columns < PANEL_COLUMNS else 1.25
+    figure, grid = canvas(0.5 + lower(height) * lines, lines, columns, broad=broad, **options)
+    return figure, panels(grid, count), columns
 
 
 def log_ticks(panels: Sequence[Axes], which: str) -> None:
