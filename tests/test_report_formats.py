@@ -271,6 +271,7 @@ def test_equal_settings_of_other_configurations_are_numbered_and_said(study: Pat
         plan["cells"] += [{**plan["cells"][-1], "id": "maze-again"}]
 
     shutil.copytree(study / "maze-ppo-1a2b3c4d", study / "maze-again")
+    (study / "maze-again" / "config.yaml").write_text("agent: {estimator: {critic: {lr: 0.1}}}\n")
     edit(study / "plan.json", double)
     loaded = report.load(study)
     assert [cell.arm for cell in loaded.cells][-2:] == ["ppo", "ppo (2)"]

@@ -181,6 +181,7 @@ RULES: dict[str, Rule] = {
     "contrast": Rule("two agents, or two lists of agents, that share none; or null", _two_sides),
     "figures": Rule(f"a list of {', '.join(FIGURES)}", _figures, FIGURES),
     "minutes": _or_null(POSITIVE),
+    "seeds_apart": SWITCH,
     "seeds": COUNT,
     "first_seed": INDEX,
     "env_steps": Rule(

@@ -78,6 +78,7 @@ def _cell(cell: Cell, ellipses: Ellipses) -> Cell:
         study=ellipses.of(cell.study),
         certificate=ellipses.inside(cell.certificate),
         problems=tuple(map(ellipses.of, cell.problems)),
+        parts=tuple(_cell(part, ellipses) for part in cell.parts),
     )
 
 

@@ -9,6 +9,23 @@ import numpy as np
 
 from vfcompare.report.files import Array, setting
 
+STATUSES = (
+    "completed",
+    "diverged",
+    "crashed",
+    "interrupted",
+    "running",
+    "lost",
+    "missing",
+    "damaged",
+    "short",
+)
+"""What can become of a planned run.
+
+`lost`: says running, but is not, by the rule of `vfcompare status`. `short`: says completed, but ends
+before the others do.
+"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -16,7 +33,7 @@ class Run:
 
     Attributes:
       seed: the training seed.
-      status: one of `vfcompare.report.data.STATUSES`.
+      status: one of `STATUSES`.
       reason: why, where it is not completed.
       steps: `[points]` environment steps of the evaluations, increasing.
       sampled: `[points]` mean return of sampled actions; finite up to a failure.
@@ -63,6 +80,10 @@ class Cell:
       problems: what was wrong with its files.
       pictures: file of episodes, see `vfcompare.runs.pictures`, or None; large, and read where it is drawn.
       config: config.yaml, as data.
+      protocol: how long it trains and how often it is evaluated, as far as that is known.
+      trained: of each seed, the diagnostics.
+      parts: the cells that it was planned as, where that is not itself, each with the runs that count.
+      disputed: seeds that several of these trained, with other outcomes.
       lab: what the lab measured at the last evaluation of each completed seed.
       maps: what the lab laid over the squares of a maze, see `vfcompare.maps`.
     """
@@ -90,6 +111,15 @@ class Cell:
     maps: Mapping[str, Array] = field(default_factory=dict)
     gradient_steps: float | None = None
     pictures: Path | None = None
+    protocol: Mapping[str, str] = field(default_factory=dict)
+    trained: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    parts: "tuple[Cell, ...]" = ()
+    disputed: tuple[int, ...] = ()
+
+    @property
+    def folders(self) -> "tuple[Cell, ...]":
+        """The cells of which each has a folder."""
+        return self.parts or (self,)
 
 
 def held_still(config: Mapping[str, Any]) -> bool:

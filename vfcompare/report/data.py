@@ -13,6 +13,7 @@ import numpy as np
 
 from vfcompare import failure
 from vfcompare.columns import CURVE, LAB
+from vfcompare.report.cells import STATUSES as STATUSES
 from vfcompare.report.cells import Cell as Cell
 from vfcompare.report.cells import Run as Run
 from vfcompare.report.files import (
@@ -27,24 +28,11 @@ from vfcompare.report.files import (
 )
 from vfcompare.report.labels import label
 from vfcompare.report.metrics import LEADING
+from vfcompare.report.seeds import joined, mean_over_seeds
 from vfcompare.runs.claim import Claim
 
-STATUSES = (
-    "completed",
-    "diverged",
-    "crashed",
-    "interrupted",
-    "running",
-    "lost",
-    "missing",
-    "damaged",
-    "short",
-)
-"""What can become of a planned run.
-
-`lost`: says running, but is not, by the rule of `vfcompare status`. `short`: says completed, but ends
-before the others do.
-"""
+PROTOCOL = ("env_steps", "evaluations", "lanes")
+"""Settings that no name of a run repeats."""
 
 STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""
@@ -106,7 +94,7 @@ def load(study_dir: Path, *others: Path, places: bool = True) -> Study:
     folders = [Path(folder) for folder in (study_dir, *others)]
     studies = _apart([_study(folder) for folder in folders], folders, places=places)
     questions = dict.fromkeys(study.question for study in studies if study.question)
-    cells, problems = label([cell for study in studies for cell in study.cells])
+    cells, problems = label([cell for study in studies for cell in joined(study.cells)])
     several = len(studies) > 1
     agreed = len({(study.metric, study.margin, study.contrast) for study in studies}) == 1
     thresholds = {study.threshold for study in studies}
@@ -242,7 +230,8 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
     certificate = _read(folder, "certificate.json", read_json, problems) if present else None
     table, reason = _evaluation(folder) if present and info is not None else ({}, "")
     runs, trouble = _runs(entry, _alive(folder, info), table, reason, present=present)
-    trained = _training(folder, problems) if present else {}
+    table_of_updates = _training(folder, problems) if present else {}
+    trained = _diagnostics(table_of_updates)
     drawn = folder is not None and (folder / "oracle.npz").exists()
     maps = (_read(folder, "oracle.npz", read_arrays, problems) or {}) if drawn else {}
     return Cell(
@@ -257,10 +246,12 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         certificate=certificate,
         reference=_reference(info),
         budget=_budget(info),
-        diagnostics=_diagnostics(trained),
-        gradient_steps=_gradient_steps(trained),
+        diagnostics=mean_over_seeds(trained),
+        trained=trained,
+        gradient_steps=_gradient_steps(table_of_updates),
         problems=tuple(problems + trouble),
         config=config or {},
+        protocol=_protocol(entry, config or {}),
         lab=_lab(table, runs),
         maps=maps,
         study=study,
@@ -303,6 +294,18 @@ def _settings(value: object) -> dict[str, str]:
     return {
         clean(key): clean(item) for key, item in sorted(value.items(), key=lambda kv: str(kv[0]))
     }
+
+
+def _protocol(entry: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """What a run is called without, by the plan, else by its configuration or what was typed."""
+    typed = entry.get("overrides")
+    words = (
+        [text.split("=", 1) for text in typed if isinstance(text, str) and "=" in text]
+        if isinstance(typed, list)
+        else []
+    )
+    told = {key.lstrip("+"): value for key, value in words} | {**config, **entry}
+    return {key: clean(told[key]) for key in PROTOCOL if told.get(key) not in (None, "null")}
 
 
 def _budget(info: Mapping[str, Any] | None) -> float | None:
@@ -493,28 +496,31 @@ def _training(folder: Path | None, problems: list[str]) -> dict[str, Array]:
     return table if table and table.get("update", np.zeros(0)).size else {}
 
 
-def _diagnostics(table: Mapping[str, Array]) -> dict[str, float]:
-    """Mean over seeds of each training metric's mean over the last tenth of a seed's own updates.
+def _diagnostics(table: Mapping[str, Array]) -> dict[int, dict[str, float]]:
+    """Of each seed, each training metric's mean over the last tenth of the seed's own updates.
 
     Seeds differ in their number of updates where a budget of steps is spent in whole episodes.
     """
+    names = [name for name in table if name not in STEP_COLUMNS]
+    return {
+        seed: {
+            clean(name): float(values.mean())
+            for name in names
+            if (values := _only_finite(table[name][rows])).size
+        }
+        for seed, rows in _last_tenths(table).items()
+    }
+
+
+def _last_tenths(table: Mapping[str, Array]) -> dict[int, Array]:
+    """Rows of the last tenth of each seed's updates; all rows are one seed's where none is told."""
     if not table:
         return {}
-    ends = _last_tenths(table)
-    found = {
-        name: [values.mean() for rows in ends if (values := _only_finite(table[name][rows])).size]
-        for name in table
-        if name not in STEP_COLUMNS
-    }
-    return {clean(name): float(np.mean(means)) for name, means in found.items() if means}
-
-
-def _last_tenths(table: Mapping[str, Array]) -> list[Array]:
-    """Rows of the last tenth of each seed's updates; all rows are one seed's where none is told."""
     update = table["update"]
     seed = table.get("seed", np.zeros(update.shape))
-    mine = [np.flatnonzero((seed == s) & np.isfinite(update)) for s in np.unique(seed)]
-    return [rows[update[rows] >= 0.9 * update[rows].max()] for rows in mine if rows.size]
+    known = np.isfinite(update) & np.isfinite(seed)
+    mine = {int(s): np.flatnonzero((seed == s) & known) for s in np.unique(seed[known])}
+    return {s: rows[update[rows] >= 0.9 * update[rows].max()] for s, rows in mine.items()}
 
 
 def _gradient_steps(table: Mapping[str, Array]) -> float | None:

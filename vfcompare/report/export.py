@@ -39,10 +39,11 @@ def runs(study: Study) -> Table:
         for item in items
     }
     rows: list[tuple[Value, ...]] = []
-    for cell in (cell for cell in study.cells if cell.planned):
-        settings = json.dumps(dict(cell.settings), ensure_ascii=False)
-        names = (cell.study, cell.id, cell.task, cell.arm, cell.env, cell.agent, settings)
-        for run in cell.runs:
+    planned = [cell for cell in study.cells if cell.planned]
+    for cell, folder in [(whole, part) for whole in planned for part in whole.folders]:
+        settings = json.dumps(dict(folder.settings), ensure_ascii=False)
+        names = (cell.study, folder.id, cell.task, cell.arm, cell.env, cell.agent, settings)
+        for run in folder.runs:
             item = scores.get((cell.task, cell.arm, run.seed))
             status = outcome(run, tasks[cell.task].end)
             fate = (int(cell.critic), run.seed, status, run.reason, run.failed_at)
@@ -73,7 +74,7 @@ def evaluations(study: Study) -> Table:
     rows = tuple(
         (
             cell.study,
-            cell.id,
+            folder.id,
             cell.task,
             cell.arm,
             run.seed,
@@ -83,7 +84,8 @@ def evaluations(study: Study) -> Table:
         )
         for cell in study.cells
         if cell.planned
-        for run in cell.runs
+        for folder in cell.folders
+        for run in folder.runs
         for step, sampled, greedy in zip(run.steps, run.sampled, run.greedy, strict=True)
     )
     heads = (

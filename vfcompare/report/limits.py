@@ -103,6 +103,7 @@ def caveats(results: Results) -> Iterable[Sentence]:
     """What a reader must know after the claims."""
     yield _failures(results)
     yield from _unscored(results)
+    yield from _disputed(results)
     sizes = [len(task.scores.get(arm.name, ())) for task in results.tasks for arm in results.arms]
     few = min((size for size in sizes if size), default=0)
     if 0 < few < statistics.FEW_RUNS:
@@ -141,6 +142,20 @@ def _failures(results: Results) -> Sentence:
         text += f"; {', '.join(others)}"
     tone = "warning" if others else "plain"
     return Sentence(text + ".", tone, "Runs")
+
+
+def _disputed(results: Results) -> Iterable[Sentence]:
+    """Seeds that two cells of one agent trained, and that did not become the same."""
+    cells = [cell for cell in results.study.cells if cell.disputed]
+    found = [
+        f"{results.called(c.arm)} on {c.task} (seeds {join(map(str, c.disputed))})" for c in cells
+    ]
+    if found:
+        text = (
+            f"Some seeds were trained in two cells, and their curves are not the same: {join(found)}. The "
+            "cell that was planned first counts, of one that diverged the other."
+        )
+        yield Sentence(text, "warning", "Seeds twice")
 
 
 def _unscored(results: Results) -> Iterable[Sentence]:

@@ -93,7 +93,7 @@ def reasons(results: Results) -> Table:
 def provenance(results: Results) -> Table:
     """Where the runs came from."""
     rows = []
-    for cell in results.study.cells:
+    for cell in (folder for every in results.study.cells for folder in every.folders):
         info = cell.info
         git = info.get("git") if isinstance(info.get("git"), dict) else {}
         seconds = info.get("seconds") if isinstance(info.get("seconds"), dict) else {}
@@ -181,9 +181,9 @@ def _value_list(arms: Sequence[str], values: Sequence[str]) -> str:
     shown = [_short(value, 72) for value in values]
     if len(set(shown)) == 1:
         return shown[0]
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, dict[str, None]] = {}
     for arm, value in zip(arms, shown, strict=True):
-        groups.setdefault(value, []).append(arm)
+        groups.setdefault(value, {})[arm] = None
     texts = [f"{join(names, 4)}: {value or 'none'}" for value, names in groups.items()]
     more = len(texts) - MOST_VALUES
     return " · ".join(texts[:MOST_VALUES]) + (f" · {more} more values" if more > 0 else "")

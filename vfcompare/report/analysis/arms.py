@@ -8,6 +8,7 @@ import numpy as np
 from vfcompare import statistics
 from vfcompare.report.data import Study
 from vfcompare.report.scoring import Task, column
+from vfcompare.report.seeds import plain
 from vfcompare.validate import FAMILIES
 
 ROWS = 45
@@ -16,10 +17,6 @@ LINES = 8
 """Most arms that get a colour of their own; beyond, the leading ones of each family do."""
 LEADERS = 3
 """Leading arms of a family that get a colour where there are more than `LINES`."""
-
-
-SEEDING = frozenset({"first_seed", "seeds"})
-"""Settings that say with which seeds an arm was trained, and nothing of how."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Arm:
     @property
     def tuned(self) -> Mapping[str, str]:
         """Its settings without those of its seeds: arms that agree in these differ by their seeds alone."""
-        return {key: value for key, value in self.settings.items() if key not in SEEDING}
+        return plain(self.settings)
 
 
 @dataclass(frozen=True)

@@ -46,19 +46,21 @@ class Matching:
 
 def matching(task: Task) -> Matching:
     """Compares what is compared: the certificates of all cells of a task that have scores."""
-    cells = [cell for cell in task.cells.values() if task.scores.get(cell.arm)]
+    scored = [cell for cell in task.cells.values() if task.scores.get(cell.arm)]
+    named = [(cell.arm, folder) for cell in scored for folder in _scored(cell, task)]
+    cells = [cell for _, cell in named]
     # of two studies, folders may have the same name
     keys = tuple(f"{index}:{cell.id}" for index, cell in enumerate(cells))
-    ids, arms = tuple(cell.id for cell in cells), tuple(cell.arm for cell in cells)
-    if len(cells) < 2:
+    ids, arms = tuple(cell.id for cell in cells), tuple(arm for arm, _ in named)
+    if len(set(arms)) < 2:
         return Matching(task.name, ids, arms, (), (), "one agent only, nothing to compare")
-    lacking = [cell.arm for cell in cells if cell.certificate is None]
+    lacking = [arm for arm, cell in named if cell.certificate is None]
     if lacking:
         return Matching(task.name, ids, arms, (), (), f"no certificate of {_some(lacking)}")
     try:
         certificate = importlib.import_module("vfcompare.runs.certificate")
-        named = zip(keys, cells, strict=True)
-        rows = certificate.compare({key: dict(cell.certificate or {}) for key, cell in named})
+        pairs = zip(keys, cells, strict=True)
+        rows = certificate.compare({key: dict(cell.certificate or {}) for key, cell in pairs})
         table = tuple((str(r.item), str(r.verdict), _row_values(r.values, keys)) for r in rows)
     except Exception as error:
         # a certificate is data of unknown origin: whatever it provokes is a finding, not a crash
@@ -72,6 +74,12 @@ def matching(task: Task) -> Matching:
         for wanted in ("different", "not compared", "tuned")
     )
     return Matching(task.name, ids, arms, table, different, "", uncompared, tuned, search)
+
+
+def _scored(cell: Cell, task: Task) -> list[Cell]:
+    """The cells that a cell was planned as, of which some run has a score."""
+    seeds = {item.seed for item in task.scores[cell.arm]}
+    return [folder for folder in cell.folders if seeds & {run.seed for run in folder.runs}]
 
 
 def _one_search(planned: Sequence[Cell]) -> str:
