@@ -145,9 +145,33 @@ def test_what_was_measured_in_training_is_a_mean_over_all_seeds(tmp_path: Path) 
     assert cell.info["seconds"] == {"train": 25.0}
 
 
+def test_agents_that_differ_in_their_budget_are_called_by_it(tmp_path: Path) -> None:
+    cells: list[Planned] = [("ppo", "a", range(3), {}), ("ppo", "b", range(3), {})]
+    study = write_seeds(tmp_path / "steps", [*cells, ("rloo", "c", range(3), {})])
+
+    def budgets(plan: dict[str, Any]) -> None:
+        for cell, steps in zip(plan["cells"], (2000, 4000, 2000), strict=True):
+            cell.update(env_steps=steps, overrides=["agent=x", "evaluations=3"])
+
+    edit(study / "plan.json", budgets)
+    found = report.load(study)
+    assert list(seeds_of(found)) == ["ppo env_steps=2000", "ppo env_steps=4000", "rloo"]
+    assert found.problems == ()
+    assert list(seeds_of(anonymous(found))) == list(seeds_of(found))
+
+
+def test_agents_that_are_evaluated_more_often_are_called_by_that(tmp_path: Path) -> None:
+    study = write_seeds(tmp_path / "often", [("ppo", x, range(3), {}) for x in "ab"])
+    for name, number in (("a", 3), ("b", 9)):
+        (study / f"maze-ppo-{name}" / "config.yaml").write_text(f"evaluations: {number}\n")
+    found = report.load(study)
+    assert list(seeds_of(found)) == ["ppo evaluations=3", "ppo evaluations=9"]
+
+
 def test_cells_whose_configurations_differ_otherwise_stay_apart(tmp_path: Path) -> None:
     root = blocks(tmp_path / "blocks", ["rloo"])
     for place, gamma in (("0", 1), ("3", 2)):
         (root / f"maze-rloo-{place}" / "config.yaml").write_text(f"agent: {{gamma: {gamma}}}\n")
     study = report.load(root)
     assert list(seeds_of(study)) == ["rloo", "rloo (2)"]
+    assert "with equal settings" in study.problems[0]

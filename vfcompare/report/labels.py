@@ -16,8 +16,8 @@ def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     """Cells with their labels, and what a reader must know about these.
 
     Settings of the `PROBLEM` are the task's, others the arm's, but for those that a search chose for each
-    task: see `searches`. Cells that would share a label are told apart by their study, or numbered in the
-    order of the plan.
+    task: see `searches`. Cells that would share a label are told apart by their study, by how long they train
+    and how often they are evaluated, or numbered in the order of the plan.
     """
     brief = short_names(_varying(cells))
     labelled = [_labelled(cell, brief) for cell in cells]
@@ -34,6 +34,7 @@ def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
         replace(c, arm=clean(f"{c.arm} ({c.study})", limit=90)) if c.arm in shared else c
         for c in labelled
     ]
+    labelled = _by_protocol(labelled)
     numbered = list(_numbered(labelled))
     if numbered == labelled:
         return numbered, []
@@ -116,6 +117,25 @@ def _labelled(cell: Cell, brief: Mapping[str, str], *, tuned: bool = False) -> C
 def _name(base: str, settings: Mapping[str, str]) -> str:
     shown = ", ".join(f"{key}={value}" for key, value in settings.items())
     return clean(f"{base} {shown}" if shown else base, limit=90)
+
+
+def _by_protocol(cells: Sequence[Cell]) -> list[Cell]:
+    """Agents of which cells on one task differ in their protocol have what differs in their names."""
+    alike: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.planned:
+            alike.setdefault((cell.arm, cell.task), []).append(cell)
+    differing: dict[str, dict[str, None]] = {}
+    for (arm, _), group in alike.items():
+        for key in dict.fromkeys(key for cell in group for key in cell.protocol):
+            if len({cell.protocol.get(key) for cell in group}) > 1:
+                differing.setdefault(arm, {})[key] = None
+    return [_called_by(cell, differing.get(cell.arm, {})) for cell in cells]
+
+
+def _called_by(cell: Cell, keys: Iterable[str]) -> Cell:
+    told = [f"{key}={cell.protocol[key]}" for key in keys if key in cell.protocol]
+    return replace(cell, arm=clean(f"{cell.arm} {', '.join(told)}", limit=90)) if told else cell
 
 
 def _numbered(cells: Iterable[Cell]) -> Iterable[Cell]:
