@@ -17,5 +17,5 @@ LAB = (
 )
 """Columns of the evaluation that the lab writes, see `vfcompare.diagnostics`."""
 
-CURVE = ("seed", "update", "env_steps", "episodes", "return_sampled", "return_greedy")
+CURVE = ("seed", "point", "update", "env_steps", "episodes", "return_sampled", "return_greedy")
 """Columns of the evaluation that learning curves are drawn from."""

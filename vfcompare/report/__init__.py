@@ -4,8 +4,8 @@ Nothing found on disk is executed: JSON, YAML (safe, bounded) and Parquet are re
 names are only ever printed.
 
 Rooms, each importing only from those before it: `files`, `table` and `metrics`, `cells`, `labels` and
-`seeds`, `data`, `scoring`, `analysis`, `sentences`, `tables`, `fairness` and `limits`, `verdicts`,
-`figures`, `oracle`, `document`, `page`, `export`, `writing`.
+`seeds`, `data`, `scoring`, `analysis`, `sentences`, `tables`, `fairness`, `budgets` and `limits`,
+`verdicts`, `figures`, `oracle`, `document`, `page`, `export`, `writing`.
 """
 
 from vfcompare.report.data import load

@@ -35,11 +35,13 @@ class Run:
       seed: the training seed.
       status: one of `STATUSES`.
       reason: why, where it is not completed.
-      steps: `[points]` environment steps of the evaluations, increasing.
-      sampled: `[points]` mean return of sampled actions; finite up to a failure.
+      steps: `[points]` environment steps at which policies were evaluated, increasing.
+      sampled: `[points]` mean return of sampled actions, of a policy's several evaluations the last's;
+        finite up to a failure.
       greedy: `[points]` mean return of greedy actions, NaN where not measured.
       failed_at: environment step of the failure, or None where that is not known.
       clocks: `[points]` of what else had passed at each evaluation: `updates`, `episodes`.
+      measured: `[evaluations]` steps, sampled and greedy returns of each evaluation: of a policy, several.
       outside: whether it crashed for a reason that is not the agent's, as a full disk.
     """
 
@@ -52,6 +54,12 @@ class Run:
     failed_at: float | None = None
     clocks: Mapping[str, Array] = field(default_factory=dict)
     outside: bool = False
+    measured: tuple[Array, Array, Array] | None = None
+
+    @property
+    def evaluations(self) -> tuple[Array, Array, Array]:
+        """Steps, sampled and greedy returns of each evaluation."""
+        return self.measured or (self.steps, self.sampled, self.greedy)
 
 
 @dataclass(frozen=True)

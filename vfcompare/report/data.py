@@ -422,15 +422,32 @@ def _without_curve(status: str, reason: str, info: Mapping[str, Any]) -> tuple[s
 
 
 def _curve(seed: int, table: Mapping[str, Array]) -> dict[str, Array] | None:
-    """The rows of one seed by step; of repeated steps, which a resume leaves, the last."""
+    """The rows of one seed by step; of repeated points, which a resume leaves, the last.
+
+    Several points at one step are several evaluations of one policy. Where points have no numbers, these
+    cannot be told from repeats.
+    """
     if "seed" not in table:
         return None
     rows = np.flatnonzero(table["seed"] == seed)
     if not rows.size:
         return None
-    _, last = np.unique(table["env_steps"][rows][::-1], return_index=True)
+    numbers = table.get("point", table["env_steps"])[rows]
+    numbers = numbers if np.isfinite(numbers).all() else table["env_steps"][rows]
+    _, last = np.unique(numbers[::-1], return_index=True)
     keep = rows[::-1][last]
+    keep = keep[np.argsort(table["env_steps"][keep], kind="stable")]
     return {name: column[keep] for name, column in table.items()}
+
+
+def _last_of_each(steps: Array) -> Array:
+    """Where the last evaluation at each step is: between two updates a policy is the same.
+
+    All evaluations of a policy are as good; a mean of two is less noisy than one, and curves of which some
+    points are would be steadier there without any merit of the agent.
+    """
+    _, last = np.unique(steps[::-1], return_index=True)
+    return np.asarray(steps.size - 1 - last)
 
 
 def _with_curve(
@@ -455,10 +472,12 @@ def _with_curve(
         good &= steps < failed_at
         failed_at = _clipped(failed_at, steps[good], _budget(info))
     clocks = {"updates": curve.get("update"), "episodes": curve.get("episodes")}
-    passed = {name: clock[good] for name, clock in clocks.items() if clock is not None}
+    measured = steps[good], sampled[good], greedy[good]
+    last = _last_of_each(measured[0])
+    passed = {name: clock[good][last] for name, clock in clocks.items() if clock is not None}
     outside = status == "crashed" and failure.of_machine(reason)
-    kept = steps[good], sampled[good], greedy[good]
-    return Run(seed, status, reason, *kept, failed_at, passed, outside)
+    steps, sampled, greedy = (column[last] for column in measured)
+    return Run(seed, status, reason, steps, sampled, greedy, failed_at, passed, outside, measured)
 
 
 def _failure_step(
@@ -467,14 +486,14 @@ def _failure_step(
     """Where a failed run failed: its reported update in steps, else where its next evaluation was due."""
     if status not in {"diverged", "crashed"}:
         return None
-    steps, update = curve["env_steps"], number(detail.get("update"))
+    steps, update = np.unique(curve["env_steps"]), number(detail.get("update"))
     updates = curve.get("update")
     if update is None or updates is None or not np.isfinite(updates).all():
         # A divergence that nobody placed may have come before the last evaluation.
         return _next_evaluation(steps) if status == "crashed" else None
     if update > updates[-1]:
         return _next_evaluation(steps)
-    return float(np.interp(update, updates, steps))
+    return float(np.interp(update, updates, curve["env_steps"]))
 
 
 def _next_evaluation(steps: Array) -> float | None:

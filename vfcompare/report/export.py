@@ -86,7 +86,7 @@ def evaluations(study: Study) -> Table:
         if cell.planned
         for folder in cell.folders
         for run in folder.runs
-        for step, sampled, greedy in zip(run.steps, run.sampled, run.greedy, strict=True)
+        for step, sampled, greedy in zip(*run.evaluations, strict=True)
     )
     heads = (
         *("study", "cell", "task", "arm", "seed"),

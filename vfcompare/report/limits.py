@@ -6,6 +6,7 @@ from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.analysis.arms import settings_in
 from vfcompare.report.analysis.contrasts import planned_seeds
+from vfcompare.report.budgets import cautions
 from vfcompare.report.cells import held_still
 from vfcompare.report.data import STATUSES
 from vfcompare.report.scoring import Task, failed
@@ -109,6 +110,7 @@ def caveats(results: Results) -> Iterable[Sentence]:
     if 0 < few < statistics.FEW_RUNS:
         text = f"The smallest group has n = {few}: {_covered(few)}"
         yield Sentence(text, "warning", "Few seeds")
+    yield from cautions(results)
     numbers = tried(results)
     if len(set(numbers.values())) > 1:
         each = join(f"{n} setting{'s' * (n > 1)} of {agent}" for agent, n in numbers.items())
