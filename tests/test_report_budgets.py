@@ -70,6 +70,18 @@ def test_a_point_that_a_resume_wrote_twice_is_exported_once(tmp_path: Path) -> N
     assert len(export.evaluations(report.load(root)).rows) == 12
 
 
+def test_agents_that_hardly_began_to_learn_are_named(tmp_path: Path) -> None:
+    few = [0, 3, 7, 7], [0, 20_000, 40_000, 40_000]
+    text = said(results(tmp_path, {"rloo": SEEN_ONCE, "ppo": few}))["Few updates"]
+    assert text == (
+        "On maze ppo made 7 updates and in 25% of its evaluations had the policy of the one before."
+    )
+
+
+def test_nothing_is_said_of_agents_that_learned_between_all_evaluations(tmp_path: Path) -> None:
+    assert "Few updates" not in said(results(tmp_path, {"rloo": SEEN_ONCE, "ppo": SEEN_ONCE}))
+
+
 def test_agents_that_were_evaluated_as_unequally_many_policies_are_named(tmp_path: Path) -> None:
     text = said(results(tmp_path / "a", {"rloo": SEEN_TWICE, "ppo": SEEN_ONCE}))
     assert "on maze 3.0 (rloo) to 4.0 (ppo)" in text["Unequal evaluations"]

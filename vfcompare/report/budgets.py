@@ -5,9 +5,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from vfcompare.report.analysis import Results
-from vfcompare.report.cells import Cell, Run
+from vfcompare.report.cells import Cell, Run, held_still
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import Sentence
+from vfcompare.report.sentences import Sentence, capital, sizes
+from vfcompare.report.table import join
+
+FEW_UPDATES = 20
+"""Updates of a run below which it is said how few they are."""
+
+UNCHANGED = 0.1
+"""Share of evaluations that saw the policy of the one before, above which it is said."""
 
 UNEVEN = 0.5
 """Policies that one agent was evaluated as more than another, on average, from which it is said."""
@@ -15,7 +22,31 @@ UNEVEN = 0.5
 
 def cautions(results: Results) -> Iterable[Sentence]:
     """What a reader must know of budgets and evaluations."""
+    yield from _few(results)
     yield from _unequal(results)
+
+
+def _few(results: Results) -> Iterable[Sentence]:
+    """Agents that had hardly begun to learn, or were evaluated more often than they changed."""
+    told = []
+    for task in results.tasks:
+        found = [text for name, runs in _cells(results, task) if (text := _updates(name, runs))]
+        told += [f"on {task.name} {join(found)}"] if found else []
+    if told:
+        yield Sentence(f"{capital('; '.join(told))}.", "warning", "Few updates")
+
+
+def _updates(name: str, runs: Sequence[Run]) -> str:
+    """How many updates an agent made, and which share of its evaluations saw nothing new, if it matters."""
+    every = [run.evaluations[0].size for run in runs]
+    share = 1.0 - sum(run.steps.size for run in runs) / sum(every)
+    made = sorted(float(run.clocks["updates"][-1]) for run in runs if "updates" in run.clocks)
+    parts = []
+    if made and made[0] < FEW_UPDATES:
+        parts.append(f"made {sizes(map(round, made))} updates")
+    if share > UNCHANGED:
+        parts.append(f"in {share:.0%} of its evaluations had the policy of the one before")
+    return f"{name} {' and '.join(parts)}" if parts else ""
 
 
 def _done(cell: Cell) -> list[Run]:
@@ -24,7 +55,11 @@ def _done(cell: Cell) -> list[Run]:
 
 def _cells(results: Results, task: Task) -> list[tuple[str, list[Run]]]:
     """What each agent is called, and its completed runs, where it has some."""
-    found = [(results.called(arm), _done(cell)) for arm, cell in task.cells.items()]
+    found = [
+        (results.called(arm), _done(cell))
+        for arm, cell in task.cells.items()
+        if not held_still(cell.config)
+    ]
     return [(name, runs) for name, runs in found if runs]
 
 
