@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.report_study import ENVS, write_parquet, write_study
+from tests.report_study import ENVS, edit, write_parquet, write_study
 from tests.test_report_verdicts import said
 from vfcompare import report
 from vfcompare.report import export
 from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.document import compose
 
 MAZE = {"maze": ENVS["maze"]}
 
@@ -70,11 +71,52 @@ def test_a_point_that_a_resume_wrote_twice_is_exported_once(tmp_path: Path) -> N
     assert len(export.evaluations(report.load(root)).rows) == 12
 
 
+BEYOND = [0, 1, 1], [0, 90_000, 90_000]
+
+
+def budgeted(study: Path, budget: int) -> Path:
+    for folder in study.glob("maze-*"):
+        edit(folder / "run.json", lambda info: info.update(budget={"env_steps": budget}))
+    return study
+
+
+def test_a_run_that_took_far_more_than_its_budget_is_named_and_not_scored(tmp_path: Path) -> None:
+    root = budgeted(study_of(tmp_path, {"rloo": SEEN_ONCE, "ppo": BEYOND}), 40_000)
+    found = analyse(report.load(root))
+    text = said(found)["Over budget"]
+    assert "ppo on maze took up to 90,000 of 40,000 steps" in text
+    assert "no score (ppo on maze)" in text
+    task = found.task("maze")
+    assert {arm: len(scores) for arm, scores in task.scores.items()} == {"rloo": 3, "ppo": 0}
+    assert task.arrivals["ppo"] == ()
+    rows = {row[8]: row for row in export.runs(report.load(root)).rows if row[5] == "ppo"}
+    assert {row[9] for row in rows.values()} == {"late"}
+    (late,) = (row for row in found.attrition if row["cell"].arm == "ppo")
+    assert (late["late"], late["short"], late["completed"], late["scored"]) == (3, 0, 0, 0)
+
+
+def test_where_all_runs_took_too_much_there_are_no_scores(tmp_path: Path) -> None:
+    root = budgeted(study_of(tmp_path, {"rloo": BEYOND, "ppo": BEYOND}), 40_000)
+    found = analyse(report.load(root))
+    assert found.task("maze").empty
+    assert "within the steps that are compared" in said(found)["Left out"]
+    assert compose(report.load(root)).pictures
+
+
+def test_a_little_more_than_the_budget_is_scored_and_called_a_line(tmp_path: Path) -> None:
+    root = budgeted(study_of(tmp_path, {"rloo": ([0, 30], [0, 44_000])}), 40_000)
+    found = analyse(report.load(root))
+    assert "Over budget" not in said(found)
+    task = found.task("maze")
+    assert len(task.scores["rloo"]) == 3
+    assert not task.exact_grid
+
+
 def test_agents_that_hardly_began_to_learn_are_named(tmp_path: Path) -> None:
     few = [0, 3, 7, 7], [0, 20_000, 40_000, 40_000]
     text = said(results(tmp_path, {"rloo": SEEN_ONCE, "ppo": few}))["Few updates"]
     assert text == (
-        "On maze ppo made 7 updates and in 25% of its evaluations had the policy of the one before."
+        "On maze ppo (7 updates; 25% of its evaluations saw the policy of the one before)."
     )
 
 

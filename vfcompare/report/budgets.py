@@ -6,7 +6,7 @@ import numpy as np
 
 from vfcompare.report.analysis import Results
 from vfcompare.report.cells import Cell, Run, held_still
-from vfcompare.report.scoring import Task
+from vfcompare.report.scoring import OVERSHOT, Task, late
 from vfcompare.report.sentences import Sentence, capital, sizes
 from vfcompare.report.table import join
 
@@ -22,8 +22,32 @@ UNEVEN = 0.5
 
 def cautions(results: Results) -> Iterable[Sentence]:
     """What a reader must know of budgets and evaluations."""
+    yield from _overshot(results)
     yield from _few(results)
     yield from _unequal(results)
+
+
+def _overshot(results: Results) -> Iterable[Sentence]:
+    """Runs that took much more than they were to take: an update, or what it simulates, is that large."""
+    told = [
+        f"{results.called(arm)} on {task.name} took up to {max(taken):,.0f} of {cell.budget:,.0f} steps"
+        for task in results.tasks
+        for arm, cell in task.cells.items()
+        if cell.budget
+        and (taken := [float(run.steps[-1]) for run in _done(cell)])
+        and max(taken) > OVERSHOT * cell.budget
+    ]
+    unscored = [
+        f"{results.called(arm)} on {task.name}"
+        for task in results.tasks
+        for arm, cell in task.cells.items()
+        if any(late(run, task.end) for run in cell.runs)
+    ]
+    if told:
+        text = f"Runs took far more than their budget: {join(told)}."
+        if unscored:
+            text += f" What was first evaluated after that has no score ({join(unscored)})."
+        yield Sentence(text, "warning", "Over budget")
 
 
 def _few(results: Results) -> Iterable[Sentence]:
@@ -43,10 +67,10 @@ def _updates(name: str, runs: Sequence[Run]) -> str:
     made = sorted(float(run.clocks["updates"][-1]) for run in runs if "updates" in run.clocks)
     parts = []
     if made and made[0] < FEW_UPDATES:
-        parts.append(f"made {sizes(map(round, made))} updates")
+        parts.append(f"{sizes(map(round, made))} update{'s' * (made[-1] != 1)}")
     if share > UNCHANGED:
-        parts.append(f"in {share:.0%} of its evaluations had the policy of the one before")
-    return f"{name} {' and '.join(parts)}" if parts else ""
+        parts.append(f"{share:.0%} of its evaluations saw the policy of the one before")
+    return f"{name} ({'; '.join(parts)})" if parts else ""
 
 
 def _done(cell: Cell) -> list[Run]:

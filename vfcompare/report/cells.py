@@ -19,11 +19,13 @@ STATUSES = (
     "missing",
     "damaged",
     "short",
+    "late",
 )
 """What can become of a planned run.
 
 `lost`: says running, but is not, by the rule of `vfcompare status`. `short`: says completed, but ends
-before the others do.
+before the others do. `late`: completed, but its first evaluation after an update lies long after the
+compared range.
 """
 
 

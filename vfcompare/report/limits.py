@@ -9,7 +9,7 @@ from vfcompare.report.analysis.contrasts import planned_seeds
 from vfcompare.report.budgets import cautions
 from vfcompare.report.cells import held_still
 from vfcompare.report.data import STATUSES
-from vfcompare.report.scoring import Task, failed
+from vfcompare.report.scoring import Task, failed, late
 from vfcompare.report.sentences import MOST, Sentence
 from vfcompare.report.table import join
 
@@ -170,10 +170,21 @@ def _unscored(results: Results) -> Iterable[Sentence]:
             f"no range can be compared: {sum(map(sum, map(_failed, lost)))} failed runs are in no score."
         )
         yield Sentence(text, "warning", "Left out")
-    others = [task.name for task in empty if task not in lost]
+    beyond = [task for task in empty if task not in lost and _late(task)]
+    if beyond:
+        text = (
+            f"On {join(task.name for task in beyond)} no run was evaluated after an update within the steps "
+            "that are compared: there are no scores."
+        )
+        yield Sentence(text, "warning", "Left out")
+    others = [task.name for task in empty if task not in (*lost, *beyond)]
     if others and len(empty) < len(results.tasks):
         text = f"Of no run on {join(others)} the outcome is known: it is in no score."
         yield Sentence(text, "warning", "Left out")
+
+
+def _late(task: Task) -> bool:
+    return any(late(run, task.end) for cell in task.cells.values() for run in cell.runs)
 
 
 def _failed(task: Task) -> list[bool]:

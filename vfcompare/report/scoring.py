@@ -16,6 +16,9 @@ GRID_POINTS = 60
 SOLVED_SHARE = 0.9
 SAME_END = 0.02
 
+OVERSHOT = 1.5
+"""How much of a budget, or of the compared range, a run may take before what it did within is not known."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -184,13 +187,25 @@ def counted(run: Run, end: float) -> bool:
     """Whether a run enters the scores of a task whose compared range ends at `end`."""
     if not usable(run) or not end > 0:
         return False
-    return run.status != "completed" or (run.steps.size > 0 and bool(run.steps[-1] >= end))
+    ended = run.steps.size > 0 and bool(run.steps[-1] >= end)
+    return run.status != "completed" or (ended and not late(run, end))
+
+
+def late(run: Run, end: float) -> bool:
+    """Whether the first policy that learned and was evaluated is from long after the compared range.
+
+    A line from the first evaluation to that one would say nothing of the steps that are compared.
+    """
+    trained = run.steps[run.steps > 0]
+    done = run.status == "completed" and trained.size > 0
+    return bool(done and 0 < OVERSHOT * end < trained[0])
 
 
 def outcome(run: Run, end: float) -> str:
-    """What became of a planned run: its status, or `short` where it ends before the others do."""
-    early = run.status == "completed" and not counted(run, end)
-    return "short" if early else run.status
+    """What became of a planned run: its status; `short` or `late` where it says nothing of the range."""
+    if run.status != "completed" or counted(run, end):
+        return run.status
+    return "late" if late(run, end) else "short"
 
 
 def _references(cells: Sequence[Cell]) -> tuple[float | None, float | None]:
@@ -208,11 +223,12 @@ def _range(cells: Sequence[Cell]) -> tuple[float, float]:
     A cell ends at its budget, which each completed seed has reached, and which is known though all its
     seeds failed. Where no budget is recorded it ends with nearly all its completed seeds: a seed that
     ends much earlier must not shorten the range for all, and is counted as short instead. The range
-    begins with the last of the first evaluations, or at 0 where no run completed it.
+    begins with the last of the first evaluations, or at 0 where no run completed it. Where all runs are
+    late there is a range, and nothing to compare.
     """
     known = [end for cell in cells if (end := _cell_end(cell)) is not None]
     end = min(known, default=0.0)
-    runs = [run for cell in cells for run in cell.runs if counted(run, end)]
+    runs = [r for cell in cells for r in cell.runs if counted(r, end) or late(r, end)]
     start = max((float(r.steps[0]) for r in runs if r.status == "completed"), default=0.0)
     return (start, end) if runs and end > start else (0.0, 0.0)
 
@@ -277,7 +293,12 @@ def _grid(cells: Sequence[Cell], start: float, end: float) -> tuple[Array, bool]
         return np.zeros(0), True
     done = [r for cell in cells for r in cell.runs if r.status == "completed" and counted(r, end)]
     inside = [run.steps[(run.steps >= start) & (run.steps <= end)] for run in done]
-    same = bool(inside) and all(np.array_equal(inside[0], steps) for steps in inside[1:])
+    # a single step is the beginning, which all share whatever they do later
+    same = (
+        bool(inside)
+        and inside[0].size > 1
+        and all(np.array_equal(inside[0], steps) for steps in inside[1:])
+    )
     if same and inside[0].size <= 4 * GRID_POINTS and inside[0][0] == start:
         return np.unique([*inside[0], end]), True
     return np.linspace(start, end, GRID_POINTS), False
@@ -291,7 +312,7 @@ def _arrivals(
         return ()
     result = []
     for run in cell.runs:
-        if not run.steps.size and not failed(run):
+        if late(run, end) or (not run.steps.size and not failed(run)):
             continue
         step, reached = 0.0, False
         if run.steps.size and run.steps[0] < end:

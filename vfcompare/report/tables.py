@@ -67,7 +67,7 @@ def attrition(results: Results) -> Table:
         head = len(rows)
     note = (
         "Planned is the denominator. Scored: finished, or failed and given the floor; runs whose "
-        "outcome is unknown (running, lost, interrupted, missing, damaged, short) are only counted."
+        "outcome is unknown (running, lost, interrupted, missing, damaged, short, late) are only counted."
     )
     marks = {i: "bad" for i, row in enumerate(rows) if row is not whole and _lost(row)}
     heads = ("environment", "agent", *keys)
