@@ -336,6 +336,22 @@ def test_marl_eval_gets_its_layout(study: Path, tmp_path: Path) -> None:
     assert set(run) - {f"step_{i}" for i in range(12)} == {"absolute_metrics"}
 
 
+def test_marl_eval_gets_no_more_points_than_were_measured(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def later(rows: dict[str, np.ndarray]) -> None:
+        rows["env_steps"][(rows["seed"] == 1) & (rows["update"] == 1)] += 100
+
+    set_returns(study / "maze-ppo-1a2b3c4d", later)
+    assert main(["export", str(study), "--format", "marl-eval", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "marl_eval.json").read_text())
+    for runs in content["maze"]["maze"].values():
+        assert {len(run) for run in runs.values()} == {12 + 1}
+    assert (
+        "interpolated between a run's own evaluations on maze (12 steps)" in capsys.readouterr().err
+    )
+
+
 def test_an_unknown_format_is_refused_with_the_nearest(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

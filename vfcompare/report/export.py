@@ -1,12 +1,16 @@
 """A study for other programs: runs as tables, and the JSON that marl-eval reads."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from vfcompare.report import formats
 from vfcompare.report.data import Study
 from vfcompare.report.document import compose
-from vfcompare.report.scoring import Score, Task, on_grid, outcome, score
+from vfcompare.report.files import Array
+from vfcompare.report.scoring import GRID_POINTS, Score, Task, counted, outcome, score
 from vfcompare.report.table import Table, Value
 
 FORMATS = ("csv", "parquet", "latex", "marl-eval")
@@ -99,14 +103,18 @@ def marl_eval(study: Study) -> dict[str, Any]:
     """`{environment: {task: {algorithm: {run: {step_k: {step_count, metric: [...]}}}}}}`.
 
     The layout of instadeepai/marl-eval. It wants equally many runs and evaluations everywhere, so the
-    runs that are scored are given at the steps that all of a task share, failed ones with the floor;
-    `absolute_metrics` is the mean of the last tenth, since no best policy is evaluated anew.
+    runs that are scored are given at the steps that all of a task share, failed ones with the floor. Where
+    they share none, values are interpolated, see `interpolated`. `absolute_metrics` is the mean of the last
+    tenth, since no best policy is evaluated anew.
     """
     content: dict[str, Any] = {}
-    for task in score(study):
+    tasks = score(study)
+    known = interpolated(tasks)
+    for task in tasks:
         env = next(iter(task.cells.values())).env
+        grid = known.get(task.name, task.grid)
         algorithms = {
-            arm: {f"seed_{item.seed}": _marl_run(task, item) for item in items}
+            arm: {f"seed_{item.seed}": _marl_run(task, item, grid) for item in items}
             for arm, items in task.scores.items()
             if items
         }
@@ -115,8 +123,25 @@ def marl_eval(study: Study) -> dict[str, Any]:
     return content
 
 
-def _marl_run(task: Task, item: Score) -> dict[str, Any]:
-    points = zip(task.grid, on_grid(item, task), strict=True)
+def interpolated(tasks: Sequence[Task]) -> dict[str, Array]:
+    """Steps at which marl-eval gets values between evaluations, of the tasks where runs share no steps.
+
+    Evenly spaced, as many as the run with the fewest evaluations has: more would be no measurements.
+    """
+    apart = [task for task in tasks if not task.exact_grid and not task.empty]
+    counts = [
+        run.evaluations[0].size
+        for task in apart
+        for cell in task.cells.values()
+        for run in cell.runs
+        if run.status == "completed" and counted(run, task.end)
+    ]
+    points = max(min(counts, default=GRID_POINTS), 2)
+    return {task.name: np.linspace(task.start, task.end, points) for task in apart}
+
+
+def _marl_run(task: Task, item: Score, grid: Array) -> dict[str, Any]:
+    points = zip(grid, np.interp(grid, item.steps, item.values), strict=True)
     steps = {
         f"step_{index}": {
             "step_count": round(float(step)),

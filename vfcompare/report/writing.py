@@ -1,5 +1,6 @@
 """From the files of a study to the files of its report."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from vfcompare.report.document import Document, compose
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.formats import slug
-from vfcompare.report.table import Table
+from vfcompare.report.scoring import score
+from vfcompare.report.table import Table, join
 from vfcompare.report.venues import width_of
 from vfcompare.runs.store import must_be_writable, refusing, write_bytes
 
@@ -147,4 +149,14 @@ def write_export(
             f"unknown format {kind!r}; allowed: {allowed}{nearest(kind, export.FORMATS)}"
         )
     must_be_writable(out, f"--out={out}")
-    return keep(out, export.export(read(studies, anonymous=anonymous), kind))
+    study = read(studies, anonymous=anonymous)
+    paths = keep(out, export.export(study, kind))
+    between = export.interpolated(score(study)) if kind == "marl-eval" else {}
+    if between:
+        told = join(f"{name} ({len(steps)} steps)" for name, steps in between.items())
+        print(
+            "vfcompare: marl-eval wants equal steps; values are interpolated between a run's own evaluations "
+            f"on {told}",
+            file=sys.stderr,
+        )
+    return paths
