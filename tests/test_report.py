@@ -704,6 +704,6 @@ def test_one_agent_cannot_be_called_matched(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["preempted", "cancelled", "interrupted"])
 def test_a_run_that_was_stopped_from_outside_is_not_shown_as_running(status):
     info = {"status": status, "message": "SIGTERM"}
-    run = data._run(0, info, {"status": "running"}, {}, "")
+    run = data._run(0, info, {"status": "running"}, data.Told({}, "", {}))
     assert run.status == "interrupted"
     assert run.reason == "SIGTERM"

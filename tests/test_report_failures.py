@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import test_report_oracle
-from tests.report_study import ENVS, edit, set_returns, write_study
+from tests.report_study import ENVS, edit, set_returns, write_parquet, write_study
 from vfcompare import report, statistics
 from vfcompare.report import data, oracle, scoring
 from vfcompare.report.analysis import Results, analyse, resampling
@@ -319,3 +319,31 @@ def test_scores_of_an_agent_without_any_are_not_over_zero_seeds(tmp_path: Path) 
     edit(ppo(found) / "run.json", lambda info: info.update(status="running", seeds={}))
     caption = compose(report.load(found)).pictures["scores"].caption
     assert "IQM over 3 seeds" in caption
+
+
+@pytest.mark.parametrize(
+    ("broken", "first"),
+    [
+        ({"advantage_mean": np.nan, "policy_loss": np.nan}, "advantage_mean"),
+        ({"policy_loss": np.inf}, "policy_loss"),
+        ({"return": -np.inf, "advantage_mean": np.nan, "policy_loss": np.nan}, "return"),
+        ({"return": np.nan, "policy_loss": np.nan}, "policy_loss"),
+    ],
+)
+def test_what_was_not_finite_first_is_named_and_when(
+    tmp_path: Path, broken: dict[str, float], first: str
+) -> None:
+    found = study(tmp_path, seeds=2)
+    names = ("return", "advantage_mean", "policy_loss")
+    rows = {"seed": np.repeat([0, 1], 5), "update": np.tile(np.arange(5), 2)}
+    rows |= {name: np.zeros(10) for name in names}
+    for name, value in broken.items():
+        rows[name][8:] = value
+    write_parquet(ppo(found) / "metrics.parquet", rows)
+
+    def diverge(columns: dict[str, np.ndarray]) -> None:
+        columns["return_sampled"][(columns["seed"] == 1) & (columns["update"] > 3)] = np.nan
+
+    set_returns(ppo(found), diverge)
+    cell = next(cell for cell in report.load(found).cells if cell.agent == "ppo")
+    assert [run.reason for run in cell.runs] == ["", f"{first} was not finite from update 3 on"]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,19 @@ CRITIC_AGENTS = frozenset({"a2c", "ppo", "reinforce_v"})
 STEP_COLUMNS = ("seed", "update", "env_steps", "episodes", "gradient_steps")
 DIAGNOSTICS = 64
 """Most training metrics that are read of a file."""
+
+
+ADVANTAGES = ("advantage_mean", "advantage_std")
+LOSSES = ("policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
+"""What training stops at where it is not finite; what it is made of comes first."""
+
+
+class Told(NamedTuple):
+    """What a cell's tables say of its seeds: evaluations, why there are none, what broke in training."""
+
+    table: Mapping[str, Array]
+    reason: str
+    breaks: Mapping[int, str]
 
 
 Contrasted = tuple[tuple[str, ...], tuple[str, ...]]
@@ -229,9 +242,10 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
     config = _read(folder, "config.yaml", read_yaml, problems) if info is not None else None
     certificate = _read(folder, "certificate.json", read_json, problems) if present else None
     table, reason = _evaluation(folder) if present and info is not None else ({}, "")
-    runs, trouble = _runs(entry, _alive(folder, info), table, reason, present=present)
-    table_of_updates = _training(folder, problems) if present else {}
-    trained = _diagnostics(table_of_updates)
+    updates = _training(folder, problems) if present else {}
+    told = Told(table, reason, _breaks(updates))
+    runs, trouble = _runs(entry, _alive(folder, info), told, present=present)
+    trained = _diagnostics(updates)
     drawn = folder is not None and (folder / "oracle.npz").exists()
     maps = (_read(folder, "oracle.npz", read_arrays, problems) or {}) if drawn else {}
     return Cell(
@@ -248,7 +262,7 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         budget=_budget(info),
         diagnostics=mean_over_seeds(trained),
         trained=trained,
-        gradient_steps=_gradient_steps(table_of_updates),
+        gradient_steps=_gradient_steps(updates),
         problems=tuple(problems + trouble),
         config=config or {},
         protocol=_protocol(entry, config or {}),
@@ -344,12 +358,11 @@ def _seeds(value: object) -> list[int]:
 def _runs(
     entry: Mapping[str, Any],
     info: Mapping[str, Any] | None,
-    table: Mapping[str, Array],
-    reason: str,
+    told: Told,
     *,
     present: bool,
 ) -> tuple[tuple[Run, ...], list[str]]:
-    planned = _seeds(entry.get("seeds"))
+    planned, table, reason = _seeds(entry.get("seeds")), told.table, told.reason
     if not present:
         return tuple(Run(seed, "missing", "its folder was not found") for seed in planned), []
     if info is None:
@@ -361,7 +374,7 @@ def _runs(
     if extra:
         problems.append(f"{len(extra)} seeds were evaluated that are not planned; they are ignored")
     per_seed = listed if isinstance(listed, dict) else {}
-    return tuple(_run(s, info, per_seed.get(str(s)), table, reason) for s in seeds), problems
+    return tuple(_run(s, info, per_seed.get(str(s)), told) for s in seeds), problems
 
 
 def _evaluation(folder: Path | None) -> tuple[dict[str, Array], str]:
@@ -398,9 +411,9 @@ def _run(
     seed: int,
     info: Mapping[str, Any],
     listed: object,
-    table: Mapping[str, Array],
-    reason: str,
+    told: Told,
 ) -> Run:
+    table, reason = told.table, told.reason
     detail = listed if isinstance(listed, dict) else {}
     overall = str(info.get("status"))
     overall = "interrupted" if overall in STOPPED else overall
@@ -412,7 +425,7 @@ def _run(
     curve = _curve(seed, table)
     if curve is None:
         return Run(seed, *_without_curve(status, reason, info))
-    return _with_curve(seed, status, curve, detail, info)
+    return _with_curve(seed, status, curve, detail, info, told.breaks.get(seed))
 
 
 def _without_curve(status: str, reason: str, info: Mapping[str, Any]) -> tuple[str, str]:
@@ -456,6 +469,7 @@ def _with_curve(
     curve: Mapping[str, Array],
     detail: Mapping[str, Any],
     info: Mapping[str, Any],
+    broke: str | None = None,
 ) -> Run:
     steps, sampled = curve["env_steps"], curve["return_sampled"]
     greedy = curve.get("return_greedy", np.full(steps.shape, np.nan))
@@ -463,10 +477,10 @@ def _with_curve(
     failed_at = _failure_step(status, curve, detail)
     bad = np.flatnonzero(~np.isfinite(sampled))
     if bad.size and status in {"completed", "diverged", "crashed"}:
-        status, reason = "diverged", "a return that is not finite"
+        status, reason = "diverged", broke or "a return that is not finite"
         failed_at = min(float(steps[bad[0]]), math.inf if failed_at is None else failed_at)
     if status == "diverged" and not bad.size:
-        reason = "reported by the run"
+        reason = broke or "reported by the run"
     good = np.isfinite(sampled)
     if failed_at is not None:
         good &= steps < failed_at
@@ -513,6 +527,26 @@ def _training(folder: Path | None, problems: list[str]) -> dict[str, Array]:
 
     table = _read(folder, "metrics.parquet", read, problems)
     return table if table and table.get("update", np.zeros(0)).size else {}
+
+
+def _breaks(table: Mapping[str, Array]) -> dict[int, str]:
+    """Of each seed whose losses did not stay finite, which number was it first, and when.
+
+    Where a policy is no longer finite, its evaluations are not either, whatever the environment pays.
+    """
+    losses = [name for name in LOSSES if name in table]
+    if "seed" not in table or not losses:
+        return {}
+    bad = ~np.all([np.isfinite(table[name]) for name in losses], axis=0)
+    bad &= np.isfinite(table["seed"]) & np.isfinite(table["update"])
+    found: dict[int, str] = {}
+    for row in np.flatnonzero(bad)[np.argsort(table["update"][bad], kind="stable")]:
+        # no episode may have ended in an update: a return that is NaN says nothing
+        paid = ["return"] if "return" in table and np.isinf(table["return"][row]) else []
+        wrong = [n for n in (*ADVANTAGES, *losses) if n in table and not np.isfinite(table[n][row])]
+        text = f"{(paid + wrong)[0]} was not finite from update {table['update'][row]:.0f} on"
+        found.setdefault(int(table["seed"][row]), text)
+    return found
 
 
 def _diagnostics(table: Mapping[str, Array]) -> dict[int, dict[str, float]]:
