@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +245,18 @@ def test_a_phase_diagram_has_the_border_that_theory_predicts(tmp_path: Path) -> 
 def test_places_on_the_wrong_side_of_the_border_are_counted(tmp_path: Path) -> None:
     study = write_plane(tmp_path, ("oracle_td", "rloo"), ahead=lambda ratio: ratio > 1.0)
     assert "Of 6 decided places 0 are as predicted" in phase(study)[0]
+
+
+def test_places_that_are_ahead_by_less_than_the_margin_are_counted(tmp_path: Path) -> None:
+    study = write_plane(tmp_path, ("oracle_td", "rloo"), ahead=lambda ratio: ratio < 1.0)
+    assert "of which" not in phase(study)[0]
+    report_study.edit(study / "plan.json", lambda plan: plan["decided"].update(margin=0.9))
+    caption = phase(study)[0]
+    found = re.search(
+        r"oracle_td \(of which (\d) within ±0.9\), at \d rloo \(of which (\d) within", caption
+    )
+    assert found
+    assert int(found[1]) + int(found[2]) == 6
 
 
 def test_a_plane_without_a_border_says_so(tmp_path: Path) -> None:

@@ -261,6 +261,19 @@ def test_what_is_undecided_says_what_would_have_been_found(tmp_path: Path) -> No
     assert statistics.power(0.05, spread, seeds - 1, alpha=alpha) < 0.8
 
 
+def test_who_is_ahead_by_less_than_the_margin_is_said_to_be_so_everywhere(tmp_path: Path) -> None:
+    envs = {name: ENVS[name] for name in ("cartpole", "maze", "chain")}
+    study = write_study(tmp_path, agents=TWO, envs=envs, seeds=12, decided=PPO_AGAINST_RLOO)
+    near = 0.002 * np.cos(np.arange(12))
+    heights = {"cartpole": 0.8, "maze": 0.49, "chain": 0.8}
+    scores = {(env, "ppo"): height + near for env, height in heights.items()}
+    set_scores(study, scores | {(env, "rloo"): np.full(12, 0.5) for env in envs})
+    text = said(analyse(report.load(study)))["Where"]
+    assert "rloo better on maze (−0.010), of which 1 within ±0.05." in text
+    assert "ppo better on chain (+0.300) and cartpole (+0.300); rloo" in text
+    assert text.endswith("Within ±0.05 the study calls them equal in practice.")
+
+
 def test_equality_that_hangs_on_a_failed_run_is_told_once(tmp_path: Path) -> None:
     study = write_study(
         tmp_path,

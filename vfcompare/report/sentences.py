@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vfcompare.report.analysis import Arm, Contrast, Improvement, Results
+from vfcompare.report.metrics import SCORES
 from vfcompare.report.table import join, show_float
 
 MOST = 6
@@ -86,6 +87,22 @@ def verdict_word(contrast: Contrast) -> str:
     if contrast.better is None:
         return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict)
     return f"{contrast.pairs} pairs, decided"
+
+
+def on_scale(results: Results, contrast: Contrast) -> bool:
+    """Whether a margin is meant for it."""
+    return contrast.metric in SCORES and all(
+        results.task(name).normalised for name in contrast.tasks
+    )
+
+
+def slight(results: Results, contrasts: Iterable[Contrast]) -> int:
+    """How many decided differences lie within the margin, so that they may be too small to matter."""
+    margin = results.study.margin
+    return sum(
+        contrast.better is not None and contrast.within(margin) and on_scale(results, contrast)
+        for contrast in contrasts
+    )
 
 
 def sizes(counts: Iterable[int]) -> str:

@@ -10,17 +10,19 @@ from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Results
 from vfcompare.report.fairness import tuned, unfair
 from vfcompare.report.limits import LEARNED, alarms, caveats, incomplete, tried
-from vfcompare.report.metrics import LEADING, METRICS, SCORES
+from vfcompare.report.metrics import LEADING, METRICS
 from vfcompare.report.planes import planes
 from vfcompare.report.scoring import Task, column
 from vfcompare.report.sentences import (
     KINDS,
     Sentence,
     in_words,
+    on_scale,
     opening,
     pairing,
     show_p,
     signed,
+    slight,
 )
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
@@ -151,16 +153,9 @@ def _too_few(contrast: Contrast) -> str:
 def _small(contrast: Contrast, results: Results) -> str:
     """What is decided may still be too little to matter."""
     margin = results.study.margin
-    if contrast.within(margin) and _on_scale(contrast, results):
+    if slight(results, [contrast]):
         return f" It is small: within ±{margin:g}, which the study calls equal in practice."
     return ""
-
-
-def _on_scale(contrast: Contrast, results: Results) -> bool:
-    """Whether a margin is meant for it."""
-    return contrast.metric in SCORES and all(
-        results.task(name).normalised for name in contrast.tasks
-    )
 
 
 def _findable(contrast: Contrast, results: Results) -> str:
@@ -176,7 +171,7 @@ def _findable(contrast: Contrast, results: Results) -> str:
         return told
     found = f"studies like this one find true differences of {show_float(least)} in {statistics.POWER:.0%}"
     margin = results.study.margin
-    if least > margin and _on_scale(contrast, results):
+    if least > margin and on_scale(results, contrast):
         pairs = statistics.pairs_needed(margin, spread, alpha=alpha)
         if pairs is not None:
             seeds = -(-pairs // len(contrast.tasks))
@@ -267,8 +262,21 @@ def _where(results: Results) -> Sentence | None:
             [n for n, c in found.items() if c.verdict in {"undecided", "insufficient"}],
         ),
     )
-    parts = [f"{verb} {join(_by_effect(results, names))}" for verb, names in groups if names]
-    return Sentence("In area under the curve, " + "; ".join(parts) + ".", "plain", "Where")
+    parts = [
+        f"{verb} {join(_by_effect(results, names))}{_of_which(results, names)}"
+        for verb, names in groups
+        if names
+    ]
+    text = f"In area under the curve, {'; '.join(parts)}."
+    if slight(results, found.values()):
+        text += f" Within ±{results.study.margin:g} the study calls them equal in practice."
+    return Sentence(text, "plain", "Where")
+
+
+def _of_which(results: Results, names: Sequence[str]) -> str:
+    """How many of these environments have a decided difference that is too little to matter."""
+    few = slight(results, (results.family_by_task[name] for name in names))
+    return f", of which {few} within ±{results.study.margin:g}" if few else ""
 
 
 def _by_effect(results: Results, names: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Where one side of the question is ahead, over two settings of the problem."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from vfcompare.report.figures.drawing import (
 )
 from vfcompare.report.figures.sizes import inches, lower, paper, points
 from vfcompare.report.planes import Plane, planes
-from vfcompare.report.sentences import failed_in, opening, signed
+from vfcompare.report.sentences import failed_in, opening, signed, slight
 from vfcompare.report.table import MINUS, Table, Value, show
 
 ROOM, ROOMY = 0.4, 0.7
@@ -62,8 +62,11 @@ def _title(results: Results, plane: Plane) -> str:
 
 def _caption(results: Results, plane: Plane) -> str:
     found = list(plane.effects.values())
-    helps = sum(contrast.verdict == "first" for contrast in found)
-    costs = sum(contrast.verdict == "second" for contrast in found)
+    helps, costs = (
+        [contrast for contrast in found if contrast.verdict == side] for side in ("first", "second")
+    )
+    few, less = (_slight(results, ahead) for ahead in (helps, costs))
+    decided = len(helps) + len(costs)
     equal = sum(contrast.verdict == "equal" for contrast in found)
     points = len(plane.across) * len(plane.up)
     largest = max(plane.effects, key=lambda at: plane.effects[at].interval.estimate)
@@ -71,13 +74,19 @@ def _caption(results: Results, plane: Plane) -> str:
     first, second = results.sides.names
     missing = f" {points - len(found)} places have no result." if points > len(found) else ""
     return (
-        f"Ahead at {helps} of {len(found)} places is {first}, at {costs} {second}; {equal} are equal in "
-        f"practice (≈: undecided, and within ±{results.study.margin:g}), "
-        f"{len(found) - helps - costs - equal} open (hatched). "
+        f"Ahead at {len(helps)} of {len(found)} places is {first}{few}, at {len(costs)} {second}{less}; "
+        f"{equal} are equal in practice (≈: undecided, and within ±{results.study.margin:g}), "
+        f"{len(found) - decided - equal} open (hatched). "
         f"{opening(results, results.sides.minus)} in area under the curve; largest: "
         f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing}{_foreseen(results, plane)} "
         f"n: pairs of seeds. {failed_in(results)}"
     )
+
+
+def _slight(results: Results, ahead: Sequence[Contrast]) -> str:
+    """How many of the places at which a side is ahead are too little to matter, as the study has decided."""
+    few = slight(results, ahead)
+    return f" (of which {few} within ±{results.study.margin:g})" if few else ""
 
 
 def _foreseen(results: Results, plane: Plane) -> str:
