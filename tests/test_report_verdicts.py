@@ -274,6 +274,25 @@ def test_who_is_ahead_by_less_than_the_margin_is_said_to_be_so_everywhere(tmp_pa
     assert text.endswith("Within ±0.05 the study calls them equal in practice.")
 
 
+@pytest.mark.parametrize("others", [(), ("chain",)])
+def test_a_difference_on_one_environment_has_one_interval(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    envs = {name: ENVS[name] for name in ("maze", *others)}
+    study = write_study(tmp_path, agents=TWO, envs=envs, seeds=12, decided=PPO_AGAINST_RLOO)
+    for file in study.glob("chain-*/run.json"):
+        edit(file, lambda info: info["reference"].update(optimal=None))
+    near = 0.2 * np.cos(np.arange(12))
+    set_scores(study, {("maze", "ppo"): 0.6 + near, ("maze", "rloo"): np.full(12, 0.5)})
+    results = analyse(report.load(study))
+    leading = results.family["auc"]
+    assert leading.interval.confidence > 0.95
+    assert results.family_by_task["maze"] == leading
+    rows = [row for row in tables.family(results).rows if row[0] == "AUC"]
+    assert len(rows) == (3 if others else 1)
+    assert {row[2] for row in rows if not str(row[1]).endswith("chain")} == {leading.interval}
+
+
 def test_equality_that_hangs_on_a_failed_run_is_told_once(tmp_path: Path) -> None:
     study = write_study(
         tmp_path,

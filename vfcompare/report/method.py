@@ -241,7 +241,8 @@ def _paired() -> str:
 def _holm() -> str:
     return (
         f"Holm's step-down correction at {resampling.ALPHA:.0%} within each family of tests: the "
-        "four family contrasts; the family contrasts by environment; for each metric, all pairs "
+        "four family contrasts; the family contrasts by environment (one environment alone is judged by "
+        "the four); for each metric, all pairs "
         f"of agents (beyond {contrasts.ALL_PAIRS} agents, each against the one that the question "
         "subtracts, or the first where that is not one agent); all "
         "probabilities of improvement. An interval is drawn at the level at which Holm judged its "

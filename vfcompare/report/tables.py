@@ -350,9 +350,8 @@ def family(results: Results) -> Table:
     """One side of the question against the other."""
     difference = f" {MINUS} ".join(results.sides.names)
     rows = [_contrast_row(c, f"{difference}, all") for c in results.family.values()]
-    rows += [
-        _contrast_row(c, f"{difference}, {name}") for name, c in results.family_by_task.items()
-    ]
+    where = results.family_by_task if len(results.tasks) > 1 else {}
+    rows += [_contrast_row(c, f"{difference}, {name}") for name, c in where.items()]
     first, second = (
         results.sides.names
         if results.sides.chosen
@@ -361,10 +360,8 @@ def family(results: Results) -> Table:
     compared = [*results.family.values(), *results.family_by_task.values()]
     strange = any(contrast.strangers for contrast in compared)
     how = f"paired {pairing(compared)}" if strange else "seed by seed"
-    note = (
-        f"Mean of {first} minus mean of {second}, {how}. The metrics are corrected together, "
-        "and so are the environments."
-    )
+    note = f"Mean of {first} minus mean of {second}, {how}. The metrics are corrected together"
+    note += ", and so are the environments." if where else "."
     heads = ("metric", "difference", *CONTRAST_HEADS)
     return Table("families", results.sides.title, heads, tuple(rows), note)
 

@@ -126,7 +126,9 @@ def analyse(study: Study) -> Results:
         profile_thresholds=thresholds,
         speed=tuple(summaries.speeds(tasks, shown.rows)),
         family=family,
-        family_by_task=contrasts.families_by_task(tasks, sides, study.margin),
+        family_by_task=contrasts.families_by_task(
+            tasks, sides, study.margin, family.get("auc") if len(pool) == 1 else None
+        ),
         pairs=pairs,
         improvement=tuple(contrasts.improvements(pool, couples)),
         stability=summaries.stability(pool, shown.rows),

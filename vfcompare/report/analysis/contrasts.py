@@ -261,8 +261,14 @@ def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Con
     return {contrast.metric: contrast for contrast in _judge(drafts, pool, margin)}
 
 
-def families_by_task(tasks: Sequence[Task], sides: Sides, margin: float) -> dict[str, Contrast]:
-    """The difference in AUC in each environment, corrected over environments."""
+def families_by_task(
+    tasks: Sequence[Task], sides: Sides, margin: float, leading: Contrast | None = None
+) -> dict[str, Contrast]:
+    """The difference in AUC in each environment, corrected over environments.
+
+    Where the leading contrast is of one environment alone, that is its contrast there, too: it has been
+    judged, among the metrics, and a second look at a laxer level would be no other finding.
+    """
     if not sides.first or not sides.second:
         return {}
     drafts, names = [], []
@@ -273,7 +279,10 @@ def families_by_task(tasks: Sequence[Task], sides: Sides, margin: float) -> dict
             first, second = sides.names
             drafts.append((f"{first} on {task.name}", second, "auc", values))
     judged = [replace(c, first=sides.names[0]) for c in _judge(drafts, tasks, margin)]
-    return dict(zip(names, judged, strict=True))
+    found = dict(zip(names, judged, strict=True))
+    return (
+        found if leading is None or len(leading.tasks) != 1 else found | {leading.tasks[0]: leading}
+    )
 
 
 def baseline_of(arms: Sequence[Arm], sides: Sides) -> Arm | None:
