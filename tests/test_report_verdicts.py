@@ -280,8 +280,7 @@ def test_a_difference_on_one_environment_has_one_interval(
 ) -> None:
     envs = {name: ENVS[name] for name in ("maze", *others)}
     study = write_study(tmp_path, agents=TWO, envs=envs, seeds=12, decided=PPO_AGAINST_RLOO)
-    for file in study.glob("chain-*/run.json"):
-        edit(file, lambda info: info["reference"].update(optimal=None))
+    without_optimum(study, *others)
     near = 0.2 * np.cos(np.arange(12))
     set_scores(study, {("maze", "ppo"): 0.6 + near, ("maze", "rloo"): np.full(12, 0.5)})
     results = analyse(report.load(study))
@@ -291,6 +290,72 @@ def test_a_difference_on_one_environment_has_one_interval(
     rows = [row for row in tables.family(results).rows if row[0] == "AUC"]
     assert len(rows) == (3 if others else 1)
     assert {row[2] for row in rows if not str(row[1]).endswith("chain")} == {leading.interval}
+
+
+def without_optimum(study: Path, *envs: str) -> Path:
+    for file in (file for env in envs for file in study.glob(f"{env}-*/run.json")):
+        edit(file, lambda info: info["reference"].update(optimal=None))
+    return study
+
+
+@pytest.mark.parametrize("metric", ["auc", "final"])
+def test_environments_without_a_scale_are_judged_each_by_itself(
+    tmp_path: Path, metric: str
+) -> None:
+    envs = {name: ENVS[name] for name in ("maze", "chain")}
+    decided = PPO_AGAINST_RLOO | {"metric": metric}
+    study = write_study(tmp_path, agents=TWO, envs=envs, seeds=12, decided=decided)
+    near = 0.001 * np.cos(np.arange(12))
+    scores = {("maze", "ppo"): 0.5 + near, ("chain", "ppo"): 0.8 + near}
+    set_scores(study, scores | {(env, "rloo"): np.full(12, 0.5) for env in envs})
+    without_optimum(study, *envs)
+    results = analyse(report.load(study))
+    claims = {s.title: s for s in verdicts(results)}
+    title = "Sample efficiency" if metric == "auc" else "Final performance"
+    chain, maze = claims[f"{title} on chain"], claims[f"{title} on maze"]
+    assert (chain.tone, maze.tone) == ("claim", "open")
+    assert re.search(
+        r"ppo minus rloo, 3\.0.*97.5% interval.*12 pairs of seeds.*in raw returns", chain.text
+    )
+    assert "equal" not in maze.text.replace("evidence of equality", "")
+    assert "ppo against rloo on" in claims["Decided beforehand"].text
+    assert "never called equal" in claims["Decided beforehand"].text
+    assert "ppo better on chain (+3.000 in raw returns)" in claims["Where"].text
+    assert "the optimal return is not known for maze and chain" in claims[""].text
+    table = tables.family(results)
+    assert {row[-3] for row in table.rows} == {12}
+    assert {row[0] for row in table.rows} == (
+        {"AUC"} if metric == "auc" else {"AUC", "Final score"}
+    )
+
+
+def test_an_environment_alone_without_a_scale_promises_no_margin(tmp_path: Path) -> None:
+    envs = {"chain": ENVS["chain"]}
+    study = write_study(tmp_path, agents=TWO, envs=envs, seeds=6, decided=PPO_AGAINST_RLOO)
+    texts = said(analyse(report.load(study)))
+    assert "normalised scores within" in texts["Decided beforehand"]
+    assert "raw returns" not in " ".join(texts.values())
+    texts = said(analyse(report.load(without_optimum(study, "chain"))))
+    assert "normalised" not in texts["Decided beforehand"]
+    assert "1 environment, in raw returns" in texts["Sample efficiency"]
+    assert texts[""] == "Scores are raw returns: the optimal return is not known for chain."
+
+
+def test_a_verdict_on_one_environment_that_hangs_on_a_failed_run_is_named(tmp_path: Path) -> None:
+    envs = {name: ENVS[name] for name in ("maze", "chain")}
+    study = write_study(tmp_path, agents=TWO, envs=envs, seeds=12, decided=PPO_AGAINST_RLOO)
+    near = 0.01 * np.cos(np.arange(12))
+    scores = {(env, "ppo"): 0.6 + near for env in envs}
+    set_scores(study, scores | {(env, "rloo"): np.full(12, 0.5) for env in envs})
+    without_optimum(study, *envs)
+
+    def fail(rows: dict[str, np.ndarray]) -> None:
+        rows["return_sampled"][(rows["seed"] < 6) & (rows["update"] > 2)] = np.nan
+
+    set_returns(study / "maze-ppo-1a2b3c4d", fail)
+    changes = analyse(report.load(study)).rule_changes
+    assert any(" on auc in maze: " in text for text in changes)
+    assert not any(" in chain: " in text for text in changes)
 
 
 def test_equality_that_hangs_on_a_failed_run_is_told_once(tmp_path: Path) -> None:

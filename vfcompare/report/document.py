@@ -95,7 +95,7 @@ def compose(study: Study) -> Document:
     said = [*oracle.verdicts(compared, against), *verdicts(results)]
     if still:
         sections = [section for section in sections if section.id in STILL]
-        said = [item for item in said if item.title not in PERFORMANCE]
+        said = [item for item in said if item.title.partition(" on ")[0] not in PERFORMANCE]
     terms = (*method(results), *oracle.method(findings))
     return Document(study, tuple(said), tuple(sections), terms)
 

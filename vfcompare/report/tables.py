@@ -349,19 +349,25 @@ CONTRAST_HEADS = (
 def family(results: Results) -> Table:
     """One side of the question against the other."""
     difference = f" {MINUS} ".join(results.sides.names)
-    rows = [_contrast_row(c, f"{difference}, all") for c in results.family.values()]
-    where = results.family_by_task if len(results.tasks) > 1 else {}
-    rows += [_contrast_row(c, f"{difference}, {name}") for name, c in where.items()]
+    everywhere = results.family.values() if results.pool else ()
+    rows = [_contrast_row(c, f"{difference}, all") for c in everywhere]
+    where = [*results.family_by_task.items()] if len(results.tasks) > 1 else []
+    where = [(n, c) for n, c in results.apart.items() if c.metric != "auc"] + where
+    rows += [_contrast_row(c, f"{difference}, {name}") for name, c in where]
     first, second = (
         results.sides.names
         if results.sides.chosen
         else ("the critic agents", "the outcome-only ones")
     )
-    compared = [*results.family.values(), *results.family_by_task.values()]
+    compared = [*everywhere, *(contrast for _, contrast in where)]
     strange = any(contrast.strangers for contrast in compared)
     how = f"paired {pairing(compared)}" if strange else "seed by seed"
-    note = f"Mean of {first} minus mean of {second}, {how}. The metrics are corrected together"
-    note += ", and so are the environments." if where else "."
+    corrected = "metrics are corrected together, and so are the environments"
+    if not everywhere:
+        corrected = "environments are corrected together; differences are in raw returns"
+    elif not where:
+        corrected = "metrics are corrected together"
+    note = f"Mean of {first} minus mean of {second}, {how}. The {corrected}."
     heads = ("metric", "difference", *CONTRAST_HEADS)
     return Table("families", results.sides.title, heads, tuple(rows), note)
 

@@ -15,6 +15,7 @@ from vfcompare.report.planes import planes
 from vfcompare.report.scoring import Task, column
 from vfcompare.report.sentences import (
     KINDS,
+    MOST,
     Sentence,
     in_words,
     on_scale,
@@ -31,9 +32,14 @@ from vfcompare.statistics import Interval
 def verdicts(results: Results) -> list[Sentence]:
     """The answer, first; what limits it, after."""
     sentences = [*unfair(results), *alarms(results), *tuned(results)]
-    if not results.pool:
-        return [*sentences, _nothing(results), *caveats(results)]
-    sentences += [_qualified(contrast, results) for contrast in _leading(results)]
+    if all(task.empty for task in results.tasks):
+        nothing = Sentence("No completed runs to compare: insufficient data.", "open")
+        return [*sentences, nothing, *caveats(results)]
+    if results.pool:
+        sentences += [_qualified(contrast, results) for contrast in _leading(results)]
+    else:
+        sentences += _apart(results)
+    sentences += _unscaled(results)
     if results.family:
         sentences.append(_decided(results))
     elif results.sides.chosen:
@@ -49,14 +55,45 @@ def verdicts(results: Results) -> list[Sentence]:
     return [*sentences, *caveats(results)]
 
 
-def _nothing(results: Results) -> Sentence:
-    if all(task.empty for task in results.tasks):
-        return Sentence("No completed runs to compare: insufficient data.", "open")
-    return Sentence(
-        "The environments have no common scale (random and optimal returns are unknown), so scores "
-        "are compared within environments only.",
-        "open",
-    )
+def _apart(results: Results) -> Iterable[Sentence]:
+    """The claim on each environment, where there is no common scale; what is decided comes first."""
+    found = sorted(results.apart.items(), key=lambda item: item[1].better is None)
+    for name, contrast in found[:MOST]:
+        sentence = _qualified(contrast, results)
+        yield replace(sentence, title=f"{sentence.title} on {name}")
+    if found[MOST:]:
+        text = (
+            f"The table of the two sides has the verdicts on {len(found) - MOST} more environments."
+        )
+        yield Sentence(text, "open")
+
+
+def _unscaled(results: Results) -> Iterable[Sentence]:
+    """Which numbers are missing, where no environment has a scale."""
+    raw = [task for task in results.tasks if not task.empty]
+    if any(task.normalised for task in raw):
+        return
+    several = " There is no common scale: each is judged by itself." if len(raw) > 1 else ""
+    yield Sentence(f"Scores are raw returns: {_missing(raw)}.{several}", "open")
+
+
+def _missing(tasks: Iterable[Task]) -> str:
+    """Which of the two returns that make a scale are not known, and where."""
+    found: dict[str, list[str]] = {}
+    for task in tasks:
+        lacks = {
+            (False, True): "the optimal return",
+            (True, False): "the random policy's return",
+        }.get(
+            (task.random is None, task.optimal is None),
+            "neither return of random and optimal policy",
+        )
+        found.setdefault(lacks, []).append(task.name)
+    parts = [
+        f"{what} is {'' if what.startswith('neither') else 'not '}known for {join(names)}"
+        for what, names in found.items()
+    ]
+    return "; ".join(parts)
 
 
 def _leading(results: Results) -> list[Contrast]:
@@ -132,6 +169,8 @@ def _evidence(contrast: Contrast, results: Results) -> str:
     environments = f"{number} environment" + ("s" if number > 1 else "")
     if len(envs) < number:
         environments = f"{number} settings of {join(sorted(envs))}"
+    if not any(task.normalised for task in tasks):
+        environments += ", in raw returns"
     pairs = "pairs of seeds" if not contrast.strangers else f"pairs {pairing([contrast])}"
     return (
         f"{show_interval(contrast.interval)} ({level} interval, adjusted p "
@@ -210,18 +249,13 @@ def _decided(results: Results) -> Sentence:
         )
         return Sentence(text, "open", "Decided beforehand")
     who = " against ".join(in_words(results))
-    arrived = (
-        f"; {study.threshold:.0%} of the way from random to optimal counts as arrived"
-        if study.threshold
-        else ""
-    )
-    return Sentence(
-        f"{opening(results, who)} on {METRICS[study.metric].prose}; "
-        f"normalised scores within ±{study.margin:g} of each other are equal in practice{arrived}. All "
-        "else is a hint.",
-        "plain",
-        "Decided beforehand",
-    )
+    equal = f"normalised scores within ±{study.margin:g} of each other are equal in practice"
+    if study.threshold:
+        equal += f"; {study.threshold:.0%} of the way from random to optimal counts as arrived"
+    if not any(task.normalised for task in results.tasks):
+        equal = "raw returns, for which no margin is meant, are never called equal in practice"
+    text = f"{opening(results, who)} on {METRICS[study.metric].prose}; {equal}. All else is a hint."
+    return Sentence(text, "plain", "Decided beforehand")
 
 
 def _one_sided(results: Results) -> Sentence:

@@ -51,7 +51,8 @@ class Results:
     `summary` is keyed (metric, task, arm), `aggregate` (statistic, metric, arm), `stability`
     (quantity, arm), `standing` by arm; `family` and `pairs` are keyed by metric. Of arms that are not
     in `shown` there are scores and curves, no aggregates and no contrasts. Where there is a `baseline`,
-    all pairs are with it.
+    all pairs are with it. Where environments have no common scale, `apart` has the sides' difference in the
+    study's own metric in each.
     """
 
     study: Study
@@ -72,6 +73,7 @@ class Results:
     speed: tuple[Speed, ...]
     family: Mapping[str, Contrast]
     family_by_task: Mapping[str, Contrast]
+    apart: Mapping[str, Contrast]
     pairs: Mapping[str, tuple[Contrast, ...]]
     improvement: tuple[Improvement, ...]
     stability: Mapping[tuple[str, str], Interval]
@@ -104,6 +106,9 @@ def analyse(study: Study) -> Results:
     shown = select(found, place)
     pool = pooled(tasks)
     family = contrasts.families(pool, sides, study.margin)
+    leading = family.get("auc") if len(pool) == 1 else None
+    by_task = contrasts.families_by_task(tasks, sides, study.margin, leading=leading)
+    apart = {} if pool else contrasts.families_by_task(tasks, sides, study.margin, study.metric)
     baseline = contrasts.baseline_of(shown.compared, sides)
     couples = contrasts.couples_of(shown.compared, baseline)
     pairs = {name: contrasts.pairs(pool, couples, name, study.margin) for name in COMPARED}
@@ -126,14 +131,13 @@ def analyse(study: Study) -> Results:
         profile_thresholds=thresholds,
         speed=tuple(summaries.speeds(tasks, shown.rows)),
         family=family,
-        family_by_task=contrasts.families_by_task(
-            tasks, sides, study.margin, family.get("auc") if len(pool) == 1 else None
-        ),
+        family_by_task=by_task,
+        apart=apart,
         pairs=pairs,
         improvement=tuple(contrasts.improvements(pool, couples)),
         stability=summaries.stability(pool, shown.rows),
         counts=summaries.counts(pool, shown.rows),
-        rule_changes=tuple(contrasts.rule_changes(study, sides, couples, family, pairs)),
+        rule_changes=tuple(contrasts.rule_changes(study, sides, couples, family, apart, pairs)),
     )
 
 

@@ -262,9 +262,13 @@ def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Con
 
 
 def families_by_task(
-    tasks: Sequence[Task], sides: Sides, margin: float, leading: Contrast | None = None
+    tasks: Sequence[Task],
+    sides: Sides,
+    margin: float,
+    metric: str = "auc",
+    leading: Contrast | None = None,
 ) -> dict[str, Contrast]:
-    """The difference in AUC in each environment, corrected over environments.
+    """The difference in one metric in each environment, corrected over environments.
 
     Where the leading contrast is of one environment alone, that is its contrast there, too: it has been
     judged, among the metrics, and a second look at a laxer level would be no other finding.
@@ -273,11 +277,11 @@ def families_by_task(
         return {}
     drafts, names = [], []
     for task in tasks:
-        values = _family_values([task], sides, "auc")
+        values = _family_values([task], sides, metric)
         if values.found:
             names.append(task.name)
             first, second = sides.names
-            drafts.append((f"{first} on {task.name}", second, "auc", values))
+            drafts.append((f"{first} on {task.name}", second, metric, values))
     judged = [replace(c, first=sides.names[0]) for c in _judge(drafts, tasks, margin)]
     found = dict(zip(names, judged, strict=True))
     return (
@@ -368,6 +372,7 @@ def rule_changes(
     sides: Sides,
     couples: Couples,
     family: Mapping[str, Contrast],
+    apart: Mapping[str, Contrast],
     by_pair: Mapping[str, Sequence[Contrast]],
 ) -> list[str]:
     """Verdicts that would be others if failed runs were treated otherwise.
@@ -379,18 +384,25 @@ def rule_changes(
     shown = [*family.values(), *by_pair["auc"]]
     changes: dict[object, str] = {}
     for rule in OTHER_RULES:
-        pool = pooled(score(study, rule))
+        tasks = score(study, rule)
+        pool = pooled(tasks)
         others = [
             *families(pool, sides, study.margin).values(),
             *pairs(pool, couples, "auc", study.margin),
         ]
-        for a, b in zip(shown, others, strict=True):
+        compared = [("", a, b) for a, b in zip(shown, others, strict=True)]
+        if apart:
+            again = families_by_task(tasks, sides, study.margin, study.metric)
+            for name, one in apart.items():
+                other = again.get(name, replace(one, verdict="insufficient"))
+                compared.append((f" in {name}", one, other))
+        for where, a, b in compared:
             if _differ(a, b):
-                key = frozenset({a.first, a.second}), a.metric, _says(a), _says(b), rule
+                key = frozenset({a.first, a.second}), a.metric, where, _says(a), _says(b), rule
                 changes.setdefault(
                     key,
-                    f"{a.first} against {a.second} on {a.metric}: {_says(a)} under the rule 'floor', "
-                    f"{_says(b)} under '{rule}'",
+                    f"{a.first} against {a.second} on {a.metric}{where}: {_says(a)} under the rule "
+                    f"'floor', {_says(b)} under '{rule}'",
                 )
     return list(changes.values())
 
