@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.report_study import ENVS, write_study
+from tests.report_study import ENVS, edit, write_study
 from vfcompare.commands.catalogue import files
 from vfcompare.commands.compose import cells
 from vfcompare.commands.listing import show
@@ -22,7 +22,7 @@ from vfcompare.report.method import method
 from vfcompare.report.verdicts import verdicts
 from vfcompare.runs import plan
 from vfcompare.training.cell import rehearse
-from vfcompare.validate import FIGURES
+from vfcompare.validate import FIGURES, check
 
 
 @pytest.mark.parametrize("name", sorted(files("study")))
@@ -83,6 +83,55 @@ def test_what_is_decided_too_late_is_said(tmp_path, capsys):
         "metric": "auc",
         "margin": 0.05,
     }
+
+
+def test_the_scale_that_a_study_gives_an_environment_is_a_decision(tmp_path):
+    scale = {"acrobot": [-500, -70], "alpha": [-1.0, 0.5]}
+    study = {"name": "s", "metric": "auc", "margin": 0.05, "reference": scale}
+    store.write_plan(tmp_path, study, [{"id": "a"}])
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["decided"]["reference"] == scale
+    with pytest.raises(InputError, match=r"study\.reference=.*-60.* is not allowed.*begun with"):
+        store.write_plan(tmp_path, study | {"reference": {"acrobot": [-500, -60]}}, [{"id": "a"}])
+    (cell,) = cells(["env=acrobot", "study.reference={acrobot:[-500,-70]}"], sweep=False)
+    assert cell.config["study"]["reference"] == {"acrobot": [-500, -70]}
+    assert cell.id == cells(["env=acrobot"], sweep=False)[0].id
+    check(cell.config | {"study": cell.config["study"] | {"reference": scale}})
+
+
+def unscaled(tmp_path, scales):
+    """Two agents on a maze whose optimum nobody knows; `scales` is what each was told of it."""
+    known = {"random": 0.1, "optimal": None, "threshold": None}
+    study = write_study(
+        tmp_path, agents={"rloo": 1.2, "ppo": 1.2}, envs={"maze": ENVS["maze"]}, seeds=12
+    )
+    for (agent, scale), folder in zip(scales.items(), sorted(study.glob("maze-*")), strict=True):
+        edit(folder / "run.json", lambda info: info.update(reference=known))
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(json.dumps(config | {"study": {"reference": scale}}))
+        assert agent in folder.name
+    edit(study / "plan.json", lambda plan: plan.update(decided={"metric": "auc", "margin": 0.05}))
+    return analyse(load(study))
+
+
+def test_an_environment_has_the_scale_that_the_study_gives_it(tmp_path):
+    results = unscaled(tmp_path, {name: {"maze": [0.0, 2.0]} for name in ("ppo", "rloo")})
+    task = results.task("maze")
+    assert (task.random, task.optimal, task.normalised) == (0.0, 2.0, True)
+    said = {sentence.title: sentence.text for sentence in verdicts(results)}
+    assert "on maze 0 counts as random and 2 as optimal" in said["Decided beforehand"]
+    assert "" not in said
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [None, "x", {"maze": [2.0, 0.0]}, {"maze": "x"}, {"maze": [0, True]}, {"lock": [0.0, 2.0]}],
+)
+def test_a_scale_that_not_all_cells_were_begun_with_is_none(tmp_path, scale):
+    results = unscaled(tmp_path, {"ppo": {"maze": [0.0, 2.0]}, "rloo": scale})
+    assert not results.task("maze").normalised
+    said = {sentence.title: sentence.text for sentence in verdicts(results)}
+    assert "study.reference={maze: [0.1, OPTIMAL]}" in said[""]
 
 
 def test_studies_with_different_thresholds_keep_what_they_agree_on(tmp_path):

@@ -260,11 +260,24 @@ def _ranges(config: Mapping[str, Any]) -> Iterator[str]:
     for part in PARTS:
         if part in config["agent"] and config["agent"][part] is None:
             yield f"agent.{part}=null is not allowed: no agent is without; allowed: leave it as it is"
+    yield from _scales(config["study"].get("reference"))
     for path, key, value in leaves(config):
-        rule = RULES.get(key)
+        rule = None if path.startswith("study.reference.") else RULES.get(key)
         if rule is not None and not rule.holds(value):
             hint = nearest(str(value), rule.choices)
             yield f"{path}={value} is not allowed; allowed: {rule.allowed}{hint}"
+
+
+def _scales(reference: Any) -> Iterator[str]:
+    """What is wrong with the returns that a study says of environments; names are no settings here."""
+    allowed = "[random, optimal], two finite numbers, the second above the first"
+    if reference is not None and not isinstance(reference, Mapping):
+        yield f"study.reference={reference} is not allowed; allowed: {{env: {allowed}}}, or null"
+        return
+    for env, pair in (reference or {}).items():
+        numbers = isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
+        if not numbers or not pair[0] < pair[1]:
+            yield f"study.reference.{env}={pair} is not allowed; allowed: {allowed}"
 
 
 def _ends(part: Mapping[str, Any] | None, name: str) -> bool:

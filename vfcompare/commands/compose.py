@@ -87,6 +87,7 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
             refuse_sweeps(parsed)
         found = [composer.cell(job) for job in (jobs(parsed) if sweep else [settings])]
     contrasted(found)
+    referred(found)
     named = as_known(found)
     others = [(typed.id, cell.id) for typed, cell in zip(found, named, strict=True)]
     others = [(typed, name) for typed, name in others if typed != name]
@@ -187,6 +188,21 @@ def contrasted(found: Sequence[Cell]) -> None:
                     f"study.contrast: {name} is no agent; allowed: {', '.join(sorted(known))}"
                     f"{nearest(name, known)}"
                 )
+
+
+def referred(found: Sequence[Cell]) -> None:
+    """Refuse returns of environments that do not exist, for the same reason.
+
+    Raises:
+      InputError: that names the nearest one.
+    """
+    known = {*files("env"), *(cell.env for cell in found)}
+    for name in found[0].config["study"].get("reference") or ():
+        if name not in known:
+            raise InputError(
+                f"study.reference: {name} is no environment; allowed: {', '.join(sorted(known))}"
+                f"{nearest(name, known)}"
+            )
 
 
 def recompose(overrides: Sequence[Sequence[str]], own: Sequence[str] = ()) -> list[Cell]:

@@ -48,8 +48,9 @@ _AUC = (
 )
 _NORMALISATION = (
     "(x - random) / (optimal - random), with the known returns of the random and of the optimal "
-    "policy, never with extremes of the compared runs. Environments where either is unknown are "
-    "shown in raw returns and are not aggregated with others."
+    "policy, never with extremes of the compared runs; the study may say both of an environment that does "
+    "not know them. Environments where either is unknown are shown in raw returns and are not aggregated "
+    "with others."
 )
 _IQM = (
     "Interquartile mean: of the n pooled scores, int(n/4) are cut from each end and the rest are "

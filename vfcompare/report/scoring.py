@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vfcompare import statistics
 from vfcompare.report.data import Cell, Run, Study
-from vfcompare.report.files import Array
+from vfcompare.report.files import Array, number, tree
 from vfcompare.statistics import FailureRule
 
 GRID_POINTS = 60
@@ -213,7 +213,24 @@ def _references(cells: Sequence[Cell]) -> tuple[float | None, float | None]:
     random = next((r["random"] for r in known if r["random"] is not None), None)
     optimal = next((r["optimal"] for r in known if r["optimal"] is not None), None)
     if random is not None and optimal is not None and not optimal > random:
-        return random, None
+        optimal = None
+    return (random, optimal) if None not in (random, optimal) else given(cells) or (random, optimal)
+
+
+def given(cells: Sequence[Cell]) -> tuple[float, float] | None:
+    """Random and optimal return of an environment as the study says them; None unless all its cells agree.
+
+    Cells that began before it was said do not: results may have been known by then.
+    """
+    found = {_told(cell) for cell in cells if cell.config}
+    return found.pop() if len(found) == 1 else None
+
+
+def _told(cell: Cell) -> tuple[float, float] | None:
+    pair = tree(cell.config, "study.reference").get(cell.env)
+    random, optimal = map(number, pair if isinstance(pair, list) and len(pair) == 2 else (0, 0))
+    if random is None or optimal is None or not random < optimal:
+        return None
     return random, optimal
 
 

@@ -12,7 +12,7 @@ from vfcompare.report.fairness import tuned, unfair
 from vfcompare.report.limits import LEARNED, alarms, caveats, incomplete, tried
 from vfcompare.report.metrics import LEADING, METRICS
 from vfcompare.report.planes import planes
-from vfcompare.report.scoring import Task, column
+from vfcompare.report.scoring import Task, column, given
 from vfcompare.report.sentences import (
     KINDS,
     MOST,
@@ -74,7 +74,20 @@ def _unscaled(results: Results) -> Iterable[Sentence]:
     if any(task.normalised for task in raw):
         return
     several = " There is no common scale: each is judged by itself." if len(raw) > 1 else ""
-    yield Sentence(f"Scores are raw returns: {_missing(raw)}.{several}", "open")
+    known: dict[str, set[float | None]] = {}
+    for task in raw:
+        known.setdefault(next(iter(task.cells.values())).env, set()).add(task.random)
+    # Settings of one environment may have unlike random policies.
+    alike = {env: found.pop() if len(found) == 1 else None for env, found in known.items()}
+    pairs = ", ".join(
+        f"{env}: [{'RANDOM' if random is None else f'{random:g}'}, OPTIMAL]"
+        for env, random in alike.items()
+    )
+    text = (
+        f"Scores are raw returns: {_missing(raw)}.{several} A task says such numbers itself, or a study "
+        f"before its first run: study.reference={{{pairs}}}."
+    )
+    yield Sentence(text, "open")
 
 
 def _missing(tasks: Iterable[Task]) -> str:
@@ -254,6 +267,10 @@ def _decided(results: Results) -> Sentence:
         equal += f"; {study.threshold:.0%} of the way from random to optimal counts as arrived"
     if not any(task.normalised for task in results.tasks):
         equal = "raw returns, for which no margin is meant, are never called equal in practice"
+    for task in results.tasks:
+        scale = given([*task.cells.values()])
+        if scale and scale == (task.random, task.optimal):
+            equal += f"; on {task.name} {scale[0]:g} counts as random and {scale[1]:g} as optimal"
     text = f"{opening(results, who)} on {METRICS[study.metric].prose}; {equal}. All else is a hint."
     return Sentence(text, "plain", "Decided beforehand")
 

@@ -10,7 +10,7 @@ from vfcompare import failure
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import store
 
-DECIDED = ("contrast", "metric", "margin", "threshold")
+DECIDED = ("contrast", "metric", "margin", "threshold", "reference")
 """What a study decides before its first run."""
 
 
@@ -111,6 +111,8 @@ def _typed(value: Any) -> str:
     """A value as one types it."""
     if isinstance(value, list):
         return f"[{','.join(map(_typed, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{_typed(each)}' for key, each in value.items())}}}"
     return "null" if value is None else str(value)
 
 
