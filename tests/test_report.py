@@ -6,8 +6,6 @@ import json
 import os
 import re
 import socket
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +33,15 @@ from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import CRITIC, INK, MUTED, OUTCOME, lettering, spread
 from vfcompare.report.table import show
 from vfcompare.report.verdicts import verdicts
+from vfcompare.runs import certificate, store
 from vfcompare.runs import status as run_status
-from vfcompare.runs import store
 from vfcompare.statistics import Interval
 
 
 @pytest.fixture(autouse=True)
 def _certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for `vfcompare.runs.certificate`, which knows more than the report has to."""
-    module = types.ModuleType("vfcompare.runs.certificate")
-    module.compare = compare  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vfcompare.runs.certificate", module)
+    monkeypatch.setattr(certificate, "compare", compare)
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +56,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of an undamaged study; made once, since drawing takes seconds."""
     patch = pytest.MonkeyPatch()
-    module = types.ModuleType("vfcompare.runs.certificate")
-    module.compare = compare  # type: ignore[attr-defined]
-    patch.setitem(sys.modules, "vfcompare.runs.certificate", module)
+    patch.setattr(certificate, "compare", compare)
     study = write_study(tmp_path_factory.mktemp("runs"), seeds=12)
     page = report.write(study)
     patch.undo()
@@ -191,8 +185,10 @@ def test_one_difference_in_the_certificates_takes_the_word_away(tmp_path: Path) 
 
 def test_a_missing_certificate_takes_the_word_away(tmp_path: Path) -> None:
     study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
-    (study / "maze-ppo-1a2b3c4d" / "certificate.json").unlink()
+    for agent in ("ppo", "rloo"):
+        (study / f"maze-{agent}-1a2b3c4d" / "certificate.json").unlink()
     assert "matched" not in report.write(study).read_text().lower()
+    assert analyse(report.load(study)).matching[0].reason == "no certificate of rloo and ppo"
 
 
 def test_a_certificate_that_breaks_the_comparison_is_a_finding(
@@ -201,7 +197,7 @@ def test_a_certificate_that_breaks_the_comparison_is_a_finding(
     def explode(certificates: object) -> None:
         raise KeyError("seeds")
 
-    monkeypatch.setattr(sys.modules["vfcompare.runs.certificate"], "compare", explode)
+    monkeypatch.setattr(certificate, "compare", explode)
     study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
     assert analyse(report.load(study)).matching[0].reason == "not comparable (KeyError)"
 

@@ -1,6 +1,5 @@
 """Whether runs differ only where they should, from their certificates."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,8 @@ from vfcompare.report.data import Cell
 from vfcompare.report.files import tree
 from vfcompare.report.labels import searches, tuned_settings
 from vfcompare.report.scoring import Task
+from vfcompare.report.table import join
+from vfcompare.runs import certificate
 from vfcompare.validate import leaves
 
 Row = tuple[str, str, tuple[str, ...]]
@@ -56,9 +57,8 @@ def matching(task: Task) -> Matching:
         return Matching(task.name, ids, arms, (), (), "one agent only, nothing to compare")
     lacking = [arm for arm, cell in named if cell.certificate is None]
     if lacking:
-        return Matching(task.name, ids, arms, (), (), f"no certificate of {_some(lacking)}")
+        return Matching(task.name, ids, arms, (), (), f"no certificate of {join(lacking)}")
     try:
-        certificate = importlib.import_module("vfcompare.runs.certificate")
         pairs = zip(keys, cells, strict=True)
         rows = certificate.compare({key: dict(cell.certificate or {}) for key, cell in pairs})
         table = tuple((str(r.item), str(r.verdict), _row_values(r.values, keys)) for r in rows)
@@ -112,11 +112,6 @@ def _without(cell: Cell, item: str, keys: set[str]) -> Any:
     """A part of a cell's configuration as `setting: value`, without some settings."""
     part = tree(cell.config, "agent").get(item)
     return {path: value for path, _, value in leaves({item: part}, "agent") if path not in keys}
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _row_values(values: Any, keys: Sequence[str]) -> tuple[str, ...]:
