@@ -1,6 +1,7 @@
 """The promises of the tree itself: its floors, its packages, its lock file and its layout."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,21 @@ def our_imports(module: str) -> set[str]:
     return {part(name) for name in names if part(name) in FLOOR_OF} - {part(module)}
 
 
+def rooms(package: str) -> list[str]:
+    """Return the rooms of a package in the order that its docstring gives, if it gives one."""
+    told = ast.get_docstring(ast.parse(SOURCES[package].read_text())) or ""
+    return re.findall(r"`(\w+)`", told.partition("each importing only from those before it: ")[2])
+
+
+def rooms_used(module: str, package: str) -> set[str]:
+    """Return the rooms of a package that a module imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(SOURCES[module].read_text())):
+        if isinstance(node, ast.ImportFrom) and absolute(node, module) == package:
+            found |= {alias.name for alias in node.names}
+    return found | {name.removeprefix(f"{package}.").split(".")[0] for name in imports(module)}
+
+
 def documented(module: str) -> Iterator[tuple[str, bool]]:
     """Yield each public function and class of a module, and whether it has a docstring."""
     for node in ast.parse(SOURCES[module].read_text()).body:
@@ -118,6 +134,19 @@ def test_imports_only_go_down(module: str) -> None:
     floor = FLOOR_OF.get(part(module), 0)
     upwards = {name for name in our_imports(module) if FLOOR_OF[name] > floor}
     assert not upwards, f"{module} is on floor {floor}"
+
+
+@pytest.mark.parametrize("package", [name for name in SOURCES if rooms(name)])
+def test_rooms_are_in_the_order_that_is_told(package: str) -> None:
+    told = rooms(package)
+    there = {
+        name.removeprefix(f"{package}."): name for name in SOURCES if name.startswith(f"{package}.")
+    }
+    assert sorted(told) == sorted({name.split(".")[0] for name in there})
+    for room, module in there.items():
+        own = room.split(".")[0]
+        later = set(told[told.index(own) + 1 :])
+        assert not rooms_used(module, package) & later, f"{module} imports a later room"
 
 
 @pytest.mark.parametrize("module", SOURCES)
