@@ -248,7 +248,7 @@ def damaged_study(root: Path) -> Path:
 def test_every_planned_run_is_counted_once(tmp_path: Path) -> None:
     study = damaged_study(tmp_path)
     results = analyse(report.load(study))
-    found = {row["cell"].agent: row for row in results.attrition}
+    found = {fate.cell.agent: fate for fate in results.attrition}
     expected = {
         "a2c": {"completed": 3, "diverged": 1, "scored": 4},
         "ppo": {"completed": 4, "scored": 4},
@@ -259,9 +259,9 @@ def test_every_planned_run_is_counted_once(tmp_path: Path) -> None:
     }
     for agent, counts in expected.items():
         row = found[agent]
-        assert {key: row[key] for key in counts} == counts
-        assert sum(row[status] for status in data.STATUSES) == row["planned"] == 4
-    assert found["other"]["planned"] == 0
+        assert {k: v for k, v in row.counts.items() if v} | {"scored": row.scored} == counts
+        assert sum(row.counts[status] for status in data.STATUSES) == row.planned == 4
+    assert found["other"].planned == 0
     assert "other" not in [arm.name for arm in results.arms]
 
 
@@ -458,8 +458,8 @@ def test_damaged_files_are_counted_not_raised(tmp_path: Path, name: str, content
     (study / "maze-ppo-1a2b3c4d" / name).write_bytes(content)
     results = analyse(report.load(study))
     row = results.attrition[0]
-    assert sum(row[status] for status in data.STATUSES) == 2
-    assert row["reason"] or name in {"run.json", "config.yaml", "certificate.json"}
+    assert sum(row.counts[status] for status in data.STATUSES) == 2
+    assert row.reason or name in {"run.json", "config.yaml", "certificate.json"}
     assert not Path("canary").exists()
 
 
@@ -468,7 +468,7 @@ def test_a_damaged_plan_falls_back_to_what_was_found(tmp_path: Path, content: st
     study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
     (study / "plan.json").write_text(content)
     loaded = report.load(study)
-    assert not loaded.planned
+    assert not loaded.has_plan
     assert len(loaded.cells[0].runs) == 2
 
 
@@ -634,9 +634,9 @@ def test_what_says_running_stands_in_a_report_as_vfcompare_status_says(
     assert told.status == status
     assert told.note.startswith(reason)
     results = analyse(report.load(study))
-    row = next(row for row in results.attrition if row["cell"].agent == "ppo")
-    assert (row["completed"], row[status], row["scored"]) == (1, 3, 1)
-    assert reason in row["reason"]
+    row = next(row for row in results.attrition if row.cell.agent == "ppo")
+    assert (row.counts["completed"], row.counts[status], row.scored) == (1, 3, 1)
+    assert reason in row.reason
     assert f"3 {status}" in next(s.text for s in verdicts(results) if s.title == "Runs")
 
 

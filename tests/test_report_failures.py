@@ -12,7 +12,7 @@ from tests import test_report_oracle
 from tests.report_study import ENVS, edit, set_returns, write_parquet, write_study
 from vfcompare import report, statistics
 from vfcompare.report import data, oracle, scoring
-from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.analysis import Fate, Results, analyse, resampling
 from vfcompare.report.document import compose
 from vfcompare.report.sentences import sizes
 
@@ -62,8 +62,8 @@ def longer(found: Path, *, failing: bool) -> None:
     set_returns(ppo(found), stretch)
 
 
-def attrition(results: Results) -> dict[str, Any]:
-    return next(dict(row) for row in results.attrition if row["cell"].agent == "ppo")
+def attrition(results: Results) -> Fate:
+    return next(fate for fate in results.attrition if fate.cell.agent == "ppo")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_failure_of_the_machine_is_no_failure_of_the_agent(tmp_path: Path, mes
     crash(found, message)
     results = analyse(report.load(found))
     row = attrition(results)
-    assert (row["crashed"], row["failed"], row["scored"]) == (4, 0, 0)
+    assert (row.counts["crashed"], row.failed, row.scored) == (4, 0, 0)
     (task,) = results.tasks
     assert task.scores["ppo"] == ()
     stopped = 40_000 * 5 / 11
@@ -106,7 +106,7 @@ def test_a_crash_by_the_agent_s_own_code_scores_the_floor(tmp_path: Path, messag
     found = study(tmp_path)
     crash(found, message)
     row = attrition(analyse(report.load(found)))
-    assert (row["crashed"], row["failed"], row["scored"]) == (4, 4, 4)
+    assert (row.counts["crashed"], row.failed, row.scored) == (4, 4, 4)
     (task,) = scoring.score(report.load(found))
     assert {item.final for item in task.scores["ppo"]} == {0.0}
 
@@ -129,7 +129,7 @@ def test_a_seed_that_had_diverged_before_the_disk_was_full_has_diverged(tmp_path
 
     set_returns(ppo(found), diverge)
     row = attrition(analyse(report.load(found)))
-    assert (row["crashed"], row["diverged"], row["failed"], row["scored"]) == (3, 1, 1, 1)
+    assert (row.counts["crashed"], row.counts["diverged"], row.failed, row.scored) == (3, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_what_fails_after_the_compared_range_is_completed_there(
     assert min(final for _, final, _, _ in kept[1]) > 0.5
     results = analyse(loaded)
     row = attrition(results)
-    assert (row["diverged"], row["failed"], row["scored"]) == (4, 0, 4)
+    assert (row.counts["diverged"], row.failed, row.scored) == (4, 0, 4)
     assert results.counts["failure", "ppo"] == (0, 4)
 
 

@@ -70,7 +70,7 @@ class Study:
     Attributes:
       name: name of the study.
       question: what it asks.
-      planned: whether there was a readable plan.
+      has_plan: whether there was a readable plan.
       created: when the plan was made, as written.
       contrast: agents whose difference is judged, on two sides; None: those with a critic, and those without.
       metric: what is judged first, one of `LEADING`.
@@ -84,7 +84,7 @@ class Study:
 
     name: str
     question: str
-    planned: bool
+    has_plan: bool
     created: str
     cells: tuple[Cell, ...]
     problems: tuple[str, ...]
@@ -114,7 +114,7 @@ def load(study_dir: Path, *others: Path, places: bool = True) -> Study:
     return Study(
         name=clean(" + ".join(dict.fromkeys(study.name for study in studies))),
         question=clean(" ".join(questions), limit=600),
-        planned=all(study.planned for study in studies),
+        has_plan=all(study.has_plan for study in studies),
         created=max(study.created for study in studies),
         cells=tuple(cells),
         problems=(
@@ -170,7 +170,7 @@ def _study(root: Path) -> Study:
     return Study(
         name=name,
         question=question,
-        planned=bool(plan),
+        has_plan=bool(plan),
         created=created,
         cells=tuple(cells),
         problems=tuple(problems),

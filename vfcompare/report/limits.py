@@ -133,12 +133,12 @@ def caveats(results: Results) -> Iterable[Sentence]:
 
 def _failures(results: Results) -> Sentence:
     """How many of the planned runs there are, and what became of the others."""
-    planned = sum(row["planned"] for row in results.attrition)
-    rows = [row for row in results.attrition if row["cell"].planned]
-    counts = {status: sum(row[status] for row in rows) for status in STATUSES}
+    planned = sum(fate.planned for fate in results.attrition)
+    fates = [fate for fate in results.attrition if fate.cell.planned]
+    counts = {status: sum(fate.counts[status] for fate in fates) for status in STATUSES}
     done = counts.pop("completed")
     others = [f"{count} {status}" for status, count in counts.items() if count]
-    noun = "planned" if results.study.planned else "found"
+    noun = "planned" if results.study.has_plan else "found"
     text = f"{done} of {planned} {noun} runs completed"
     if others:
         text += f"; {', '.join(others)}"

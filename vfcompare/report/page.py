@@ -31,7 +31,7 @@ def as_json(document: Document) -> str:
         "study": document.study.name,
         "question": document.study.question,
         "created": document.study.created,
-        "planned": document.study.planned,
+        "planned": document.study.has_plan,
         "verdicts": [_sentence(item) for item in document.verdicts],
         "notes": {
             s.id: [_sentence(item) for item in s.notes] for s in document.sections if s.notes

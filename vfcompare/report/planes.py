@@ -68,7 +68,7 @@ def _expected(results: Results, cells: Sequence[Cell], task: str) -> float | Non
     """P3, where each side is one agent on a chain."""
     variances = [
         begins_with(cell.config)
-        for side in (results.sides.first, results.sides.second)
+        for side in results.sides.both
         for cell in cells
         if cell.task == task and cell.arm in {arm.name for arm in side}
     ]

@@ -128,18 +128,18 @@ def extents(kind: str, what: str, known: Iterable[object]) -> str:
 
 def failed_in(results: Results, *names: str) -> str:
     """How many runs failed or are left out, on some tasks or all."""
-    rows = [
-        row
-        for row in results.attrition
-        if row["cell"].planned and (not names or row["cell"].task in names)
+    fates = [
+        fate
+        for fate in results.attrition
+        if fate.cell.planned and (not names or fate.cell.task in names)
     ]
-    failed = sum(row["failed"] for row in rows)
-    unknown = sum(row["planned"] - row["scored"] for row in rows)
+    failed = sum(fate.failed for fate in fates)
+    unknown = sum(fate.planned - fate.scored for fate in fates)
     if not failed and not unknown:
         return "No run failed or is missing."
     by_arm: dict[str, int] = {}
-    for row in rows:
-        if row["failed"]:
-            by_arm[row["cell"].arm] = by_arm.get(row["cell"].arm, 0) + row["failed"]
+    for fate in fates:
+        if fate.failed:
+            by_arm[fate.cell.arm] = by_arm.get(fate.cell.arm, 0) + fate.failed
     who = f" ({join(f'{name} {count}' for name, count in by_arm.items())})" if by_arm else ""
     return f"Failed {failed}{who}; left out {unknown}."

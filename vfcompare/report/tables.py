@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from vfcompare.report.analysis import Arm, Contrast, Improvement, Results
 from vfcompare.report.analysis.matching import Matching
-from vfcompare.report.data import STATUSES, Cell
+from vfcompare.report.data import STATUSES
 from vfcompare.report.files import clean, number
 from vfcompare.report.labels import searches, short_names, tuned_settings
 from vfcompare.report.metrics import AGGREGATES, COMPARED, METRICS, SCORES, STABILITY
@@ -43,14 +43,14 @@ def build(results: Results) -> dict[str, Table]:
 def attrition(results: Results) -> Table:
     """What became of every planned run; of many cells, the page prints totals and those that lost runs."""
     always = {"completed", "diverged"}
-    used = [s for s in STATUSES if s in always or any(row[s] for row in results.attrition)]
+    used = [s for s in STATUSES if s in always or any(fate.counts[s] for fate in results.attrition)]
     keys = ("planned", *used, "scored")
     cells: list[tuple[Value, ...]] = []
     totals: dict[str, list[int]] = {}
-    for row in results.attrition:
-        cell: Cell = row["cell"]
+    for fate in results.attrition:
+        cell = fate.cell
         label = cell.arm if cell.planned else f"{cell.arm} (not in the plan)"
-        counts = [row[key] for key in keys]
+        counts = [fate.planned, *(fate.counts[status] for status in used), fate.scored]
         cells.append((cell.task, label, *counts))
         if cell.planned:
             before = totals.get(cell.task, [0] * len(keys))
@@ -83,9 +83,7 @@ def _lost(row: Sequence[Value]) -> bool:
 def reasons(results: Results) -> Table:
     """Why runs were lost, where something is known."""
     rows = tuple(
-        (row["cell"].task, row["cell"].arm, row["reason"])
-        for row in results.attrition
-        if row["reason"]
+        (fate.cell.task, fate.cell.arm, fate.reason) for fate in results.attrition if fate.reason
     )
     return Table("reasons", "What went wrong", ("environment", "agent", "reason"), rows)
 

@@ -159,7 +159,7 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
 def _side(results: Results, number: int) -> str:
     """One side of the question in words, with its arms."""
     sides = results.sides
-    members = _members((sides.first, sides.second)[number])
+    members = _members(sides.both[number])
     if not sides.chosen:
         return f"{KINDS[number]} ({members})"
     name = sides.names[number]
@@ -234,10 +234,9 @@ def _findable(contrast: Contrast, results: Results) -> str:
 def _unlearned(contrast: Contrast, results: Results) -> str:
     """Which side ends below `LEARNED`, and where."""
     tasks = [task for task in map(results.task, contrast.tasks) if task.normalised]
-    sides = (results.sides.first, results.sides.second)
     found = {
         name: [task.name for task in tasks if _final(task, side) < LEARNED]
-        for name, side in zip(in_words(results), sides, strict=True)
+        for name, side in zip(in_words(results), results.sides.both, strict=True)
     }
     parts = [f"{name} on {join(where)}" for name, where in found.items() if where]
     if not parts:
@@ -277,7 +276,7 @@ def _decided(results: Results) -> Sentence:
 
 def _one_sided(results: Results) -> Sentence:
     """That what was to be compared is not all there."""
-    sides = zip(results.sides.names, (results.sides.first, results.sides.second), strict=True)
+    sides = zip(results.sides.names, results.sides.both, strict=True)
     absent = join(name for name, arms in sides if not arms)
     text = f"{results.sides.title} was decided beforehand, but of {absent} nothing was planned."
     return Sentence(text, "warning", "Decided beforehand")

@@ -5,7 +5,6 @@ Rooms, each importing only from those before it: `resampling`, `arms`, `matching
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -33,6 +32,7 @@ __all__ = [
     "Arm",
     "Contrast",
     "Curve",
+    "Fate",
     "Improvement",
     "Matching",
     "Results",
@@ -42,6 +42,27 @@ __all__ = [
     "analyse",
     "partners",
 ]
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of the runs of a cell.
+
+    Attributes:
+      cell: whose runs they are.
+      counts: how many there are of each status.
+      planned: number of runs; none where the plan does not list the cell.
+      scored: how many of these enter the scores.
+      failed: how many have a known and bad outcome.
+      reason: why runs were lost, in words.
+    """
+
+    cell: Cell
+    counts: Mapping[str, int]
+    planned: int
+    scored: int
+    failed: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +84,7 @@ class Results:
     baseline: Arm | None
     tasks: tuple[Task, ...]
     pool: tuple[str, ...]
-    attrition: tuple[Mapping[str, Any], ...]
+    attrition: tuple[Fate, ...]
     matching: tuple[Matching, ...]
     curves: tuple[Curve, ...]
     summary: Mapping[tuple[str, str, str], Interval]
@@ -141,19 +162,19 @@ def analyse(study: Study) -> Results:
     )
 
 
-def _attrition(study: Study, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def _attrition(study: Study, tasks: Sequence[Task]) -> list[Fate]:
     ends = {task.name: task.end for task in tasks}
-    return [_cell_counts(cell, ends.get(cell.task, 0.0)) for cell in study.cells]
+    return [_fate(cell, ends.get(cell.task, 0.0)) for cell in study.cells]
 
 
-def _cell_counts(cell: Cell, end: float) -> dict[str, Any]:
+def _fate(cell: Cell, end: float) -> Fate:
     statuses = [outcome(run, end) if cell.planned else run.status for run in cell.runs]
     reasons = [run.reason for run in cell.runs if run.status != "completed" and run.reason]
-    return {
-        "cell": cell,
-        "planned": len(cell.runs) if cell.planned else 0,
-        **{status: statuses.count(status) for status in STATUSES},
-        "scored": sum(counted(run, end) for run in cell.runs) if cell.planned else 0,
-        "failed": sum(failed(run, end) for run in cell.runs),
-        "reason": "; ".join(dict.fromkeys([*reasons, *cell.problems])),
-    }
+    return Fate(
+        cell=cell,
+        counts={status: statuses.count(status) for status in STATUSES},
+        planned=len(cell.runs) if cell.planned else 0,
+        scored=sum(counted(run, end) for run in cell.runs) if cell.planned else 0,
+        failed=sum(failed(run, end) for run in cell.runs),
+        reason="; ".join(dict.fromkeys([*reasons, *cell.problems])),
+    )

@@ -63,6 +63,11 @@ class Sides:
     chosen: bool = False
 
     @property
+    def both(self) -> tuple[tuple[Arm, ...], tuple[Arm, ...]]:
+        """The arms of the one and of the other."""
+        return self.first, self.second
+
+    @property
     def minus(self) -> str:
         """What the difference is."""
         return f"{self.names[0]} minus {self.names[1]}"

@@ -132,7 +132,7 @@ def _family_values(pool: Sequence[Task], sides: Sides, metric: str) -> Values:
     """
     found, alone, strangers = {}, 0, set()
     for task in pool:
-        x, y = (_side(task, side, metric) for side in (sides.first, sides.second))
+        x, y = (_side(task, side, metric) for side in sides.both)
         if not x.scored or not y.scored:
             continue
         foreign = not x.planned & y.planned
@@ -255,7 +255,7 @@ def _decide(
 
 def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Contrast]:
     """One side of the question against the other, on each metric."""
-    if not sides.first or not sides.second:
+    if not all(sides.both):
         return {}
     drafts = [(*sides.names, metric, _family_values(pool, sides, metric)) for metric in COMPARED]
     return {contrast.metric: contrast for contrast in _judge(drafts, pool, margin)}
@@ -273,7 +273,7 @@ def families_by_task(
     Where the leading contrast is of one environment alone, that is its contrast there, too: it has been
     judged, among the metrics, and a second look at a laxer level would be no other finding.
     """
-    if not sides.first or not sides.second:
+    if not all(sides.both):
         return {}
     drafts, names = [], []
     for task in tasks:
