@@ -19,6 +19,7 @@ from vfcompare import report, theory
 from vfcompare.report import chains, files, oracle
 from vfcompare.report.analysis import resampling
 from vfcompare.report.figures import mazes, output
+from vfcompare.report.oracle import points
 
 LENGTH, GROUP = 8, 8
 METRICS = ("gradient_bias", "gradient_variance", "gradient_cosine", "advantage_bias")
@@ -158,6 +159,11 @@ def test_a_wrong_measurement_disagrees_and_says_by_how_much(tmp_path: Path) -> N
     wrong = [row for row in rows if row.subject.agent == "oracle_td"]
     assert [row.verdict for row in wrong] == ["disagrees"] * 2
     assert all(0.9 < row.deviation < 1.1 for row in wrong)
+
+
+def test_values_of_a_setting_that_some_agents_lack_stay_in_order() -> None:
+    assert points.ordered(["16", "–", "4", "8", "16"]) == ["4", "8", "16", "–"]
+    assert points.ordered(["late", "early"]) == ["late", "early"]
 
 
 def test_few_seeds_decide_nothing(tmp_path: Path) -> None:

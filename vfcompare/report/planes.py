@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.chains import begins_with
 from vfcompare.report.data import Cell
+from vfcompare.report.table import by_size
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ def planes(results: Results) -> Iterator[Plane]:
             if varied.keys() <= cell.posed.keys() and cell.task in results.family_by_task
         }
         if places:
-            across, up = (tuple(sorted(varied[key], key=_order)) for key in (first, second))
+            across, up = (
+                tuple(sorted(varied[key], key=lambda value: (by_size(value), value)))
+                for key in (first, second)
+            )
             effects = {at: results.family_by_task[task] for at, task in places.items()}
             foreseen = ((at, _expected(results, mine, task)) for at, task in places.items())
             expected = {at: ratio for at, ratio in foreseen if ratio is not None}
@@ -75,10 +79,3 @@ def _expected(results: Results, cells: Sequence[Cell], task: str) -> float | Non
     if len(variances) != 2 or variances[0] is None or not variances[1]:
         return None
     return variances[0] / variances[1]
-
-
-def _order(text: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(text), text
-    except ValueError:
-        return True, 0.0, text

@@ -98,6 +98,14 @@ def show_interval(interval: Interval) -> str:
     return f"{show_float(interval.estimate)} {ends}"
 
 
+def by_size(text: str) -> tuple[bool, float]:
+    """Key by which values of a setting are sorted: numbers by size, and words after them."""
+    try:
+        return False, float(text)
+    except ValueError:
+        return True, 0.0
+
+
 def join(names: Iterable[str], most: int = 6) -> str:
     """`a, b and c`; of more than `most` names the first, and how many more there are."""
     items = list(names)

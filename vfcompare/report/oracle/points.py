@@ -18,6 +18,7 @@ from vfcompare.report.figures.drawing import (
 )
 from vfcompare.report.figures.sizes import beside, lower, stacked
 from vfcompare.report.oracle.findings import Findings, Subject
+from vfcompare.report.table import by_size
 from vfcompare.statistics import Interval
 
 MAX_PANELS = 9
@@ -45,12 +46,8 @@ def swept(findings: Findings) -> str | None:
 
 
 def ordered(values: Iterable[str]) -> list[str]:
-    """Numbers by size, words as they came."""
-    found = list(dict.fromkeys(values))
-    try:
-        return sorted(found, key=float)
-    except ValueError:
-        return found
+    """Numbers by size, then words as they came."""
+    return sorted(dict.fromkeys(values), key=by_size)
 
 
 def by_panel(points: Sequence[Point], axis: str | None) -> dict[str, list[Point]]:
