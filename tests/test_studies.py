@@ -119,7 +119,7 @@ def test_an_environment_has_the_scale_that_the_study_gives_it(tmp_path):
     task = results.task("maze")
     assert (task.random, task.optimal, task.normalised) == (0.0, 2.0, True)
     said = {sentence.title: sentence.text for sentence in verdicts(results)}
-    assert "on maze 0 counts as random and 2 as optimal" in said["Decided beforehand"]
+    assert "on maze 0.000 counts as random and 2.000 as optimal" in said["Decided beforehand"]
     assert "" not in said
 
 

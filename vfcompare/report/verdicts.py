@@ -269,7 +269,8 @@ def _decided(results: Results) -> Sentence:
     for task in results.tasks:
         scale = given([*task.cells.values()])
         if scale and scale == (task.random, task.optimal):
-            equal += f"; on {task.name} {scale[0]:g} counts as random and {scale[1]:g} as optimal"
+            random, optimal = map(show_float, scale)
+            equal += f"; on {task.name} {random} counts as random and {optimal} as optimal"
     text = f"{opening(results, who)} on {METRICS[study.metric].prose}; {equal}. All else is a hint."
     return Sentence(text, "plain", "Decided beforehand")
 
