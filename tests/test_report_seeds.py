@@ -112,7 +112,7 @@ def test_a_seed_that_was_trained_twice_counts_once(tmp_path: Path) -> None:
     assert seeds_of(study) == {"rloo": list(range(5))}
     results = analyse(study)
     assert len(results.task("maze").scores["rloo"]) == 5
-    assert results.attrition[0]["planned"] == 5
+    assert results.attrition[0].planned == 5
     assert "Seeds twice" not in said(results)
     assert {row[1] for row in export.runs(study).rows if row[8] == 0} == {"maze-rloo-a"}
 

@@ -88,11 +88,11 @@ def test_what_is_decided_too_late_is_said(tmp_path, capsys):
 def test_the_scale_that_a_study_gives_an_environment_is_a_decision(tmp_path):
     scale = {"acrobot": [-500, -70], "alpha": [-1.0, 0.5]}
     study = {"name": "s", "metric": "auc", "margin": 0.05, "reference": scale}
-    store.write_plan(tmp_path, study, [{"id": "a"}])
-    plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan["decided"]["reference"] == scale
+    plan.write(tmp_path, study, [{"id": "a"}])
+    kept = json.loads((tmp_path / "plan.json").read_text())
+    assert kept["decided"]["reference"] == scale
     with pytest.raises(InputError, match=r"study\.reference=.*-60.* is not allowed.*begun with"):
-        store.write_plan(tmp_path, study | {"reference": {"acrobot": [-500, -60]}}, [{"id": "a"}])
+        plan.write(tmp_path, study | {"reference": {"acrobot": [-500, -60]}}, [{"id": "a"}])
     (cell,) = cells(["env=acrobot", "study.reference={acrobot:[-500,-70]}"], sweep=False)
     assert cell.config["study"]["reference"] == {"acrobot": [-500, -70]}
     assert cell.id == cells(["env=acrobot"], sweep=False)[0].id
