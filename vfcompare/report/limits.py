@@ -10,7 +10,7 @@ from vfcompare.report.budgets import cautions
 from vfcompare.report.cells import held_still
 from vfcompare.report.data import STATUSES
 from vfcompare.report.scoring import Task, failed, late
-from vfcompare.report.sentences import MOST, Sentence
+from vfcompare.report.sentences import MOST, Sentence, missing_references
 from vfcompare.report.table import join
 
 LEARNED, SOLVED = 0.1, 0.95
@@ -123,11 +123,9 @@ def caveats(results: Results) -> Iterable[Sentence]:
         only = "little but" if apart else "only"
         text = f"On {join(solved)} every agent ends above {SOLVED:g}: {only} how fast can differ there."
         yield Sentence(text, "plain", "Solved")
-    unscaled = [
-        task.name for task in results.tasks if not task.normalised and len(results.tasks) > 1
-    ]
-    if unscaled:
-        text = f"No random and optimal returns are known for {join(unscaled)}: not aggregated."
+    unscaled = [task for task in results.tasks if not task.normalised]
+    if unscaled and len(results.tasks) > 1:
+        text = f"Not aggregated: {missing_references(unscaled)}."
         yield Sentence(text, "plain", "Scale")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from vfcompare.report.analysis import Arm, Contrast, Improvement, Results
 from vfcompare.report.metrics import SCORES
+from vfcompare.report.scoring import Task
 from vfcompare.report.table import join, show_float
 
 MOST = 6
@@ -143,3 +144,22 @@ def failed_in(results: Results, *names: str) -> str:
             by_arm[fate.cell.arm] = by_arm.get(fate.cell.arm, 0) + fate.failed
     who = f" ({join(f'{name} {count}' for name, count in by_arm.items())})" if by_arm else ""
     return f"Failed {failed}{who}; left out {unknown}."
+
+
+def missing_references(tasks: Iterable[Task]) -> str:
+    """Which of the two returns that make a scale are not known, and where."""
+    found: dict[str, list[str]] = {}
+    for task in tasks:
+        lacks = {
+            (False, True): "the optimal return",
+            (True, False): "the random policy's return",
+        }.get(
+            (task.random is None, task.optimal is None),
+            "neither return of random and optimal policy",
+        )
+        found.setdefault(lacks, []).append(task.name)
+    parts = [
+        f"{what} is {'' if what.startswith('neither') else 'not '}known for {join(names)}"
+        for what, names in found.items()
+    ]
+    return "; ".join(parts)

@@ -18,6 +18,7 @@ from vfcompare.report.sentences import (
     MOST,
     Sentence,
     in_words,
+    missing_references,
     on_scale,
     opening,
     pairing,
@@ -84,29 +85,10 @@ def _unscaled(results: Results) -> Iterable[Sentence]:
         for env, random in alike.items()
     )
     text = (
-        f"Scores are raw returns: {_missing(raw)}.{several} A task says such numbers itself, or a study "
-        f"before its first run: study.reference={{{pairs}}}."
+        f"Scores are raw returns: {missing_references(raw)}.{several} A task says such numbers itself, or "
+        f"a study before its first run: study.reference={{{pairs}}}."
     )
     yield Sentence(text, "open")
-
-
-def _missing(tasks: Iterable[Task]) -> str:
-    """Which of the two returns that make a scale are not known, and where."""
-    found: dict[str, list[str]] = {}
-    for task in tasks:
-        lacks = {
-            (False, True): "the optimal return",
-            (True, False): "the random policy's return",
-        }.get(
-            (task.random is None, task.optimal is None),
-            "neither return of random and optimal policy",
-        )
-        found.setdefault(lacks, []).append(task.name)
-    parts = [
-        f"{what} is {'' if what.startswith('neither') else 'not '}known for {join(names)}"
-        for what, names in found.items()
-    ]
-    return "; ".join(parts)
 
 
 def _leading(results: Results) -> list[Contrast]:
