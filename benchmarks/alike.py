@@ -23,7 +23,8 @@ from benchmarks.verdicts import anywhere, by_pairs
 from vfcompare import statistics
 from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.analysis.contrasts import Contrast
-from vfcompare.report.data import Cell, Study, load
+from vfcompare.report.cells import Cell
+from vfcompare.report.data import Study, load
 from vfcompare.report.metrics import COMPARED
 from vfcompare.report.scoring import column
 from vfcompare.runs.store import write_bytes

@@ -11,7 +11,8 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report import scoring
-from vfcompare.report.data import Cell, load
+from vfcompare.report.cells import Cell
+from vfcompare.report.data import load
 from vfcompare.report.files import read_table
 from vfcompare.runs.store import write_bytes
 

@@ -15,6 +15,7 @@ from scipy import stats
 from benchmarks.populations import NORMAL, POPULATIONS, SEED, in_parallel
 from vfcompare import statistics as s
 from vfcompare.report import analysis, data
+from vfcompare.report.cells import Cell, Run
 from vfcompare.statistics import Array
 
 LEVEL = 0.05
@@ -58,14 +59,14 @@ AREA_NOISE = NOISE * float(
 """Standard deviation of an evaluation, and of the area under a curve."""
 
 
-def cell(rng: np.random.Generator, agent: str, critic: bool, task: int, values: Array) -> data.Cell:
+def cell(rng: np.random.Generator, agent: str, critic: bool, task: int, values: Array) -> Cell:
     """One agent on one task, a run for each score; evaluations are noisy."""
     noise = NOISE * rng.standard_normal((len(values), len(STEPS)))
     runs = tuple(
-        data.Run(i, "completed", steps=STEPS, sampled=curve, greedy=np.full(len(STEPS), np.nan))
+        Run(i, "completed", steps=STEPS, sampled=curve, greedy=np.full(len(STEPS), np.nan))
         for i, curve in enumerate(values[:, None] * RISE + noise)
     )
-    return data.Cell(
+    return Cell(
         id=f"{agent}-{task}",
         agent=agent,
         env=f"task {task}",

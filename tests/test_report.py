@@ -27,8 +27,9 @@ from tests.report_study import (
     write_study,
 )
 from vfcompare import report
-from vfcompare.report import data, files, formats, scoring, tables
+from vfcompare.report import files, formats, runs, scoring, tables
 from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.cells import STATUSES
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import CRITIC, INK, MUTED, OUTCOME, lettering, spread
 from vfcompare.report.table import show
@@ -260,7 +261,7 @@ def test_every_planned_run_is_counted_once(tmp_path: Path) -> None:
     for agent, counts in expected.items():
         row = found[agent]
         assert {k: v for k, v in row.counts.items() if v} | {"scored": row.scored} == counts
-        assert sum(row.counts[status] for status in data.STATUSES) == row.planned == 4
+        assert sum(row.counts[status] for status in STATUSES) == row.planned == 4
     assert found["other"].planned == 0
     assert "other" not in [arm.name for arm in results.arms]
 
@@ -458,7 +459,7 @@ def test_damaged_files_are_counted_not_raised(tmp_path: Path, name: str, content
     (study / "maze-ppo-1a2b3c4d" / name).write_bytes(content)
     results = analyse(report.load(study))
     row = results.attrition[0]
-    assert sum(row.counts[status] for status in data.STATUSES) == 2
+    assert sum(row.counts[status] for status in STATUSES) == 2
     assert row.reason or name in {"run.json", "config.yaml", "certificate.json"}
     assert not Path("canary").exists()
 
@@ -700,6 +701,6 @@ def test_one_agent_cannot_be_called_matched(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["preempted", "cancelled", "interrupted"])
 def test_a_run_that_was_stopped_from_outside_is_not_shown_as_running(status):
     info = {"status": status, "message": "SIGTERM"}
-    run = data._run(0, info, {"status": "running"}, data.Told({}, "", {}))
+    run = runs._run(0, info, {"status": "running"}, runs.Told({}, "", {}))
     assert run.status == "interrupted"
     assert run.reason == "SIGTERM"

@@ -11,7 +11,7 @@ import pytest
 from tests import test_report_oracle
 from tests.report_study import ENVS, edit, set_returns, write_parquet, write_study
 from vfcompare import report, statistics
-from vfcompare.report import data, oracle, scoring
+from vfcompare.report import oracle, runs, scoring
 from vfcompare.report.analysis import Fate, Results, analyse, resampling
 from vfcompare.report.document import compose
 from vfcompare.report.sentences import sizes
@@ -146,7 +146,7 @@ def test_a_crash_falls_where_its_next_evaluation_was_due(
 ) -> None:
     curve = {"env_steps": np.array(steps, float), "return_sampled": np.ones(len(steps))}
     info = {"message": "ValueError"} | ({"budget": {"env_steps": budget}} if budget else {})
-    run = data._with_curve(0, "crashed", curve, {}, info)
+    run = runs._with_curve(0, "crashed", curve, {}, info)
     assert run.failed_at == due
     assert run.steps.size == len(steps)
 

@@ -3,10 +3,10 @@
 Nothing found on disk is executed: JSON, YAML (safe, bounded) and Parquet are read as data, and
 names are only ever printed.
 
-Rooms, each importing only from those before it: `files`, `table`, `metrics` and `venues`, `formats`, `cells`,
-`labels`, `chains` and `seeds`, `data`, `anonymous`, `scoring`, `analysis`, `planes`, `sentences`, `tables`,
-`method`, `fairness`, `budgets` and `limits`, `verdicts`, `figures`, `oracle`, `document`, `page`, `export`,
-`writing`.
+Rooms, each importing only from those before it: `files`, `table`, `metrics` and `venues`, `formats`,
+`cells`, `labels`, `chains`, `seeds` and `runs`, `data`, `anonymous`, `scoring`, `analysis`, `planes`,
+`sentences`, `tables`, `method`, `fairness`, `budgets` and `limits`, `verdicts`, `figures`, `oracle`,
+`document`, `page`, `export`, `writing`.
 """
 
 from vfcompare.report.data import load

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vfcompare.report.data import Cell, Run, Study
+from vfcompare.report.cells import Cell, Run
+from vfcompare.report.data import Study
 from vfcompare.report.files import clean
 from vfcompare.report.labels import label
 

@@ -186,3 +186,19 @@ def why(error: Exception) -> str:
     if isinstance(error, OSError):
         return clean(error.strerror or type(error).__name__)
     return clean(error)
+
+
+def read_inside(folder: Path | None, name: str, reader: Any, problems: list[str]) -> Any:
+    """A file of a folder, None where it cannot be read; why is added to the problems."""
+    if folder is None:
+        return None
+    path = folder / name
+    try:
+        if path.resolve().parent != folder:
+            raise ValueError("a link out of its folder")
+        return reader(path)
+    except FileNotFoundError:
+        problems.append(f"{name} is missing")
+    except (OSError, ValueError) as error:
+        problems.append(f"{name}: {why(error)}")
+    return None

@@ -7,8 +7,7 @@ from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.analysis.arms import settings_in
 from vfcompare.report.analysis.contrasts import planned_seeds
 from vfcompare.report.budgets import cautions
-from vfcompare.report.cells import held_still
-from vfcompare.report.data import STATUSES
+from vfcompare.report.cells import STATUSES, held_still
 from vfcompare.report.scoring import Task, failed, late
 from vfcompare.report.sentences import MOST, Sentence, missing_references
 from vfcompare.report.table import join

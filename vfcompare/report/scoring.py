@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vfcompare import statistics
-from vfcompare.report.data import Cell, Run, Study
+from vfcompare.report.cells import Cell, Run
+from vfcompare.report.data import Study
 from vfcompare.report.files import Array, number, tree
 from vfcompare.statistics import FailureRule
 

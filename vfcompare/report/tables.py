@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from vfcompare.report.analysis import Arm, Contrast, Improvement, Results
 from vfcompare.report.analysis.matching import Matching
-from vfcompare.report.data import STATUSES
+from vfcompare.report.cells import STATUSES
 from vfcompare.report.files import clean, number
 from vfcompare.report.labels import searches, short_names, tuned_settings
 from vfcompare.report.metrics import AGGREGATES, COMPARED, METRICS, SCORES, STABILITY

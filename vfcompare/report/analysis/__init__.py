@@ -22,7 +22,8 @@ from vfcompare.report.analysis.arms import (
 from vfcompare.report.analysis.contrasts import Contrast, Improvement, partners
 from vfcompare.report.analysis.matching import Matching, matching
 from vfcompare.report.analysis.summaries import Curve, Speed
-from vfcompare.report.data import STATUSES, Cell, Study
+from vfcompare.report.cells import STATUSES, Cell
+from vfcompare.report.data import Study
 from vfcompare.report.files import Array
 from vfcompare.report.metrics import COMPARED
 from vfcompare.report.scoring import Task, counted, failed, outcome, score

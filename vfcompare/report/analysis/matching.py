@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vfcompare.report.data import Cell
+from vfcompare.report.cells import Cell
 from vfcompare.report.files import tree
 from vfcompare.report.labels import searches, tuned_settings
 from vfcompare.report.scoring import Task

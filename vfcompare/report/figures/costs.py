@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vfcompare.report.analysis import Curve, Results
-from vfcompare.report.data import Cell
+from vfcompare.report.cells import Cell
 from vfcompare.report.figures.drawing import (
     PAPER,
     Look,

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FuncFormatter
 
-from vfcompare.report.data import Cell, Study
+from vfcompare.report.cells import Cell
+from vfcompare.report.data import Study
 from vfcompare.report.figures.drawing import (
     INK,
     MUTED,

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, partners, resampling
 from vfcompare.report.analysis.resampling import generator
-from vfcompare.report.cells import held_still
+from vfcompare.report.cells import Cell, held_still
 from vfcompare.report.chains import plain_baseline
-from vfcompare.report.data import Cell, Study
+from vfcompare.report.data import Study
 from vfcompare.report.files import number, part, setting, tree
 from vfcompare.statistics import Interval
 
