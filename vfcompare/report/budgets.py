@@ -52,25 +52,35 @@ def _overshot(results: Results) -> Iterable[Sentence]:
 
 def _few(results: Results) -> Iterable[Sentence]:
     """Agents that had hardly begun to learn, or were evaluated more often than they changed."""
-    told = []
-    for task in results.tasks:
-        found = [text for name, runs in _cells(results, task) if (text := _updates(name, runs))]
-        told += [f"on {task.name} {join(found)}"] if found else []
+    told = [text for task in results.tasks if (text := _updates(_cells(results, task), task.name))]
     if told:
         yield Sentence(f"{capital('; '.join(told))}.", "warning", "Few updates")
 
 
-def _updates(name: str, runs: Sequence[Run]) -> str:
-    """How many updates an agent made, and which share of its evaluations saw nothing new, if it matters."""
-    every = [run.evaluations[0].size for run in runs]
-    share = 1.0 - sum(run.steps.size for run in runs) / sum(every)
-    made = sorted(float(run.clocks["updates"][-1]) for run in runs if "updates" in run.clocks)
+def _updates(cells: Sequence[tuple[str, list[Run]]], task: str) -> str:
+    """Who made how few updates, and which share of evaluations saw nothing new."""
+    few: dict[str, list[int]] = {}
+    stale: dict[str, float] = {}
+    for name, runs in cells:
+        made = [round(float(run.clocks["updates"][-1])) for run in runs if "updates" in run.clocks]
+        if made and min(made) < FEW_UPDATES:
+            few[name] = made
+        every = sum(run.evaluations[0].size for run in runs)
+        share = 1.0 - sum(run.steps.size for run in runs) / every
+        if share > UNCHANGED:
+            stale[name] = share
     parts = []
-    if made and made[0] < FEW_UPDATES:
-        parts.append(f"{sizes(map(round, made))} update{'s' * (made[-1] != 1)}")
-    if share > UNCHANGED:
-        parts.append(f"{share:.0%} of its evaluations saw the policy of the one before")
-    return f"{name} ({'; '.join(parts)})" if parts else ""
+    if few:
+        made = [number for each in few.values() for number in each]
+        parts.append(f"{join(few)} made {sizes(made)} update{'s' * (max(made) != 1)}")
+    if stale:
+        shares = [f"{share:.0%}" for share in (min(stale.values()), max(stale.values()))]
+        theirs = "its" if len(stale) == 1 else "their"
+        whose = f"{theirs} evaluations" if [*stale] == [*few] else f"evaluations of {join(stale)}"
+        parts.append(
+            f"{' to '.join(dict.fromkeys(shares))} of {whose} saw the policy of the one before"
+        )
+    return f"on {task} {', and '.join(parts)}" if parts else ""
 
 
 def _done(cell: Cell) -> list[Run]:
