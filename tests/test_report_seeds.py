@@ -90,6 +90,19 @@ def test_where_seeds_came_from_is_still_told(tmp_path: Path) -> None:
     assert {row[1] for row in export.evaluations(study).rows} == {"maze-rloo-0", "maze-rloo-3"}
 
 
+@pytest.mark.parametrize(("other", "told"), [("0a", False), ("0b", True), (None, False)])
+def test_code_of_ones_own_that_was_not_the_same_is_named(
+    other: str | None, told: bool, tmp_path: Path
+) -> None:
+    study = blocks(tmp_path / "blocks", ["rloo"])
+    for name, digest in (("0", "0a"), ("3", other)):
+        file = study / f"maze-rloo-{name}" / "run.json"
+        own = {"own": {"mine": digest}} if digest else {"own": "?"}
+        file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    found = said(analyse(report.load(study))).get("Code of one's own", "")
+    assert found.startswith("Not the same in all runs: mine (2 versions).") == told
+
+
 def test_nothing_of_a_part_tells_who_ran_it(tmp_path: Path) -> None:
     found = anonymous(report.load(blocks(tmp_path / "blocks", ["rloo"])))
     assert seeds_of(found) == {"rloo": list(range(6))}

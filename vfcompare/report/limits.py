@@ -1,6 +1,6 @@
 """What limits the answer, in sentences: what failed, is missing, was too little or decides nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Results
@@ -8,6 +8,7 @@ from vfcompare.report.analysis.arms import settings_in
 from vfcompare.report.analysis.contrasts import planned_seeds
 from vfcompare.report.budgets import cautions
 from vfcompare.report.cells import STATUSES, held_still
+from vfcompare.report.files import clean
 from vfcompare.report.scoring import Task, failed, late
 from vfcompare.report.sentences import MOST, Sentence, missing_references
 from vfcompare.report.table import join
@@ -110,6 +111,7 @@ def caveats(results: Results) -> Iterable[Sentence]:
         text = f"The smallest group has n = {few}: {_covered(few)}"
         yield Sentence(text, "warning", "Few seeds")
     yield from cautions(results)
+    yield from _own_code(results)
     numbers = tried(results)
     if len(set(numbers.values())) > 1:
         each = join(f"{n} setting{'s' * (n > 1)} of {agent}" for agent, n in numbers.items())
@@ -126,6 +128,21 @@ def caveats(results: Results) -> Iterable[Sentence]:
     if unscaled and len(results.tasks) > 1:
         text = f"Not aggregated: {missing_references(unscaled)}."
         yield Sentence(text, "plain", "Scale")
+
+
+def _own_code(results: Results) -> Iterable[Sentence]:
+    """Modules of the user's own that were not the same in all runs, as their hashes say."""
+    found: dict[str, set[str]] = {}
+    for folder in (part for cell in results.study.cells for part in cell.folders):
+        own = folder.info.get("own")
+        for module, digest in own.items() if isinstance(own, Mapping) else ():
+            found.setdefault(clean(module), set()).add(str(digest))
+    changed = [f"{name} ({len(seen)} versions)" for name, seen in found.items() if len(seen) > 1]
+    if changed:
+        text = (
+            f"Not the same in all runs: {join(changed)}. They may differ in more than settings say."
+        )
+        yield Sentence(text, "warning", "Code of one's own")
 
 
 def _failures(results: Results) -> Sentence:
