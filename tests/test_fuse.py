@@ -13,12 +13,13 @@ from vfcompare.errors import InputError
 from vfcompare.runs import claim, run_folder, status, store, tables
 from vfcompare.training import devices, fuse, log, starts, sweep
 from vfcompare.training import execute as execution
-from vfcompare.training.cell import Member, at
+from vfcompare.training.cell import Member
 from vfcompare.training.cell import build as usual
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
 from vfcompare.training.execute import execute, together
 from vfcompare.training.starts import start_hashes
 from vfcompare.training.train import depends
+from vfcompare.tree import at
 
 SWEEP = ["agent=rloo", "env=lock", "agent.gamma=0.9,0.95,1.0", "seeds=4"]
 

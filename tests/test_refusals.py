@@ -6,7 +6,7 @@ from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.training.cell import rehearse
-from vfcompare.validate import leaves
+from vfcompare.tree import leaves
 
 REFUSED = {
     "agent=reinforce collector@agent.collector=informative agent.collector.inner.group=1": "informative "

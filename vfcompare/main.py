@@ -131,7 +131,6 @@ def train(args: list[str]) -> int:
 
 def left(planned: "Sequence[Cell]") -> "list[Cell]":
     """The cells that are not done; says how many are, and which by code that has changed."""
-    from vfcompare.runs.run_folder import RunFolder
     from vfcompare.training import attempts
 
     waiting = [cell for cell in planned if not cell.done]
@@ -140,7 +139,7 @@ def left(planned: "Sequence[Cell]") -> "list[Cell]":
         print(f"{done} of {len(planned)} cells were done before, kept as they are")
         for cell in planned:
             if cell.done:
-                attempts.told_if_changed(cell, RunFolder(cell.study / cell.id).record)
+                attempts.told_if_changed(cell)
     return waiting
 
 

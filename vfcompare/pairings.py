@@ -3,20 +3,21 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vfcompare.tree import function
+
 Part = Mapping[str, Any]
 
 TRUE_VALUES = ("exact", "mixed", "simulated")
 """Estimators that read the task's own values."""
 
 
-def function(part: Part | None) -> str:
-    """Name of the function that makes a part, without its module; empty where there is none."""
-    return str((part or {}).get("_target_", "")).rsplit(".", 1)[-1]
-
-
 def refused(agent: Part) -> Iterator[str]:
     """What is wrong with an agent's choices, taken together; one line each."""
     estimator = agent["estimator"]
+    yield from _judge(agent)
+    if agent.get("lab") is not None:
+        yield from _fade(agent, estimator)
+    yield from _halves(estimator.get("critic") or {})
     yield from _ratios(agent, estimator)
     yield from _lessons(agent, estimator)
     yield from _lesions(estimator)
@@ -107,4 +108,37 @@ def _penalty(agent: Part, estimator: Part) -> Iterator[str]:
         yield (
             "agent.penalty.on_reward=True is not allowed with estimator=successes: what is taken off the "
             "reward would make failures of successes; allowed: agent.penalty.on_reward=False"
+        )
+
+
+def _judge(agent: Part) -> Iterator[str]:
+    if agent.get("judge") is not None and function(agent["collector"]) == "informative":
+        yield (
+            "agent.judge is not allowed with collector=informative, which draws again by what the verifier "
+            "pays; allowed: null, or collector@agent.collector=episodes"
+        )
+
+
+def _fade(agent: Part, estimator: Part) -> Iterator[str]:
+    lab = agent["lab"]
+    if agent["gamma"] == 1:
+        return
+    advantage = estimator.get("advantage") or {}
+    credits = (advantage.get("credit"), estimator.get("credit"))
+    whole = "outcome" in map(function, credits)
+    whole |= function(advantage) in ("above_start", "above_others")
+    if (lab["fade"] is None) != whole:
+        told, allowed = ("in", "null") if whole else ("not in", "1")
+        yield (
+            f"agent.lab.fade={lab['fade']} is not allowed with agent.gamma={agent['gamma']}: the factor γ^t "
+            f"is {told} this agent's gradient; allowed: {allowed}, or agent.gamma=1"
+        )
+
+
+def _halves(critic: Part) -> Iterator[str]:
+    head = (critic.get("part") or {}).get("head") or {}
+    if function(critic) == "halves" and head.get("clip") is not None:
+        yield (
+            f"agent.estimator.critic.part.head.clip={head['clip']} is not allowed with critic=halves: before "
+            "a fit only the mean of the two is known, and each would be kept near that; allowed: null"
         )

@@ -2,6 +2,8 @@
 
 SEARCHPATH = "hydra.searchpath="
 """With this a user names folders of configurations; what is found on disk never does."""
+PRIVATE = ("root", "priors", "study", "hydra", "resume", "save_seconds")
+"""Keys that say where a run is kept and not what it is."""
 
 
 def key_of(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from vfcompare.errors import InputError, nearest
 from vfcompare.needs import NEEDED_BY
 from vfcompare.pairings import refused
+from vfcompare.tree import function, leaves
 
 TUNING_SEEDS = 1_000_000
 """Seeds from here on are for `vfcompare tune` and nothing else: what chose settings must not judge them."""
@@ -219,19 +220,6 @@ ROWS_OF = {
 """What a surrogate that needs this does, and which rows give it that; the first is told."""
 
 
-def leaves(
-    config: Mapping[str, Any], path: str = "", *, lists: bool = False
-) -> Iterator[tuple[str, str, Any]]:
-    """Every value of a configuration as `(path, key, value)`; a list is one, or with `lists` each in it."""
-    for key, value in config.items():
-        here = f"{path}.{key}" if path else str(key)
-        inner: Any = dict(enumerate(value)) if lists and isinstance(value, list | tuple) else value
-        if isinstance(inner, Mapping):
-            yield from leaves(inner, here, lists=lists)
-        else:
-            yield here, str(key), value
-
-
 def natural(node: Any, key: str = "") -> Any:
     """A configuration with whole numbers where rules ask for them: for a million one types 1e6."""
     if isinstance(node, Mapping):
@@ -280,10 +268,6 @@ def _scales(reference: Any) -> Iterator[str]:
             yield f"study.reference.{env}={pair} is not allowed; allowed: {allowed}"
 
 
-def _ends(part: Mapping[str, Any] | None, name: str) -> bool:
-    return str((part or {}).get("_target_", "")).endswith(f".{name}")
-
-
 def _ties(config: Mapping[str, Any]) -> Iterator[str]:
     name = str(config["study"]["name"])
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
@@ -315,16 +299,9 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(collector, Mapping) or not isinstance(estimator, Mapping):
         return
     collector = collector.get("inner", collector)
-    if agent.get("judge") is not None and _ends(agent.get("collector") or {}, "informative"):
-        yield (
-            "agent.judge is not allowed with collector=informative, which draws again by what the verifier "
-            "pays; allowed: null, or collector@agent.collector=episodes"
-        )
-    yield from _lab(agent, estimator)
-    yield from _halves(estimator.get("critic") or {})
     yield from refused(agent)
     yield from _rows(agent)
-    if _ends(collector, "fragments"):
+    if function(collector) == "fragments":
         yield from _fragments(agent, collector, estimator, config["env_steps"])
     else:
         yield from _episodes(agent, collector, estimator)
@@ -362,31 +339,6 @@ def _rows(agent: Mapping[str, Any]) -> Iterator[str]:
                 return
 
 
-def _lab(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> Iterator[str]:
-    lab = agent.get("lab")
-    if lab is None or agent["gamma"] == 1:
-        return
-    advantage = estimator.get("advantage") or {}
-    credits = (advantage.get("credit"), estimator.get("credit"))
-    whole = any(_ends(part, "outcome") for part in credits)
-    whole |= any(_ends(advantage, name) for name in ("above_start", "above_others"))
-    if (lab["fade"] is None) != whole:
-        told, allowed = ("in", "null") if whole else ("not in", "1")
-        yield (
-            f"agent.lab.fade={lab['fade']} is not allowed with agent.gamma={agent['gamma']}: the factor γ^t "
-            f"is {told} this agent's gradient; allowed: {allowed}, or agent.gamma=1"
-        )
-
-
-def _halves(critic: Mapping[str, Any]) -> Iterator[str]:
-    head = (critic.get("part") or {}).get("head") or {}
-    if _ends(critic, "halves") and head.get("clip") is not None:
-        yield (
-            f"agent.estimator.critic.part.head.clip={head['clip']} is not allowed with critic=halves: before "
-            "a fit only the mean of the two is known, and each would be kept near that; allowed: null"
-        )
-
-
 def _fragments(
     agent: Mapping[str, Any],
     collector: Mapping[str, Any],
@@ -404,7 +356,7 @@ def _fragments(
             f"(agent.collector.number x length); allowed: {batch} or more"
         )
     scaling = (estimator.get("critic") or {}).get("scaling")
-    if _ends(scaling, "running_range"):
+    if function(scaling) == "running_range":
         yield (
             "agent.estimator.critic.scaling=running_range is not allowed with fragments, which end before "
             "all is paid: larger values could not be said; allowed: collector@agent.collector=episodes"

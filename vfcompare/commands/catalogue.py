@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from vfcompare.needs import NEEDED_BY, NEEDS
-from vfcompare.validate import leaves
+from vfcompare.tree import function, leaves
 
 Config = Mapping[str, Any]
 
@@ -254,7 +254,7 @@ def _differences(
     if replaced:
         names = mine.choices.get(path), other.choices.get(path)
         if None in names or names[0] == names[1]:
-            names = function(one), function(two)
+            names = function(one) or "?", function(two) or "?"
         yield Difference(path, str(names[0]), str(names[1]))
     for key in [*one, *(key for key in two if key not in one)]:
         here = f"{path}.{key}" if path else key
@@ -267,15 +267,10 @@ def _differences(
             yield Difference(here, short(a), short(b))
 
 
-def function(part: Config) -> str:
-    """Name of the function that a part is made by."""
-    return str(part.get("_target_", "?")).rsplit(".", 1)[-1]
-
-
 def short(value: Any) -> str:
     """A value as YAML has it; a part by its function."""
     if isinstance(value, Mapping):
-        return function(value)
+        return function(value) or "?"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):

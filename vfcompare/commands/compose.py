@@ -22,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from vfcompare.commands.catalogue import GROUPS, files
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import plan, store
-from vfcompare.settings import key_of, value_of
-from vfcompare.training.cell import PRIVATE, Cell
+from vfcompare.settings import PRIVATE, key_of, value_of
+from vfcompare.training.cell import Cell
 from vfcompare.validate import FAMILIES, check, natural
 
 ERRORS = (HydraException, OmegaConfBaseException)

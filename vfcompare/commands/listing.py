@@ -19,7 +19,6 @@ from vfcompare.commands.catalogue import (
     differences,
     family,
     files,
-    function,
     groups,
     needs,
     neighbours,
@@ -29,6 +28,7 @@ from vfcompare.commands.catalogue import (
 from vfcompare.errors import InputError, nearest
 from vfcompare.needs import NEEDS
 from vfcompare.training.progress import duration
+from vfcompare.tree import at, function
 
 SHOWN = 3
 """Differences that are named one by one in a list."""
@@ -229,18 +229,12 @@ def _parts(preset: Preset, part: Config, path: str) -> Iterator[list[str]]:
         here = f"{path}.{key}" if path else key
         if isinstance(value, Mapping):
             yield from _parts(preset, value, here)
-        elif _borrowed(value) and isinstance(_at(preset.config, here), Mapping):
+        elif _borrowed(value) and isinstance(at(preset.config, here), Mapping):
             yield [here, f"the same as {str(value)[2:-1]}"]
 
 
 def _borrowed(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("${")
-
-
-def _at(config: Any, path: str) -> Any:
-    for key in path.split("."):
-        config = config[key]
-    return config
 
 
 def _place(group: str, name: str, file: Traversable) -> str:

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from vfcompare.errors import InputError
 from vfcompare.settings import SEARCHPATH, goes_along, key_of, value_of
-from vfcompare.validate import leaves
+from vfcompare.tree import leaves
 
 if TYPE_CHECKING:
     from vfcompare.training.cell import Cell

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vfcompare import failure
-from vfcompare.columns import CURVE, LAB
+from vfcompare.columns import CURVE, LAB, LOSSES
 from vfcompare.report.cells import STATUSES, Run
 from vfcompare.report.files import Array, clean, number, read_inside, read_table
 
@@ -21,8 +21,7 @@ DIAGNOSTICS = 64
 """Most training metrics that are read of a file."""
 
 ADVANTAGES = ("advantage_mean", "advantage_std")
-LOSSES = ("policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
-"""What training stops at where it is not finite; what it is made of comes first."""
+"""What losses are made of, and so told first where neither stays finite."""
 
 
 class Told(NamedTuple):

@@ -8,11 +8,12 @@ import numpy as np
 
 from vfcompare.report.cells import STATUSES, Cell, Run
 from vfcompare.report.files import number, setting
+from vfcompare.settings import PRIVATE
 
 SEEDING = frozenset({"first_seed", "seeds"})
 """Settings that say with which seeds a cell is trained, and nothing of how."""
 
-IRRELEVANT = SEEDING | {"root", "priors", "study", "hydra", "resume", "save_seconds"}
+IRRELEVANT = SEEDING | {*PRIVATE}
 """Parts of a configuration that say nothing of how a seed is trained either."""
 
 
@@ -25,10 +26,15 @@ def joined(cells: Sequence[Cell]) -> list[Cell]:
     if any(setting(cell.config, "study.seeds_apart") is True for cell in cells):
         return list(cells)
     groups: list[list[Cell]] = []
+    called: dict[Any, list[list[Cell]]] = {}
     for cell in cells:
-        mine = next((group for group in groups if all(_alike(cell, it) for it in group)), None)
+        # Of a thousand cells few are called the same, and only those need be looked at.
+        who = cell.study, cell.agent, cell.env, tuple(sorted(plain(cell.settings).items()))
+        known = called.setdefault(who, [])
+        mine = next((group for group in known if all(_alike(cell, it) for it in group)), None)
         if mine is None:
             groups.append([cell])
+            known.append(groups[-1])
         else:
             mine.append(cell)
     return [_one(group) for group in groups]
@@ -40,13 +46,12 @@ def plain(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _alike(one: Cell, other: Cell) -> bool:
-    """Whether two cells differ in nothing but their seeds; of what is not known yet, nothing differs."""
+    """Whether two cells of one name differ in nothing but their seeds; what is not known yet does not."""
     if not one.planned or not other.planned:
         return False
-    who, whose = ((cell.study, cell.agent, cell.env, plain(cell.settings)) for cell in (one, other))
     protocols = one.protocol, other.protocol
     shared = protocols[0].keys() & protocols[1].keys()
-    if who != whose or any(protocols[0][key] != protocols[1][key] for key in shared):
+    if any(protocols[0][key] != protocols[1][key] for key in shared):
         return False
     return not one.config or not other.config or _training(one.config) == _training(other.config)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vfcompare.runs.store import SCHEMA, digest
+from vfcompare.tree import function
 
 FLOPS = "FLOPs of a step"
 
@@ -87,7 +88,7 @@ def brief(part: Any) -> str:
     """A part of the configuration in a few words."""
     if not isinstance(part, Mapping):
         return str(part)
-    name = str(part.get("_target_", "")).rsplit(".", 1)[-1]
+    name = function(part)
     plain = [f"{k}={v}" for k, v in part.items() if k[0] != "_" and not isinstance(v, Mapping)]
     inner = [brief(v) for v in part.values() if isinstance(v, Mapping)]
     return " ".join([name, *plain, *(f"[{text}]" for text in inner)]).strip()

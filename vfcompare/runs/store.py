@@ -98,9 +98,9 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def no_room(error: OSError) -> str:
+def no_room(error: Exception) -> str:
     """What to do about a full disk, in one line; nothing for any other error."""
-    if error.errno not in FULL:
+    if not isinstance(error, OSError) or error.errno not in FULL:
         return ""
     where = Path(str(error.filename or ".")).absolute()
     what = where if error.filename else f"a file below {where}"

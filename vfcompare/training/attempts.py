@@ -14,7 +14,7 @@ import yaml
 from vfcompare.runs import run_folder, store
 from vfcompare.training.cell import Cell
 from vfcompare.training.log import Log
-from vfcompare.validate import leaves
+from vfcompare.tree import leaves
 
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")
 """Packages that decide bits of a result beside JAX, whose versions a checkpoint holds fast."""
@@ -95,9 +95,11 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def told_if_changed(cell: Cell, record: Mapping[str, Any]) -> None:
+def told_if_changed(cell: Cell) -> None:
     """Say so where the user's own modules are no longer what a completed run was trained by."""
-    before, now = record.get("own"), own_code(cell.config)
+    now = own_code(cell.config)
+    # Of most cells, which have none, nothing need be read.
+    before = run_folder.RunFolder(cell.study / cell.id).record.get("own") if now else None
     if not isinstance(before, Mapping):
         return
     for module in sorted(name for name in now if before.get(name, now[name]) != now[name]):

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.runs import run_folder, store
-from vfcompare.settings import goes_along
+from vfcompare.settings import PRIVATE, goes_along
 from vfcompare.training import judges, priors
+from vfcompare.tree import replaced
 
 if TYPE_CHECKING:
     from vfcompare.types import Learner
-
-PRIVATE = ("root", "priors", "study", "hydra", "resume", "save_seconds")
-"""Keys that say where a run is kept and not what it is."""
 
 
 class Cell(NamedTuple):
@@ -139,12 +137,6 @@ def elsewhere(error: Exception) -> str:
     return ""
 
 
-def replaced(node: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """The same tree with one leaf replaced."""
-    key, rest = path[0], path[1:]
-    return {**node, key: replaced(node[key], rest, value) if rest else value}
-
-
 def rehearse(config: Mapping[str, Any]) -> None:
     """Trace one update without running it: what parts refuse of each other shows before anything is written.
 
@@ -160,11 +152,3 @@ def rehearse(config: Mapping[str, Any]) -> None:
         jax.eval_shape(learner.update, jax.eval_shape(learner.init, key), key, jnp.float32(0.0))
     except ValueError as error:
         raise InputError(f"{error}{elsewhere(error)}") from error
-
-
-def at(config: Mapping[str, Any], path: str) -> Any:
-    """A leaf of a configuration."""
-    found: Any = config
-    for key in path.split("."):
-        found = found[key]
-    return found

@@ -16,11 +16,12 @@ from vfcompare.assemble import assemble
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.runs import claim, run_folder, store
 from vfcompare.training import attempts, devices, judges, priors
-from vfcompare.training.cell import Cell, Member, at, build
+from vfcompare.training.cell import Cell, Member, build
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
 from vfcompare.training.log import Log
 from vfcompare.training.progress import Progress
 from vfcompare.training.stopping import ASKED, Listener, Stopped
+from vfcompare.tree import at
 
 if TYPE_CHECKING:
     from vfcompare.training.train import Trainer
@@ -74,7 +75,7 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
                 except ClaimLost as lost:
                     print(lost, file=sys.stderr)
                 except Exception as error:
-                    if isinstance(error, OSError) and store.no_room(error):
+                    if store.no_room(error):
                         # The others would find none, either.
                         raise
                     failures.append(error)
@@ -87,7 +88,7 @@ def _passed(member: Member) -> str:
     """The outcome of a cell that is not trained here; says why."""
     if member.folder.completed:
         print(f"{member.cell.id}: done before, kept as it is")
-        attempts.told_if_changed(member.cell, member.folder.record)
+        attempts.told_if_changed(member.cell)
         return "skipped"
     print(f"{member.cell.id}: {member.folder.claim.owner} is training it, left alone")
     return LEFT

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vfcompare.runs.store import digest
-from vfcompare.training.cell import Cell, at, build
-from vfcompare.validate import leaves
+from vfcompare.training.cell import Cell, build
+from vfcompare.tree import at, leaves
 
 PARTS = ("env", "agent")
 """Where numbers may differ; budgets, seeds and lanes shape the program."""

@@ -12,7 +12,7 @@ from vfcompare.runs import certificate, pictures, store
 from vfcompare.runs.tables import Growing
 from vfcompare.training import circumstances, judges, priors, starts
 from vfcompare.training.cell import Member
-from vfcompare.validate import leaves
+from vfcompare.tree import leaves
 
 if TYPE_CHECKING:
     from vfcompare.training.train import Chunk, Run, Trainer

@@ -30,7 +30,7 @@ def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
         try:
             outcomes |= execute(group.cells, group.traced)
         except Exception as error:
-            if isinstance(error, OSError) and store.no_room(error):
+            if store.no_room(error):
                 # The others would find none, either.
                 raise
             refused = isinstance(error, InputError)

@@ -13,9 +13,9 @@ from vfcompare.commands.compose import as_known, cells, recompose
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import claim, plan, run_folder, store
 from vfcompare.runs.status import DONE
-from vfcompare.settings import SEARCHPATH, key_of, value_of
+from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
 from vfcompare.training import devices, sweep
-from vfcompare.training.cell import PRIVATE, Cell, rehearse
+from vfcompare.training.cell import Cell, rehearse
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
 from vfcompare.tuning.outcome import show

@@ -14,7 +14,7 @@ from yaml import YAMLError
 from vfcompare.commands.catalogue import files
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs.store import digest
-from vfcompare.validate import leaves
+from vfcompare.tree import leaves
 
 KINDS = ("log_uniform", "uniform", "choice")
 """Distributions."""

@@ -1,0 +1,36 @@
+"""Configurations as trees of plain data: their leaves, one of them, and what a part is made by."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def leaves(
+    config: Mapping[str, Any], path: str = "", *, lists: bool = False
+) -> Iterator[tuple[str, str, Any]]:
+    """Every value of a configuration as `(path, key, value)`; a list is one, or with `lists` each in it."""
+    for key, value in config.items():
+        here = f"{path}.{key}" if path else str(key)
+        inner: Any = dict(enumerate(value)) if lists and isinstance(value, list | tuple) else value
+        if isinstance(inner, Mapping):
+            yield from leaves(inner, here, lists=lists)
+        else:
+            yield here, str(key), value
+
+
+def at(config: Mapping[str, Any], path: str) -> Any:
+    """A leaf of a configuration."""
+    found: Any = config
+    for key in path.split("."):
+        found = found[key]
+    return found
+
+
+def replaced(node: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """The same tree with one leaf replaced."""
+    key, rest = path[0], path[1:]
+    return {**node, key: replaced(node[key], rest, value) if rest else value}
+
+
+def function(part: Mapping[str, Any] | None) -> str:
+    """Name of the function that makes a part, without its module; empty where there is none."""
+    return str((part or {}).get("_target_", "")).rpartition(".")[2]
