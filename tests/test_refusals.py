@@ -124,7 +124,7 @@ UNFIT = {
     ),
     "env=maze_small policy@agent.policy=table": "agent.policy=table is not .*one-hot vector",
     "agent=ppo_hl_gauss env=maze_small agent.estimator.critic.head.low=2": (
-        "critic.head.low=2 is not allowed; allowed: below head.high=1.25"
+        "critic.head.low=2.0 is not allowed; allowed: below head.high=1.25"
     ),
 }
 
@@ -179,6 +179,15 @@ def test_whole_numbers_may_be_typed_as_powers_of_ten():
     assert isinstance(typed.config["env_steps"], int)
     # A number that need not be whole stays what it is.
     assert cells(["agent.gamma=1.0"], sweep=False)[0].config["agent"]["gamma"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "key", ["agent.gamma", "agent.entropy_coef", "agent.estimator.advantage.lambda_"]
+)
+def test_a_number_is_one_number_with_and_without_a_point(key):
+    whole, point = (cells(["agent=ppo", f"{key}={x}"], sweep=False)[0] for x in ("1", "1.0"))
+    assert whole.config == point.config
+    assert len(cells(["agent=ppo", f"{key}=1,1.0"], sweep=True)) == 1
 
 
 MINE = """import jax.numpy as jnp

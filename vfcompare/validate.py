@@ -221,13 +221,15 @@ ROWS_OF = {
 
 
 def natural(node: Any, key: str = "") -> Any:
-    """A configuration with whole numbers where rules ask for them: for a million one types 1e6."""
+    """A configuration with numbers as their rules have them: one types 1e6 for a million, and 1 for 1.0."""
     if isinstance(node, Mapping):
         return {name: natural(value, str(name)) for name, value in node.items()}
     rule = RULES.get(key)
-    if rule is None or not isinstance(node, float) or not node.is_integer() or rule.holds(node):
+    if rule is None or not _number(node) or not rule.holds(int(node)):
         return node
-    return int(node) if rule.holds(int(node)) else node
+    if rule.holds(math.nextafter(node, 0.5)):
+        return float(node)
+    return int(node) if node == int(node) else node
 
 
 def check(config: Mapping[str, Any]) -> None:
