@@ -74,3 +74,20 @@ def bca_levels(
     shifted = bias + stats.norm.ppf([0.5 - confidence / 2.0, 0.5 + confidence / 2.0])
     low, high = stats.norm.cdf(bias + shifted / (1.0 - acceleration * shifted))
     return float(low), float(high)
+
+
+def improvement(
+    rng: np.random.Generator, first: s.Scores, second: s.Scores, *, reps: int
+) -> Interval:
+    """Probability of improvement with rliable's stratified bootstrap, with expanded percentiles."""
+    wins = []
+    for x, y in zip(s.as_scores(first), s.as_scores(second), strict=True):
+        drawn = [
+            rng.multinomial(task.size, np.full(task.size, 1 / task.size), size=reps)
+            for task in (x, y)
+        ]
+        won = np.sign(x[:, None] - y) / 2.0 + 0.5
+        wins.append(np.sum(drawn[0] @ won * drawn[1], axis=-1) / won.size)
+    n = min(s.smallest(first), s.smallest(second))
+    share = s.probability_of_improvement(first, second)
+    return s.percentile_interval(share, np.mean(wins, axis=0), n=n)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from vfcompare.statistics.aggregates import mean
-from vfcompare.statistics.intervals import MIN_RUNS, Interval, percentile_interval
+from vfcompare.statistics.intervals import MIN_RUNS, Interval
 from vfcompare.statistics.scores import Array, Scores, as_scores
 
 
@@ -123,39 +123,23 @@ def paired_probability_of_improvement(difference: Scores) -> float:
     return float(mean([(task > 0) + 0.5 * (task == 0) for task in difference]))
 
 
-def improvement_interval(
-    rng: np.random.Generator,
-    first: Scores,
-    second: Scores,
-    *,
-    reps: int = 2000,
-    confidence: float = 0.95,
-    method: Literal["score", "bootstrap"] = "score",
-) -> Interval:
-    """Probability of improvement with an interval.
+def improvement_interval(first: Scores, second: Scores, *, confidence: float = 0.95) -> Interval:
+    """Probability of improvement with its score interval, `improvement_ends`.
 
     A bootstrap has no width where one agent wins every comparison, however few they are, and so
-    covers too little where the truth is near 0 or 1 (`docs/statistics.md`). The score interval keeps
-    its width: `improvement_ends`.
+    covers too little where the truth is near 0 or 1 (`docs/statistics.md`); this keeps its width.
 
     Args:
-      rng: source of the resamples of the bootstrap.
       first: one `[n]` array per task.
       second: one `[m]` array per task.
-      reps: number of resamples of the bootstrap.
       confidence: nominal coverage.
-      method: `score`, or `bootstrap`, the stratified one of rliable, with expanded percentiles.
     """
-    couples = _couples(first, second)
+    sizes = [(x.size, y.size) for x, y in _couples(first, second)]
     share = probability_of_improvement(first, second)
-    n = min((min(x.size, y.size) for x, y in couples), default=0)
-    if method == "bootstrap":
-        wins = np.mean([_win_replicates(rng, x, y, reps) for x, y in couples], axis=0)
-        return percentile_interval(share, wins, n=n, confidence=confidence)
+    n = min((min(pair) for pair in sizes), default=0)
     if n < MIN_RUNS:
         return Interval(share, None, None, n, confidence)
-    ends = improvement_ends(share, [(x.size, y.size) for x, y in couples], confidence)
-    return Interval(share, *ends, n, confidence)
+    return Interval(share, *improvement_ends(share, sizes, confidence), n, confidence)
 
 
 def improvement_ends(
@@ -246,9 +230,3 @@ def _couples(first: Scores, second: Scores) -> list[tuple[Array, Array]]:
 
 def _wins(x: Array, y: Array) -> Array:
     return np.asarray((x[:, None] > y) + 0.5 * (x[:, None] == y))
-
-
-def _win_replicates(rng: np.random.Generator, x: Array, y: Array, reps: int) -> Array:
-    weight_x = rng.multinomial(x.size, np.full(x.size, 1.0 / x.size), size=reps)
-    weight_y = rng.multinomial(y.size, np.full(y.size, 1.0 / y.size), size=reps)
-    return np.asarray(((weight_x @ _wins(x, y)) * weight_y).sum(axis=-1) / (x.size * y.size))

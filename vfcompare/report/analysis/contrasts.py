@@ -357,9 +357,7 @@ def _improvement(
     decision: statistics.Decision,
 ) -> Improvement:
     interval = statistics.improvement_interval(
-        generator(f"improvement-interval/{first}/{second}"),
         *([pair[side] for pair in found.values()] for side in (0, 1)),
-        reps=resampling.PAIR_REPS,
         confidence=decision.confidence,
     )
     decided = decision.rejected and interval.excludes(0.5)
