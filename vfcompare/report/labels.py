@@ -19,7 +19,7 @@ def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     task: see `searches`. Cells that would share a label are told apart by their study, by how long they train
     and how often they are evaluated, or numbered in the order of the plan.
     """
-    brief = short_names(_varying(cells))
+    brief = short_names(sorted(varying(cells)))
     labelled = [_labelled(cell, brief) for cell in cells]
     chosen = searches(labelled)
     labelled = [
@@ -86,16 +86,15 @@ def _may_be_tuned(key: str) -> bool:
     return key.startswith("agent.") and not key.startswith(PROBLEM)
 
 
-def _varying(cells: Iterable[Cell]) -> list[str]:
-    """Settings that are not the same in all cells."""
-    cells = list(cells)
-    keys = sorted({key for cell in cells for key in cell.settings})
+def varying(cells: Sequence[Cell]) -> list[str]:
+    """Settings that are not the same in all cells, in the order of the plan."""
+    keys = dict.fromkeys(key for cell in cells for key in cell.settings)
     return [key for key in keys if len({cell.settings.get(key) for cell in cells}) > 1]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
     """The last part of each name, or all of it where two would become one."""
-    brief = {key: key.rpartition(".")[2] for key in keys}
+    brief = {key: key.rpartition(".")[2].partition("@")[0] for key in keys}
     return brief if len(set(brief.values())) == len(brief) else {key: key for key in keys}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from vfcompare.errors import InputError
 from vfcompare.runs import store
-from vfcompare.runs.artifacts import Artifact
+from vfcompare.runs.artifacts import Artifact, describe
 from vfcompare.training import priors, supervised
 from vfcompare.types import Judge
 
@@ -99,7 +99,7 @@ def make(config: Mapping[str, Any], made: Artifact) -> None:
             "agent.judge: no prompt had a right and a wrong answer; allowed: a larger agent.judge.prompts or "
             "agent.judge.attempts, or a higher agent.prior.rung"
         )
-    made.write(params, {**facts, "rung": rung.describe(), "recipe": dict(judge)})
+    made.write(params, {**facts, "rung": describe(rung), "recipe": dict(judge)})
     print(f"judge: {told(made)}", file=sys.stderr, flush=True)
 
 
@@ -110,9 +110,3 @@ def told(made: Artifact) -> str:
         f"tells {facts['accuracy']:.1%} of held-out pairs apart, {facts['accuracy_seen']:.1%} of the "
         f"{facts['pairs']:,.0f} it has seen; kept in {made.params}"
     )
-
-
-def describe(config: Mapping[str, Any]) -> str:
-    """The reward model in a few words, for the certificate."""
-    made = asked(config)
-    return "none" if made is None else made.describe()

@@ -9,6 +9,7 @@ import numpy as np
 
 from vfcompare.errors import InputError
 from vfcompare.runs import certificate, pictures, store
+from vfcompare.runs.artifacts import describe
 from vfcompare.runs.tables import Growing
 from vfcompare.training import circumstances, judges, priors, starts
 from vfcompare.training.cell import Member
@@ -273,8 +274,8 @@ class Log:
             parameters=parameters,
             facts={
                 "privilege": "exact values" if trainer.learner.privileged else "none",
-                "prior": priors.describe(cell.config),
-                "judge": judges.describe(cell.config),
+                "prior": describe(priors.asked(cell.config)),
+                "judge": describe(judges.asked(cell.config)),
                 certificate.FLOPS: "unknown" if work is None else work.told(),
                 "lanes": trainer.lanes,
                 "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",

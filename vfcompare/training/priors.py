@@ -126,12 +126,6 @@ def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Rung]:
     return rungs
 
 
-def describe(config: Mapping[str, Any]) -> str:
-    """The prior in a few words, for the certificate: two runs that say the same began the same."""
-    rung = asked(config)
-    return "none" if rung is None else rung.describe()
-
-
 def make(config: Mapping[str, Any], rung: Rung, climber: "Climber") -> None:
     """Pretrain until a rung is found, measure it on a stream of its own, and write it."""
     params, updates = climber.find(rung.share)

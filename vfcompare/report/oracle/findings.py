@@ -19,6 +19,7 @@ from vfcompare.report.cells import Cell, held_still
 from vfcompare.report.chains import plain_baseline
 from vfcompare.report.data import Study
 from vfcompare.report.files import number, part, setting, tree
+from vfcompare.report.labels import short_names, varying
 from vfcompare.statistics import Interval
 
 MEDIANS = frozenset({"episodes_to_cosine"})
@@ -115,21 +116,15 @@ class Findings:
 def find(study: Study) -> Findings:
     """What the planned runs of a study have of the lab; nothing where it was not switched on."""
     cells = [cell for cell in study.cells if cell.planned and cell.lab]
-    varying = [
-        key
-        for key in dict.fromkeys(key for cell in cells for key in cell.settings)
-        if len({cell.settings.get(key) for cell in cells}) > 1
-    ]
-    found = [_subject(cell, varying) for cell in cells]
+    keys = varying(cells)
+    found = [_subject(cell, keys) for cell in cells]
     order = list(dict.fromkeys(item.setting for item in found))
     return Findings(tuple(sorted(found, key=lambda item: order.index(item.setting))))
 
 
-def _subject(cell: Cell, varying: Sequence[str]) -> Subject:
-    brief = {key: key.rpartition(".")[2].partition("@")[0] for key in varying}
-    if len(set(brief.values())) < len(brief):
-        brief = {key: key for key in varying}
-    found = {key: cell.settings[key].strip("{}") for key in varying if key in cell.settings}
+def _subject(cell: Cell, keys: Sequence[str]) -> Subject:
+    brief = short_names(keys)
+    found = {key: cell.settings[key].strip("{}") for key in keys if key in cell.settings}
     shared = tuple((key, v) for key, v in sorted(found.items()) if not key.startswith(OWN))
     own = tuple((key, v) for key, v in sorted(found.items()) if key.startswith(OWN))
     settings = {brief[key]: _brief(value) for key, value in found.items()}
