@@ -16,6 +16,12 @@ PAPER = r"""
 \begin{document}
 """
 """The packages that docs/report.md asks for, and no others."""
+FIGURE = r"""
+\begin{{figure}}
+\includegraphics[width=\linewidth]{{{path}}}
+\caption{{\protect\input{{{name}-caption}}}}
+\end{{figure}}
+\clearpage"""
 
 
 @pytest.mark.slow
@@ -28,14 +34,17 @@ def test_a_paper_with_all_tables_and_figures_of_a_hostile_study_compiles(
 ) -> None:
     monkeypatch.setattr(resampling, "REPS", 50)
     monkeypatch.setattr(resampling, "PAIR_REPS", 50)
-    folder = report.write(write_hostile_study(tmp_path)).parent
+    study = write_hostile_study(tmp_path)
+    folder = report.write(study).parent
     tables = sorted(path.relative_to(tmp_path) for path in folder.glob("tables/*.tex"))
     figures = sorted(path.relative_to(tmp_path) for path in folder.glob("figures/*.pdf"))
+    for figure in figures:
+        report.write_figure([study], figure.stem, tmp_path)
     assert {"scores", "attrition"} <= {path.stem for path in tables}
     assert figures
     body = [
         *(rf"\noindent\resizebox{{\linewidth}}{{!}}{{\input{{{path}}}}}\par" for path in tables),
-        *(rf"\noindent\includegraphics[width=\linewidth]{{{path}}}\par" for path in figures),
+        *(FIGURE.format(path=path, name=path.stem) for path in figures),
     ]
     paper = tmp_path / "paper.tex"
     paper.write_text("\n".join([PAPER.strip(), *body, r"\end{document}", ""]))

@@ -360,6 +360,16 @@ def test_an_unknown_format_is_refused_with_the_nearest(
     assert not (tmp_path / "x").exists()
 
 
+def test_a_figure_for_a_paper_comes_with_its_caption(study: Path, tmp_path: Path) -> None:
+    paths = report.write_figure([study], "pairs", tmp_path)
+    assert tmp_path / "pairs-caption.tex" in paths
+    page = json.loads((report.write(study, tmp_path / "page").parent / "report.json").read_text())
+    caption = page["figures"]["pairs"]["caption"]
+    written = (tmp_path / "pairs-caption.tex").read_text()
+    assert written == formats.escape_latex(caption) + "\n"
+    assert "?" not in written
+
+
 def test_a_venue_sets_the_width_of_figures(study: Path, tmp_path: Path) -> None:
     report.write_figure([study], "pairs", tmp_path, venue="neurips2024")
     found = re.search(r'<svg[^>]* width="([\d.]+)pt"', (tmp_path / "pairs.svg").read_text())

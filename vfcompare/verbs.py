@@ -372,7 +372,7 @@ def _figure_options(parser: ArgumentParser) -> None:
 
 
 def figure(options: Namespace) -> int:
-    """Write one figure of a report with its data, as SVG, PDF, PNG and CSV."""
+    """Write one figure of a report as SVG, PDF and PNG, its data, and its caption for LaTeX."""
     from vfcompare.report import write_figure
 
     may_be_reported([options.study])

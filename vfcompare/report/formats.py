@@ -108,6 +108,13 @@ LATEX = str.maketrans(
         "λ": r"$\lambda$",
         "∇": r"$\nabla$",
         "·": r"$\cdot$",
+        "±": r"$\pm$",
+        "≈": r"$\approx$",
+        "≥": r"$\geq$",
+        "γ": r"$\gamma$",
+        "η": r"$\eta$",
+        "▸": r"$\triangleright$",
+        "◂": r"$\triangleleft$",
     }
 )
 """What has a meaning in TeX, and what the usual fonts lack."""

@@ -11,7 +11,7 @@ from vfcompare.report.data import Study, load
 from vfcompare.report.document import Document, compose
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import Picture
-from vfcompare.report.formats import slug
+from vfcompare.report.formats import escape_latex, slug
 from vfcompare.report.scoring import score
 from vfcompare.report.table import Table, join
 from vfcompare.report.venues import width_of
@@ -112,7 +112,9 @@ def write_figure(
     anonymous: bool = False,
     venue: str | None = None,
 ) -> list[Path]:
-    """Writes one figure in all formats, with its data; `learning` is short for all that begin so.
+    """Writes one figure in all formats, with its data and, for LaTeX, its caption.
+
+    `learning` is short for all figures whose name begins so.
 
     Raises:
       InputError: there is no such figure, the venue is unknown, or the folder cannot be written.
@@ -121,7 +123,9 @@ def write_figure(
     must_be_writable(out, f"--out={out}")
     study = read(studies, anonymous=anonymous)
     with output.style(width):
-        files = figure_files(chosen(compose(study), name))
+        pictures = chosen(compose(study), name)
+        files = figure_files(pictures)
+    files |= {f"{p.id}-caption.tex": f"{escape_latex(p.caption)}\n".encode() for p in pictures}
     return keep(out, {Path(name).name: content for name, content in files.items()})
 
 
