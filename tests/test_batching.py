@@ -126,6 +126,13 @@ def test_a_summary_is_the_weighted_mean_of_the_valid_rows(dense):
     np.testing.assert_allclose(found["y"], np.asarray(batch["y"])[valid].mean(), rtol=1e-5)
 
 
+@given(count=st.integers(1, 2**31 - 1), pieces=st.integers(1, 40_000), share=st.floats(0, 1))
+def test_pieces_begin_where_whole_numbers_say_however_many_rows_there_are(count, pieces, share):
+    index = int(share * pieces)
+    got = jax.jit(batching.edge)(jnp.int32(index), jnp.int32(count), jnp.int32(pieces))
+    assert int(got) == index * count // pieces
+
+
 @pytest.mark.parametrize("norm", ["own", "joint"])
 def test_a_clip_looks_at_its_own_network_or_at_all(norm):
     batch = data(np.ones(8, bool)) | {"weight": {n: jnp.ones(8) / 8 for n in ("small", "large")}}

@@ -152,6 +152,37 @@ def test_equal_advantages_of_steps_are_whitened_to_exactly_nothing(advantage):
     assert (advantages.whitened(equal, rollout.mask, ddof=1, eps=1e-8) == 0).all()
 
 
+def test_a_single_advantage_is_whitened_to_nothing():
+    one = jnp.full((1, 1, 1), 0.7)
+    assert (advantages.whitened(one, jnp.ones_like(one), ddof=1, eps=1e-8) == 0).all()
+
+
+RATIOS = {
+    "clipped": partial(surrogates.clipped, epsilon=0.2, epsilon_high=None),
+    "episode": partial(
+        surrogates.sequence_clipped, epsilon=0.2, epsilon_high=None, normalise=False
+    ),
+    "gmpo": partial(surrogates.geometric_mean, epsilon=0.2, epsilon_high=None),
+    "sapo": partial(surrogates.gated, tau=1.0, tau_negative=1.05),
+}
+
+
+@pytest.mark.parametrize("advantage", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("name", RATIOS)
+def test_a_ratio_that_single_precision_cannot_hold_has_a_gradient(name, advantage):
+    far, zero = jnp.full((1, 3), 200.0), jnp.zeros((1, 3))
+
+    def loss(log_prob):
+        return RATIOS[name](log_prob, zero, zero + advantage, zero + 1).sum()
+
+    value, gradient = jax.value_and_grad(loss)(far)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    # What a clip has cut off, and a gate closed, moves nothing; what became too probable is pushed back.
+    pushed = advantage < 0 and name != "sapo"
+    assert (gradient > 0).all() if pushed else (gradient == 0).all()
+
+
 @pytest.mark.parametrize("name", ["mean", "outcome", "value"])
 def test_padding_changes_no_advantage(name):
     rollout, value = batch(KEY)

@@ -29,6 +29,10 @@ REFUSED = {
     "agent=ppo collector@agent.collector=fragments critic@agent.estimator.critic=hl_gauss": (
         "running_range is not allowed with fragments"
     ),
+    "agent=asyppo collector@agent.collector=fragments "
+    "scaling@agent.estimator.critic.part.scaling=running_range": (
+        "running_range is not allowed with fragments"
+    ),
     "agent=ppo collector@agent.collector=fragments agent.rows_of=episodes surrogate@agent.surrogate=gspo": (
         "agent.collector=fragments is not allowed: the surrogate sequence_clipped needs whole episodes "
         ".*allowed: collector@agent.collector=episodes"

@@ -114,6 +114,16 @@ def test_zero_is_within_the_range_also_where_no_return_is_near_it(sign, shift, s
     assert float(unit.size) == pytest.approx(size, abs=1e-6)
 
 
+@pytest.mark.parametrize("gamma", [0.9, 0.99])
+def test_the_range_comes_to_hold_what_is_bootstrapped_where_the_clock_cuts(gamma):
+    cut = episodes(np.full((1, 1, 20), -1.0), [[20]])
+    cut = cut.replace(terminated=jnp.zeros_like(cut.terminated), truncated=cut.terminated)
+    unit = unit_after(scaling.running_range(gamma=gamma), *[cut] * 60)
+    # A state that pays -1 for ever; 1200 steps reach all of it but 0.99^1200, six millionths.
+    assert float(unit.up(0.0)) == pytest.approx(-1.0 / (1.0 - gamma), rel=1e-4)
+    assert float(unit.up(1.0)) == 0.0
+
+
 @pytest.mark.parametrize("name", ["unscaled", "running_range"])
 def test_a_task_that_pays_0_or_1_at_the_end_keeps_its_unit(name):
     won, lost = np.eye(4)[None, -1:], np.zeros((1, 1, 4))
@@ -127,9 +137,25 @@ def test_the_deviation_is_right_from_the_first_batch_on():
     part = SCALINGS["running_deviation"]
     batch, to_go = draw(3, 2.0, shift=30.0)
     unit = unit_after(part, batch)
-    # The mean of squares near 10^4 less the square of the mean: single precision leaves four digits.
     assert float(unit.shift) == pytest.approx(to_go.mean(), rel=1e-5)
-    assert float(unit.size) == pytest.approx(to_go.std(), rel=1e-3)
+    assert float(unit.size) == pytest.approx(to_go.std(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(500.0, 0.2), (-5000.0, 1.0), (100.0, 0.02)])
+def test_the_deviation_of_returns_that_differ_by_little_is_kept(mean, spread):
+    part, random = scaling.running_deviation(gamma=1.0, decay=0.99), np.random.default_rng(0)
+    paid = mean + spread * random.normal(size=(600, 4, 8, 1))
+    update, memory = jax.jit(part.update), part.init
+    for reward in paid:
+        memory = update(memory, episodes(reward, np.ones((4, 8), int)))
+    unit = part.unit(memory)
+    weight = 0.99 ** np.arange(599, -1, -1)
+    weight /= weight.sum()
+    center = np.sum(weight * paid.mean((1, 2, 3)))
+    size = np.sqrt(np.sum(weight[:, None, None, None] * (paid - center) ** 2) / 32)
+    # Single precision holds returns themselves to 6e-8 of the mean, here up to 6e-4 of the spread.
+    assert float(unit.size) == pytest.approx(size, rel=5e-3)
+    assert float(unit.shift) == pytest.approx(center, abs=5e-3 * spread)
 
 
 def test_the_deviation_is_of_exponential_means_over_updates():

@@ -242,7 +242,8 @@ def batch_std(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Arr
     Liu et al., 2025 (Lite PPO, arXiv:2508.08221), with `group_mean`.
     """
     square = jnp.square(sample.return_ - batch_mean(sample)) * sample.scored
-    return advantage / (jnp.sqrt(square.sum() / (sample.scored.sum() - ddof)) + eps)
+    count = jnp.maximum(sample.scored.sum() - ddof, 1.0)
+    return advantage / (jnp.sqrt(square.sum() / count) + eps)
 
 
 def group_share(advantage: Array, sample: Sample) -> Array:
@@ -305,7 +306,7 @@ def moments(x: Array, mask: Array, *, ddof: int) -> tuple[Array, Array]:
     # Around one of them, as in `group_mean`: a rounding error here would be blown up by a division.
     one, count = x.reshape(-1)[mask.argmax()], mask.sum()
     mean = one + ((x - one) * mask).sum() / count
-    return mean, (jnp.square(x - mean) * mask).sum() / (count - ddof)
+    return mean, (jnp.square(x - mean) * mask).sum() / jnp.maximum(count - ddof, 1.0)
 
 
 def whitened_gae(

@@ -168,7 +168,7 @@ def descend(
             return step(state, *add_up(partial(gradient, state[0]), rows, batching.block))
 
         def sparse(state: State, index: Array) -> Any:
-            start, stop = index * count // pieces, (index + 1) * count // pieces
+            start, stop = edge(index, count, pieces), edge(index + 1, count, pieces)
             sum_of = partial(gradient, state[0])
             return step(state, *gather_up(sum_of, batch, indices, start, stop, batching.block))
 
@@ -191,6 +191,11 @@ def descend(
     keys = jax.random.split(key, batching.epochs)
     (params, opt_state), metrics = jax.lax.scan(epoch, (params, opt_state), keys)
     return params, opt_state, jax.tree.map(lambda x: x[-1], metrics)
+
+
+def edge(index: Array, count: Array, pieces: Array | int) -> Array:
+    """Where piece `index` of `count` rows begins: `⌊index count / pieces⌋`, whose product needs 64 bits."""
+    return index * (count // pieces) + index * (count % pieces) // pieces
 
 
 def repeat(

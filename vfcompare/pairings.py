@@ -11,6 +11,12 @@ TRUE_VALUES = ("exact", "mixed", "simulated")
 """Estimators that read the task's own values."""
 
 
+def critic_of(estimator: Part) -> Part:
+    """What learns values, of `halves` each of the two; empty where nothing does."""
+    critic: Part = estimator.get("critic") or {}
+    return critic.get("part", critic)
+
+
 def refused(agent: Part) -> Iterator[str]:
     """What is wrong with an agent's choices, taken together; one line each."""
     estimator = agent["estimator"]
@@ -45,9 +51,7 @@ def _ratios(agent: Part, estimator: Part) -> Iterator[str]:
 
 
 def _lessons(agent: Part, estimator: Part) -> Iterator[str]:
-    remembers = [
-        function(part.get("network")) == "Gru" for part in (estimator.get("critic") or {}, agent)
-    ]
+    remembers = [function(part.get("network")) == "Gru" for part in (critic_of(estimator), agent)]
     if remembers == [True, False] and agent["rows_of"] == "steps":
         yield (
             "agent.rows_of=steps is not allowed where the critic alone has a memory: minibatches would be of "
@@ -70,7 +74,7 @@ def _lesions(estimator: Part) -> Iterator[str]:
             f"agent.estimator.lesion={lesion} is not allowed: exact values are not learned, so that it would "
             "do nothing; allowed: a lesion of values, such as noise or shuffle"
         )
-    lesion = function((estimator.get("critic") or {}).get("lesion"))
+    lesion = function(critic_of(estimator).get("lesion"))
     if kind == "auxiliary" and lesion not in ("", "none"):
         yield (
             f"agent.estimator.critic.lesion={lesion} is not allowed: nobody reads this critic, so that it "

@@ -20,18 +20,23 @@ def over_episodes(f: Callable[..., Array]) -> Callable[..., Array]:
     return jax.vmap(jax.vmap(f))
 
 
-def reward_to_go(rollout: Rollout, *, gamma: float) -> Array:
+def reward_to_go(rollout: Rollout, *, gamma: float, beyond: float | Array = 0.0) -> Array:
     """Discounted sum of the rewards from each step to the end of its episode.
 
     `G_t = r_t + γ G_{t+1}` (Sutton and Barto, 2018, eq. 3.9). Nothing is bootstrapped: where the clock or
-    the fragment cut the episode, the sum ends.
+    the fragment cut the episode, the sum ends, unless something is taken for what lies beyond.
+
+    Args:
+      rollout: `[B, G, T]`.
+      gamma: the agent's discount.
+      beyond: value of every state at which an episode was cut.
 
     Returns:
       `[B, G, T]`, zero where the mask is zero.
     """
-    zeros = jnp.zeros_like(rollout.reward)
+    cut = jnp.full_like(rollout.reward, beyond)
     return_ = over_episodes(rlax.lambda_returns)(
-        rollout.reward, gamma * rollout.discount, zeros, rollout.trace
+        rollout.reward, gamma * rollout.discount, cut, rollout.trace
     )
     return return_ * rollout.mask
 

@@ -6,6 +6,7 @@ one support of a histogram, fit tasks that pay 1 and tasks that pay 500.
 
 import jax.numpy as jnp
 
+from vfcompare.advantages import moments
 from vfcompare.returns import reward_to_go
 from vfcompare.types import Array, Rollout, Scaling, Unit
 
@@ -18,8 +19,9 @@ def unscaled() -> Scaling:
 def running_deviation(*, gamma: float, decay: float) -> Scaling:
     """Mean and standard deviation of the rewards-to-go, as exponential means over updates.
 
-    `m ← d m + (1 - d) mean G`, likewise for `G²`, corrected for their start at zero (as PopArt without the
-    correction of the output layer; van Hasselt et al., 2016, arXiv:1602.07714).
+    The weight of a batch is `1 - d` and decays by `d` with each later one, as PopArt's (van Hasselt et al.,
+    2016, arXiv:1602.07714), without its correction of the output layer. Squares are summed around the mean
+    (Chan et al., 1983): of returns near 500 that differ by little a difference of mean squares leaves none.
 
     Args:
       gamma: the agent's discount.
@@ -27,15 +29,17 @@ def running_deviation(*, gamma: float, decay: float) -> Scaling:
     """
 
     def unit(memory: tuple[Array, Array, Array]) -> Unit:
-        mean, square, weight = memory
-        known = jnp.maximum(weight, 1e-8)
-        deviation = jnp.sqrt(jnp.maximum(square / known - jnp.square(mean / known), 1e-8))
-        return Unit(mean / known, jnp.where(weight > 0, deviation, 1.0))
+        mean, squares, weight = memory
+        deviation = jnp.sqrt(jnp.maximum(squares / jnp.maximum(weight, 1e-8), 1e-8))
+        return Unit(mean, jnp.where(weight > 0, deviation, 1.0))
 
     def update(memory: tuple[Array, Array, Array], rollout: Rollout) -> tuple[Array, ...]:
-        to_go, count = reward_to_go(rollout, gamma=gamma), rollout.mask.sum()
-        new = (to_go.sum() / count, jnp.square(to_go).sum() / count, jnp.float32(1.0))
-        return tuple(decay * a + (1.0 - decay) * b for a, b in zip(memory, new, strict=True))
+        mean, squares, weight = memory
+        center, variance = moments(reward_to_go(rollout, gamma=gamma), rollout.mask, ddof=0)
+        old, new = decay * weight, 1.0 - decay
+        share, apart = new / (old + new), center - mean
+        squares = decay * squares + new * variance + old * share * jnp.square(apart)
+        return mean + share * apart, squares, old + new
 
     zero = jnp.float32(0.0)
     return Scaling((zero, zero, zero), unit, update)
@@ -45,7 +49,8 @@ def running_range(*, gamma: float) -> Scaling:
     """The smallest and largest reward-to-go seen so far become 0 and 1.
 
     For heads with a bounded support: whatever was ever returned lies within it, and a task that pays 0 or 1
-    at the end keeps its own unit.
+    at the end keeps its own unit. Where the clock cuts an episode, what lies beyond is taken for the worst
+    and the best seen so far, so that the range comes to hold what a critic is asked for there.
 
     Args:
       gamma: the agent's discount.
@@ -57,9 +62,10 @@ def running_range(*, gamma: float) -> Scaling:
         return Unit(jnp.where(known, low, 0.0), jnp.where(known, high - low, 1.0))
 
     def update(memory: tuple[Array, Array], rollout: Rollout) -> tuple[Array, Array]:
-        to_go, taken = reward_to_go(rollout, gamma=gamma), rollout.mask > 0
-        low = jnp.where(taken, to_go, jnp.inf).min()
-        high = jnp.where(taken, to_go, -jnp.inf).max()
+        taken = rollout.mask > 0
+        worst, best = (reward_to_go(rollout, gamma=gamma, beyond=end) for end in memory)
+        low = jnp.where(taken, worst, jnp.inf).min()
+        high = jnp.where(taken, best, -jnp.inf).max()
         return jnp.minimum(memory[0], low), jnp.maximum(memory[1], high)
 
     # Zero is within every range: it is what is left to be paid where an episode ends.

@@ -17,6 +17,18 @@ import jax.numpy as jnp
 
 from vfcompare.types import Array
 
+LARGEST = 20.0
+"""Logarithm of the largest ratio, as in verl."""
+
+
+def likelihood_ratio(log_ratio: Array) -> Array:
+    """`ρ = exp(log ρ)`, at most e^20, there with its gradient.
+
+    A ratio that single precision cannot hold has no gradient even where the clip has cut it off: 0 · ∞.
+    """
+    beyond = jnp.maximum(log_ratio - LARGEST, 0.0)
+    return jnp.exp(log_ratio - jax.lax.stop_gradient(beyond))
+
 
 def policy_gradient(
     log_prob: Array, behaviour_log_prob: Array, advantage: Array, mask: Array
@@ -64,7 +76,7 @@ def clipped(
       `[...]`.
     """
     del mask
-    ratio = jnp.exp(log_prob - behaviour_log_prob)
+    ratio = likelihood_ratio(log_prob - behaviour_log_prob)
     above = epsilon if epsilon_high is None else epsilon_high
     limited = jnp.clip(ratio, 1.0 - epsilon, 1.0 + above)
     if ceiling is not None:
@@ -139,7 +151,7 @@ def geometric_mean(
     log_ratio, sign = log_prob - behaviour_log_prob, jnp.sign(advantage)
     kept = sign * jnp.minimum(sign * log_ratio, sign * jnp.clip(log_ratio, -epsilon, above))
     length = jnp.maximum(mask.sum(-1, keepdims=True), 1.0)
-    ratio = jnp.exp((kept * mask).sum(-1, keepdims=True) / length)
+    ratio = likelihood_ratio((kept * mask).sum(-1, keepdims=True) / length)
     mean = (advantage * mask).sum(-1, keepdims=True) / length
     return jnp.broadcast_to(-mean * ratio, log_prob.shape)
 
@@ -189,7 +201,7 @@ def gated(
       tau_negative: steepness elsewhere.
     """
     del mask
-    ratio = jnp.exp(log_prob - behaviour_log_prob)
+    ratio = likelihood_ratio(log_prob - behaviour_log_prob)
     steep = jnp.where(advantage > 0, tau, tau_negative)
     return -advantage * jax.nn.sigmoid(steep * (ratio - 1.0)) * 4.0 / steep
 

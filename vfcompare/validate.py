@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError, nearest
 from vfcompare.needs import NEEDED_BY
-from vfcompare.pairings import refused
+from vfcompare.pairings import critic_of, refused
 from vfcompare.tree import function, leaves
 
 TUNING_SEEDS = 1_000_000
@@ -357,8 +357,7 @@ def _fragments(
             f"env_steps={budget} is less than one update of {batch} steps "
             f"(agent.collector.number x length); allowed: {batch} or more"
         )
-    scaling = (estimator.get("critic") or {}).get("scaling")
-    if function(scaling) == "running_range":
+    if function(critic_of(estimator).get("scaling")) == "running_range":
         yield (
             "agent.estimator.critic.scaling=running_range is not allowed with fragments, which end before "
             "all is paid: larger values could not be said; allowed: collector@agent.collector=episodes"
