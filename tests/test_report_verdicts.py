@@ -66,6 +66,11 @@ def diverge(rows: dict[str, np.ndarray]) -> None:
     rows["return_sampled"][rows["update"] > 0] = np.nan
 
 
+def untrained(rows: dict[str, np.ndarray]) -> None:
+    """Begins at the random policy's score."""
+    rows["return_sampled"][rows["env_steps"] == 0] = 0.0
+
+
 def record_budgets(study: Path) -> None:
     for env, (_, _, budget) in ENVS.items():
         recorded = {"budget": {"env_steps": budget}}
@@ -417,6 +422,7 @@ def test_who_has_learned_nothing_is_not_praised_for_losing_nothing(tmp_path: Pat
     assert "below 10% of the way" in claim.text
     assert "for outcome-only agents on maze: who learns nothing" in claim.text
     set_scores(study, {("maze", "rloo"): np.linspace(0.4, 0.5, 12)})
+    set_returns(study / "maze-rloo-1a2b3c4d", untrained)
     (claim,) = [s for s in verdicts(analyse(report.load(study))) if s.title == "Stability"]
     assert claim.tone == "claim"
     assert "learns nothing" not in claim.text

@@ -7,14 +7,12 @@ from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.analysis.arms import settings_in
 from vfcompare.report.analysis.contrasts import planned_seeds
 from vfcompare.report.budgets import cautions
-from vfcompare.report.cells import STATUSES, held_still
+from vfcompare.report.cells import STATUSES
 from vfcompare.report.files import clean
+from vfcompare.report.learning import SOLVED, lessons, solved
 from vfcompare.report.scoring import Task, failed, late
 from vfcompare.report.sentences import MOST, Sentence, missing_references
 from vfcompare.report.table import join
-
-LEARNED, SOLVED = 0.1, 0.95
-"""Final scores below which an agent has learned nothing, and above which it has no more to learn."""
 
 
 def alarms(results: Results) -> Iterable[Sentence]:
@@ -24,33 +22,7 @@ def alarms(results: Results) -> Iterable[Sentence]:
         text = "A verdict depends on how failed runs are treated. " + "; ".join(changes[:MOST])
         more = f"; and {len(changes) - MOST} more verdicts" if len(changes) > MOST else ""
         yield Sentence(f"{text}{more}.", "warning", "Depends on a rule")
-    idle = [name for name, finals in _finals(results).items() if max(finals) < LEARNED]
-    if idle:
-        text = (
-            f"On {join(idle)} no agent ends {LEARNED:.0%} of the way from the random policy to the optimal "
-            "one (IQM of the final score). Agents that have learned nothing are equal whatever they are."
-        )
-        yield Sentence(text, "warning", "Nothing learned")
-
-
-def _finals(results: Results) -> dict[str, list[float]]:
-    """IQM of the final score of every agent, on each environment with a scale where policies may learn."""
-    found = {
-        task.name: [
-            results.summary["final", task.name, arm.name].estimate
-            for arm in results.arms
-            if ("final", task.name, arm.name) in results.summary
-        ]
-        for task in results.tasks
-        if task.normalised and not _on_purpose(task)
-    }
-    return {name: finals for name, finals in found.items() if finals}
-
-
-def _on_purpose(task: Task) -> bool:
-    """Whether the policies were held still; of a cell that has not begun that is not known."""
-    configs = [cell.config for cell in task.cells.values() if cell.config]
-    return bool(configs) and all(map(held_still, configs))
+    yield from lessons(results)
 
 
 def incomplete(results: Results) -> Iterable[Sentence]:
@@ -117,12 +89,15 @@ def caveats(results: Results) -> Iterable[Sentence]:
         each = join(f"{n} setting{'s' * (n > 1)} of {agent}" for agent, n in numbers.items())
         text = f"Unequal numbers were tried: {each}. The best of more is more optimistic."
         yield Sentence(text, "warning", "Unequal tuning")
-    solved = [name for name, finals in _finals(results).items() if min(finals) > SOLVED]
-    if solved:
+    done = solved(results)
+    if done:
         finals = [results.family.get("final"), *results.pairs["final"]]
-        apart = any(c and c.better and {*c.tasks} <= {*solved} for c in finals)
+        apart = any(c and c.better and {*c.tasks} <= {*done} for c in finals)
         only = "little but" if apart else "only"
-        text = f"On {join(solved)} every agent ends above {SOLVED:g}: {only} how fast can differ there."
+        text = (
+            f"On {join(done)} every agent ends above {SOLVED:g} (mean final score): {only} how fast can "
+            "differ there."
+        )
         yield Sentence(text, "plain", "Solved")
     unscaled = [task for task in results.tasks if not task.normalised]
     if unscaled and len(results.tasks) > 1:

@@ -36,6 +36,8 @@ class Score:
       variation: IQR of the changes per percent of the range.
       drawdown: upper-tail CVaR of the drawdowns.
       collapsed: whether it learned something and then lost it, beyond the noise of its evaluations.
+      first: score of its untrained policy, or None where that was not evaluated.
+      reached: its final score, or if it collapsed the highest mean of successive evaluations before.
     """
 
     seed: int
@@ -48,6 +50,8 @@ class Score:
     variation: float
     drawdown: float
     collapsed: bool
+    first: float | None
+    reached: float
 
 
 @dataclass(frozen=True)
@@ -358,6 +362,7 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
     floor = float(task.rescale(task.floor))
     knots, heights = statistics.restrict(steps, values, task.start, task.end)
     window = statistics.final_points(knots, task.start, task.end)
+    lost = statistics.collapsed(heights, floor=floor, span=share or 1.0, window=window)
     percent = (knots - task.start) * 100.0 / (task.end - task.start)
     return Score(
         seed=run.seed,
@@ -369,8 +374,16 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
         greedy=_greedy(run, task),
         variation=float(statistics.within_run_variation(percent, heights)),
         drawdown=statistics.drawdown_risk(heights),
-        collapsed=statistics.collapsed(heights, floor=floor, span=share or 1.0, window=window),
+        collapsed=lost,
+        first=_first(run, task),
+        reached=float(statistics.successive_means(heights, window).max()) if lost else final,
     )
+
+
+def _first(run: Run, task: Task) -> float | None:
+    """Of evaluations at step 0: later ones see what was learned before."""
+    untrained = run.steps.size > 0 and run.steps[0] == 0
+    return float(task.rescale(run.sampled[0])) if untrained else None
 
 
 def _curve(run: Run, task: Task, rule: FailureRule) -> tuple[Array, Array]:

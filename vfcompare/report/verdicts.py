@@ -9,10 +9,11 @@ import numpy as np
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Results
 from vfcompare.report.fairness import tuned, unfair
-from vfcompare.report.limits import LEARNED, alarms, caveats, incomplete, tried
+from vfcompare.report.learning import idle
+from vfcompare.report.limits import alarms, caveats, incomplete, tried
 from vfcompare.report.metrics import LEADING, METRICS
 from vfcompare.report.planes import planes
-from vfcompare.report.scoring import Task, column, given
+from vfcompare.report.scoring import given
 from vfcompare.report.sentences import (
     KINDS,
     MOST,
@@ -214,25 +215,19 @@ def _findable(contrast: Contrast, results: Results) -> str:
 
 
 def _unlearned(contrast: Contrast, results: Results) -> str:
-    """Which side ends below `LEARNED`, and where."""
-    tasks = [task for task in map(results.task, contrast.tasks) if task.normalised]
-    found = {
-        name: [task.name for task in tasks if _final(task, side) < LEARNED]
-        for name, side in zip(in_words(results), results.sides.both, strict=True)
-    }
-    parts = [f"{name} on {join(where)}" for name, where in found.items() if where]
-    if not parts:
+    """Which side has learned nothing, how that shows, and where."""
+    found: dict[str, list[str]] = {}
+    for name, side in zip(in_words(results), results.sides.both, strict=True):
+        where: dict[str, list[str]] = {}
+        for task in map(results.task, contrast.tasks):
+            if sign := idle(task, [arm.name for arm in side]):
+                where.setdefault(sign, []).append(task.name)
+        for sign, tasks in where.items():
+            found.setdefault(sign, []).append(f"{name} on {join(tasks)}")
+    if not found:
         return ""
-    return (
-        f"But the final score (IQM) is below {LEARNED:.0%} of the way from the random policy to the optimal "
-        f"one for {'; '.join(parts)}: who learns nothing loses nothing and varies little."
-    )
-
-
-def _final(task: Task, side: Sequence[Arm]) -> float:
-    """IQM of the final scores of a side, each of whose arms weighs the same."""
-    scores = [np.array(list(column(task, arm.name, "final").values())) for arm in side]
-    return float(statistics.iqm([values for values in scores if values.size]))
+    told = ", and ".join(f"{sign} for {'; '.join(names)}" for sign, names in found.items())
+    return f"But the mean score {told}: who learns nothing loses nothing and varies little."
 
 
 def _decided(results: Results) -> Sentence:

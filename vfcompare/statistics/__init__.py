@@ -70,6 +70,7 @@ from vfcompare.statistics.reliability import (
     drawdown_risk,
     interpercentile_range,
     interquartile_range,
+    successive_means,
     within_run_variation,
 )
 from vfcompare.statistics.scores import (
@@ -168,6 +169,7 @@ __all__ = [
     "sensitivity",
     "sign_flip_test",
     "smallest",
+    "successive_means",
     "survival_median",
     "time_to_threshold",
     "trim_mean",

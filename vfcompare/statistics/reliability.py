@@ -104,6 +104,16 @@ def drawdown_risk(values: npt.ArrayLike, *, alpha: float = 0.05) -> float:
     return cvar(drawdown(values), alpha=alpha, tail="upper")
 
 
+def successive_means(values: npt.ArrayLike, window: int = COLLAPSE_WINDOW) -> Array:
+    """`[points] -> [points - width + 1]`, means of `width` successive values.
+
+    `width` is `window`, at least `COLLAPSE_WINDOW` and at most all there are.
+    """
+    y = finite(values, "values")
+    width = min(max(window, COLLAPSE_WINDOW), y.size)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(y, width).mean(axis=-1))
+
+
 def collapsed(
     values: npt.ArrayLike,
     *,
@@ -134,10 +144,9 @@ def collapsed(
       noise: how many usual changes a fall must exceed.
     """
     y = finite(values, "values")
-    width = min(max(window, COLLAPSE_WINDOW), y.size)
-    if width < 2:
+    if y.size < 2:
         return False
-    means = np.lib.stride_tricks.sliding_window_view(y, width).mean(axis=-1)
+    means = successive_means(y, window)
     best, end = means.max(), means[-1]
     gain, usual = best - floor, np.abs(np.diff(y)).mean()
     lost = end < floor + share * gain and best - end > noise * usual

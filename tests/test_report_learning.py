@@ -1,0 +1,132 @@
+"""What a report says of agents that learned nothing, all there is to learn, or lost it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.report_study import ENVS, set_returns, write_study
+from vfcompare import report
+from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.sentences import Sentence
+from vfcompare.report.verdicts import verdicts
+
+POINTS, SEEDS = 21, 10
+TIME = np.linspace(0.0, 1.0, POINTS)
+
+Curves = Mapping[str, Callable[[int], np.ndarray]]
+"""Of each agent, the curve of a seed in normalised scores, without noise."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "REPS", 100)
+    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
+
+
+def write_curves(root: Path, curves: Curves, noise: float = 0.02, seeds: int = SEEDS) -> Path:
+    """A study of the maze, whose scores are returns."""
+    agents = dict.fromkeys(curves, 1.0)
+    study = write_study(
+        root, agents=agents, envs={"maze": ENVS["maze"]}, seeds=seeds, points=POINTS
+    )
+    rng = np.random.default_rng(0)
+    for agent, curve in curves.items():
+
+        def draw(rows: dict[str, np.ndarray], curve: Callable[[int], np.ndarray] = curve) -> None:
+            heights = np.array([curve(seed) for seed in range(seeds)])
+            rows["return_sampled"][:] = (heights + rng.normal(0, noise, heights.shape)).ravel()
+
+        set_returns(study / f"maze-{agent}-1a2b3c4d", draw)
+    return study
+
+
+def judged(root: Path, curves: Curves, noise: float = 0.02, seeds: int = SEEDS) -> Results:
+    return analyse(report.load(write_curves(root, curves, noise, seeds)))
+
+
+def told(results: Results) -> dict[str, Sentence]:
+    return {sentence.title: sentence for sentence in verdicts(results)}
+
+
+def rising(height: float, by: float = 0.3) -> np.ndarray:
+    return height * np.minimum(1.0, TIME / by)
+
+
+def flat(height: float) -> np.ndarray:
+    return np.full(POINTS, height)
+
+
+def falling(height: float = 0.9) -> np.ndarray:
+    """It learns, and has lost it long before the end."""
+    return np.where(TIME < 0.6, rising(height), 0.02)
+
+
+def test_two_lost_seeds_of_ten_are_not_solved(tmp_path: Path) -> None:
+    curves = {
+        "ppo": lambda _: rising(1.0),
+        "rloo": lambda s: falling(1.0) if s < 2 else rising(1.0),
+    }
+    assert "Solved" not in told(judged(tmp_path / "lost", curves, 0.003))
+    kept = {"ppo": curves["ppo"], "rloo": curves["ppo"]}
+    assert "(mean final score)" in told(judged(tmp_path / "kept", kept, 0.003))["Solved"].text
+
+
+def test_five_seeds_of_twenty_that_learned_are_not_nothing(tmp_path: Path) -> None:
+    curves = {"ppo": lambda s: rising(1.0) if s < 5 else flat(0.0), "rloo": lambda _: flat(0.0)}
+    assert "Nothing learned" not in told(judged(tmp_path, curves, 0.003, seeds=20))
+
+
+def test_the_one_seed_that_learned_is_counted(tmp_path: Path) -> None:
+    curves = {"ppo": lambda s: rising(1.0) if s < 1 else flat(0.0), "rloo": lambda _: flat(0.0)}
+    text = told(judged(tmp_path, curves, 0.003, seeds=20))["Nothing learned"].text
+    assert "(mean final score; the threshold was reached by 1 of 40 runs on maze)" in text
+
+
+def test_who_learned_and_lost_it_had_something_to_lose(tmp_path: Path) -> None:
+    results = judged(tmp_path, {"ppo": lambda _: rising(0.9), "rloo": lambda _: falling()})
+    assert results.counts["collapse", "rloo"] == (SEEDS, SEEDS)
+    assert results.family["drawdown"].better == "critic"
+    claim = told(results)["Stability"]
+    assert (claim.tone, "learns nothing" in claim.text) == ("claim", False)
+
+
+def test_where_all_agents_collapse_nobody_is_said_to_have_learned_nothing(tmp_path: Path) -> None:
+    said = told(judged(tmp_path, {"ppo": lambda _: falling(0.7), "rloo": lambda _: falling()}))
+    assert "Nothing learned" not in said
+    assert said["Collapsed"].tone == "warning"
+    assert "20 of 20 runs on maze had learned more and lost it" in said["Collapsed"].text
+    assert said["Stability"].tone == "claim"
+
+
+@pytest.mark.parametrize("slope", [0.0, -0.25])
+def test_who_ends_where_it_began_has_learned_nothing(tmp_path: Path, slope: float) -> None:
+    """Policies that begin with a prior are above the random one from the start."""
+    curve = 0.5 + slope * TIME
+    said = told(judged(tmp_path, {"ppo": lambda _: curve, "rloo": lambda _: curve}, 0.03))
+    assert "On maze no agent ends above where it began" in said["Nothing learned"].text
+    assert "does not rise above the first evaluation" in said["Stability"].text
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_who_gained_a_little_has_learned_something(tmp_path: Path, start: float) -> None:
+    curve = start + rising(0.15)
+    said = told(judged(tmp_path, {"ppo": lambda _: curve, "rloo": lambda _: curve}))
+    assert "Nothing learned" not in said
+
+
+def test_a_first_evaluation_of_a_trained_policy_is_no_beginning(tmp_path: Path) -> None:
+    study = write_curves(tmp_path, {"ppo": lambda _: flat(0.5), "rloo": lambda _: flat(0.5)})
+    for folder in study.glob("maze-*"):
+
+        def later(rows: dict[str, np.ndarray]) -> None:
+            rows["env_steps"][:] += 1_000
+
+        set_returns(folder, later)
+    assert "Nothing learned" not in told(analyse(report.load(study)))
+
+
+def test_what_is_solved_from_the_start_is_solved(tmp_path: Path) -> None:
+    said = told(judged(tmp_path, {"ppo": lambda _: flat(1.0), "rloo": lambda _: flat(1.0)}, 0.003))
+    assert said.keys() & {"Nothing learned", "Solved"} == {"Solved"}

@@ -1,0 +1,138 @@
+"""Whether agents learned, how much was left to learn, and whether they lost it: what claims rest on."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import numpy as np
+
+from vfcompare.report.analysis import Results
+from vfcompare.report.cells import held_still
+from vfcompare.report.files import Array
+from vfcompare.report.scoring import Task, column
+from vfcompare.report.sentences import Sentence
+from vfcompare.report.table import join
+
+LEARNED, SOLVED = 0.1, 0.95
+"""Mean scores below which an agent has learned nothing, and above which it has no more to learn."""
+
+CLEAR = 2.0
+"""Standard errors that a mean must exceed to be more than the noise of evaluations."""
+
+WAY = f"{LEARNED:.0%} of the way from the random policy to the optimal one"
+
+
+def idle(task: Task, arms: Sequence[str]) -> str:
+    """Which of two signs say that these arms have learned nothing, in words; empty if they learned.
+
+    What a run reached is its final score, or the best that it lost. In the mean over arms that is less than
+    `LEARNED` of the way from the random policy, or over all their runs not clearly more than the run's own
+    untrained policy had, as where policies begin with a prior. Of nobody anything is said without a scale.
+    """
+    reached = _means(task, arms, "reached")
+    if not task.normalised or not reached:
+        return ""
+    if np.mean(reached) < LEARNED:
+        return f"stays below {WAY}"
+    return "" if _gains(task, arms) else "does not rise above the first evaluation"
+
+
+def _means(task: Task, arms: Iterable[str], name: str) -> list[float]:
+    """Mean over runs of each arm that has some."""
+    found = (column(task, arm, name) for arm in arms)
+    return [float(np.mean(list(values.values()))) for values in found if values]
+
+
+def _gains(task: Task, arms: Iterable[str]) -> bool:
+    """Whether runs came above their untrained policy, by a tenth of the scale or more than by noise."""
+    gains = np.array([*chain.from_iterable(_rise(task, arm, "reached") for arm in arms)])
+    return gains.size < 2 or gains.mean() >= LEARNED or gains.mean() > CLEAR * error(gains)
+
+
+def _rise(task: Task, arm: str, name: str) -> list[float]:
+    """How much more than its untrained policy's score each run has, where that was evaluated."""
+    first, then = column(task, arm, "first"), column(task, arm, name)
+    return [then[seed] - first[seed] for seed in first.keys() & then.keys()]
+
+
+def error(values: Array) -> float:
+    """Standard error of a mean."""
+    return float(np.std(values, ddof=1) / np.sqrt(values.size)) if values.size > 1 else 0.0
+
+
+def unlearned(results: Results) -> list[Task]:
+    """Environments on which no agent has learned anything, although there was something to learn."""
+    done = solved(results)
+    return [
+        task
+        for task in _meant(results)
+        if task.name not in done and all(idle(task, [arm]) for arm in _scored(task))
+    ]
+
+
+def lessons(results: Results) -> Iterable[Sentence]:
+    """Where agents learned nothing, or lost all that they had learned."""
+    below = [
+        task for task in _meant(results) if max(_means(task, _scored(task), "final")) < LEARNED
+    ]
+    nothing = unlearned(results)
+    never = [task for task in nothing if task in below]
+    if never:
+        yield Sentence(
+            f"On {join(task.name for task in never)} no agent ends {WAY} (mean final score"
+            f"{_exceptions(never)}). Agents that have learned nothing are equal whatever they are.",
+            "warning",
+            "Nothing learned",
+        )
+    unmoved = [task for task in nothing if task not in below]
+    if unmoved:
+        yield Sentence(
+            f"On {join(task.name for task in unmoved)} no agent ends above where it began (mean final "
+            f"score and first evaluation{_exceptions(unmoved)}). Agents that have learned nothing are as "
+            "alike as they began.",
+            "warning",
+            "Nothing learned",
+        )
+    lost = [task for task in below if task not in nothing]
+    if lost:
+        yield Sentence(
+            f"On {join(task.name for task in lost)} every agent ends below {WAY} (mean final score), but "
+            f"{join(map(_collapsed, lost))} had learned more and lost it.",
+            "warning",
+            "Collapsed",
+        )
+
+
+def solved(results: Results) -> list[str]:
+    """Environments on which every agent's mean final score leaves nothing to learn."""
+    meant = _meant(results)
+    return [task.name for task in meant if min(_means(task, _scored(task), "final")) > SOLVED]
+
+
+def _scored(task: Task) -> list[str]:
+    return [arm for arm, scores in task.scores.items() if scores]
+
+
+def _meant(results: Results) -> list[Task]:
+    """Environments with a scale and scores where policies were not held still on purpose."""
+    return [t for t in results.tasks if t.normalised and not t.empty and not _on_purpose(t)]
+
+
+def _on_purpose(task: Task) -> bool:
+    """Whether the policies were held still; of a cell that has not begun that is not known."""
+    configs = [cell.config for cell in task.cells.values() if cell.config]
+    return bool(configs) and all(map(held_still, configs))
+
+
+def _exceptions(tasks: Iterable[Task]) -> str:
+    """How many runs learned all the same."""
+    parts = []
+    for task in tasks:
+        reached = [yes for arrivals in task.arrivals.values() for _, _, yes in arrivals]
+        if any(reached):
+            parts.append(f"{sum(reached)} of {len(reached)} runs on {task.name}")
+    return f"; the threshold was reached by {join(parts)}" if parts else ""
+
+
+def _collapsed(task: Task) -> str:
+    found = [score.collapsed for scores in task.scores.values() for score in scores]
+    return f"{sum(found)} of {len(found)} runs on {task.name}"
