@@ -96,7 +96,10 @@ def final(cell: Cell, task: scoring.Task) -> np.ndarray:
     runs = [run for run in cell.runs if scoring.counted(run, task.end)]
     lost = [scoring.failed(run, task.end) for run in runs]
     return np.array(
-        [task.floor if bad else run.sampled[-1] for run, bad in zip(runs, lost, strict=True)]
+        [
+            scoring.sunk(run.sampled, task) if bad else run.sampled[-1]
+            for run, bad in zip(runs, lost, strict=True)
+        ]
     )
 
 

@@ -89,7 +89,8 @@ _SPREAD = (
 )
 _VARIATION = (
     "Interquartile range of the changes between evaluations per 1% of the range, of one run: "
-    "differences remove the trend (Chan et al. 2020). Evaluation noise counts as variation, so it "
+    "differences remove the trend (Chan et al. 2020). That of a failed run is of its evaluations before the "
+    "failure, of which it needs three. Evaluation noise counts as variation, so it "
     "compares only agents evaluated equally often with equally many episodes."
 )
 _DRAWDOWN = (
@@ -185,9 +186,9 @@ def _failed(results: Results) -> str:
     return (
         "A run that diverged (also: any evaluation that is not finite), or crashed after its first "
         "evaluation, keeps its curve up to the failure and scores the floor from there to the end "
-        f"of the range ({floors}); where no update of the failure is recorded, that is where its next "
-        "evaluation was due. One that failed after the range counts as completed. A crash before the first "
-        "evaluation, or with a message of the machine (a full disk, no memory, a lost or preempted node, "
+        f"of the range ({floors}; its own last return where that is lower); where no update of the failure "
+        "is recorded, that is where its next evaluation was due. One that failed after the range counts as "
+        "completed. A crash before the first evaluation, or with a message of the machine (a full disk, no memory, a lost or preempted node, "
         "a timeout), and runs that are running, lost, interrupted, missing, damaged, short or late, have no "
         "known outcome: they are left out of scores and counted, and censored where they stopped in steps to "
         "the threshold. The leading contrasts are also computed with two other rules: the "

@@ -33,7 +33,8 @@ class Score:
       auc: mean height of the curve over the compared range.
       final: mean of the evaluations in the last tenth of the range.
       greedy: the same of the greedy policy, or None where it was not measured.
-      variation: IQR of the changes per percent of the range.
+      variation: IQR of the changes per percent of the range, of a failed run until it failed; NaN where
+        that was before its third evaluation.
       drawdown: upper-tail CVaR of the drawdowns.
       collapsed: whether it learned something and then lost it, beyond the noise of its evaluations.
       first: score of its untrained policy, or None where that was not evaluated.
@@ -69,7 +70,7 @@ class Task:
       optimal: best possible return, or None.
       threshold: return that counts as arrived, or None.
       threshold_rule: where the threshold comes from.
-      floor: score of a failed run, in raw returns.
+      floor: what a failed run scores at most, in raw returns, see `sunk`.
       floor_rule: where the floor comes from.
       scores: the scored runs of each arm.
       arrivals: (seed, step, reached) of each arm; unfinished runs are censored where they stopped.
@@ -124,7 +125,8 @@ def score(study: Study, rule: FailureRule = "floor") -> list[Task]:
     Args:
       study: what was read.
       rule: what a failed run is worth from its failure on. `floor`: the random policy's return (or the
-        least return seen on the task). `last`: its last finite evaluation. `drop`: it is left out.
+        least return seen on the task), or its last finite evaluation where that is less. `last`: its
+        last finite evaluation. `drop`: it is left out.
     """
     cells = [cell for cell in study.cells if cell.planned]
     names = list(dict.fromkeys(cell.task for cell in cells))
@@ -363,7 +365,6 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
     knots, heights = statistics.restrict(steps, values, task.start, task.end)
     window = statistics.final_points(knots, task.start, task.end)
     lost = statistics.collapsed(heights, floor=floor, span=share or 1.0, window=window)
-    percent = (knots - task.start) * 100.0 / (task.end - task.start)
     return Score(
         seed=run.seed,
         status=run.status if failed(run, task.end) else "completed",
@@ -372,7 +373,7 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
         auc=statistics.area_under_curve(steps, values, task.start, task.end),
         final=final,
         greedy=_greedy(run, task),
-        variation=float(statistics.within_run_variation(percent, heights)),
+        variation=_variation(run, task, knots, heights),
         drawdown=statistics.drawdown_risk(heights),
         collapsed=lost,
         first=_first(run, task),
@@ -386,6 +387,22 @@ def _first(run: Run, task: Task) -> float | None:
     return float(task.rescale(run.sampled[0])) if untrained else None
 
 
+def _variation(run: Run, task: Task, knots: Array, heights: Array) -> float:
+    """What follows a failure is the same everywhere, and would be steadiness."""
+    if failed(run, task.end):
+        inside = (run.steps >= task.start) & (run.steps <= task.end)
+        knots, heights = run.steps[inside], task.rescale(run.sampled[inside])
+        if knots.size < 3:
+            return math.nan
+    percent = (knots - task.start) * 100.0 / (task.end - task.start)
+    return float(statistics.within_run_variation(percent, heights))
+
+
+def sunk(returns: Array, task: Task) -> float:
+    """What a failed run with these returns scores from its failure on: no failure makes up for a fall."""
+    return min(task.floor, float(returns[-1])) if returns.size else task.floor
+
+
 def _curve(run: Run, task: Task, rule: FailureRule) -> tuple[Array, Array]:
     """The run's curve; a failed run is continued from its failure to the end of the range.
 
@@ -394,15 +411,15 @@ def _curve(run: Run, task: Task, rule: FailureRule) -> tuple[Array, Array]:
     steps, raw = run.steps, run.sampled
     if run.status == "completed":
         return steps, raw
-    level = task.floor if rule == "floor" or not raw.size else float(raw[-1])
+    level = sunk(raw, task) if rule == "floor" or not raw.size else float(raw[-1])
     if not steps.size or steps[0] > task.start:
         steps = np.concatenate([[min(task.start, 0.0)], steps])
         raw = np.concatenate([[level], raw])
     if steps[-1] < task.end:
-        beyond = task.grid[task.grid > steps[-1]]
-        fall = run.failed_at if run.failed_at is not None else float(beyond[0])
+        due = _due(steps, task)
+        fall = run.failed_at if run.failed_at is not None else float(due[0])
         level = level if failed(run, task.end) else float(raw[-1])
-        tail = np.unique(np.concatenate([beyond[beyond >= fall], [task.end]]))
+        tail = np.unique(np.concatenate([due[due >= fall], [task.end]]))
         if steps[-1] < fall < tail[0]:
             tail = np.concatenate([[fall], tail])
         steps = np.concatenate([steps, tail])
@@ -410,10 +427,22 @@ def _curve(run: Run, task: Task, rule: FailureRule) -> tuple[Array, Array]:
     return steps, raw
 
 
+def _due(steps: Array, task: Task) -> Array:
+    """`[points]`, when a run would have been evaluated after its last evaluation, up to the end.
+
+    At the steps that all runs share; else as far apart as its own evaluations are on average.
+    """
+    if task.exact_grid or steps.size < 2:
+        return task.grid[task.grid > steps[-1]]
+    apart = (steps[-1] - steps[0]) / (steps.size - 1)
+    count = max(1, round((task.end - steps[-1]) / apart))
+    return np.linspace(steps[-1], task.end, count + 1)[1:]
+
+
 def _greedy(run: Run, task: Task) -> float | None:
-    if failed(run, task.end):
-        return float(task.rescale(task.floor))
     measured = np.isfinite(run.greedy)
+    if failed(run, task.end):
+        return float(task.rescale(sunk(run.greedy[measured], task)))
     if not measured.any():
         return None
     greedy = task.rescale(run.greedy[measured])
