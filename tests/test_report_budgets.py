@@ -1,6 +1,7 @@
 """What a report says of runs that made few updates, or took more steps than they were to take."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,23 @@ def test_agents_that_were_evaluated_as_unequally_many_policies_are_named(tmp_pat
     assert "on maze 3.0 (rloo) to 4.0 (ppo)" in text["Unequal evaluations"]
     alike = said(results(tmp_path / "b", {"rloo": SEEN_ONCE, "ppo": SEEN_ONCE}))
     assert "Unequal evaluations" not in alike
+
+
+def test_what_lies_beyond_the_compared_range_is_not_counted(tmp_path: Path) -> None:
+    """Of four times the steps, a quarter of the evaluations and of the updates is compared."""
+    more = [0, 6, 12, 18, 24], [0, 40_000, 80_000, 120_000, 160_000]
+    root = study_of(
+        tmp_path, {"rloo": more, "ppo": ([0, 10, 20, 30, 40], [*range(0, 50_000, 10_000)])}
+    )
+    for agent, budget in {"rloo": 160_000, "ppo": 40_000}.items():
+        file = root / f"maze-{agent}-1a2b3c4d" / "run.json"
+        edit(file, partial(dict.update, budget={"env_steps": budget}))
+    text = said(analyse(report.load(root)))
+    assert "on maze 2.0 (rloo) to 5.0 (ppo)" in text["Unequal evaluations"]
+    assert text["Few updates"] == "On maze rloo made 6 updates."
+
+
+def test_an_overshot_last_evaluation_counts(tmp_path: Path) -> None:
+    over = [0, 20, 30, 40], [0, 20_000, 30_000, 44_000]
+    root = budgeted(study_of(tmp_path, {"rloo": over, "ppo": SEEN_ONCE}), 40_000)
+    assert "Unequal evaluations" not in said(analyse(report.load(root)))

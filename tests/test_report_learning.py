@@ -130,3 +130,59 @@ def test_a_first_evaluation_of_a_trained_policy_is_no_beginning(tmp_path: Path) 
 def test_what_is_solved_from_the_start_is_solved(tmp_path: Path) -> None:
     said = told(judged(tmp_path, {"ppo": lambda _: flat(1.0), "rloo": lambda _: flat(1.0)}, 0.003))
     assert said.keys() & {"Nothing learned", "Solved"} == {"Solved"}
+
+
+def thin(rows: dict[str, np.ndarray]) -> None:
+    """A quarter of the evaluations."""
+    kept = np.arange(rows["seed"].size) % POINTS % 4 == 0
+    for name in rows:
+        rows[name] = rows[name][kept]
+
+
+@pytest.mark.parametrize(("sparse", "tone"), [("rloo", "open"), ("ppo", "claim")])
+def test_who_is_evaluated_less_often_is_not_praised_for_losing_less(
+    tmp_path: Path, sparse: str, tone: str
+) -> None:
+    """Sparse evaluations make a side lose less; a side that loses more in spite of them does lose more."""
+    dip = np.where(np.arange(POINTS) == 12, 0.5, 0.0)
+    ppo = rising(0.5) - (0 if sparse == "rloo" else dip)
+    study = write_curves(tmp_path, {"ppo": lambda _: ppo, "rloo": lambda _: rising(0.5)}, 0.1, 12)
+    set_returns(study / f"maze-{sparse}-1a2b3c4d", thin)
+    results = analyse(report.load(study))
+    assert results.family["drawdown"].better == "outcome-only"
+    said = told(results)
+    assert "steps to the threshold" in said["Unequal evaluations"].text
+    assert said["Stability"].tone == tone
+    assert ("fewer of its policies were evaluated on maze" in said["Stability"].text) == (
+        tone == "open"
+    )
+
+
+def test_a_head_start_is_not_called_speed(tmp_path: Path) -> None:
+    late = rising(0.9, by=1.0)
+    said = told(judged(tmp_path, {"ppo": lambda _: flat(0.7), "rloo": lambda _: late}))
+    text = said["Sample efficiency"].text
+    assert "are higher on average than outcome-only" in text
+    assert text.endswith("Most of it was there before training.")
+    quick = told(judged(tmp_path / "q", {"ppo": lambda _: rising(0.9), "rloo": lambda _: late}))
+    assert "learn faster than outcome-only" in quick["Sample efficiency"].text
+
+
+def test_a_small_head_start_takes_no_speed_away(tmp_path: Path) -> None:
+    curves = {"ppo": lambda _: 0.05 + rising(0.8), "rloo": lambda _: rising(0.9, by=1.0)}
+    assert "learn faster" in told(judged(tmp_path, curves))["Sample efficiency"].text
+
+
+def test_who_falls_more_slowly_does_not_learn_faster(tmp_path: Path) -> None:
+    said = told(judged(tmp_path, {"ppo": lambda _: -0.2 * TIME, "rloo": lambda _: -0.6 * TIME}))
+    claim = said["Sample efficiency"]
+    assert claim.tone == "open"
+    assert "are higher on average" in claim.text
+    assert "Neither side rises on average. But no agent has learned anything." in claim.text
+
+
+def test_agents_that_learned_nothing_are_not_found_equal(tmp_path: Path) -> None:
+    said = told(judged(tmp_path, {"ppo": lambda _: flat(0.5), "rloo": lambda _: flat(0.5)}))
+    for title in ("Sample efficiency", "Final performance"):
+        assert "Equal in practice" in said[title].text
+        assert said[title].tone == "open"

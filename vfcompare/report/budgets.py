@@ -1,10 +1,11 @@
 """Whether runs did with their budget what a reader takes for granted, in sentences."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from vfcompare.report.analysis import Results
+from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.cells import Cell, Run, held_still
 from vfcompare.report.scoring import OVERSHOT, Task, late
 from vfcompare.report.sentences import Sentence, capital, sizes
@@ -88,13 +89,35 @@ def _done(cell: Cell) -> list[Run]:
 
 
 def _cells(results: Results, task: Task) -> list[tuple[str, list[Run]]]:
-    """What each agent is called, and its completed runs, where it has some."""
-    found = [
-        (results.called(arm), _done(cell))
-        for arm, cell in task.cells.items()
-        if not held_still(cell.config)
-    ]
-    return [(name, runs) for name, runs in found if runs]
+    """What each agent is called, and its completed runs within the compared range, where it has some."""
+    found = {arm: _compared(task, arm) for arm in task.cells}
+    return [(results.called(arm), runs) for arm, runs in found.items() if runs]
+
+
+def _compared(task: Task, arm: str) -> list[Run]:
+    """Completed runs of an arm that was to learn, up to where the compared range ends.
+
+    What lies beyond it is in no score, however much a larger budget holds.
+    """
+    cell = task.cells.get(arm)
+    if cell is None or held_still(cell.config):
+        return []
+    return [_until(run, task.end) for run in _done(cell)]
+
+
+def _until(run: Run, end: float) -> Run:
+    """The run up to its first evaluation at this step or later."""
+    beyond = run.steps[run.steps >= end]
+    if end <= 0 or beyond.size < 2:
+        return run
+    last = beyond[0]
+    kept, every = run.steps <= last, run.evaluations[0] <= last
+    return replace(
+        run,
+        steps=run.steps[kept],
+        clocks={name: clock[kept] for name, clock in run.clocks.items()},
+        measured=tuple(column[every] for column in run.evaluations),
+    )
 
 
 def _unequal(results: Results) -> Iterable[Sentence]:
@@ -102,16 +125,36 @@ def _unequal(results: Results) -> Iterable[Sentence]:
     told = [text for task in results.tasks if (text := _policies(_cells(results, task), task.name))]
     if told:
         text = (
-            f"Evaluations of an unchanged policy count once. Policies evaluated in a run, on average: "
-            f"{'; '.join(told)}. Drawdown and variation depend on how many there are."
+            "Evaluations of an unchanged policy count once. Policies of a run that were evaluated within "
+            f"the compared steps, on average: {'; '.join(told)}. Drawdown, variation and steps to the "
+            "threshold depend on how many there are."
         )
         yield Sentence(text, "warning", "Unequal evaluations")
 
 
 def _policies(cells: Sequence[tuple[str, list[Run]]], task: str) -> str:
     """From how many policies to how many, where agents were evaluated equally often as unequally many."""
-    means = [(float(np.mean([run.steps.size for run in runs])), name) for name, runs in cells]
+    means = [(_evaluated(runs), name) for name, runs in cells]
     if not means or max(means)[0] - min(means)[0] < UNEVEN:
         return ""
     low, high = min(means), max(means)
     return f"on {task} {low[0]:.1f} ({low[1]}) to {high[0]:.1f} ({high[1]})"
+
+
+def _evaluated(runs: Iterable[Run]) -> float:
+    """Policies of a run that were evaluated, on average."""
+    return float(np.mean([run.steps.size for run in runs]))
+
+
+def favoured(results: Results, contrast: Contrast) -> list[str]:
+    """Where fewer policies of the side that is said to lose less were evaluated, so that it had to."""
+    sides = results.sides.both if contrast.verdict == "first" else results.sides.both[::-1]
+    where = []
+    for task in map(results.task, contrast.tasks):
+        better, other = (
+            [_evaluated(runs) for arm in side if (runs := _compared(task, arm.name))]
+            for side in sides
+        )
+        if better and other and np.mean(other) - np.mean(better) >= UNEVEN:
+            where.append(task.name)
+    return where

@@ -5,7 +5,7 @@ from itertools import chain
 
 import numpy as np
 
-from vfcompare.report.analysis import Results
+from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.cells import held_still
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task, column
@@ -45,7 +45,7 @@ def _means(task: Task, arms: Iterable[str], name: str) -> list[float]:
 def _gains(task: Task, arms: Iterable[str]) -> bool:
     """Whether runs came above their untrained policy, by a tenth of the scale or more than by noise."""
     gains = np.array([*chain.from_iterable(_rise(task, arm, "reached") for arm in arms)])
-    return gains.size < 2 or gains.mean() >= LEARNED or gains.mean() > CLEAR * error(gains)
+    return gains.size < 2 or gains.mean() >= LEARNED or gains.mean() > CLEAR * _error(gains)
 
 
 def _rise(task: Task, arm: str, name: str) -> list[float]:
@@ -54,9 +54,43 @@ def _rise(task: Task, arm: str, name: str) -> list[float]:
     return [then[seed] - first[seed] for seed in first.keys() & then.keys()]
 
 
-def error(values: Array) -> float:
+def _error(values: Array) -> float:
     """Standard error of a mean."""
     return float(np.std(values, ddof=1) / np.sqrt(values.size)) if values.size > 1 else 0.0
+
+
+def ahead(results: Results, contrast: Contrast) -> str:
+    """Why the side with the larger area did not learn faster, in words; empty if it did.
+
+    Its untrained policies scored clearly more already, by half of the difference in area or more; or its
+    area is not above them.
+    """
+    if contrast.metric != "auc" or contrast.better is None:
+        return ""
+    tasks = [*map(results.task, contrast.tasks)]
+    sides = results.sides.both if contrast.verdict == "first" else results.sides.both[::-1]
+    better, other = ([arm.name for arm in side] for side in sides)
+    found = [lead for task in tasks if (lead := _lead(task, better, other))]
+    if len(found) < len(tasks):
+        return ""
+    leads, errors = np.array(found).T
+    noise = CLEAR * np.linalg.norm(errors) / len(found)
+    if leads.mean() > max(noise, abs(contrast.interval.estimate) / 2):
+        return " Most of it was there before training."
+    rises = [np.mean(rise) for task in tasks for arm in better if (rise := _rise(task, arm, "auc"))]
+    return "" if np.mean(rises) > 0 else " Neither side rises on average."
+
+
+def _lead(task: Task, better: Iterable[str], other: Iterable[str]) -> tuple[float, float] | None:
+    """By how much untrained policies of one side scored more than the other's, with its standard error."""
+    firsts = [
+        np.array([*chain.from_iterable(column(task, arm, "first").values() for arm in side)])
+        for side in (better, other)
+    ]
+    if not all(values.size for values in firsts):
+        return None
+    one, two = firsts
+    return float(one.mean() - two.mean()), float(np.hypot(_error(one), _error(two)))
 
 
 def unlearned(results: Results) -> list[Task]:

@@ -188,10 +188,11 @@ def _failed(results: Results) -> str:
         "evaluation, keeps its curve up to the failure and scores the floor from there to the end "
         f"of the range ({floors}; its own last return where that is lower); where no update of the failure "
         "is recorded, that is where its next evaluation was due. One that failed after the range counts as "
-        "completed. A crash before the first evaluation, or with a message of the machine (a full disk, no memory, a lost or preempted node, "
-        "a timeout), and runs that are running, lost, interrupted, missing, damaged, short or late, have no "
-        "known outcome: they are left out of scores and counted, and censored where they stopped in steps to "
-        "the threshold. The leading contrasts are also computed with two other rules: the "
+        "completed. A crash before the first evaluation, or with a message of the machine (a full disk, no "
+        "memory, a lost or preempted node, a timeout), and runs that are running, lost, interrupted, "
+        "missing, damaged, short or late, have no known outcome: they are left out of scores and counted, "
+        "and censored where they stopped in steps to the threshold. The leading contrasts are also computed "
+        "with two other rules: the "
         f"last finite evaluation is kept to the end, and failed runs are dropped. {changes}"
     )
 

@@ -21,6 +21,7 @@ class Metric:
       prose: in sentences.
       claim: title of the sentence that says who is better.
       verbs: what the better agents do, and what the better agent does.
+      neutral: the same in words that do not say that they learned it.
     """
 
     label: str
@@ -29,6 +30,7 @@ class Metric:
     prose: str = ""
     claim: str = ""
     verbs: tuple[str, str] = ("", "")
+    neutral: tuple[str, str] = ("", "")
 
 
 METRICS: Mapping[str, Metric] = {
@@ -38,6 +40,7 @@ METRICS: Mapping[str, Metric] = {
         prose="area under the learning curve",
         claim="Sample efficiency",
         verbs=("learn faster", "learns faster"),
+        neutral=("are higher on average", "is higher on average"),
     ),
     "final": Metric(
         "Final score",

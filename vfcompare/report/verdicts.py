@@ -8,8 +8,9 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Results
+from vfcompare.report.budgets import favoured
 from vfcompare.report.fairness import tuned, unfair
-from vfcompare.report.learning import idle
+from vfcompare.report.learning import ahead, idle, unlearned
 from vfcompare.report.limits import alarms, caveats, incomplete, tried
 from vfcompare.report.metrics import LEADING, METRICS
 from vfcompare.report.planes import planes
@@ -99,12 +100,29 @@ def _leading(results: Results) -> list[Contrast]:
 
 
 def _qualified(contrast: Contrast, results: Results) -> Sentence:
-    """The claim, open where a side that is said to keep what it learned has learned nothing."""
+    """The claim, open where it says of a side what follows from having learned or been evaluated little."""
     sentence = _family_claim(contrast, results)
-    if not METRICS[contrast.metric].lower or contrast.verdict == "insufficient":
+    if contrast.verdict == "insufficient":
         return sentence
-    idle = _unlearned(contrast, results)
-    return replace(sentence, text=f"{sentence.text} {idle}", tone="open") if idle else sentence
+    doubts = _doubts(contrast, results)
+    return (
+        replace(sentence, text=" ".join([sentence.text, *doubts]), tone="open")
+        if doubts
+        else sentence
+    )
+
+
+def _doubts(contrast: Contrast, results: Results) -> list[str]:
+    """Why a claim is none."""
+    if METRICS[contrast.metric].lower:
+        few = join(favoured(results, contrast)) if contrast.better else ""
+        text = f"But fewer of its policies were evaluated on {few}, and drawdowns grow with their number."
+        return [doubt for doubt in (_unlearned(contrast, results), text if few else "") if doubt]
+    if contrast.metric == "auc" or contrast.verdict == "equal":
+        nothing = {task.name for task in unlearned(results)}
+        if nothing.issuperset(contrast.tasks):
+            return ["But no agent has learned anything."]
+    return []
 
 
 def _family_claim(contrast: Contrast, results: Results) -> Sentence:
@@ -134,8 +152,10 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
         return Sentence(text, "open", title)
     first, second = (one, other) if contrast.verdict == "first" else (other, one)
     alone = results.sides.chosen and " + " not in contrast.better
-    claim = f"{opening(results, first)} {metric.verbs[alone]} than {second}"
-    text = f"{claim}: {measure}, {minus}, {evidence}.{_small(contrast, results)}"
+    before = ahead(results, contrast)
+    verbs = metric.neutral if before else metric.verbs
+    claim = f"{opening(results, first)} {verbs[alone]} than {second}"
+    text = f"{claim}: {measure}, {minus}, {evidence}.{before}{_small(contrast, results)}"
     return Sentence(text, "claim", title)
 
 
