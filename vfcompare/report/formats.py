@@ -137,7 +137,7 @@ def as_latex(table: Table) -> str:
     ]
     return "\n".join(
         [
-            f"% {_comment(table.title)}. Needs the package booktabs.",
+            f"% {_comment(table.title)}. {_cut(table)}Needs the package booktabs.",
             rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
             r"\toprule",
             lines[0],
@@ -148,6 +148,11 @@ def as_latex(table: Table) -> str:
             "",
         ]
     )
+
+
+def _cut(table: Table) -> str:
+    printed, every = len(table.printed), len(table.rows)
+    return f"{printed:,} of {every:,} rows, the csv file has all. " if printed < every else ""
 
 
 def _comment(text: str) -> str:

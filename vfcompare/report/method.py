@@ -89,8 +89,8 @@ _SPREAD = (
 )
 _VARIATION = (
     "Interquartile range of the changes between evaluations per 1% of the range, of one run: "
-    "differences remove the trend (Chan et al. 2020). That of a failed run is of its evaluations before the "
-    "failure, of which it needs three. Evaluation noise counts as variation, so it "
+    "differences remove the trend (Chan et al. 2020). A failed run has none: until then it learned, and "
+    "what follows does not change. Evaluation noise counts as variation, so it "
     "compares only agents evaluated equally often with equally many episodes."
 )
 _DRAWDOWN = (

@@ -32,9 +32,8 @@ class Score:
       values: `[points]`, after the rule for failed runs.
       auc: mean height of the curve over the compared range.
       final: mean of the evaluations in the last tenth of the range.
-      greedy: the same of the greedy policy, or None where it was not measured.
-      variation: IQR of the changes per percent of the range, of a failed run until it failed; NaN where
-        that was before its third evaluation.
+      greedy: the same of the greedy policy, or None where it was not measured, or not to the end.
+      variation: IQR of the changes per percent of the range; None of a failed run, which changes no more.
       drawdown: upper-tail CVaR of the drawdowns.
       collapsed: whether it learned something and then lost it, beyond the noise of its evaluations.
       first: score of its untrained policy, or None where that was not evaluated.
@@ -48,7 +47,7 @@ class Score:
     auc: float
     final: float
     greedy: float | None
-    variation: float
+    variation: float | None
     drawdown: float
     collapsed: bool
     first: float | None
@@ -365,15 +364,17 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
     knots, heights = statistics.restrict(steps, values, task.start, task.end)
     window = statistics.final_points(knots, task.start, task.end)
     lost = statistics.collapsed(heights, floor=floor, span=share or 1.0, window=window)
+    percent = (knots - task.start) * 100.0 / (task.end - task.start)
+    fell = failed(run, task.end)
     return Score(
         seed=run.seed,
-        status=run.status if failed(run, task.end) else "completed",
+        status=run.status if fell else "completed",
         steps=steps,
         values=values,
         auc=statistics.area_under_curve(steps, values, task.start, task.end),
         final=final,
         greedy=_greedy(run, task),
-        variation=_variation(run, task, knots, heights),
+        variation=None if fell else float(statistics.within_run_variation(percent, heights)),
         drawdown=statistics.drawdown_risk(heights),
         collapsed=lost,
         first=_first(run, task),
@@ -385,17 +386,6 @@ def _first(run: Run, task: Task) -> float | None:
     """Of evaluations at step 0: later ones see what was learned before."""
     untrained = run.steps.size > 0 and run.steps[0] == 0
     return float(task.rescale(run.sampled[0])) if untrained else None
-
-
-def _variation(run: Run, task: Task, knots: Array, heights: Array) -> float:
-    """What follows a failure is the same everywhere, and would be steadiness."""
-    if failed(run, task.end):
-        inside = (run.steps >= task.start) & (run.steps <= task.end)
-        knots, heights = run.steps[inside], task.rescale(run.sampled[inside])
-        if knots.size < 3:
-            return math.nan
-    percent = (knots - task.start) * 100.0 / (task.end - task.start)
-    return float(statistics.within_run_variation(percent, heights))
 
 
 def sunk(returns: Array, task: Task) -> float:
@@ -443,7 +433,8 @@ def _greedy(run: Run, task: Task) -> float | None:
     measured = np.isfinite(run.greedy)
     if failed(run, task.end):
         return float(task.rescale(sunk(run.greedy[measured], task)))
-    if not measured.any():
+    # as the last of the sampled policies; an earlier one is not final
+    if not measured.any() or run.steps[measured][-1] < min(task.end, run.steps[-1]):
         return None
     greedy = task.rescale(run.greedy[measured])
     return statistics.final(run.steps[measured], greedy, task.start, task.end)

@@ -10,7 +10,7 @@ from vfcompare.report.cells import STATUSES
 from vfcompare.report.files import clean, number
 from vfcompare.report.labels import searches, short_names, tuned_settings
 from vfcompare.report.metrics import AGGREGATES, COMPARED, METRICS, SCORES, STABILITY
-from vfcompare.report.sentences import pairing, verdict_word
+from vfcompare.report.sentences import pairing, seeds, verdict_word
 from vfcompare.report.table import MINUS, NONE, PRINTED, Table, Value, join
 
 MOST_VALUES = 8
@@ -236,9 +236,11 @@ def settings(results: Results) -> Table:
     top = [row for row in rows if row[1] == 1]
     rows = [*top, *(row for row in rows if row[1] != 1)]
     heads = ("agent", "rank", *names, "IQM over all", *(f"on {task}" for task in results.pool))
+    count = seeds(results, found, results.pool)
     note = (
-        "Area under the curve, IQM over seeds, of the best setting of each agent over all environments "
-        "together. These seeds chose it, so its score is optimistic: run it again with fresh seeds."
+        f"Area under the curve, IQM over {count} seeds (intervals are in the table of scores), of the best "
+        "setting of each agent over all environments together. These seeds chose it, so its score is "
+        "optimistic: run it again with fresh seeds."
     )
     return Table("settings", "Settings", heads, tuple(rows), note, head=len(top))
 
@@ -404,6 +406,7 @@ def improvement(results: Results) -> Table:
             item.first,
             item.second,
             _over(results, item),
+            sum(item.seeds.values()),
             item.interval,
             round(item.interval.confidence, 4),
             item.p_adjusted,
@@ -415,13 +418,15 @@ def improvement(results: Results) -> Table:
         "first",
         "second",
         "environments",
+        "n",
         "P(first > second)",
         "level",
         "adjusted p",
         "verdict",
     )
     title = "Probability of improvement"
-    return Table("improvement", title, heads, rows, _against(results).strip())
+    note = f"{_against(results)}n: runs of each agent, over all environments together."
+    return Table("improvement", title, heads, rows, note)
 
 
 def stability(results: Results) -> Table:
@@ -446,7 +451,10 @@ def stability(results: Results) -> Table:
         "failed",
         METRICS["failure"].label,
     )
-    note = "Lower is better throughout; means over environments on the scale of the scores."
+    note = (
+        "Lower is better throughout; means over environments on the scale of the scores. Within-run "
+        "variation is of runs that did not fail."
+    )
     return Table("stability", "Stability", heads, rows, note, head=len(rows))
 
 

@@ -142,12 +142,7 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     if contrast.better is None:
         why = f"The interval includes zero. {_findable(contrast, results)}."
         if contrast.interval.excludes(0.0):
-            chance = (
-                "so few pairs could do so by chance (sign-flip test)"
-                if len(contrast.tasks) == 1
-                else "the sign-flip test, to which unlike effects of environments are chance, does not agree"
-            )
-            why = f"The interval excludes zero, but {chance}."
+            why = f"The interval excludes zero, but {_by_chance(contrast)}."
         text = f"Undecided between {one} and {other}: {measure}, {minus}, {evidence}. {why}"
         return Sentence(text, "open", title)
     first, second = (one, other) if contrast.verdict == "first" else (other, one)
@@ -157,6 +152,17 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     claim = f"{opening(results, first)} {verbs[alone]} than {second}"
     text = f"{claim}: {measure}, {minus}, {evidence}.{before}{_small(contrast, results)}"
     return Sentence(text, "claim", title)
+
+
+def _by_chance(contrast: Contrast) -> str:
+    """Why the test does not agree with the interval."""
+    level = statistics.attainable_level(contrast.pairs, 1.0 - contrast.interval.confidence)
+    if level == 0.0:
+        return "so few pairs could do so by chance (sign-flip test)"
+    unlike = "a few large ones among unlike differences"
+    if len(contrast.tasks) > 1:
+        unlike = "unlike effects of environments"
+    return f"the sign-flip test, to which {unlike} are chance, does not agree"
 
 
 def _side(results: Results, number: int) -> str:

@@ -25,7 +25,7 @@ from vfcompare.report.figures.drawing import (
 )
 from vfcompare.report.figures.sizes import inches, lower, paper, points
 from vfcompare.report.planes import Plane, planes
-from vfcompare.report.sentences import failed_in, opening, signed, slight
+from vfcompare.report.sentences import failed_in, on_scale, opening, signed, slight
 from vfcompare.report.table import MINUS, Table, Value, show
 
 ROOM, ROOMY = 0.4, 0.7
@@ -69,15 +69,17 @@ def _caption(results: Results, plane: Plane) -> str:
     decided = len(helps) + len(costs)
     equal = sum(contrast.verdict == "equal" for contrast in found)
     points = len(plane.across) * len(plane.up)
-    largest = max(plane.effects, key=lambda at: plane.effects[at].interval.estimate)
+    largest = max(plane.effects, key=lambda at: abs(plane.effects[at].interval.estimate))
     where = ", ".join(f"{knob}={v}" for knob, v in zip(plane.knobs, largest, strict=True))
     first, second = results.sides.names
+    margin = any(on_scale(results, contrast) for contrast in found)
+    equals = f"{equal} are equal in practice (≈: undecided, and within ±{results.study.margin:g}), "
+    alike, raw = (equals, "") if margin else ("", ", in raw returns")
     missing = f" {points - len(found)} places have no result." if points > len(found) else ""
     return (
         f"Ahead at {len(helps)} of {len(found)} places is {first}{few}, at {len(costs)} {second}{less}; "
-        f"{equal} are equal in practice (≈: undecided, and within ±{results.study.margin:g}), "
-        f"{len(found) - decided - equal} open (hatched). "
-        f"{opening(results, results.sides.minus)} in area under the curve; largest: "
+        f"{alike}{len(found) - decided - equal} open (hatched). "
+        f"{opening(results, results.sides.minus)} in area under the curve{raw}; largest: "
         f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing}{_foreseen(results, plane)} "
         f"n: pairs of seeds. {failed_in(results)}"
     )

@@ -31,6 +31,7 @@ from vfcompare.report.figures.drawing import (
 from vfcompare.report.figures.sizes import beside, lower
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import column
+from vfcompare.report.sentences import seeds
 from vfcompare.report.table import Table, Value, join, show_float
 
 KNOBS, COLUMNS = 6, 3
@@ -95,12 +96,19 @@ def _settings(results: Results, groups: Groups) -> Picture:
     caption = (
         f"Best setting and median of all: {'; '.join(parts[:4])}"
         f"{f'; and {len(parts) - 4} more agents' if len(parts) > 4 else ''}. A dot is a setting: its area "
-        "under the curve, IQM over seeds and environments. The best of many is optimistic, since the same "
-        f"seeds chose it.{more}"
+        f"under the curve, IQM over {_runs(results, groups)}, without an interval. The best of many is "
+        f"optimistic, since the same seeds chose it.{more}"
     )
     title = "What settings do"
     data = Table("settings", title, ("agent", "setting", "auc"), tuple(rows))
     return Picture("settings", title, caption, lambda: _draw_settings(results, groups), data)
+
+
+def _runs(results: Results, groups: Groups) -> str:
+    """How many seeds a setting has, on how many environments."""
+    count = seeds(results, (arm for arms in groups.values() for arm in arms), results.pool)
+    number = len(results.pool)
+    return f"{count} seeds of {number} environment{'s' * (number > 1)}"
 
 
 def _told(arm: Arm) -> str:
@@ -167,7 +175,8 @@ def _by_knob(results: Results, groups: Groups, knobs: Sequence[str]) -> Picture:
             widest = max(widest, (reach, knob, agent))
     caption = (
         f"Area under the curve at each value of a setting, with the best values of the others. Most depends "
-        f"on {widest[1]}: {widest[2]} differs by {show_float(widest[0])} over its range."
+        f"on {widest[1]}: {widest[2]} differs by {show_float(widest[0])} over its range. Marks are IQM over "
+        f"{_runs(results, groups)}, without intervals."
     )
     title = "One setting at a time"
     data = Table("knobs", title, ("setting", "agent", "value", "auc"), tuple(rows))
@@ -238,7 +247,8 @@ def _plane(results: Results, groups: Groups, scores: Mapping[str, Array]) -> Pic
     low, high = min(points, key=lambda a: points[a][0]), max(points, key=lambda a: points[a][0])
     caption = (
         "Area under the curve with the best setting of each environment, against how much of it is lost "
-        "with the best one for all (Adkins et al. 2024); up and left is better. Least lost: "
+        "with the best one for all (Adkins et al. 2024); up and left is better. Means over "
+        f"{_runs(results, groups)}, without intervals. Least lost: "
         f"{low} ({show_float(points[low][0])}); most: {high} ({show_float(points[high][0])}). A maximum over "
         "noisy means is optimistic, and more so the more settings an agent has: "
         f"{join(f'{settings_in(arms)} of {agent}' for agent, arms in groups.items())}."
