@@ -283,6 +283,7 @@ def test_one_figure_with_its_data(
 ) -> None:
     assert main(["figure", str(study), "learning", "--out", str(tmp_path / "f")]) == 0
     assert sorted(path.name for path in (tmp_path / "f").iterdir()) == [
+        "learning-1-caption.tex",
         "learning-1.csv",
         "learning-1.svg",
     ]
