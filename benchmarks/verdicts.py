@@ -17,6 +17,7 @@ from vfcompare import statistics as s
 from vfcompare.report import analysis, data
 from vfcompare.report.cells import Cell, Run
 from vfcompare.statistics import Array
+from vfcompare.validate import FAMILIES
 
 LEVEL = 0.05
 CRITICS = frozenset("bde")
@@ -71,7 +72,7 @@ def cell(rng: np.random.Generator, agent: str, critic: bool, task: int, values: 
         agent=agent,
         env=f"task {task}",
         settings={},
-        critic=critic,
+        family=FAMILIES[not critic],
         planned=True,
         runs=runs,
         info={},

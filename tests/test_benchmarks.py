@@ -55,7 +55,7 @@ def preset(*ends: float | str) -> Cell:
         agent="x",
         env="lock",
         settings={},
-        critic=False,
+        family="outcome-only",
         planned=True,
         runs=tuple(runs),
         info={},

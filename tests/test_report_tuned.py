@@ -32,7 +32,7 @@ def cell(agent: str, env: str, rate: str, **more) -> Cell:
         agent=agent,
         env=env,
         settings={RATE: rate} if rate else {},
-        critic=agent == "ppo",
+        family="critic" if agent == "ppo" else "outcome-only",
         planned=True,
         runs=tuple(runs),
         info={},

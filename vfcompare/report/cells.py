@@ -78,7 +78,7 @@ class Cell:
       task: label of what it is compared on: the environment and its settings where they vary.
       chosen: the agent's settings that vary in the study, by short name.
       posed: the environment's settings that vary, by short name.
-      critic: whether its estimator has a learned critic.
+      family: one of `FAMILIES`, or of `vfcompare.report.data.UNLEARNED`.
       planned: whether the plan lists it.
       runs: one for each planned seed.
       info: run.json, as data.
@@ -102,7 +102,7 @@ class Cell:
     agent: str
     env: str
     settings: Mapping[str, str]
-    critic: bool
+    family: str
     planned: bool
     runs: tuple[Run, ...]
     info: Mapping[str, Any]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vfcompare.needs import NEEDED_BY
 from vfcompare.report.cells import Cell
 from vfcompare.report.files import (
     clean,
@@ -16,6 +17,7 @@ from vfcompare.report.files import (
     read_inside,
     read_json,
     read_yaml,
+    tree,
     why,
 )
 from vfcompare.report.labels import label
@@ -33,6 +35,8 @@ from vfcompare.report.runs import (
 )
 from vfcompare.report.seeds import joined, mean_over_seeds
 from vfcompare.runs.claim import Claim
+from vfcompare.tree import leaves
+from vfcompare.validate import FAMILIES
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
 """Settings that no name of a run repeats."""
@@ -42,6 +46,13 @@ MARGIN = 0.05
 """Of studies that decided on none."""
 
 CRITIC_AGENTS = frozenset({"a2c", "ppo", "reinforce_v"})
+"""Of which it is known without their configuration."""
+
+UNLEARNED = {
+    "exact values": NEEDED_BY["exact values"].keys(),
+    "simulated values": {"estimators.simulated"},
+}
+"""Families of agents that read values which no critic learns, by the parts that give these values."""
 
 
 Contrasted = tuple[tuple[str, ...], tuple[str, ...]]
@@ -238,7 +249,7 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         agent=clean(agent),
         env=clean(entry.get("env", (info or {}).get("env", "unknown"))),
         settings=_settings(settings),
-        critic=_has_critic(str(agent), config),
+        family=_family(str(agent), config or {}),
         planned=planned,
         runs=runs,
         info=info or {},
@@ -298,11 +309,17 @@ def _reference(info: Mapping[str, Any] | None) -> dict[str, float | None]:
     return {key: number(known.get(key)) for key in ("random", "optimal", "threshold")}
 
 
-def _has_critic(agent: str, config: Mapping[str, Any] | None) -> bool:
-    part = (config or {}).get("agent")
-    estimator = part.get("estimator") if isinstance(part, dict) else None
-    if isinstance(estimator, dict):
-        # A critic that is never read is a control.
-        unread = str(estimator.get("_target_", "")).endswith(".auxiliary")
-        return bool(estimator.get("critic")) and not unread
-    return agent in CRITIC_AGENTS
+def _family(agent: str, config: Mapping[str, Any]) -> str:
+    """What the advantage reads: values that are learned, or outcomes alone, or values from elsewhere."""
+    estimator = tree(config, "agent.estimator")
+    if not estimator:
+        return FAMILIES[agent not in CRITIC_AGENTS]
+    made_by = {
+        str(value).removeprefix("vfcompare.")
+        for _, key, value in leaves(estimator)
+        if key == "_target_"
+    }
+    elsewhere = next((kind for kind, parts in UNLEARNED.items() if made_by & parts), None)
+    # A critic that is never read is a control.
+    learned = bool(estimator.get("critic")) and "estimators.auxiliary" not in made_by
+    return elsewhere or FAMILIES[not learned]

@@ -43,10 +43,8 @@ def verdicts(results: Results) -> list[Sentence]:
     else:
         sentences += _apart(results)
     sentences += _unscaled(results)
-    if results.family:
-        sentences.append(_decided(results))
-    elif results.sides.chosen:
-        sentences.append(_one_sided(results))
+    sentences.append(_decided(results) if results.family else _one_sided(results))
+    sentences += _neither(results)
     sentences += _predicted(results)
     sentences += incomplete(results)
     where = _where(results)
@@ -280,10 +278,31 @@ def _decided(results: Results) -> Sentence:
 
 def _one_sided(results: Results) -> Sentence:
     """That what was to be compared is not all there."""
-    sides = zip(results.sides.names, results.sides.both, strict=True)
+    sides = zip(in_words(results), results.sides.both, strict=True)
     absent = join(name for name, arms in sides if not arms)
-    text = f"{results.sides.title} was decided beforehand, but of {absent} nothing was planned."
-    return Sentence(text, "warning", "Decided beforehand")
+    if results.sides.chosen:
+        text = f"{results.sides.title} was decided beforehand, but of {absent} nothing was planned."
+        return Sentence(text, "warning", "Decided beforehand")
+    text = (
+        f"Which is better, agents with a critic or without, cannot be said: of {absent} nothing was planned. "
+        "A study may name other sides (study.contrast)."
+    )
+    return Sentence(text, "open", "One side only")
+
+
+def _neither(results: Results) -> Iterable[Sentence]:
+    """Who is on neither side of the default question, and why."""
+    found: dict[str, dict[str, None]] = {}
+    for arm in results.arms:
+        if not results.sides.chosen and arm.family not in results.sides.names:
+            found.setdefault(arm.family, {})[arm.agent] = None
+    if found:
+        who = join(f"{join(agents)} ({family})" for family, agents in found.items())
+        text = (
+            f"On neither side: {who}. The values that their advantages read are not, or not only, a "
+            "critic's. A study may name them (study.contrast)."
+        )
+        yield Sentence(text, "plain", "Sides")
 
 
 def _predicted(results: Results) -> Iterable[Sentence]:

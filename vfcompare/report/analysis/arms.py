@@ -26,19 +26,19 @@ class Arm:
     Attributes:
       name: label, unique in the study.
       agent: name of the agent.
-      critic: whether it learns a value function.
+      family: of `FAMILIES`, or of `vfcompare.report.data.UNLEARNED`, which stand on neither side of these.
       settings: those of its own that vary in the study, by short name.
     """
 
     name: str
     agent: str
-    critic: bool
+    family: str
     settings: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
-    def family(self) -> str:
-        """Which side of the question it stands on."""
-        return FAMILIES[not self.critic]
+    def critic(self) -> bool:
+        """Whether it learns a value function, and reads it."""
+        return self.family == FAMILIES[0]
 
     @property
     def tuned(self) -> Mapping[str, str]:
@@ -48,7 +48,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Sides:
-    """The two sides of the question, by default the agents with a critic and those without.
+    """The two sides of the question, by default agents with a learned critic and outcome-only ones.
 
     Attributes:
       first: arms of the one.
@@ -106,20 +106,22 @@ class Shown:
 
 
 def arms_of(study: Study) -> tuple[Arm, ...]:
-    """The arms of a study, those without a critic first."""
+    """The arms of a study, those without a learned critic first."""
     cells = [cell for cell in study.cells if cell.planned]
-    critics = {cell.arm for cell in cells if cell.critic}
-    found = {c.arm: Arm(c.arm, c.agent, c.arm in critics, c.chosen) for c in cells}
+    # What a cell that has not begun reads is a guess from its name.
+    families = {cell.arm: cell.family for cell in sorted(cells, key=lambda cell: bool(cell.config))}
+    found = {c.arm: Arm(c.arm, c.agent, families[c.arm], c.chosen) for c in cells}
     return tuple(sorted(found.values(), key=lambda arm: arm.critic))
 
 
 def sides_of(study: Study, arms: Sequence[Arm]) -> Sides:
     """The two sides that a study has decided to compare; one of them may have no arm."""
     if study.contrast in (None, tuple((name,) for name in FAMILIES)):
-        first = tuple(arm for arm in arms if arm.critic)
-        second = tuple(arm for arm in arms if not arm.critic)
+        first, second = (tuple(arm for arm in arms if arm.family == name) for name in FAMILIES)
         return Sides(first, second, FAMILIES)
-    members = [tuple(arm for arm in arms if arm.agent in side) for side in study.contrast]
+    members = [
+        tuple(arm for arm in arms if {arm.agent, arm.family} & {*side}) for side in study.contrast
+    ]
     one, other = (" + ".join(side) for side in study.contrast)
     return Sides(members[0], members[1], (one, other), chosen=True)
 

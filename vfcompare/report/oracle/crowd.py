@@ -34,6 +34,7 @@ from vfcompare.report.oracle.points import (
     unit,
 )
 from vfcompare.statistics import Array, Interval
+from vfcompare.validate import FAMILIES
 
 MOST_AGENTS = 12
 """Agents that a legend can tell apart."""
@@ -111,7 +112,9 @@ def row_name(point: Point, axis: str | None, common: str | None) -> str:
 
 def families(findings: Findings) -> dict[str, Look]:
     """Two looks, for readers of values and for others, where there are too many agents for more."""
-    kinds = looks([Arm("without values", "grpo", False), Arm("with values", "ppo", True)])
+    kinds = looks(
+        [Arm("without values", "grpo", FAMILIES[1]), Arm("with values", "ppo", FAMILIES[0])]
+    )
     return {
         arm.name: kinds["with values" if arm.critic else "without values"] for arm in findings.arms
     }

@@ -21,6 +21,7 @@ from vfcompare.report.data import Study
 from vfcompare.report.files import number, part, setting, tree
 from vfcompare.report.labels import short_names, varying
 from vfcompare.statistics import Interval
+from vfcompare.validate import FAMILIES
 
 MEDIANS = frozenset({"episodes_to_cosine"})
 """Metrics that are infinite for some seeds: their median and its interval may be, a mean may not."""
@@ -100,7 +101,7 @@ class Findings:
         """The agents; those that read values, learned or exact, are drawn as critics."""
         readers = {item.agent for item in self.subjects if item.values("value_rmse")}
         names = dict.fromkeys(item.agent for item in self.subjects)
-        return tuple(Arm(name, name, name in readers) for name in names)
+        return tuple(Arm(name, name, FAMILIES[name not in readers]) for name in names)
 
     @property
     def still(self) -> bool:
