@@ -38,6 +38,7 @@ class Arena(NamedTuple):
       counts: what is counted, by name.
       tasks: how many, all alike.
       stated: how often it should happen.
+      asked: whether critics against others is the question; else there are pairs alone.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Arena(NamedTuple):
     counts: Mapping[str, Count]
     tasks: int = 1
     stated: float = LEVEL
+    asked: bool = True
 
 
 STEPS = np.linspace(0.0, 1000.0, 11)
@@ -93,7 +95,7 @@ def study(rng: np.random.Generator, arena: Arena) -> data.Study:
         for task in range(arena.tasks)
         for name, population in arena.agents.items()
     )
-    return data.Study("arena", "", True, "", cells, ())
+    return data.Study("arena", "", True, "", cells, (), contrast=None if arena.asked else ((), ()))
 
 
 def fight(arena: Arena, reps: int) -> tuple[int, ...]:
@@ -134,7 +136,7 @@ def null_arenas() -> list[Arena]:
         "anything in the report *": anywhere,
     }
     two = [
-        Arena("two agents alike", law, n, dict.fromkeys("ab", p), pair)
+        Arena("two agents alike", law, n, dict.fromkeys("ab", p), pair, asked=False)
         for law, p in POPULATIONS.items()
         for n in (10, 20)
     ]
@@ -158,6 +160,7 @@ def unlike_arenas() -> list[Arena]:
             n,
             {"a": p, "b": p.mean() + 0.01 * NORMAL},
             {"the pair": by_pairs},
+            asked=False,
         )
         for law, p in POPULATIONS.items()
         if law in ("bimodal", "skewed")
@@ -175,8 +178,8 @@ def planted_arenas() -> list[Arena]:
             least = s.minimum_detectable_effect(spread, n)
             for name, effect in (("the least detectable", least), ("half of it", least / 2)):
                 agents = {"a": p, "b": p + effect / AREA}
-                stated = s.power(effect, spread, n)
-                arenas.append(Arena(name, law, n, agents, {"b is better": right}, stated=stated))
+                stated, better = s.power(effect, spread, n), {"b is better": right}
+                arenas.append(Arena(name, law, n, agents, better, 1, stated, asked=False))
     return arenas
 
 

@@ -1,15 +1,21 @@
 """Who stands on the two sides of a question, and what a page says where the design is uneven."""
 
-from collections.abc import Mapping
+import json
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.report_study import ENVS, write_study
-from tests.test_report_verdicts import said
+from tests.report_study import ENVS, edit, set_returns, write_study
+from tests.test_report_verdicts import Planned, said, set_scores, write_seeds
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.method import method
+from vfcompare.report.verdicts import verdicts
 
 MAZE = {"maze": ENVS["maze"]}
 
@@ -64,3 +70,155 @@ def test_a_question_without_a_second_side_says_so(tmp_path: Path) -> None:
     assert "exact values" in said(results)["Sides"]
     both = write_study(tmp_path / "both", agents={"rloo": 1.0, "ppo": 1.5}, envs=MAZE, seeds=6)
     assert not {"One side only", "Sides"} & said(analyse(report.load(both))).keys()
+
+
+def without(study: Path, *cells: tuple[str, str]) -> Path:
+    """The study, in which some agents were never planned on some environments."""
+
+    def drop(plan: dict[str, Any]) -> None:
+        plan["cells"] = [
+            cell for cell in plan["cells"] if (cell["agent"], cell["env"]) not in cells
+        ]
+
+    for agent, env in cells:
+        shutil.rmtree(study / f"{env}-{agent}-1a2b3c4d")
+    edit(study / "plan.json", drop)
+    return study
+
+
+def test_agents_that_were_not_planned_everywhere_are_named_before_the_claims(
+    tmp_path: Path,
+) -> None:
+    agents = {"rloo": 1.0, "grpo": 1.0, "ppo": 1.5, "a2c": 1.5}
+    envs = {name: ENVS[name] for name in ("maze", "chain")}
+    study = write_study(tmp_path, agents=agents, envs=envs, seeds=6)
+    assert "Incomplete" not in said(analyse(report.load(study)))
+    without(study, ("a2c", "maze"), ("grpo", "chain"))
+    results = analyse(report.load(study))
+    sentences = verdicts(results)
+    titles = [sentence.title for sentence in sentences]
+    assert titles.index("Incomplete") < titles.index("Sample efficiency")
+    text = said(results)["Incomplete"]
+    assert text.startswith("Not planned: a2c on maze; grpo on chain. Means of a side")
+    assert "environments differ in who is compared" in text
+    assert said(results)["Agents"].endswith(
+        "not ranked, without scores on every environment: grpo and a2c."
+    )
+
+
+def test_a_claim_names_only_agents_that_were_planned(tmp_path: Path) -> None:
+    decided = {"metric": "auc", "margin": 0.05, "contrast": [["ppo", "a2c"], ["rloo", "grpo"]]}
+    agents = {"rloo": 1.0, "ppo": 1.5}
+    study = write_study(tmp_path, agents=agents, envs=MAZE, seeds=12, decided=decided)
+    results = analyse(report.load(study))
+    assert said(results)["Incomplete"] == "Decided on, but never planned: a2c and grpo."
+    assert "a2c" not in said(results)["Sample efficiency"]
+    assert results.family["auc"].first == "ppo"
+
+
+def test_agents_without_scores_enter_no_claim(tmp_path: Path) -> None:
+    agents = {"rloo": 1.0, "ppo": 1.5, "a2c": 1.5}
+    study = write_study(tmp_path, agents=agents, envs=MAZE, seeds=6)
+    shutil.rmtree(study / "maze-a2c-1a2b3c4d")
+    texts = said(analyse(report.load(study)))
+    assert "agents with a critic (ppo)" in texts["Sample efficiency"]
+    assert texts["Incomplete"].endswith("Means of a side are of its other agents there.")
+
+
+@pytest.mark.parametrize("contrast", [["ppo", "rloo"], ["rloo", "ppo"]])
+def test_the_pair_that_the_question_is_about_has_one_verdict(
+    tmp_path: Path, contrast: Sequence[str]
+) -> None:
+    decided = {"metric": "auc", "margin": 0.05, "contrast": contrast}
+    agents = {"rloo": 1.0, "ppo": 1.5}
+    study = write_study(tmp_path, agents=agents, envs=MAZE, seeds=7, decided=decided)
+    set_scores(
+        study, {("maze", "ppo"): np.full(7, 0.8), ("maze", "rloo"): np.linspace(0.4, 0.5, 7)}
+    )
+    results = analyse(report.load(study))
+    for metric, question in results.family.items():
+        (pair,) = results.pairs[metric]
+        assert (pair.first, pair.second) == ("ppo", "rloo")
+        assert pair == (question if contrast[0] == "ppo" else question.turned())
+    assert results.pairs["auc"][0].verdict == "undecided"
+    assert results.pairs["auc"][0].interval.estimate > 0.3
+    assert "Holm-corrected over the metrics" in said(results)["Agents"]
+    assert "about has its verdict, corrected over the metrics" in tables.pairs(results).note
+
+
+def test_a_pair_is_paired_in_order_only_where_no_seed_was_planned_for_both(tmp_path: Path) -> None:
+    cells: list[Planned] = [(agent, "1", range(10), {}) for agent in ("rloo", "grpo")]
+    study = write_seeds(tmp_path / "lost", cells)
+    for agent, kept in (("rloo", range(5)), ("grpo", range(5, 10))):
+        file = study / f"maze-{agent}-1" / "run.json"
+        done = {str(seed): {"status": "completed"} for seed in kept}
+        told = json.loads(file.read_text()) | {"seeds": done, "status": "running"}
+        file.write_text(json.dumps(told))
+    results = analyse(report.load(study))
+    assert (results.pairs["auc"][0].pairs, results.pairs["auc"][0].unpaired) == (0, 10)
+    assert not results.improvement
+
+
+def test_few_seeds_in_common_are_counted(tmp_path: Path) -> None:
+    cells: list[Planned] = [("rloo", "1", range(20), {}), ("ppo", "1", range(17, 37), {})]
+    results = analyse(report.load(write_seeds(tmp_path / "few", cells)))
+    text = said(results)["Few pairs"]
+    assert "critic and outcome-only (3 of 37 seeds); at 3 runs" in text
+    assert "3 pairs of seeds and 34 without partner" in said(results)["Sample efficiency"]
+    same: list[Planned] = [(agent, "1", range(20), {}) for agent in ("rloo", "ppo")]
+    assert "Few pairs" not in said(analyse(report.load(write_seeds(tmp_path / "all", same))))
+
+
+def test_agents_with_more_seeds_do_not_weigh_more_in_their_side(tmp_path: Path) -> None:
+    agents = {"rloo": 1.0, "ppo": 1.5, "a2c": 1.5}
+    study = write_study(tmp_path, agents=agents, envs=MAZE, seeds=20)
+    near = 0.01 * np.linspace(-1, 1, 20)
+    heights = {"rloo": 0.5, "ppo": 0.9, "a2c": 0.3}
+    set_scores(study, {("maze", agent): height + near for agent, height in heights.items()})
+
+    def fewer(plan: dict[str, Any]) -> None:
+        for cell in plan["cells"]:
+            cell["seeds"] = cell["seeds"][: 5 if cell["agent"] == "ppo" else 20]
+
+    edit(study / "plan.json", fewer)
+    results = analyse(report.load(study))
+    assert results.family["auc"].interval.estimate == pytest.approx(0.1)
+    assert results.family["auc"].pairs == 5
+    assert "Uneven seeds" in said(results)
+
+
+def test_nothing_is_claimed_of_a_side_that_is_of_other_agents_at_other_seeds(
+    tmp_path: Path,
+) -> None:
+    cells: list[Planned] = [
+        ("rloo", "1", range(16), {}),
+        ("ppo", "1", range(8), {}),
+        ("a2c", "1", range(8, 16), {}),
+    ]
+    results = analyse(report.load(write_seeds(tmp_path / "mixed", cells)))
+    assert results.family["auc"].better == "critic"
+    sentences = {sentence.title: sentence for sentence in verdicts(results)}
+    assert sentences["Sample efficiency"].tone == "open"
+    assert sentences["Uneven seeds"].text.startswith("No seed was planned with all agents")
+
+
+def test_a_verdict_on_one_of_several_environments_is_held_against_the_other_rules(
+    tmp_path: Path,
+) -> None:
+    envs = {name: ENVS[name] for name in ("cartpole", "maze", "chain")}
+    study = write_study(tmp_path, agents={"rloo": 1.0, "ppo": 1.5}, envs=envs, seeds=12)
+    near = 0.01 * np.cos(np.arange(12))
+    scores = {(env, "ppo"): 0.9 + near for env in envs} | {("maze", "ppo"): 0.6 + near}
+    set_scores(study, scores | {(env, "rloo"): np.full(12, 0.5) for env in envs})
+    assert not analyse(report.load(study)).rule_changes
+
+    def fail(rows: dict[str, np.ndarray]) -> None:
+        rows["return_sampled"][(rows["seed"] < 6) & (rows["update"] > 2)] = np.nan
+
+    set_returns(study / "maze-ppo-1a2b3c4d", fail)
+    results = analyse(report.load(study))
+    assert results.family["auc"].better == "critic"
+    about = [text.partition(":")[0] for text in results.rule_changes]
+    assert "critic against outcome-only on auc in maze" in about
+    assert len(about) == len({*about})
+    assert "Some of these differ" in dict(method(results))["Failed runs"]

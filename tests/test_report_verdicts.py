@@ -197,7 +197,7 @@ def test_a_side_that_is_of_other_agents_at_other_seeds_is_named(tmp_path: Path) 
         ("a2c", "1", range(3), {}),
     ]
     results = analyse(report.load(write_seeds(tmp_path / "uneven", cells)))
-    assert results.family["auc"].pairs == 6
+    assert results.family["auc"].pairs == 3
     assert said(results)["Uneven seeds"].startswith("Not every agent of a side was planned")
     assert "on maze" in said(results)["Uneven seeds"]
 
@@ -384,8 +384,9 @@ def test_equality_that_hangs_on_a_failed_run_is_told_once(tmp_path: Path) -> Non
     results = analyse(report.load(study))
     assert results.family["auc"].verdict == "undecided"
     on_auc = [text for text in results.rule_changes if " on auc" in text]
-    assert len(on_auc) == len({text.rpartition("under ")[2] for text in on_auc})
-    assert any("undecided under the rule 'floor', equal under 'drop'" in text for text in on_auc)
+    assert len(on_auc) == 1
+    assert "undecided under the rule 'floor'" in on_auc[0]
+    assert on_auc[0].endswith("equal under 'drop'")
 
 
 def test_an_environment_that_one_side_lacks_is_left_out_and_named(tmp_path: Path) -> None:

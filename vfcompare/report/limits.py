@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.analysis.arms import settings_in
-from vfcompare.report.analysis.contrasts import planned_seeds
+from vfcompare.report.analysis.contrasts import seeds_of
 from vfcompare.report.budgets import cautions
 from vfcompare.report.cells import STATUSES
 from vfcompare.report.files import clean
@@ -27,49 +27,96 @@ def alarms(results: Results) -> Iterable[Sentence]:
 
 def incomplete(results: Results) -> Iterable[Sentence]:
     """That a side's mean is not of all its agents everywhere, or that there is no difference at all."""
-    sides = (results.sides.first, results.sides.second)
     scored = [task for task in results.tasks if not task.empty]
-    left = [task.name for task in scored if all(sides) and task.name not in results.family_by_task]
-    absent = [
-        (results.called(arm.name), task.name)
-        for side in sides
-        for task in scored
-        for arm in side
-        if arm.name in task.cells and not task.scores[arm.name]
-    ]
+    whole = all(results.sides.both)
+    left = [task.name for task in scored if whole and task.name not in results.family_by_task]
+    unplanned, absent = _lacking(results, scored)
     parts = []
-    if absent:
-        parts.append(f"Without scores: {join(f'{arm} on {task}' for arm, task in absent)}.")
-    if any(task not in left for _, task in absent):
-        parts.append("Means of its side are of the other agents there.")
+    if whole and (never := _never(results)):
+        parts.append(f"Decided on, but never planned: {join(never)}.")
+    for what, found in (("Not planned", unplanned), ("Without scores", absent)):
+        if found:
+            who = [f"{results.called(arm)} on {join(names)}" for arm, names in found.items()]
+            parts.append(f"{what}: {'; '.join(who[:MOST])}{_more(who)}.")
+    if any(not {*on} <= {*left} for found in (unplanned, absent) for on in found.values()):
+        told = "Means of a side are of its other agents there"
+        several = len(scored) - len(left) > 1
+        parts.append(f"{told}{', so that environments differ in who is compared, too' * several}.")
     if left:
         parts.append(f"No seed has scores on both sides on {join(left)}, which is left out.")
     if parts:
         yield Sentence(" ".join(parts), "warning", "Incomplete")
-    uneven = [task.name for task in scored if any(_uneven(results, task, side) for side in sides)]
-    if uneven:
+    yield from _uneven(results, scored)
+    yield from _few_pairs(results)
+
+
+def _more(names: Sequence[str]) -> str:
+    return f"; and {len(names) - MOST} more" if len(names) > MOST else ""
+
+
+def _never(results: Results) -> list[str]:
+    """Agents that were to be compared and of which no cell was planned."""
+    chosen = results.study.contrast if results.sides.chosen else None
+    known = {name for arm in results.arms for name in (arm.agent, arm.family)}
+    return [name for side in chosen or () for name in side if name not in known]
+
+
+def _lacking(
+    results: Results, tasks: Sequence[Task]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Of the arms of the two sides, on which environments they were not planned, and have no scores."""
+    unplanned: dict[str, list[str]] = {}
+    absent: dict[str, list[str]] = {}
+    for task in tasks:
+        for side in results.sides.both:
+            here = {arm.identity for arm in side if arm.name in task.cells}
+            for arm in side:
+                if arm.identity not in here:
+                    unplanned.setdefault(arm.name, []).append(task.name)
+                elif arm.name in task.cells and not task.scores[arm.name]:
+                    absent.setdefault(arm.name, []).append(task.name)
+    return unplanned, absent
+
+
+def _uneven(results: Results, tasks: Sequence[Task]) -> Iterable[Sentence]:
+    """Where not every agent of a side has every seed, so that a seed's mean would be of other agents."""
+    some: list[str] = []
+    none: list[str] = []
+    for task in tasks:
+        for side in results.sides.both:
+            any_, every = seeds_of(task, [arm for arm in side if task.scores.get(arm.name)])
+            if any_ != every:
+                (some if every else none).append(task.name)
+    if some:
         text = (
-            f"Not every agent of a side was planned with every seed on {join(uneven)}: its mean is, seed "
-            "by seed, of those that were."
+            f"Not every agent of a side was planned with every seed on {join(dict.fromkeys(some))}: "
+            "seeds that one of them lacks are left out of its mean."
+        )
+        yield Sentence(text, "warning", "Uneven seeds")
+    if none:
+        text = (
+            f"No seed was planned with all agents of a side on {join(dict.fromkeys(none))}: its mean is, "
+            "seed by seed, of those that were, and nothing is claimed of it."
         )
         yield Sentence(text, "warning", "Uneven seeds")
 
 
-def _uneven(results: Results, task: Task, side: Sequence[Arm]) -> bool:
-    """Whether a side's mean is not of the same agents at every seed that is compared."""
-    contrast = results.family_by_task.get(task.name)
-    arms = [arm for arm in side if task.scores.get(arm.name)]
-    if contrast is None:
-        return False
-    every = {seed for arm in arms for seed in planned_seeds(task, arm.name)}
-    used = every if contrast.strangers else contrast.values[task.name]
-    members = {
-        frozenset(
-            (arm.agent, *arm.tuned.items()) for arm in arms if seed in planned_seeds(task, arm.name)
+def _few_pairs(results: Results) -> Iterable[Sentence]:
+    """Contrasts that are of fewer seeds than they leave out."""
+    question = results.family.get("auc")
+    pairs = [c for c in results.pairs["auc"] if {c.first, c.second} != results.sides.pair]
+    found = [c for c in ([question] if question else []) + pairs if 0 < c.pairs <= c.unpaired]
+    if found:
+        each = [
+            f"{c.first} and {c.second} ({c.pairs} of {c.pairs + c.unpaired} seeds)" for c in found
+        ]
+        few = min(contrast.plain.n for contrast in found)
+        worth = f"; {_covered(few)}" if few < statistics.FEW_RUNS else "."
+        text = (
+            f"Few seeds have a partner, without which they are not compared: {'; '.join(each[:MOST])}"
+            f"{_more(each)}{worth}"
         )
-        for seed in used
-    }
-    return len(members) > 1
+        yield Sentence(text, "warning", "Few pairs")
 
 
 def caveats(results: Results) -> Iterable[Sentence]:

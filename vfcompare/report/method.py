@@ -179,9 +179,9 @@ def _failed(results: Results) -> str:
         f"{task.name}: {task.floor:.6g}, {task.floor_rule}" for task in results.tasks
     )
     changes = (
-        "No verdict differs between the rules."
+        "None of these differs between the rules."
         if not results.rule_changes
-        else "Some verdicts differ between the rules; they are named at the top."
+        else "Some of these differ between the rules; they are named at the top."
     )
     return (
         "A run that diverged (also: any evaluation that is not finite), or crashed after its first "
@@ -191,7 +191,8 @@ def _failed(results: Results) -> str:
         "completed. A crash before the first evaluation, or with a message of the machine (a full disk, no "
         "memory, a lost or preempted node, a timeout), and runs that are running, lost, interrupted, "
         "missing, damaged, short or late, have no known outcome: they are left out of scores and counted, "
-        "and censored where they stopped in steps to the threshold. The leading contrasts are also computed "
+        "and censored where they stopped in steps to the threshold. All verdicts (on the question, over all "
+        "environments and on each; on pairs of agents; on probabilities of improvement) are also computed "
         "with two other rules: the "
         f"last finite evaluation is kept to the end, and failed runs are dropped. {changes}"
     )
@@ -228,10 +229,11 @@ def _covered() -> str:
 def _paired() -> str:
     return (
         "Mean over environments of the mean over seeds of the difference between two agents on the "
-        f"same seed; {resampling.PAIR_REPS:,} resamples of seeds, pairs kept. Agents that have no seed "
-        "in common are paired in the order of their seeds. The mean is used so "
-        "that rare collapses count. For the families, those agents of each family that were planned "
-        "with a seed are averaged within it first; seeds that one of these lost are left out and counted. A "
+        f"same seed; {resampling.PAIR_REPS:,} resamples of seeds, pairs kept. Agents that were planned "
+        "with no seed in common are paired in the order of their seeds. The mean is used so "
+        "that rare collapses count. For the families, agents are averaged within a seed first, at the seeds "
+        "that all agents and settings of the side were planned with (if there are none, those that some "
+        "were; then nothing is claimed); seeds that one of these lost are left out and counted. A "
         "difference is decided only if both the sign-flip test (exact up to 13 pairs, else "
         f"{resampling.PAIR_REPS:,} random flips) and the interval say so. With five pairs the test "
         "cannot fall below p = 0.0625, so few seeds decide nothing. "
@@ -246,7 +248,8 @@ def _holm() -> str:
         f"Holm's step-down correction at {resampling.ALPHA:.0%} within each family of tests: the "
         "four family contrasts; the family contrasts by environment (one environment alone is judged by "
         "the four); for each metric, all pairs "
-        f"of agents (beyond {contrasts.ALL_PAIRS} agents, each against the one that the question "
+        "of agents (one that the question is about has its verdict there, among the four; beyond "
+        f"{contrasts.ALL_PAIRS} agents, each against the one that the question "
         "subtracts, or the first where that is not one agent); all "
         "probabilities of improvement. An interval is drawn at the level at which Holm judged its "
         "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "

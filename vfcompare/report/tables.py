@@ -382,6 +382,8 @@ def pairs(results: Results) -> Table:
         for contrast in results.pairs[metric]
     )
     note = f"{_against(results)}Each metric is one family of tests for Holm's correction."
+    if any({c.first, c.second} == results.sides.pair for c in results.pairs["auc"]):
+        note += " The pair that the question is about has its verdict, corrected over the metrics."
     if any(contrast.strangers for contrast in results.pairs["auc"]):
         note += f" Runs are paired {pairing(results.pairs['auc'])}."
     heads = ("metric", "difference", "environments", *CONTRAST_HEADS)

@@ -8,13 +8,14 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Results
+from vfcompare.report.analysis.contrasts import seeds_of
 from vfcompare.report.budgets import favoured
 from vfcompare.report.fairness import tuned, unfair
 from vfcompare.report.learning import ahead, idle, unlearned
 from vfcompare.report.limits import alarms, caveats, incomplete, tried
 from vfcompare.report.metrics import LEADING, METRICS
 from vfcompare.report.planes import planes
-from vfcompare.report.scoring import given
+from vfcompare.report.scoring import Task, given
 from vfcompare.report.sentences import (
     KINDS,
     MOST,
@@ -34,7 +35,7 @@ from vfcompare.statistics import Interval
 
 def verdicts(results: Results) -> list[Sentence]:
     """The answer, first; what limits it, after."""
-    sentences = [*unfair(results), *alarms(results), *tuned(results)]
+    sentences = [*unfair(results), *alarms(results), *incomplete(results), *tuned(results)]
     if all(task.empty for task in results.tasks):
         nothing = Sentence("No completed runs to compare: insufficient data.", "open")
         return [*sentences, nothing, *caveats(results)]
@@ -46,7 +47,6 @@ def verdicts(results: Results) -> list[Sentence]:
     sentences.append(_decided(results) if results.family else _one_sided(results))
     sentences += _neither(results)
     sentences += _predicted(results)
-    sentences += incomplete(results)
     where = _where(results)
     if where:
         sentences.append(where)
@@ -112,21 +112,31 @@ def _qualified(contrast: Contrast, results: Results) -> Sentence:
 
 def _doubts(contrast: Contrast, results: Results) -> list[str]:
     """Why a claim is none."""
+    doubts = []
+    tasks = list(map(results.task, contrast.tasks))
+    if any(_mixed(task, side) for task in tasks for side in results.sides.both):
+        doubts.append("But a side is of other agents at other seeds.")
     if METRICS[contrast.metric].lower:
         few = join(favoured(results, contrast)) if contrast.better else ""
         text = f"But fewer of its policies were evaluated on {few}, and drawdowns grow with their number."
-        return [doubt for doubt in (_unlearned(contrast, results), text if few else "") if doubt]
+        return [*doubts, *filter(None, (_unlearned(contrast, results), text if few else ""))]
     if contrast.metric == "auc" or contrast.verdict == "equal":
         nothing = {task.name for task in unlearned(results)}
         if nothing.issuperset(contrast.tasks):
-            return ["But no agent has learned anything."]
-    return []
+            doubts.append("But no agent has learned anything.")
+    return doubts
+
+
+def _mixed(task: Task, side: Sequence[Arm]) -> bool:
+    """Whether a side's mean is of other agents at other seeds."""
+    present = [arm for arm in side if task.scores.get(arm.name)]
+    return bool(present) and not seeds_of(task, present)[1]
 
 
 def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     metric = METRICS[contrast.metric]
     title, measure = metric.claim, metric.prose
-    one, other = _side(results, 0), _side(results, 1)
+    one, other = _side(results, 0, contrast), _side(results, 1, contrast)
     minus = results.sides.minus
     evidence = _evidence(contrast, results)
     if contrast.verdict == "insufficient":
@@ -163,10 +173,11 @@ def _by_chance(contrast: Contrast) -> str:
     return f"the sign-flip test, to which {unlike} are chance, does not agree"
 
 
-def _side(results: Results, number: int) -> str:
-    """One side of the question in words, with its arms."""
-    sides = results.sides
-    members = _members(sides.both[number])
+def _side(results: Results, number: int, contrast: Contrast) -> str:
+    """One side of the question in words, with the arms that are compared."""
+    sides, tasks = results.sides, list(map(results.task, contrast.tasks or results.pool))
+    scored = [a for a in sides.both[number] if any(task.scores.get(a.name) for task in tasks)]
+    members = _members(scored or sides.both[number])
     if not sides.chosen:
         return f"{KINDS[number]} ({members})"
     name = sides.names[number]
@@ -176,7 +187,7 @@ def _side(results: Results, number: int) -> str:
 def _members(family: Sequence[Arm]) -> str:
     """Names of arms; where an agent has several settings, those of the agents."""
     agents = list(dict.fromkeys(arm.agent for arm in family))
-    settings = {(arm.agent, *arm.tuned.items()) for arm in family}
+    settings = {arm.identity for arm in family}
     if len(settings) == len(agents):
         return join(arm.name for arm in family)
     return f"{join(agents)}; mean of {len(settings)} settings"
@@ -192,6 +203,8 @@ def _evidence(contrast: Contrast, results: Results) -> str:
     if not any(task.normalised for task in tasks):
         environments += ", in raw returns"
     pairs = "pairs of seeds" if not contrast.strangers else f"pairs {pairing([contrast])}"
+    if contrast.unpaired:
+        pairs += f" and {contrast.unpaired} without partner"
     return (
         f"{show_interval(contrast.interval)} ({level} interval, adjusted p "
         f"{show_p(contrast.p_adjusted)}, {contrast.pairs} {pairs}, {environments})"
@@ -382,8 +395,14 @@ def _best(results: Results) -> Sentence | None:
     parts += [f"{how} {join(names)}" for how, names in others.items() if names]
     text = "; ".join(parts)
     if any(others.values()):
-        pairs = f"pairs with {results.baseline.name}" if results.baseline else "all pairs"
-        text += f" (paired {pairing(compared)}, Holm-corrected over {pairs})"
+        text += (
+            f" (paired {pairing(compared)}, Holm-corrected over {_family_of(results, compared)})"
+        )
+    unranked = [
+        arm.name for arm in results.shown.rows if ("iqm", "auc", arm.name) not in results.aggregate
+    ]
+    if unranked:
+        text += f"; not ranked, without scores on every environment: {join(unranked)}"
     if max(tried(results).values()) > 1:
         best = (
             "Each agent is at its best setting of those tried, chosen on these very seeds: such scores are"
@@ -392,6 +411,15 @@ def _best(results: Results) -> Sentence | None:
         )
         text += f". {best} optimistic, and more so the more settings were tried"
     return Sentence(f"{text}.", "plain", "Agents")
+
+
+def _family_of(results: Results, compared: Sequence[Contrast]) -> str:
+    """What pairs are corrected with."""
+    asked = [{contrast.first, contrast.second} == results.sides.pair for contrast in compared]
+    if all(asked):
+        return "the metrics"
+    over = f"pairs with {results.baseline.name}" if results.baseline else "all pairs"
+    return f"{over}; that of the question over the metrics" if any(asked) else over
 
 
 def ranking(results: Results) -> list[tuple[Arm, Interval]]:

@@ -14,6 +14,8 @@ MIN_RUNS = 3
 """Fewer runs than this give no interval: with two, a bootstrap has three distinct resamples."""
 FEW_RUNS = 10
 """Below this, and beyond it for means of collapsing runs, `known_coverage` tells what 95% is worth."""
+ROUNDING = 1e-12
+"""What rounding makes of zero: ends of an interval within it are no difference."""
 
 
 class Interval(NamedTuple):
@@ -39,8 +41,16 @@ class Interval(NamedTuple):
         return self.low is not None
 
     def excludes(self, value: float) -> bool:
-        """Whether the interval exists and lies wholly on one side of `value`."""
-        return self.low is not None and self.high is not None and not self.low <= value <= self.high
+        """Whether the interval exists and lies wholly on one side of `value`, by more than rounding."""
+        if self.low is None or self.high is None:
+            return False
+        return self.low > value + ROUNDING or self.high < value - ROUNDING
+
+    @property
+    def negative(self) -> "Interval":
+        """The interval of the negative statistic."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return self._replace(estimate=-self.estimate, low=low, high=high)
 
 
 def resample(rng: np.random.Generator, scores: Scores, *, reps: int) -> list[Array]:

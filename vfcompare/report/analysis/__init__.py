@@ -1,6 +1,7 @@
 """From scores to what can be said: aggregates, contrasts, speed, stability, robustness.
 
-Rooms, each importing only from those before it: `resampling`, `arms`, `matching`, `contrasts`, `summaries`.
+Rooms, each importing only from those before it: `resampling`, `arms`, `matching`, `contrasts`, `judging`,
+`summaries`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vfcompare.report.analysis import contrasts, summaries
+from vfcompare.report.analysis import contrasts, judging, summaries
 from vfcompare.report.analysis.arms import (
     Arm,
     Shown,
@@ -25,7 +26,6 @@ from vfcompare.report.analysis.summaries import Curve, Speed
 from vfcompare.report.cells import STATUSES, Cell
 from vfcompare.report.data import Study
 from vfcompare.report.files import Array
-from vfcompare.report.metrics import COMPARED
 from vfcompare.report.scoring import Task, counted, failed, outcome, score
 from vfcompare.statistics import Interval
 
@@ -127,13 +127,9 @@ def analyse(study: Study) -> Results:
     place = standing(found, tasks)
     shown = select(found, place)
     pool = pooled(tasks)
-    family = contrasts.families(pool, sides, study.margin)
-    leading = family.get("auc") if len(pool) == 1 else None
-    by_task = contrasts.families_by_task(tasks, sides, study.margin, leading=leading)
-    apart = {} if pool else contrasts.families_by_task(tasks, sides, study.margin, study.metric)
     baseline = contrasts.baseline_of(shown.compared, sides)
     couples = contrasts.couples_of(shown.compared, baseline)
-    pairs = {name: contrasts.pairs(pool, couples, name, study.margin) for name in COMPARED}
+    judged = judging.judge(study, tasks, sides, couples)
     thresholds = np.linspace(0.0, 1.0, 51)
     return Results(
         study=study,
@@ -152,14 +148,14 @@ def analyse(study: Study) -> Results:
         profile=summaries.profiles(pool, shown.lines, thresholds),
         profile_thresholds=thresholds,
         speed=tuple(summaries.speeds(tasks, shown.rows)),
-        family=family,
-        family_by_task=by_task,
-        apart=apart,
-        pairs=pairs,
-        improvement=tuple(contrasts.improvements(pool, couples)),
+        family=judged.family,
+        family_by_task=judged.by_task,
+        apart=judged.apart,
+        pairs=judged.pairs,
+        improvement=judged.improvement,
         stability=summaries.stability(pool, shown.rows),
         counts=summaries.counts(pool, shown.rows),
-        rule_changes=tuple(contrasts.rule_changes(study, sides, couples, family, apart, pairs)),
+        rule_changes=tuple(judging.rule_changes(study, sides, couples, judged)),
     )
 
 

@@ -45,6 +45,11 @@ class Arm:
         """Its settings without those of its seeds: arms that agree in these differ by their seeds alone."""
         return plain(self.settings)
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Its agent and its settings without seeds: arms that agree in it are one, with more seeds."""
+        return self.agent, *self.tuned.items()
+
 
 @dataclass(frozen=True)
 class Sides:
@@ -66,6 +71,12 @@ class Sides:
     def both(self) -> tuple[tuple[Arm, ...], tuple[Arm, ...]]:
         """The arms of the one and of the other."""
         return self.first, self.second
+
+    @property
+    def pair(self) -> frozenset[str]:
+        """Names of the two arms where each side is one, and the question about this pair; else none."""
+        names = frozenset(arm.name for arm in (*self.first, *self.second))
+        return names if len(self.first) == len(self.second) == 1 else frozenset()
 
     @property
     def minus(self) -> str:
@@ -115,15 +126,25 @@ def arms_of(study: Study) -> tuple[Arm, ...]:
 
 
 def sides_of(study: Study, arms: Sequence[Arm]) -> Sides:
-    """The two sides that a study has decided to compare; one of them may have no arm."""
+    """The two sides that a study has decided to compare; one of them may have no arm.
+
+    They are called by those of their agents that were planned.
+    """
     if study.contrast in (None, tuple((name,) for name in FAMILIES)):
         first, second = (tuple(arm for arm in arms if arm.family == name) for name in FAMILIES)
         return Sides(first, second, FAMILIES)
     members = [
         tuple(arm for arm in arms if {arm.agent, arm.family} & {*side}) for side in study.contrast
     ]
-    one, other = (" + ".join(side) for side in study.contrast)
+    one, other = (
+        " + ".join([name for name in side if _any_called(name, arms)] or side)
+        for side in study.contrast
+    )
     return Sides(members[0], members[1], (one, other), chosen=True)
+
+
+def _any_called(name: str, arms: Sequence[Arm]) -> bool:
+    return any(name in (arm.agent, arm.family) for arm in arms)
 
 
 def settings_in(arms: Iterable[Arm]) -> int:

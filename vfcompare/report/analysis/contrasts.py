@@ -8,16 +8,14 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report.analysis import resampling
-from vfcompare.report.analysis.arms import Arm, Sides, pooled
+from vfcompare.report.analysis.arms import Arm, Sides
 from vfcompare.report.analysis.resampling import ALPHA, generator
-from vfcompare.report.data import Study
 from vfcompare.report.files import Array
 from vfcompare.report.metrics import COMPARED, METRICS, SCORES
-from vfcompare.report.scoring import Task, column, failed, score
-from vfcompare.statistics import FailureRule, Interval
+from vfcompare.report.scoring import Task, column
+from vfcompare.statistics import Interval
 
 ALL_PAIRS = 8
-OTHER_RULES: tuple[FailureRule, ...] = ("last", "drop")
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,23 @@ class Contrast:
             return False
         return -margin < low and high < margin
 
+    def turned(self) -> "Contrast":
+        """The same, `second` minus `first`."""
+        other = {"first": "second", "second": "first"}
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            interval=self.interval.negative,
+            plain=self.plain.negative,
+            verdict=other.get(self.verdict, self.verdict),
+            paired_wins=1.0 - self.paired_wins,
+            values={
+                task: {seed: -value for seed, value in by_seed.items()}
+                for task, by_seed in self.values.items()
+            },
+        )
+
 
 @dataclass(frozen=True)
 class Improvement:
@@ -100,19 +115,6 @@ class Values(NamedTuple):
     strangers: frozenset[str]
 
 
-def _pair_values(pool: Sequence[Task], first: str, second: str, metric: str) -> Values:
-    found, alone, strangers = {}, 0, set()
-    for task in pool:
-        x, y = column(task, first, metric), column(task, second, metric)
-        matches = partners(x, y)
-        alone += len(x) + len(y) - 2 * len(matches)
-        if matches:
-            found[task.name] = {mine: x[mine] - y[other] for mine, other in matches}
-        if matches and not x.keys() & y.keys():
-            strangers.add(task.name)
-    return Values(found, alone, frozenset(strangers))
-
-
 def partners(x: Mapping[int, float], y: Mapping[int, float]) -> list[tuple[int, int]]:
     """Which seeds are compared: each with itself; in order where two arms have none in common.
 
@@ -124,23 +126,20 @@ def partners(x: Mapping[int, float], y: Mapping[int, float]) -> list[tuple[int, 
     return list(zip(sorted(x), sorted(y), strict=False))
 
 
-def _family_values(pool: Sequence[Task], sides: Sides, metric: str) -> Values:
-    """Mean of the arms on the first side minus mean of those on the second, on seeds that both have.
-
-    Runs are paired in order only where no seed was planned on both sides: a seed that lost a run is left
-    out, and not replaced.
-    """
+def _values(
+    pool: Sequence[Task], first: Sequence[Arm], second: Sequence[Arm], metric: str
+) -> Values:
+    """Mean of some arms minus mean of others, on seeds that both have."""
     found, alone, strangers = {}, 0, set()
     for task in pool:
-        x, y = (_side(task, side, metric) for side in sides.both)
+        x, y = (_side(task, arms, metric) for arms in (first, second))
         if not x.scored or not y.scored:
             continue
-        foreign = not x.planned & y.planned
-        matches = partners(x.means, y.means) if foreign or x.means.keys() & y.means.keys() else []
+        matches = _matches(x, y)
         alone += len(x.scored | y.scored) - len({seed for match in matches for seed in match})
         if matches:
             found[task.name] = {seed: x.means[seed] - y.means[other] for seed, other in matches}
-        if matches and foreign:
+        if matches and not x.planned & y.planned:
             strangers.add(task.name)
     return Values(found, alone, frozenset(strangers))
 
@@ -154,19 +153,40 @@ class _Side(NamedTuple):
 
 
 def _side(task: Task, side: Sequence[Arm], metric: str) -> _Side:
-    """The mean is over the arms that were planned with a seed, and missing where one of these lost it.
+    """The mean at the seeds that all agents were planned with, missing where one of these lost it.
 
     It would be of other agents there. Arms without any value on the task do not count.
     """
-    columns = {arm.name: column(task, arm.name, metric) for arm in side}
-    asked = {name: planned_seeds(task, name) for name, found in columns.items() if found}
+    columns = {arm: column(task, arm.name, metric) for arm in side}
+    present = [arm for arm, found in columns.items() if found]
+    some, every = seeds_of(task, present)
     means = {}
-    for seed in sorted(frozenset().union(*asked.values())):
-        those = [columns[name] for name, planned in asked.items() if seed in planned]
+    for seed in sorted(every or some):
+        those = [columns[arm] for arm in present if seed in planned_seeds(task, arm.name)]
         if all(seed in found for found in those):
             means[seed] = float(np.mean([found[seed] for found in those]))
     scored = frozenset(seed for found in columns.values() for seed in found)
-    return _Side(means, scored, frozenset().union(*asked.values()))
+    return _Side(means, scored, every or some)
+
+
+def _matches(x: _Side, y: _Side) -> list[tuple[int, int]]:
+    """The seeds that are compared.
+
+    Runs are paired in order only where no seed was planned on both sides: a seed that lost a run is left
+    out, and not replaced.
+    """
+    foreign = not x.planned & y.planned
+    return partners(x.means, y.means) if foreign or x.means.keys() & y.means.keys() else []
+
+
+def seeds_of(task: Task, arms: Sequence[Arm]) -> tuple[frozenset[int], frozenset[int]]:
+    """The seeds with which any of some agents was to be trained on a task, and those with which all were."""
+    found: dict[object, frozenset[int]] = {}
+    for arm in arms:
+        mine = found.get(arm.identity, frozenset())
+        found[arm.identity] = mine | planned_seeds(task, arm.name)
+    planned = list(found.values()) or [frozenset()]
+    return frozenset.union(*planned), frozenset.intersection(*planned)
 
 
 def planned_seeds(task: Task, arm: str) -> frozenset[int]:
@@ -257,7 +277,7 @@ def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Con
     """One side of the question against the other, on each metric."""
     if not all(sides.both):
         return {}
-    drafts = [(*sides.names, metric, _family_values(pool, sides, metric)) for metric in COMPARED]
+    drafts = [(*sides.names, metric, _values(pool, *sides.both, metric)) for metric in COMPARED]
     return {contrast.metric: contrast for contrast in _judge(drafts, pool, margin)}
 
 
@@ -277,7 +297,7 @@ def families_by_task(
         return {}
     drafts, names = [], []
     for task in tasks:
-        values = _family_values([task], sides, metric)
+        values = _values([task], *sides.both, metric)
         if values.found:
             names.append(task.name)
             first, second = sides.names
@@ -314,9 +334,7 @@ def pairs(
     pool: Sequence[Task], couples: Couples, metric: str, margin: float
 ) -> tuple[Contrast, ...]:
     """The couples on one metric."""
-    drafts = [
-        (x.name, y.name, metric, _pair_values(pool, x.name, y.name, metric)) for x, y in couples
-    ]
+    drafts = [(x.name, y.name, metric, _values(pool, [x], [y], metric)) for x, y in couples]
     return tuple(_judge(drafts, pool, margin))
 
 
@@ -324,7 +342,7 @@ def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:
     """P(first > second) for the same pairs, by the pairs of seeds that both have."""
     prepared = []
     for x, y in couples:
-        found = _aligned(pool, x.name, y.name)
+        found = _aligned(pool, x, y)
         first, second = ([pair[side] for pair in found.values()] for side in (0, 1))
         if first and statistics.smallest(first) >= statistics.MIN_RUNS:
             rng = generator(f"improvement/{x.name}/{y.name}")
@@ -338,15 +356,15 @@ def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:
     ]
 
 
-def _aligned(pool: Sequence[Task], first: str, second: str) -> dict[str, tuple[Array, Array]]:
+def _aligned(pool: Sequence[Task], first: Arm, second: Arm) -> dict[str, tuple[Array, Array]]:
     """Areas under the curve of the runs that are compared, by task."""
     found = {}
     for task in pool:
-        x, y = column(task, first, "auc"), column(task, second, "auc")
-        matches = partners(x, y)
+        x, y = (_side(task, [arm], "auc") for arm in (first, second))
+        matches = _matches(x, y)
         if matches:
-            mine = np.array([x[one] for one, _ in matches])
-            found[task.name] = mine, np.array([y[other] for _, other in matches])
+            mine = np.array([x.means[one] for one, _ in matches])
+            found[task.name] = mine, np.array([y.means[other] for _, other in matches])
     return found
 
 
@@ -363,52 +381,3 @@ def _improvement(
     decided = decision.rejected and interval.excludes(0.5)
     seeds = {task: x.size for task, (x, _) in found.items()}
     return Improvement(first, second, interval, decision.p_adjusted, decided, seeds)
-
-
-def rule_changes(
-    study: Study,
-    sides: Sides,
-    couples: Couples,
-    family: Mapping[str, Contrast],
-    apart: Mapping[str, Contrast],
-    by_pair: Mapping[str, Sequence[Contrast]],
-) -> list[str]:
-    """Verdicts that would be others if failed runs were treated otherwise.
-
-    Where each side is one arm, its contrast is also one of the pairs: a change of both is told once.
-    """
-    if not any(failed(run) for cell in study.cells if cell.planned for run in cell.runs):
-        return []
-    shown = [*family.values(), *by_pair["auc"]]
-    changes: dict[object, str] = {}
-    for rule in OTHER_RULES:
-        tasks = score(study, rule)
-        pool = pooled(tasks)
-        others = [
-            *families(pool, sides, study.margin).values(),
-            *pairs(pool, couples, "auc", study.margin),
-        ]
-        compared = [("", a, b) for a, b in zip(shown, others, strict=True)]
-        if apart:
-            again = families_by_task(tasks, sides, study.margin, study.metric)
-            for name, one in apart.items():
-                other = again.get(name, replace(one, verdict="insufficient"))
-                compared.append((f" in {name}", one, other))
-        for where, a, b in compared:
-            if _differ(a, b):
-                key = frozenset({a.first, a.second}), a.metric, where, _says(a), _says(b), rule
-                changes.setdefault(
-                    key,
-                    f"{a.first} against {a.second} on {a.metric}{where}: {_says(a)} under the rule "
-                    f"'floor', {_says(b)} under '{rule}'",
-                )
-    return list(changes.values())
-
-
-def _says(contrast: Contrast) -> str:
-    return f"{contrast.better} better" if contrast.better else contrast.verdict
-
-
-def _differ(a: Contrast, b: Contrast) -> bool:
-    """Whether two verdicts claim different things; `undecided` and `insufficient` both claim nothing."""
-    return (a.better, a.verdict == "equal") != (b.better, b.verdict == "equal")
