@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.report_study import ENVS, edit, set_returns, write_study
-from tests.test_report_verdicts import Planned, said, set_scores, write_seeds
+from tests.test_report_verdicts import Planned, diverge, said, set_scores, write_seeds
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import analyse, resampling
@@ -222,3 +222,29 @@ def test_a_verdict_on_one_of_several_environments_is_held_against_the_other_rule
     assert "critic against outcome-only on auc in maze" in about
     assert len(about) == len({*about})
     assert "Some of these differ" in dict(method(results))["Failed runs"]
+
+
+@pytest.mark.parametrize("best", [0.9, 0.62])
+def test_a_claim_over_all_settings_says_what_the_best_ones_say(tmp_path: Path, best: float) -> None:
+    heights = {"rloo": {"1": 0.5, "2": 0.6, "3": 0.55}, "ppo": {"1": 0.3, "2": best, "3": 0.1}}
+    cells: list[Planned] = [
+        (agent, rate, range(12), {"agent.lr": rate}) for agent in heights for rate in "123"
+    ]
+    study = write_seeds(tmp_path / "rates", cells)
+    near = 0.01 * np.cos(np.arange(12))
+    for agent, own in heights.items():
+        for rate, height in own.items():
+
+            def flat(rows: dict[str, np.ndarray], height: float = height) -> None:
+                rows["return_sampled"][:] = (height + near)[rows["seed"].astype(int)]
+
+            set_returns(study / f"maze-{agent}-{rate}", flat)
+    results = analyse(report.load(study))
+    (claim,) = (s for s in verdicts(results) if s.title == "Sample efficiency")
+    assert results.family["auc"].better == "outcome-only"
+    assert (claim.tone, "depends on the settings" in claim.text) == ("open", True)
+    assert f"chosen after looking, it is +{best - 0.6:.3f}: nothing is claimed" in claim.text
+    set_returns(study / "maze-ppo-2", diverge)
+    claims = {s.title: s for s in verdicts(analyse(report.load(study)))}
+    assert claims["Sample efficiency"].tone == "claim"
+    assert "chosen after looking, it is −" in claims["Sample efficiency"].text

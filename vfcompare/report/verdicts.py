@@ -8,7 +8,7 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Results
-from vfcompare.report.analysis.contrasts import seeds_of
+from vfcompare.report.analysis.contrasts import difference, seeds_of
 from vfcompare.report.budgets import favoured
 from vfcompare.report.fairness import tuned, unfair
 from vfcompare.report.learning import ahead, idle, unlearned
@@ -102,6 +102,7 @@ def _qualified(contrast: Contrast, results: Results) -> Sentence:
     sentence = _family_claim(contrast, results)
     if contrast.verdict == "insufficient":
         return sentence
+    sentence = _beside_best(sentence, contrast, results)
     doubts = _doubts(contrast, results)
     return (
         replace(sentence, text=" ".join([sentence.text, *doubts]), tone="open")
@@ -125,6 +126,37 @@ def _doubts(contrast: Contrast, results: Results) -> list[str]:
         if nothing.issuperset(contrast.tasks):
             doubts.append("But no agent has learned anything.")
     return doubts
+
+
+def _beside_best(sentence: Sentence, contrast: Contrast, results: Results) -> Sentence:
+    """The claim, with the difference of the best settings where there are several; open if they disagree."""
+    first, second = (_best_settings(side, results) for side in results.sides.both)
+    every, chosen = (
+        len({arm.identity for side in sides for arm in side})
+        for sides in (results.sides.both, (first, second))
+    )
+    tasks = list(map(results.task, contrast.tasks))
+    size = difference(tasks, first, second, contrast.metric)
+    if every == chosen or size is None:
+        return sentence
+    told = f"At each agent's best setting by area under the curve, chosen after looking, it is {signed(size)}"
+    agree = contrast.better is None or size * contrast.interval.estimate > 0.0
+    if contrast.verdict == "equal":
+        agree = abs(size) < results.study.margin
+    if agree:
+        return replace(sentence, text=f"{sentence.text} {told}.")
+    text = (
+        f"This depends on the settings that were tried. {sentence.text} {told}: nothing is claimed."
+    )
+    return replace(sentence, text=text, tone="open")
+
+
+def _best_settings(side: Sequence[Arm], results: Results) -> list[Arm]:
+    """Of each agent the arms of its best setting."""
+    best: dict[str, Arm] = {}
+    for arm in sorted(side, key=lambda arm: results.standing[arm.name]):
+        best[arm.agent] = arm
+    return [arm for arm in side if arm.identity == best[arm.agent].identity]
 
 
 def _mixed(task: Task, side: Sequence[Arm]) -> bool:

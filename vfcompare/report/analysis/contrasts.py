@@ -33,7 +33,7 @@ class Contrast:
       verdict: `first`, `second`, `undecided`, `equal` or `insufficient`; who is better.
       tasks: environments it is averaged over.
       pairs: number of pairs of seeds over all environments.
-      unpaired: scored runs that had no partner.
+      unpaired: seeds with a score that had no partner.
       paired_wins: paired probability that first has the higher number.
       values: differences by task and seed; of runs without a seed in common, by the first's.
       strangers: tasks on which the two have no seed in common, so that runs are paired in order.
@@ -142,6 +142,14 @@ def _values(
         if matches and not x.planned & y.planned:
             strangers.add(task.name)
     return Values(found, alone, frozenset(strangers))
+
+
+def difference(
+    tasks: Sequence[Task], first: Sequence[Arm], second: Sequence[Arm], metric: str
+) -> float | None:
+    """Mean over tasks of the mean difference by seed between some arms and others, if any are compared."""
+    found = _values(tasks, first, second, metric).found.values()
+    return float(np.mean([np.mean([*by_seed.values()]) for by_seed in found])) if found else None
 
 
 class _Side(NamedTuple):
