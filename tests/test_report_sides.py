@@ -248,3 +248,26 @@ def test_a_claim_over_all_settings_says_what_the_best_ones_say(tmp_path: Path, b
     claims = {s.title: s for s in verdicts(analyse(report.load(study)))}
     assert claims["Sample efficiency"].tone == "claim"
     assert "chosen after looking, it is −" in claims["Sample efficiency"].text
+
+
+def test_studies_that_decided_differently_are_not_said_to_have_decided_nothing(
+    tmp_path: Path,
+) -> None:
+    studies = []
+    for agent, metric, margin in (("ppo", "auc", 0.02), ("rloo", "final", 0.2)):
+        study = write_seeds(tmp_path / f"of_{agent}", [(agent, "1", range(12), {})])
+        decided = {"metric": metric, "margin": margin, "contrast": ["ppo", "rloo"]}
+        plan = json.loads((study / "plan.json").read_text()) | {"decided": decided}
+        (study / "plan.json").write_text(json.dumps(plan))
+        studies.append(study)
+    results = analyse(report.load(*studies))
+    assert said(results)["Decided beforehand"] == (
+        "The studies decided differently: metric auc in of_ppo and final in of_rloo; margin 0.02 in of_ppo "
+        "and 0.2 in of_rloo. So auc is judged first and the smaller margin is used. Read every claim as a "
+        "hint."
+    )
+    assert results.sides.names == ("ppo", "rloo")
+    assert "the smallest margin of the studies" in dict(method(results))["Equal in practice"]
+    edit(studies[1] / "plan.json", lambda plan: plan.update(decided=None))
+    text = said(analyse(report.load(*studies)))["Decided beforehand"]
+    assert text.startswith("The studies decided differently: nothing in of_rloo. Read")

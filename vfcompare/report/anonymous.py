@@ -40,6 +40,7 @@ def anonymous(study: Study) -> Study:
         cells=tuple(cells),
         problems=tuple(map(ellipses.of, study.problems)),
         contrast=ellipses.inside(study.contrast),
+        unlike=ellipses.of(study.unlike),
     )
 
 

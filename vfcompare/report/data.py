@@ -34,6 +34,7 @@ from vfcompare.report.runs import (
     training,
 )
 from vfcompare.report.seeds import joined, mean_over_seeds
+from vfcompare.report.table import join
 from vfcompare.runs.claim import Claim
 from vfcompare.tree import leaves
 from vfcompare.validate import FAMILIES
@@ -74,6 +75,7 @@ class Study:
       threshold: share of the way from random to optimal that counts as arrived, or None.
       figures: that the study shows first.
       decided: whether the plan fixed metric and margin before its first run; several studies must agree.
+      unlike: which of metric, margin and contrast studies decided differently, and what is used, in words.
       cells: planned cells first, in the plan's order.
       problems: what was wrong, in words.
     """
@@ -90,6 +92,7 @@ class Study:
     contrast: Contrasted | None = None
     figures: tuple[str, ...] = ()
     decided: bool = False
+    unlike: str = ""
 
 
 def load(study_dir: Path, *others: Path, places: bool = True) -> Study:
@@ -105,8 +108,10 @@ def load(study_dir: Path, *others: Path, places: bool = True) -> Study:
     questions = dict.fromkeys(study.question for study in studies if study.question)
     cells, problems = label([cell for study in studies for cell in joined(study.cells)])
     several = len(studies) > 1
-    agreed = len({(study.metric, study.margin, study.contrast) for study in studies}) == 1
-    thresholds = {study.threshold for study in studies}
+    metrics, thresholds, contrasts = (
+        {getattr(study, name) for study in studies} for name in ("metric", "threshold", "contrast")
+    )
+    unlike = _unlike(studies)
     return Study(
         name=clean(" + ".join(dict.fromkeys(study.name for study in studies))),
         question=clean(" ".join(questions), limit=600),
@@ -117,13 +122,41 @@ def load(study_dir: Path, *others: Path, places: bool = True) -> Study:
             *(f"{s.name}: {text}" if several else text for s in studies for text in s.problems),
             *problems,
         ),
-        metric=studies[0].metric if agreed else LEADING[0],
+        metric=studies[0].metric if len(metrics) == 1 else LEADING[0],
         margin=min(study.margin for study in studies),
         threshold=studies[0].threshold if len(thresholds) == 1 else None,
-        contrast=studies[0].contrast if agreed else None,
+        contrast=studies[0].contrast if len(contrasts) == 1 else None,
         figures=tuple(dict.fromkeys(name for study in studies for name in study.figures)),
-        decided=agreed and all(study.decided for study in studies),
+        decided=not unlike and all(study.decided for study in studies),
+        unlike=unlike,
     )
+
+
+def _unlike(studies: Sequence[Study]) -> str:
+    """What was not decided alike, and what is used therefore."""
+    used = {
+        "metric": f"{LEADING[0]} is judged first",
+        "margin": "the smaller margin is used",
+        "contrast": f"the question is {' against '.join(FAMILIES)}",
+    }
+    mine = [study for study in studies if study.decided]
+    told: list[str] = []
+    taken: list[str] = []
+    for what, instead in used.items():
+        values = {study.name: _in_words(getattr(study, what)) for study in mine}
+        if len({*values.values()}) > 1:
+            told.append(f"{what} {join(f'{value} in {name}' for name, value in values.items())}")
+            taken.append(instead)
+    if 0 < len(mine) < len(studies):
+        told.append(f"nothing in {join(study.name for study in studies if not study.decided)}")
+    return "; ".join(told) + (f". So {join(taken)}" if taken else "")
+
+
+def _in_words(decision: str | float | Contrasted | None) -> str:
+    if isinstance(decision, str | float):
+        return f"{decision:g}" if isinstance(decision, float) else decision
+    sides = decision or tuple((name,) for name in FAMILIES)
+    return " against ".join(" + ".join(side) for side in sides)
 
 
 def _apart(studies: Sequence[Study], folders: Sequence[Path], *, places: bool) -> list[Study]:
@@ -180,11 +213,12 @@ def _study(root: Path) -> Study:
 
 
 def _contrasted(value: object) -> Contrasted | None:
-    """The two sides of a contrast, or None where there are none."""
+    """The two sides of a contrast, or None where there are none, or the default ones."""
     if not isinstance(value, list) or len(value) != 2:
         return None
     first, second = (tuple(map(clean, s if isinstance(s, list) else [s])) for s in value)
-    return (first, second) if first and second else None
+    default = (first, second) == tuple((name,) for name in FAMILIES)
+    return (first, second) if first and second and not default else None
 
 
 def _plan(root: Path, problems: list[str]) -> dict[str, Any]:

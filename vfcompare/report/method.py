@@ -261,6 +261,8 @@ def _holm() -> str:
 def _equal(results: Results) -> str:
     decided = results.study.decided
     whose = "the study's margin" if decided else "the margin of studies that decided on none"
+    if results.study.unlike:
+        whose = "the smallest margin of the studies"
     return (
         "Area under the curve and final score, normalised: the drawn interval of the difference "
         f"lies within {results.study.margin:g} of zero, {whose}, with at least "

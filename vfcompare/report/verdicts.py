@@ -301,6 +301,9 @@ def _unlearned(contrast: Contrast, results: Results) -> str:
 
 def _decided(results: Results) -> Sentence:
     study = results.study
+    if study.unlike:
+        text = f"The studies decided differently: {study.unlike}. Read every claim as a hint."
+        return Sentence(text, "open", "Decided beforehand")
     if not study.decided:
         text = (
             "No metric and no margin were fixed before the first run: read every claim as a hint."

@@ -130,7 +130,7 @@ def sides_of(study: Study, arms: Sequence[Arm]) -> Sides:
 
     They are called by those of their agents that were planned.
     """
-    if study.contrast in (None, tuple((name,) for name in FAMILIES)):
+    if study.contrast is None:
         first, second = (tuple(arm for arm in arms if arm.family == name) for name in FAMILIES)
         return Sides(first, second, FAMILIES)
     members = [
