@@ -14,6 +14,7 @@ from tests.test_report_verdicts import Planned, diverge, said, set_scores, write
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.figures import families, pairs
 from vfcompare.report.method import method
 from vfcompare.report.verdicts import verdicts
 
@@ -271,3 +272,52 @@ def test_studies_that_decided_differently_are_not_said_to_have_decided_nothing(
     edit(studies[1] / "plan.json", lambda plan: plan.update(decided=None))
     text = said(analyse(report.load(*studies)))["Decided beforehand"]
     assert text.startswith("The studies decided differently: nothing in of_rloo. Read")
+
+
+def test_a_page_says_when_nothing_could_have_been_decided(tmp_path: Path) -> None:
+    agents = {"rloo": 1.0, "ppo": 1.5}
+    heights = {("maze", "ppo"): np.full(20, 0.9), ("maze", "rloo"): np.linspace(0.1, 0.3, 20)}
+    texts = {}
+    for seeds in (7, 8):
+        study = write_study(tmp_path / str(seeds), agents=agents, envs=MAZE, seeds=seeds)
+        set_scores(study, heights)
+        results = analyse(report.load(study))
+        assert (results.family["auc"].better is None) == (seeds == 7)
+        (picture,) = families.pictures(results)
+        texts[seeds] = said(results), picture.caption
+    told = (
+        "7 pairs of seeds are too few to decide any of 4 differences, whatever the scores; 8 seeds"
+    )
+    assert texts[7][0]["Too few seeds"] == f"Between the two sides {told} are needed."
+    assert f"On any metric {told}" in texts[7][1]
+    assert "Too few seeds" not in texts[8][0]
+    assert "too few" not in texts[8][1]
+
+
+def test_many_places_and_many_pairs_need_more_seeds(tmp_path: Path) -> None:
+    envs = {f"maze_{i}": ENVS["maze"] for i in range(12)}
+    study = write_study(tmp_path / "places", agents={"rloo": 1.0, "ppo": 1.5}, envs=envs, seeds=8)
+    text = said(analyse(report.load(study)))["Too few seeds"]
+    assert text.startswith(
+        "On any one environment 8 pairs of seeds are too few to decide any of 12"
+    )
+    assert text.endswith("9 seeds are needed.")
+    agents = {"rloo": 1.0, "grpo": 1.0, "reinforce": 1.0, "ppo": 1.5, "a2c": 1.5}
+    results = analyse(
+        report.load(write_study(tmp_path / "pairs", agents=agents, envs=MAZE, seeds=8))
+    )
+    told = (
+        "8 pairs of seeds are too few to decide any of 10 differences, whatever the scores; 9 seeds"
+    )
+    assert said(results)["Too few seeds"].startswith(f"Between any two agents {told}")
+    assert told in next(iter(pairs.pictures(results))).caption
+
+
+def test_beyond_the_random_flips_no_number_of_seeds_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resampling, "PAIR_REPS", 100)
+    envs = {f"maze_{i}": ENVS["maze"] for i in range(8)}
+    study = write_study(tmp_path, agents={"rloo": 1.0, "ppo": 1.5}, envs=envs, seeds=8)
+    text = said(analyse(report.load(study)))["Too few seeds"]
+    assert text.endswith("whatever the scores, and no number is enough, as p is never below 1/101.")

@@ -650,3 +650,13 @@ def test_holm_keeps_the_family_error_under_the_null() -> None:
         p = [s.sign_flip_test(rng, [rng.normal(size=10)]) for _ in range(10)]
         wrong += any(d.rejected for d in s.holm(p))
     assert wrong <= 19
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 4, 0.05 / 36, 0.05 / 600])
+def test_the_fewest_pairs_that_can_reject_are_the_first_that_can(alpha):
+    pairs = s.pairs_to_reject(alpha)
+    assert s.attainable_level(pairs, alpha) > 0.0
+    assert s.attainable_level(pairs - 1, alpha) == 0.0
+    flips = s.attainable_level(20, alpha, reps=10_000)
+    assert flips <= alpha
+    assert (flips > 0.0) == (alpha >= 1 / 10_001)

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vfcompare.report.analysis import Arm, Contrast, Improvement, Results
+from vfcompare import statistics
+from vfcompare.report.analysis import Arm, Contrast, Improvement, Results, resampling
+from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.metrics import SCORES
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import join, show_float
@@ -88,6 +90,25 @@ def verdict_word(contrast: Contrast) -> str:
     if contrast.better is None:
         return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict)
     return f"{contrast.pairs} pairs, decided"
+
+
+def too_few(contrasts: Iterable[Contrast]) -> str:
+    """That of contrasts that are corrected together none could have been decided; empty where one could."""
+    tested = [contrast for contrast in contrasts if contrast.plain.sufficient]
+    if not tested:
+        return ""
+    largest = max(tested, key=lambda contrast: contrast.pairs)
+    level, reps = ALPHA / len(tested), resampling.PAIR_REPS
+    if statistics.attainable_level(largest.pairs, level, reps=reps) > 0.0:
+        return ""
+    text = (
+        f"{largest.pairs} pairs of seeds are too few to decide any of {len(tested)} differences, whatever "
+        "the scores"
+    )
+    needed = statistics.pairs_to_reject(level)
+    if statistics.attainable_level(needed, level, reps=reps) == 0.0:
+        return f"{text}, and no number is enough, as p is never below 1/{reps + 1:,}"
+    return f"{text}; {-(-needed // len(largest.tasks))} seeds are needed"
 
 
 def on_scale(results: Results, contrast: Contrast) -> bool:

@@ -28,6 +28,7 @@ from vfcompare.report.sentences import (
     show_p,
     signed,
     slight,
+    too_few,
 )
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
@@ -35,7 +36,8 @@ from vfcompare.statistics import Interval
 
 def verdicts(results: Results) -> list[Sentence]:
     """The answer, first; what limits it, after."""
-    sentences = [*unfair(results), *alarms(results), *incomplete(results), *tuned(results)]
+    sentences = [*unfair(results), *alarms(results), *incomplete(results)]
+    sentences += [*_undecidable(results), *tuned(results)]
     if all(task.empty for task in results.tasks):
         nothing = Sentence("No completed runs to compare: insufficient data.", "open")
         return [*sentences, nothing, *caveats(results)]
@@ -54,6 +56,19 @@ def verdicts(results: Results) -> list[Sentence]:
     if best:
         sentences.append(best)
     return [*sentences, *caveats(results)]
+
+
+def _undecidable(results: Results) -> Iterable[Sentence]:
+    """Which comparisons had no chance."""
+    places, pairs = results.family_by_task, results.pairs["auc"]
+    families = {
+        "Between the two sides": results.family.values() if results.pool else (),
+        "On any one environment": places.values() if len(places) > 1 else (),
+        "Between any two agents": pairs if len(pairs) > 1 or not results.sides.pair else (),
+    }
+    found = [f"{where} {told}." for where, within in families.items() if (told := too_few(within))]
+    if found:
+        yield Sentence(" ".join(found), "warning", "Too few seeds")
 
 
 def _apart(results: Results) -> Iterable[Sentence]:
@@ -271,7 +286,10 @@ def _findable(contrast: Contrast, results: Results) -> str:
     pooled = [x for by_seed in contrast.values.values() for x in by_seed.values()]
     spread, alpha = float(np.std(pooled, ddof=1)), 1.0 - contrast.interval.confidence
     least = statistics.minimum_detectable_effect(spread, contrast.pairs, alpha=alpha)
-    if not 0.0 < least < math.inf:
+    if least == math.inf:
+        seeds = -(-statistics.pairs_to_reject(alpha) // len(contrast.tasks))
+        return f"{told}: {contrast.pairs} pairs cannot decide this; {seeds} seeds are needed"
+    if not least > 0.0:
         return told
     found = f"studies like this one find true differences of {show_float(least)} in {statistics.POWER:.0%}"
     margin = results.study.margin

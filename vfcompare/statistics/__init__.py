@@ -58,6 +58,7 @@ from vfcompare.statistics.power import (
     minimum_detectable_effect,
     paired_spread,
     pairs_needed,
+    pairs_to_reject,
     power,
 )
 from vfcompare.statistics.reliability import (
@@ -156,6 +157,7 @@ __all__ = [
     "paired_probability_of_improvement",
     "paired_spread",
     "pairs_needed",
+    "pairs_to_reject",
     "percentile_interval",
     "performance_profile",
     "power",

@@ -34,15 +34,28 @@ def independent_spread(first: Scores, second: Scores) -> float:
     return math.hypot(_pooled(as_scores(first)), _pooled(as_scores(second)))
 
 
-def attainable_level(pairs: int, alpha: float = 0.05) -> float:
+def attainable_level(pairs: int, alpha: float = 0.05, *, reps: int | None = None) -> float:
     """The largest p-value at most `alpha` of a two-sided sign-flip test: a multiple of 2 / 2^pairs.
 
     0 where there is none: five pairs cannot reject at 5%, whatever they show.
+
+    Args:
+      pairs: pairs of seeds over all tasks.
+      alpha: level.
+      reps: the random sign patterns of `sign_flip_test`; where these are fewer than all patterns, p is a
+        multiple of 1 / (reps + 1).
     """
+    if reps is not None and pairs > int(math.log2(reps)):
+        return math.floor(alpha * (reps + 1) + 1e-9) / (reps + 1)
     if pairs > _ENUMERABLE:
         return alpha
     patterns = 2.0**pairs
     return 2.0 * math.floor(alpha * patterns / 2.0 + 1e-9) / patterns
+
+
+def pairs_to_reject(alpha: float = 0.05) -> int:
+    """The fewest pairs whose smallest p-value, 2 / 2^pairs, is at most `alpha`."""
+    return 1 + math.ceil(-math.log2(alpha) - 1e-9)
 
 
 def power(effect: float, spread: float, pairs: int, *, alpha: float = 0.05) -> float:

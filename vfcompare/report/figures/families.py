@@ -6,7 +6,7 @@ from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import Picture, brief_names
-from vfcompare.report.sentences import failed_in, opening, signed, verdict_word
+from vfcompare.report.sentences import failed_in, opening, signed, too_few, verdict_word
 from vfcompare.report.table import join
 
 
@@ -42,10 +42,13 @@ def _caption(results: Results, left: int) -> str:
         c = results.family["auc"]
         parts.insert(0, f"all {signed(c.interval.estimate)} ({verdict_word(c)})")
     unseen = f"The {left} smallest effects are not drawn; families.csv has them. " if left else ""
+    several = len(results.family_by_task) > 1
+    told = too_few((results.family_by_task if several else results.family).values())
+    chance = f"{'On any one environment' if several else 'On any metric'} {told}. " if told else ""
     return (
         f"{opening(results, results.sides.minus)} in area under the curve: {join(parts)}. Right of zero "
         f"{_ahead(results)}; dots are seeds, bars intervals at the levels of Holm's correction. "
-        f"{unseen}{failed_in(results)}"
+        f"{chance}{unseen}{failed_in(results)}"
     )
 
 

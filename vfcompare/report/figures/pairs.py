@@ -7,7 +7,7 @@ from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import Picture, shortened
-from vfcompare.report.sentences import against, elsewhere, failed_in, over, pairing, sizes
+from vfcompare.report.sentences import against, elsewhere, failed_in, over, pairing, sizes, too_few
 from vfcompare.report.table import join, show_float
 
 SIDE = 11
@@ -59,6 +59,8 @@ def _caption(results: Results, left: int) -> str:
     if decided:
         order = sorted(decided, key=lambda c: -abs(c.interval.estimate))
         text += f": {join(_in_words(results, contrast) for contrast in order)}"
+    told = too_few(found) if len(found) > 1 or not results.sides.pair else ""
+    text += f": {told}" if told and not decided else ""
     pairs = f"{sizes(contrast.pairs for contrast in found)} pairs of seeds each"
     dots = "dots are seeds"
     if any(contrast.strangers for contrast in found):

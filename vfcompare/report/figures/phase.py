@@ -25,7 +25,7 @@ from vfcompare.report.figures.drawing import (
 )
 from vfcompare.report.figures.sizes import inches, lower, paper, points
 from vfcompare.report.planes import Plane, planes
-from vfcompare.report.sentences import failed_in, on_scale, opening, signed, slight
+from vfcompare.report.sentences import failed_in, on_scale, opening, signed, slight, too_few
 from vfcompare.report.table import MINUS, Table, Value, show
 
 ROOM, ROOMY = 0.4, 0.7
@@ -76,9 +76,11 @@ def _caption(results: Results, plane: Plane) -> str:
     equals = f"{equal} are equal in practice (≈: undecided, and within ±{results.study.margin:g}), "
     alike, raw = (equals, "") if margin else ("", ", in raw returns")
     missing = f" {points - len(found)} places have no result." if points > len(found) else ""
+    told = too_few(results.family_by_task.values())
+    chance = f" At any one place {told}." if told else ""
     return (
         f"Ahead at {len(helps)} of {len(found)} places is {first}{few}, at {len(costs)} {second}{less}; "
-        f"{alike}{len(found) - decided - equal} open (hatched). "
+        f"{alike}{len(found) - decided - equal} open (hatched).{chance} "
         f"{opening(results, results.sides.minus)} in area under the curve{raw}; largest: "
         f"{signed(plane.effects[largest].interval.estimate)} at {where}.{missing}{_foreseen(results, plane)} "
         f"n: pairs of seeds. {failed_in(results)}"
