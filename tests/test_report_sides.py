@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from tests.report_study import ENVS, edit, set_returns, write_study
-from tests.test_report_verdicts import Planned, diverge, said, set_scores, write_seeds
+from tests.test_report_verdicts import (
+    Planned,
+    diverge,
+    said,
+    set_scores,
+    without_optimum,
+    write_seeds,
+)
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import analyse, resampling
@@ -321,3 +328,38 @@ def test_beyond_the_random_flips_no_number_of_seeds_is_enough(
     study = write_study(tmp_path, agents={"rloo": 1.0, "ppo": 1.5}, envs=envs, seeds=8)
     text = said(analyse(report.load(study)))["Too few seeds"]
     assert text.endswith("whatever the scores, and no number is enough, as p is never below 1/101.")
+
+
+def test_a_claim_names_its_environments_where_others_have_no_scale(tmp_path: Path) -> None:
+    envs = {name: ENVS[name] for name in ("maze", "cartpole", "chain")}
+    study = write_study(tmp_path, agents={"rloo": 1.0, "ppo": 1.5}, envs=envs, seeds=8)
+    assert "3 environments)" in said(analyse(report.load(study)))["Sample efficiency"]
+    without_optimum(study, "cartpole")
+    text = said(analyse(report.load(study)))["Sample efficiency"]
+    assert "2 environments (maze and chain))" in text
+
+
+def test_unlike_returns_of_one_environment_are_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"rloo": 1.0, "ppo": 1.5}, envs=MAZE, seeds=4)
+    assert "Unlike scales" not in said(analyse(report.load(study)))
+    file = study / "maze-ppo-1a2b3c4d" / "run.json"
+    edit(file, lambda info: info["reference"].update(optimal=2.0))
+    assert said(analyse(report.load(study)))["Unlike scales"] == (
+        "On maze the runs record unlike returns: optimal 1.000 of rloo, 2.000 of ppo. The first is used for "
+        "all."
+    )
+
+
+def test_agents_that_are_level_are_named_together(tmp_path: Path) -> None:
+    agents = {"rloo": 1.0, "ppo": 1.5, "grpo": 1.0}
+    study = write_study(tmp_path, agents=agents, envs=MAZE, seeds=6)
+    heights = {"rloo": 0.5, "ppo": 0.5, "grpo": 0.2}
+    set_scores(study, {("maze", agent): np.full(6, height) for agent, height in heights.items()})
+    text = said(analyse(report.load(study)))["Agents"]
+    assert text.startswith(
+        "rloo and ppo have the same area under the curve, IQM 0.500, and none has"
+    )
+    assert "undecided against grpo" in text
+    set_scores(study, {("maze", "grpo"): np.full(6, 0.5)})
+    text = said(analyse(report.load(study)))["Agents"]
+    assert text == "rloo, grpo and ppo have the same area under the curve, IQM 0.500."

@@ -660,3 +660,11 @@ def test_the_fewest_pairs_that_can_reject_are_the_first_that_can(alpha):
     flips = s.attainable_level(20, alpha, reps=10_000)
     assert flips <= alpha
     assert (flips > 0.0) == (alpha >= 1 / 10_001)
+
+
+def test_an_interval_that_misses_zero_by_rounding_excludes_nothing():
+    assert not s.Interval(1e-18, 1e-18, 2e-18, 10).excludes(0.0)
+    assert not s.Interval(-1e-18, -2e-18, -1e-18, 10).excludes(0.0)
+    assert s.Interval(0.1, 1e-9, 0.2, 10).excludes(0.0)
+    assert not s.Interval(0.1, None, None, 2).excludes(0.0)
+    assert s.Interval(0.1, 0.0, 0.3, 10).negative == s.Interval(-0.1, -0.3, 0.0, 10)

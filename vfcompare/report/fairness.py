@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from vfcompare.report.analysis import Matching, Results
+from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import Sentence, capital
-from vfcompare.report.table import join
+from vfcompare.report.table import join, show_float
 
 
 def unfair(results: Results) -> Iterable[Sentence]:
@@ -17,6 +18,26 @@ def unfair(results: Results) -> Iterable[Sentence]:
     for items, names in found.items():
         text = f"On {join(names)} the runs differ where they should not: {join(items, 10)}."
         yield Sentence(text, "warning", "Not a fair comparison")
+    for task in results.tasks:
+        if parts := _unlike_returns(task):
+            told = f"On {task.name} the runs record unlike returns: {'; '.join(parts)}"
+            text = f"{told}. The first is used for all."
+            yield Sentence(text, "warning", "Unlike scales")
+
+
+def _unlike_returns(task: Task) -> list[str]:
+    """Which known returns of an environment are not the same in all its cells."""
+    parts = []
+    for key in ("random", "optimal", "threshold"):
+        found: dict[float, list[str]] = {}
+        for cell in task.cells.values():
+            value = cell.reference.get(key)
+            if value is not None:
+                found.setdefault(value, []).append(cell.arm)
+        if len(found) > 1:
+            values = (f"{show_float(value)} of {join(arms)}" for value, arms in found.items())
+            parts.append(f"{key} {', '.join(values)}")
+    return parts
 
 
 def tuned(results: Results) -> Iterable[Sentence]:

@@ -32,6 +32,7 @@ from vfcompare.report.sentences import (
 )
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
+from vfcompare.statistics.intervals import ROUNDING
 
 
 def verdicts(results: Results) -> list[Sentence]:
@@ -247,6 +248,8 @@ def _evidence(contrast: Contrast, results: Results) -> str:
     environments = f"{number} environment" + ("s" if number > 1 else "")
     if len(envs) < number:
         environments = f"{number} settings of {join(sorted(envs))}"
+    if results.pool and number < sum(not task.empty for task in results.tasks):
+        environments += f" ({join(contrast.tasks)})"
     if not any(task.normalised for task in tasks):
         environments += ", in raw returns"
     pairs = "pairs of seeds" if not contrast.strangers else f"pairs {pairing([contrast])}"
@@ -438,13 +441,18 @@ def _best(results: Results) -> Sentence | None:
         "undecided against": [],
         "in the mean behind": [],
     }
+    level = [arm for arm, one in ranked if interval.estimate - one.estimate <= ROUNDING]
     compared = []
     for arm, _ in ranked[1:]:
         contrast = _between(results, top.name, arm.name)
-        if contrast is not None:
+        if contrast is not None and (contrast.better or arm not in level):
             compared.append(contrast)
             others[_against(contrast, top.name)].append(arm.name)
     parts = [f"{top.name} has the largest area under the curve, IQM {show_interval(interval)}"]
+    if len(level) > 1:
+        who = join(arm.name for arm in level)
+        parts = [f"{who} have the same area under the curve, IQM {show_float(interval.estimate)}"]
+        parts[0] += ", and none has a larger one" * (len(level) < len(ranked))
     parts += [f"{how} {join(names)}" for how, names in others.items() if names]
     text = "; ".join(parts)
     if any(others.values()):
