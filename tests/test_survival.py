@@ -20,7 +20,7 @@ from vfcompare.commands import compose, resume, trust
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
 from vfcompare.runs import claim, plan, run_folder, store
-from vfcompare.training import devices, fuse, log, stopping
+from vfcompare.training import devices, execute, fuse, log, priors, stopping
 from vfcompare.training.cell import Member
 from vfcompare.training.stopping import Listener, Stopped
 
@@ -1268,6 +1268,23 @@ def test_a_signal_before_training_is_not_lost(long, name, tmp_path):
     same(only(tmp_path), long)
 
 
+def test_an_interrupt_before_a_killed_cell_goes_on_is_told_as_one(tmp_path, monkeypatch):
+    (cell,) = compose.cells([*SMALL, f"root={tmp_path}"], sweep=False)
+    folder = cell.study / cell.id
+    # As a kill leaves it.
+    record = {"status": "running", "heartbeat": store.now(), "seeds": {"0": {"status": "running"}}}
+    store.write_json(folder / "run.json", record)
+
+    def interrupted(configs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(priors, "ensure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute([cell])
+    found = store.read_json(folder / "run.json")
+    assert (found["status"], found["message"]) == ("interrupted", "SIGINT")
+
+
 @pytest.mark.slow
 @pytest.mark.essential
 def test_two_interrupts_leave_a_run_that_continues(long, tmp_path):
@@ -1280,6 +1297,69 @@ def test_two_interrupts_leave_a_run_that_continues(long, tmp_path):
     assert process.returncode == 130
     assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
     same(only(tmp_path), long)
+
+
+def children(pid):
+    """Processes that another one has started, and that live."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = file.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(file.parent.name))
+    return found
+
+
+def lives(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux for processes")
+@pytest.mark.parametrize("name", [essential("Ctrl-C"), essential("SIGTERM"), "SIGKILL"])
+def test_workers_of_joblib_save_and_end_with_the_process_that_launched_them(name, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = ("-m", "agent=ppo,rloo,grpo", *PARTS[:-1], "seeds=2", "env_steps=50000000")
+    joblib = ("save_seconds=1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    with (tmp_path / "said").open("w+") as said:
+        process = subprocess.Popen(
+            command(*sweep, *joblib), cwd=tmp_path, stderr=said, start_new_session=True
+        )
+        deadline = time.monotonic() + 240
+        while len(list(tmp_path.rglob("checkpoints.json"))) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # The next ones would be written in ten seconds.
+        time.sleep(1)
+        found = plan.runs(tmp_path / "runs" / "scratch")
+        before = [store.read_json(folder / "run.json")["env_steps"] for folder in found]
+        workers = children(process.pid)
+        assert len(workers) >= 2
+        if name == "Ctrl-C":
+            # A terminal tells everybody.
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(getattr(signal, name))
+        assert process.wait(120) == (-signal.SIGKILL if name == "SIGKILL" else 130)
+        while any(lives(worker) for worker in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        said.seek(0)
+        told = said.read()
+    # What the third agent's are, nobody has begun.
+    assert plan.runs(tmp_path / "runs" / "scratch") == found
+    expected = "interrupted" if name == "Ctrl-C" else "preempted"
+    assert [status(folder) for folder in found] == [expected] * 2
+    for folder, steps in zip(found, before, strict=True):
+        assert store.read_json(folder / "run.json")["env_steps"] > steps
+        assert run_folder.RunFolder(folder).load_checkpoint() is not None
+        assert not (folder / "claim.json").exists()
+    if name != "SIGKILL":
+        assert "2 processes save and end" in told
+        assert "Traceback" not in told
 
 
 BUSY = """

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from vfcompare.commands.compose import Composer, as_known
+from vfcompare.training import crew
 from vfcompare.training.cell import Cell
 from vfcompare.training.sweep import train
 
@@ -46,9 +48,7 @@ class Planned(Sweeper):
     ) -> None:
         """Called by Hydra before `sweep`."""
         self._config = config
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._context, self._run = hydra_context, task_function
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Launch them."""
@@ -61,11 +61,17 @@ class Planned(Sweeper):
         jobs = [list(cell.overrides) for cell in self.waiting]
         size = self._most or max(len(jobs), 1)
         returns = []
-        for begin in range(0, len(jobs), size):
-            returns.append(self._launcher.launch(jobs[begin : begin + size], initial_job_idx=begin))
-            for job in returns[-1]:
-                # Asking raises what the job raised.
-                _ = job.return_value
+        with TemporaryDirectory(prefix="vfcompare-") as place, crew.Crew(Path(place)):
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=self._context,
+                task_function=crew.Hand(self._run, Path(place)),
+                config=self._config,
+            )
+            for begin in range(0, len(jobs), size):
+                returns.append(launcher.launch(jobs[begin : begin + size], initial_job_idx=begin))
+                for job in returns[-1]:
+                    # Asking raises what the job raised.
+                    _ = job.return_value
         return returns
 
 

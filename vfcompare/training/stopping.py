@@ -44,6 +44,10 @@ _early: list[str] = []
 """Signals that were heard before anybody listened."""
 
 
+_obedient = False
+"""Whether this process trains for another one, which is told of interrupts, too, and decides on a second."""
+
+
 class Listener:
     """Listens while it is open: the first signal is remembered, a second interrupt ends the process."""
 
@@ -70,15 +74,17 @@ class Listener:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave signals as they were."""
+        """Leave signals as they were, or unheard where one is enough."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if _obedient and self.heard is not None:
+            _hear_nothing()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if self.heard is not None and name == "SIGINT":
+        if self.heard is not None and name == "SIGINT" and not _obedient:
             raise KeyboardInterrupt
-        if name == "SIGINT":
+        if name == "SIGINT" and not _obedient:
             os.write(STDERR, b"\nvfcompare: saves and ends; a second interrupt ends at once\n")
         self.heard = name
 
@@ -160,3 +166,35 @@ def remember_until_training() -> None:
     """
     if hasattr(signal, "SIGUSR2"):
         signal.signal(signal.SIGUSR2, lambda number, frame: _early.append("SIGUSR2"))
+
+
+@contextlib.contextmanager
+def obeying() -> Iterator[None]:
+    """Stop for the first signal and no other: it may come from a terminal and, again, from who passes it on.
+
+    Before and after there is nothing to save, and nothing is heard. Only a main thread can ask.
+    """
+    global _obedient
+    _obedient = True
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _hear_nothing()
+        raise Stopped(signal.Signals(number).name)
+
+    _answer(stop)
+    try:
+        yield
+    finally:
+        _hear_nothing()
+
+
+def _hear_nothing() -> None:
+    _answer(signal.SIG_IGN)
+
+
+def _answer(handler: Any) -> None:
+    """Answer every signal that asks a run to stop."""
+    for name in ASKED:
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, handler)
