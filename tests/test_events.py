@@ -1,11 +1,14 @@
 """What TensorBoard is shown of all seeds together."""
 
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vfcompare.errors import InputError
 from vfcompare.runs import board, events
 
 
@@ -40,6 +43,28 @@ def test_a_point_where_all_have_diverged_is_left_out():
 def test_the_band_stands_where_the_seeds_in_it_stand():
     steps = [step for step, _ in events._bands("maze", DIVERGED)]
     assert steps == [0, 1005]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk here is always full")
+def test_a_full_disk_is_told_with_the_file_that_it_had_no_room_for(tmp_path):
+    file = events.EventFile(tmp_path)
+    file._path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as told:
+        file.flush()
+    assert told.value.filename == str(file._path)
+
+
+def test_a_port_that_somebody_has_is_refused_by_its_number(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            InputError, match=f"--port {port} cannot be had: Address already in use"
+        ):
+            board.serve(tmp_path, port, seeds=False)
+    with pytest.raises(InputError, match="--port 70000 cannot be had: no number of a port"):
+        board.serve(tmp_path, 70000, seeds=False)
 
 
 def test_columns_of_numbers_have_a_range_and_others_their_words():

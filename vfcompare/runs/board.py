@@ -1,6 +1,7 @@
 """What TensorBoard's own server is given to show: one run a cell, and the columns in which cells differ."""
 
 import contextlib
+import socket
 import tempfile
 import threading
 import time
@@ -10,8 +11,12 @@ from typing import Any
 
 from tensorboard.plugins.hparams import summary_v2 as hparams
 
+from vfcompare.errors import InputError
 from vfcompare.runs.events import BANDS, TOGETHER, EventFile
 from vfcompare.runs.store import read_json
+
+HERE = "127.0.0.1"
+"""Where to listen: other machines are not to hear."""
 
 LOOK_SECONDS = 5.0
 """Between two looks for new cells, about as often as TensorBoard reads."""
@@ -25,7 +30,11 @@ def serve(study: Path, port: int, *, seeds: bool) -> int:
       port: where to listen.
       seeds: whether each seed is a run by itself; else there is one run a cell, which TensorBoard can colour
         and tick: of more than 40 it ticks none.
+
+    Raises:
+      InputError: for a port that cannot be had.
     """
+    _must_be_free(port)
     # It takes long to import.
     from tensorboard import program
 
@@ -37,10 +46,22 @@ def serve(study: Path, port: int, *, seeds: bool) -> int:
             _columns(list(_settings(shown)), shown)
             threading.Thread(target=_keep_linked, args=(study, shown), daemon=True).start()
         server = program.TensorBoard()
-        server.configure(
-            argv=["tb", "--logdir", str(shown), "--host", "127.0.0.1", "--port", str(port)]
-        )
+        server.configure(argv=["tb", "--logdir", str(shown), "--host", HERE, "--port", str(port)])
         return int(server.main() or 0)
+
+
+def _must_be_free(port: int) -> None:
+    """Refuse a port on which nobody can listen."""
+    try:
+        with socket.socket() as tried:
+            # What a server has left a moment ago is free.
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((HERE, port))
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no number of a port"
+        raise InputError(
+            f"--port {port} cannot be had: {why}; allowed: another one, or 0 for any that is free"
+        ) from error
 
 
 def _settings(shown: Path) -> Iterator[dict[str, Any]]:

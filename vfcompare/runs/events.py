@@ -69,13 +69,20 @@ class EventFile:
         self._pending.append(event_pb2.Event(summary=summary, step=step, wall_time=time.time()))
 
     def flush(self) -> None:
-        """Append what was noted since the last time."""
+        """Append what was noted since the last time.
+
+        Raises:
+          OSError: that names the file, for a full disk, too.
+        """
         if not self._pending:
             return
-        with self._path.open("ab") as file:
-            records = RecordWriter(file)
-            for event in self._pending:
-                records.write(event.SerializeToString())
+        try:
+            with self._path.open("ab") as file:
+                records = RecordWriter(file)
+                for event in self._pending:
+                    records.write(event.SerializeToString())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._pending.clear()
 
 

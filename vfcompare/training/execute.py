@@ -132,7 +132,8 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
     except KeyboardInterrupt as error:
         name = error.signal if isinstance(error, Stopped) else "SIGINT"
         for _, folder, _ in _unfinished(members):
-            if folder.begun:
+            # One that was killed before says still that it runs.
+            if folder.begun or folder.record.get("status") == "running":
                 with contextlib.suppress(ClaimLost):
                     folder.update(status=ASKED[name], ended=store.now(), message=name)
         raise
