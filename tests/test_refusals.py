@@ -23,6 +23,7 @@ REFUSED = {
     "study.reference={acrobot:[-70,-500]}": "study.reference.acrobot=.-70, -500. .*second above the first",
     "study.reference={acrobot:[-500,null]}": "study.reference.acrobot=.-500, None. is not allowed",
     "study.reference={acrobt:[-500,-70]}": "acrobt is no environment; .*did you mean 'acrobot'",
+    "hydra.job.chdir=true": "hydra.job.chdir=true is not allowed: .*allowed: hydra.job.chdir=false",
     "+study=compare,sums": "a sweep is of one study",
     "study.name=a,b": "a sweep is of one study",
     "root=a,b": "a sweep is of one study, in one place",

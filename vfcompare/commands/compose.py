@@ -139,18 +139,40 @@ def refuse(settings: Sequence[Override]) -> None:
     """Refuse what Hydra has no words for, or what a sweep would silently do otherwise than it says.
 
     Raises:
-      InputError: for parts that are null, and for sweeps over several studies or places.
+      InputError: for parts that are null, for sweeps over several studies or places, and for a change of
+        place between what is checked and what is trained.
     """
     for one in settings:
         key = one.key_or_group
         names = files(key)
         if names and not is_value(one) and one.package is None and one.value() is None:
             raise InputError(f"{key}=null is not allowed; allowed: {', '.join(names)}")
+        if key == "hydra.job.chdir" and one.value():
+            raise InputError(
+                f"{one.input_line} is not allowed: root, priors and folders of your own are meant from where "
+                "the command is typed; allowed: hydra.job.chdir=false, and root=FOLDER for another place"
+            )
         if one.is_sweep_override() and key.split(".")[0] in PRIVATE:
             raise InputError(
                 f"{one.input_line} is not allowed: a sweep is of one study, in one place; allowed: one "
                 "value, and a command for each"
             )
+
+
+def refuse_launchers(settings: Sequence[str], instead: str) -> None:
+    """Refuse who is to train, where a command decides on that itself; as `fused` does it, it does anyway.
+
+    Args:
+      settings: as typed.
+      instead: what is allowed.
+
+    Raises:
+      InputError: that names the setting.
+    """
+    for text in settings:
+        key = key_of(text)
+        if text != "hydra/launcher=fused" and re.match(r"hydra[./]launcher\b", key):
+            raise InputError(f"{text} does nothing here; allowed: {instead}")
 
 
 def refuse_sweeps(settings: Sequence[Override]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from vfcompare import failure
 from vfcompare.assemble import assemble
-from vfcompare.commands.compose import as_known, cells, recompose
+from vfcompare.commands.compose import as_known, cells, recompose, refuse_launchers
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import claim, plan, run_folder, store
 from vfcompare.runs.status import DONE
@@ -109,6 +109,11 @@ def tune(settings: Sequence[str], options: Options) -> bool:
       InputError: for what is wrong; nothing is written then.
     """
     options.check()
+    refuse_launchers(
+        settings,
+        "without it, in this process; or, once it has begun, vfcompare submit runs/NAME-tune, and when that "
+        "has ended the same command again",
+    )
     search = Search(settings, options)
     search.check()
     folder = search.folder
