@@ -1,8 +1,10 @@
 """Studies on SLURM: what is submitted, what is said of it, and, on a real SLURM, that nothing is lost."""
 
+import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,9 +60,9 @@ def tools(tmp_path, monkeypatch):
     return folder
 
 
-def study(folder, records, groups=None, slurm_number="7", **job):
+def study(where, records, groups=None, slurm_number="7", **job):
     """A study on disk: `{cell: what run.json says, or None where it never began}`, and a job."""
-    path = folder / "runs" / "s"
+    path = where / "runs" / "s"
     cells = [{"id": name, "seeds": [0, 1]} for name in records]
     store.write_json(path / "plan.json", {"schema": 1, "cells": cells})
     for name, record in records.items():
@@ -73,9 +76,16 @@ def study(folder, records, groups=None, slurm_number="7", **job):
                 claim = {"host": "a node", "pid": 1, "time": store.now()}
                 store.write_json(path / name / "claim.json", claim)
     if groups is not None:
+        # As an earlier version wrote it, without the name of the job.
         content = {"created": "2020-01-01T00:00:00+00:00", "slurm": slurm_number, **job}
         store.write_json(path / "jobs" / "0.json", {**content, "groups": groups})
     return path
+
+
+def queue(tools, path, *lines, name="vfcompare-s"):
+    """A queue that has lines `task|state|reason` of a study's job, and else knows none."""
+    said = "".join(f"echo '{line}|{name}|{path}'; " for line in lines)
+    tool(tools, "squeue", said or "echo 'Invalid job id' >&2; exit 1")
 
 
 def statuses(path):
@@ -86,10 +96,10 @@ def test_the_script_is_the_one_of_the_manual(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", "/opt/my python/bin/python")
     options = cluster.Options(partition="gpu", account="rl", extra=("--qos=long",), parallel=8)
-    text = cluster.script(Path("runs/it's mine"), 3, 5, options)
+    lines = cluster.asked("vfcompare-mine-0a1b2c3d", 3, 5, options)
+    text = cluster.script(Path("runs/it's mine"), 3, lines)
     assert text.splitlines() == [
         "#!/bin/bash",
-        "#SBATCH --job-name=vfcompare-it's mine",
         "#SBATCH --array=0-4%8",
         "#SBATCH --partition=gpu",
         "#SBATCH --account=rl",
@@ -101,6 +111,7 @@ def test_the_script_is_the_one_of_the_manual(tmp_path, monkeypatch):
         "#SBATCH --open-mode=append",
         "#SBATCH --requeue",
         "#SBATCH --qos=long",
+        "#SBATCH --job-name=vfcompare-mine-0a1b2c3d",
         "# The signal reaches Python itself, since exec leaves no shell in between.",
         f"cd -- {tmp_path} || exit",
         "exec '/opt/my python/bin/python' -m vfcompare.main work "
@@ -119,7 +130,10 @@ BAD = {
     "--signal-delay 0": ("--signal-delay 0", "1 or more"),
     "--partition a;b": ("--partition 'a;b'", "name"),
     "--account=": ("--account ''", "name"),
+    "--extra=--job-name=a": ("--extra '--job-name=a'", "study.name"),
+    "--extra=--comment='": ('--extra "--comment=\'"', "--extra=--qos=long"),
     "--extra=qos": ("--extra 'qos'", "--extra=--qos=long"),
+    "hydra/launcher=joblib": ("hydra/launcher=joblib does nothing here", "--help"),
     "agent=rlo": ("agent=rlo", "rloo"),
     "agent.gama=1": ("agent.gama", "gamma"),
     "nowhere": ("nowhere", "folder"),
@@ -205,16 +219,20 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, tools)
 
 def test_a_submission_is_on_disk_and_is_not_repeated_while_it_waits(tmp_path, tools):
     tool(tools, "sbatch", "echo '41;cluster'")
-    tool(tools, "squeue", "echo '41_0|PENDING|Priority'; echo '41_1|PENDING|Resources'")
+    path = tmp_path / "runs" / "scratch"
+    queue(tools, path, "41_0|PENDING|Priority", "41_1|PENDING|Resources", name="renamed")
     sweep = ("agent=rloo,grpo", "env=lock", *TINY)
     done = vfcompare("submit", *sweep, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 cells are SLURM's job 41" in done.stdout
-    path = tmp_path / "runs" / "scratch"
     (job,) = slurm.jobs(path)
     planned = list(plan.cells(path))
     assert (job.slurm, job.groups) == ("41", [[name] for name in planned])
-    assert (tools / "sbatch.calls").read_text() == "--parsable jobs/0.sh\n"
+    (call,) = (tools / "sbatch.calls").read_text().splitlines()
+    assert call.startswith("--parsable --array=0-1%256 --time=240 ")
+    assert call.endswith(f" --requeue --job-name={job.name} jobs/0.sh")
+    script = (path / "jobs" / "0.sh").read_text().splitlines()
+    assert [line[8:] for line in script if line.startswith("#SBATCH ")] == call.split()[1:-1]
     assert set(statuses(path).values()) == {"queued"}
     for again in (sweep, (str(path),)):
         done = vfcompare("submit", *again, cwd=tmp_path)
@@ -253,6 +271,171 @@ def test_a_job_whose_sbatch_does_not_answer_keeps_its_files_and_its_number(
     assert statuses(path) == {planned[0].id: "planned"}
 
 
+@pytest.fixture
+def marked(tmp_path):
+    """A study whose job has a name; one cell waits, one is trained."""
+
+    def make(*names, **job):
+        told = {"name": "vfcompare-s-0a1b2c3d", "folder": str(tmp_path / "runs" / "s"), **job}
+        records: dict[str, Any] = dict.fromkeys(names)
+        records["trained"] = {"status": "running", "task": "7_1"}
+        path = study(tmp_path, records, [[*names], ["trained"]], **told)
+        claim = store.read_json(path / "trained" / "claim.json")
+        store.write_json(path / "trained" / "claim.json", claim | {"task": "7_1"})
+        return path
+
+    return make
+
+
+def test_a_copied_study_has_no_job_and_takes_none_back(tmp_path, tools, marked):
+    path, copy = marked("waits"), tmp_path / "runs" / "copy"
+    queue(tools, path, "7_0|PENDING|x", "7_1|RUNNING|x", name="vfcompare-s-0a1b2c3d")
+    tool(tools, "scancel", "")
+    shutil.copytree(path, copy)
+    assert statuses(path) == {"waits": "queued", "trained": "running"}
+    assert statuses(copy) == {"waits": "planned", "trained": "lost"}
+    assert status.read(copy)[1].note.startswith(f"task 7_1 trains it in {str(path)[:40]}")
+    assert cluster.cancel(copy) == "no job of this study waits or runs"
+    assert not (tools / "scancel.calls").exists()
+    assert resume.waiting(copy) == ["waits", "trained"]
+    assert not (copy / "trained" / "claim.json").exists()
+    assert (path / "trained" / "claim.json").exists()
+
+
+def test_a_study_that_was_moved_keeps_its_jobs(tmp_path, tools, marked):
+    path = marked("waits")
+    queue(tools, path, "7_0|PENDING|x", "7_1|RUNNING|x", name="vfcompare-s-0a1b2c3d")
+    moved = path.rename(tmp_path / "runs" / "moved")
+    assert statuses(moved) == {"waits": "queued", "trained": "running"}
+
+
+@pytest.mark.parametrize("told", [{}, {"name": "", "folder": ""}])
+def test_somebody_elses_job_of_the_same_number_is_left_alone(told, tmp_path, tools, marked):
+    path = marked("waits", **told)
+    for name, folder in (("bash", "/home/other"), ("vfcompare-s-ffffffff", "/home/other/runs/s")):
+        queue(tools, folder, "7_0|PENDING|x", "7_1|RUNNING|x", name=name)
+        tool(tools, "sacct", f"echo '7_0|RUNNING|{name}|{folder}'")
+        tool(tools, "scancel", "")
+        assert statuses(path) == {"waits": "planned", "trained": "running"}
+        assert "SLURM does not know task 7_1" in status.read(path)[1].note
+        assert cluster.cancel(path) == "no job of this study waits or runs"
+        assert not (tools / "scancel.calls").exists()
+
+
+def test_without_an_answer_nothing_is_taken_back(tools, marked):
+    path = marked("waits")
+    tool(tools, "squeue", "exit 1")
+    tool(tools, "scancel", "")
+    with pytest.raises(InputError, match="squeue does not answer"):
+        cluster.cancel(path)
+    assert not (tools / "scancel.calls").exists()
+
+
+def test_a_job_whose_number_sbatch_did_not_tell_is_found_by_its_name(tools, marked):
+    path = marked("waits", slurm_number="")
+    both = 'case "$*" in *--name*) echo "9|vfcompare-s-0a1b2c3d";; *-j\\ 9*) '
+    both += "echo '9_0|PENDING|x|vfcompare-s-0a1b2c3d|/';; *) exit 1;; esac"
+    tool(tools, "squeue", both)
+    tool(tools, "scancel", "")
+    assert statuses(path)["waits"] == "queued"
+    assert resume.waiting(path) == []
+    cluster.DYING, before = 0.1, cluster.DYING
+    try:
+        assert cluster.cancel(path).startswith("cancelled job 9: 1 cells were queued, 0 running")
+    finally:
+        cluster.DYING = before
+    assert (tools / "scancel.calls").read_text() == "9\n"
+    assert [job.slurm for job in slurm.jobs(path)] == ["9"]
+
+
+def test_ctrl_c_while_sbatch_is_asked_keeps_the_files_of_the_job(
+    tmp_path, tools, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    planned = cells(["agent=rloo", "env=lock", *TINY], sweep=True)
+    path = planned[0].study
+    plan.write(path, {"name": "scratch"}, [cell.planned() for cell in planned])
+
+    def interrupted(*command, **how):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(slurm, "call", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cluster.submit(path, planned, cluster.Options())
+    assert (
+        "sbatch may have taken the job (1 tasks): runs/scratch/jobs/0.json"
+        in capsys.readouterr().err
+    )
+    (job,) = slurm.jobs(path)
+    tool(tools, "squeue", f"echo '9|{job.name}'")
+    assert slurm.ask([job]).jobs[0].slurm == "9"
+
+
+def test_a_task_writes_down_the_number_that_nobody_was_told(marked, monkeypatch):
+    path = marked("waits", slurm_number="")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    monkeypatch.setenv(claim.TASK, "")
+    monkeypatch.setattr(resume, "rebuild", lambda study, names, own: [])
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        assert cluster.work(path, path / "jobs" / "0.json", 0) == 0
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert [job.slurm for job in slurm.jobs(path)] == ["9"]
+
+
+def test_what_may_wait_at_a_slurm_that_does_not_answer_cannot_be_dropped(tmp_path, tools, marked):
+    path = marked("waits")
+    tool(tools, "squeue", "exit 1")
+    done = vfcompare("drop", str(path), "waits", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "waits may wait at SLURM, in 7, and SLURM does not answer" in done.stderr
+    assert "waits" in plan.cells(path)
+
+
+def test_a_task_trains_what_is_still_planned(marked, monkeypatch, capsys):
+    path = marked("waits", "other")
+    monkeypatch.setenv(claim.TASK, "")
+    plan.drop(path, ["other"])
+    asked = []
+
+    def rebuild(study, names, own):
+        asked.extend(names)
+        return []
+
+    monkeypatch.setattr(resume, "rebuild", rebuild)
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        assert cluster.work(path, path / "jobs" / "0.json", 0) == 0
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert asked == ["waits"]
+    assert "not planned any more, left alone: other" in capsys.readouterr().err
+
+
+def test_a_log_that_is_not_there_is_not_referred_to(tools, marked):
+    path = marked("waits")
+    queue(tools, path, "7_0|CANCELLED|x", name="vfcompare-s-0a1b2c3d")
+    assert status.read(path)[0].note == "SLURM: task 7_0 CANCELLED before it began training"
+
+
+def test_a_full_disk_leaves_no_job_that_was_not_submitted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    planned = cells(["agent=rloo", "env=lock", *TINY], sweep=True)
+    path = planned[0].study
+    plan.write(path, {"name": "scratch"}, [cell.planned() for cell in planned])
+
+    def full(file, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+
+    monkeypatch.setattr(store, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        cluster.submit(path, planned, cluster.Options())
+    assert not (path / "jobs").exists()
+
+
 def test_how_lax_to_be_goes_along_to_the_tasks(tmp_path):
     sweep = ("agent=rloo", "env=lock", *TINY)
     planned = [cell.planned() for cell in cells([*sweep], sweep=True)]
@@ -289,10 +472,11 @@ STANDING = {
 
 @pytest.mark.parametrize("case", STANDING)
 def test_a_cell_stands_as_its_files_and_slurm_say_together(case, tmp_path, tools):
-    word, queue, expected, note = STANDING[case]
+    word, queued, expected, note = STANDING[case]
     record = word and {"status": word, "task": "7_0", "message": "boom", "seconds": {"total": 3}}
     path = study(tmp_path, {"cell": record}, [["cell"]])
-    tool(tools, "squeue", f"echo '7_0|{queue}'" if queue else "echo 'Invalid job id' >&2; exit 1")
+    queue(tools, path, *([f"7_0|{queued}"] if queued else []))
+    (path / "jobs" / "0-0.log").touch()
     (cell,) = status.read(path)
     assert (cell.status, note in cell.note) == (expected, True), cell
     assert (cell.task != "") == (expected in ("queued", "running") and case != "purged")
@@ -321,7 +505,7 @@ def test_a_task_that_slurm_killed_for_its_memory_and_calls_failed_is_told_from_o
 ):
     records = {name: {"status": "running", "task": f"7_{i}"} for i, name in enumerate("abc")}
     path = study(tmp_path, records, [["a"], ["b"], ["c"]])
-    tool(tools, "squeue", "for i in 0 1 2; do echo 7_$i'|FAILED|JobLaunchFailure'; done")
+    queue(tools, path, *(f"7_{i}|FAILED|JobLaunchFailure" for i in range(3)))
     line = "slurmstepd-n: error: StepId=7.batch exceeded memory limit (2 > 1), being killed\n"
     (path / "jobs" / "0-0.log").write_text(f"one\n{line}slurmstepd-n: error: CANCELLED\n")
     # That was an earlier attempt.
@@ -333,8 +517,9 @@ def test_a_task_that_slurm_killed_for_its_memory_and_calls_failed_is_told_from_o
 def test_accounting_remembers_what_the_queue_has_forgotten(tmp_path, tools):
     records = {name: {"status": "running", "task": f"7_{i}"} for i, name in enumerate("abc")}
     path = study(tmp_path, records, [["a"], ["b"], ["c"]])
-    tool(tools, "squeue", "echo '7_2|RUNNING|None'")
-    tool(tools, "sacct", "echo '7_0|CANCELLED by 0'; echo '7_1|TIMEOUT'; echo '7_2|RUNNING'")
+    queue(tools, path, "7_2|RUNNING|None")
+    past = "for s in '7_0|CANCELLED by 0' '7_1|TIMEOUT' '7_2|RUNNING'; do"
+    tool(tools, "sacct", f'{past} echo "$s|vfcompare-s|{path}"; done')
     assert statuses(path) == {"a": "cancelled", "b": "timed out", "c": "running"}
     assert (tools / "squeue.calls").read_text().count("\n") == 1
     assert (tools / "sacct.calls").read_text().count("\n") == 1
@@ -360,7 +545,7 @@ def test_without_jobs_slurm_is_not_asked(tmp_path, tools):
 
 def test_what_a_cell_ran_into_after_it_was_submitted_counts_more(tmp_path, tools):
     path = study(tmp_path, {"a": {"status": "interrupted", "message": "SIGINT"}}, [["a"]])
-    tool(tools, "squeue", "echo '7_0|CANCELLED|None'")
+    queue(tools, path, "7_0|CANCELLED|None")
     assert statuses(path) == {"a": "interrupted"}
 
 
@@ -401,7 +586,7 @@ def test_cancelling_stops_jobs_and_marks_cells(tmp_path, tools):
         tools,
         "squeue",
         f"if [ -e {tools}/scancel.calls ]; then s=CANCELLED; else s=PENDING; fi\n"
-        'echo "7_1|$s|x"; echo "7_2|$s|x"',
+        f'echo "7_1|$s|x|vfcompare-s|{path}"; echo "7_2|$s|x|vfcompare-s|{path}"',
     )
     tool(tools, "scancel", "")
     done = vfcompare("cancel", str(path), cwd=tmp_path)
@@ -420,8 +605,6 @@ def test_a_cancelled_job_of_a_foreign_study_marks_nothing_outside_of_it(tmp_path
     victim = tmp_path / "victim" / "run.json"
     store.write_json(victim, {"status": "running", "seeds": {}})
     before = victim.read_bytes()
-    tool(tools, "squeue", "echo '7_0|PENDING|x'")
-    tool(tools, "scancel", "")
     cluster._mark_cancelled(path, ["../../victim"])
     assert victim.read_bytes() == before
 
@@ -478,6 +661,39 @@ def test_the_status_of_a_thousand_cells_comes_at_once(tmp_path):
     assert done.returncode == 0
     assert "1000 completed" in done.stdout
     assert seconds < 2.0
+
+
+def test_programs_can_read_how_a_study_stands(tmp_path, tools):
+    records = {
+        "a": {"status": "completed", "seconds": {"total": 3}},
+        "b": {"status": "crashed", "message": "boom"},
+        "c": None,
+    }
+    path = study(tmp_path, records, [["c"]])
+    queue(tools, path, "7_0|PENDING|Priority")
+    done = vfcompare("status", "--json", str(path), cwd=tmp_path)
+    assert done.returncode == 1
+    usual = {"seeds": 2, "completed": 0, "diverged": 0, "task": None}
+    assert json.loads(done.stdout) == {
+        "schema": 1,
+        "study": str(path),
+        "counts": {"completed": 1, "crashed": 1, "queued": 1},
+        "cells": [
+            usual | {"id": "a", "status": "completed", "completed": 2, "note": "3 s"},
+            usual | {"id": "b", "status": "crashed", "note": "boom"},
+            usual | {"id": "c", "status": "queued", "task": "7_0", "note": "task 7_0: Priority"},
+        ],
+    }
+
+
+def test_what_is_not_finished_can_be_seen_by_scripts(tmp_path):
+    done = {"status": "completed"}
+    standing = {"done": ({"a": done}, 0, 0), "open": ({"a": done, "b": None}, 0, 3)}
+    standing["failed"] = ({"a": {"status": "crashed"}, "b": None}, 1, 1)
+    for name, (records, plain, checked) in standing.items():
+        path = study(tmp_path / name, records)
+        assert vfcompare("status", str(path), cwd=tmp_path).returncode == plain
+        assert vfcompare("status", "--check", str(path), cwd=tmp_path).returncode == checked
 
 
 @pytest.mark.slow
@@ -764,6 +980,46 @@ def test_a_task_that_is_out_of_time_says_so_and_resume_completes_it(real, begin,
     assert done.returncode == 0, done.stderr
     assert ask(path, real)[0] == dict.fromkeys(found, "completed")
     assert same_bits(path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_options_of_submit_beat_variables_of_the_shell_and_leave_those_of_other_options(
+    real, begin
+):
+    shell = {"SBATCH_PARTITION": "urgent", "SBATCH_TIMELIMIT": "7", "SBATCH_JOB_NAME": "mine"}
+    shell["SBATCH_RESERVATION"] = shell["SBATCH_ARRAY_INX"] = ""
+    path = begin("grpo", "--partition", "requeue", "--time", "60", at={**real, **shell})
+    (job,) = slurm.jobs(path)
+    asked = ("squeue", "-h", "-j", job.slurm, "-t", "all", "-o", "%P %l %j")
+    assert private.ask(real, *asked) == f"requeue 1:00:00 {job.name}"
+    path = begin("rloo", at={**real, **shell})
+    (_, job) = slurm.jobs(path)
+    assert private.ask(real, *asked[:3], job.slurm, *asked[4:]).split()[0] == "urgent"
+    done = vfcompare("cancel", str(path), cwd=path, env=real)
+    assert "cancelled job" in done.stdout
+    at_rest(real)
+
+
+@pytest.mark.slow
+def test_a_copy_leaves_the_jobs_of_the_original_alone(real, begin):
+    path = begin("rloo,grpo", "--parallel", "1")
+    pid = worker(path, "rloo")
+    copy = path.with_name("copy")
+    shutil.copytree(path, copy)
+    assert set(ask(copy, real)[0].values()) == {"lost", "planned"}
+    done = vfcompare("cancel", str(copy), cwd=path, env=real)
+    assert "no job of this study waits or runs" in done.stdout
+    assert ask(path, real)[0] == {"rloo": "running", "grpo": "queued"}
+    # As if sbatch had not answered.
+    file = path / "jobs" / "0.json"
+    store.write_json(file, store.read_json(file) | {"slurm": ""})
+    assert ask(path, real)[0] == {"rloo": "running", "grpo": "queued"}
+    done = vfcompare("submit", str(path), cwd=path, env=real)
+    assert "nothing to submit" in done.stdout
+    done = vfcompare("cancel", str(path), cwd=path, env=real)
+    assert "1 cells were queued, 1 running" in done.stdout
+    assert not private.alive(pid)
+    at_rest(real)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vfcompare.errors import InputError, nearest
 
-OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_FAILED, BAD_INPUT, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
 
 SWEEPS = ("-m", "--multirun")
@@ -301,6 +301,11 @@ def drop(options: Namespace) -> int:
             raise InputError(
                 f"{cell.id} is {cell.status} at SLURM; allowed: after `vfcompare cancel`"
             )
+        if cell.id in options.cells and cell.perhaps:
+            raise InputError(
+                f"{cell.id} may wait at SLURM, in {cell.perhaps}, and SLURM does not answer; allowed: once "
+                "it does"
+            )
     plan.drop(options.study, options.cells)
     print(f"{options.study}: {len(options.cells)} cells are not planned any more")
     return OK
@@ -320,12 +325,24 @@ def work(options: Namespace) -> int:
     return cluster.work(**vars(options))
 
 
+def _status_options(parser: ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument("--json", action="store_true", help="for programs, see docs/cluster.md")
+    ends = "end with 3 while something is unfinished, if nothing has failed"
+    parser.add_argument("--check", action="store_true", help=ends)
+
+
 def status(options: Namespace) -> int:
-    """What is planned, done and missing in a study."""
-    from vfcompare.runs.status import show
+    """What is planned, done and missing in a study; ends with 1 if something has failed."""
+    from vfcompare.runs import status
 
     must_be_a_study(options.study)
-    return SOME_FAILED if show(options.study) else OK
+    cells = status.read(options.study)
+    print((status.as_json if options.json else status.show)(options.study, cells))
+    if any(cell.status in status.FAILED for cell in cells):
+        return SOME_FAILED
+    unfinished = any(cell.status not in status.DONE for cell in cells)
+    return UNFINISHED if options.check and unfinished else OK
 
 
 def _look(parser: ArgumentParser) -> None:
@@ -438,7 +455,7 @@ VERBS = {
     "tune": Verb(tune, _tune_options),
     "cancel": Verb(cancel, _study),
     "drop": Verb(drop, _drop_options),
-    "status": Verb(status, _study),
+    "status": Verb(status, _status_options),
     "report": Verb(report, _report_options),
     "figure": Verb(figure, _figure_options),
     "export": Verb(export, _export_options),

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -84,11 +85,24 @@ class Options(NamedTuple):
             if value is not None and not re.fullmatch(r"[\w.,@+=:-]+", value):
                 raise InputError(f"{option(name)} {value!r} is not allowed; allowed: its name")
         for text in self.extra:
-            if not text.startswith("-") or not text.isprintable():
+            if not text.startswith("-") or not text.isprintable() or not _words(text):
                 raise InputError(
                     f"--extra {text!r} is not allowed; allowed: an option of sbatch, such as "
                     "--extra=--qos=long"
                 )
+            if text.startswith(("-J", "--job-name")):
+                raise InputError(
+                    f"--extra {text!r} is not allowed: a job is known by the name that it is given here; "
+                    "allowed: another study.name, which is part of it"
+                )
+
+
+def _words(text: str) -> list[str]:
+    """An option as a shell reads it, which is how sbatch reads those of a script; none if it cannot."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
 
 
 def option(name: str) -> str:
@@ -109,11 +123,16 @@ def needs(command: str) -> None:
         )
 
 
-def script(study: Path, number: int, tasks: int, options: Options, own: Sequence[str] = ()) -> str:
-    """What sbatch is given, from the study's folder, so that no path needs SLURM's quoting."""
-    folder = study.absolute()
+def asked(name: str, number: int, tasks: int, options: Options) -> list[str]:
+    """The options of sbatch, each as a line of a script has it.
+
+    Args:
+      name: of the job; last, since of several the last counts.
+      number: of the job's files.
+      tasks: how many.
+      options: what is asked of SLURM.
+    """
     wanted = {
-        "job-name": f"vfcompare-{study.name}",
         "array": f"0-{tasks - 1}%{options.parallel}",
         "partition": options.partition,
         "account": options.account,
@@ -124,8 +143,20 @@ def script(study: Path, number: int, tasks: int, options: Options, own: Sequence
         "output": f"jobs/{number}-%a.log",
         "open-mode": "append",
     }
-    lines = [f"--{name}={value}" for name, value in wanted.items() if value is not None]
-    lines += ["--requeue", *options.extra]
+    lines = [f"--{key}={value}" for key, value in wanted.items() if value is not None]
+    return [*lines, "--requeue", *options.extra, f"--job-name={name}"]
+
+
+def script(study: Path, number: int, lines: Sequence[str], own: Sequence[str] = ()) -> str:
+    """What sbatch is given, from the study's folder, so that no path needs SLURM's quoting.
+
+    Args:
+      study: its folder.
+      number: of the job's files.
+      lines: see `asked`.
+      own: what `goes_along`, as typed.
+    """
+    folder = study.absolute()
     work = shlex.join([sys.executable, "-m", "vfcompare.main", "work", str(folder)])
     job = shlex.quote(str(folder / "jobs" / f"{number}.json"))
     return "\n".join(
@@ -158,6 +189,9 @@ def chosen(settings: Sequence[str], *, dry_run: bool) -> tuple[Path, list[Cell],
     if names_a_study(settings):
         study, own = Path(settings[0]), list(settings[1:])
         return study, resume.unfinished(study, own, release=not dry_run), own
+    compose.refuse_launchers(
+        settings, "options, see vfcompare submit --help, or vfcompare -m ... with this setting"
+    )
     own = [text for text in settings if goes_along(text)]
     planned = compose.cells(list(settings), sweep=True)
     study = planned[0].study
@@ -192,8 +226,8 @@ def split(study: Path, cells: Sequence[Cell], options: Options) -> list[list[str
 def preview(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[str] = ()) -> str:
     """The script that `submit` would hand over; writes nothing."""
     known = [int(job.file.stem) for job in slurm.jobs(study)]
-    number = max(known, default=-1) + 1
-    return script(study, number, len(split(study, cells, options)), options, own)
+    number, tasks = max(known, default=-1) + 1, len(split(study, cells, options))
+    return script(study, number, asked(slurm.new_name(study.name), number, tasks, options), own)
 
 
 def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[str] = ()) -> str:
@@ -208,6 +242,7 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
     Raises:
       InputError: for a folder that cannot be written, and what sbatch refuses; nothing is left behind then.
         Where sbatch does not answer, the job's files are.
+      OSError: for a full disk, likewise.
     """
     folder = study / "jobs"
     store.must_be_writable(folder)
@@ -215,36 +250,71 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
     folder.mkdir(parents=True, exist_ok=True)
     number = next(n for n in itertools.count() if _take(folder / f"{n}.json"))
     file, text = folder / f"{number}.json", folder / f"{number}.sh"
-    command = ["sbatch", "--parsable", f"jobs/{number}.sh"]
-    asked = options._asdict() | {"extra": list(options.extra)}
+    name = slurm.new_name(study.name)
+    lines = asked(name, number, len(tasks), options)
+    # Also here, since variables of the shell, such as SBATCH_PARTITION, beat what a script says.
+    command = ["sbatch", "--parsable", *(word for line in lines for word in _words(line))]
+    command.append(f"jobs/{number}.sh")
     content = {
         "schema": store.SCHEMA,
         "created": store.now(),
         "command": command,
-        "options": asked,
+        "options": options._asdict() | {"extra": list(options.extra)},
+        "name": name,
+        "folder": str(study.resolve()),
         "slurm": "",
         "groups": tasks,
     }
-    store.write_json(file, content)
-    store.write_bytes(text, script(study, number, len(tasks), options, own).encode())
-    done = slurm.call(*command, cwd=study, patience=ANSWER)
-    if done is None:
-        # The tasks need the file, if there are any.
-        raise InputError(
-            f"sbatch did not answer within {ANSWER:.0f} s and may have taken the job ({len(tasks)} tasks): "
-            f"{file} is kept for it; allowed: to submit again once squeue shows that it has not"
-        )
+    try:
+        store.write_json(file, content)
+        store.write_bytes(text, script(study, number, lines, own).encode())
+    except OSError:
+        _forget(file, text)
+        raise
+    done = _hand_over(command, study, f"the job ({len(tasks)} tasks): {file} is kept for it")
     found = re.match(r"\d+", done.stdout) if done.returncode == 0 else None
     if found is None:
-        file.unlink()
-        text.unlink()
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        _forget(file, text)
         why = slurm.words(done, command)
         hint = "; a larger --max-seeds makes fewer" if "array" in why else ""
         raise InputError(f"{why} ({len(tasks)} tasks{hint})")
     store.write_json(file, content | {"slurm": found.group()})
     return found.group()
+
+
+def _hand_over(
+    command: Sequence[str], study: Path, perhaps: str
+) -> "subprocess.CompletedProcess[str]":
+    """Call sbatch; without an answer the job's files stay, since its tasks need them, if there are any.
+
+    Args:
+      command: with its options.
+      study: its folder.
+      perhaps: what it may have taken without an answer.
+
+    Raises:
+      InputError: if it does not answer.
+    """
+    try:
+        done = slurm.call(*command, cwd=study, patience=ANSWER)
+    except KeyboardInterrupt:
+        told = f"sbatch may have taken {perhaps}, and `vfcompare status` looks for it"
+        print(f"vfcompare: {told}", file=sys.stderr)
+        raise
+    if done is None:
+        raise InputError(
+            f"sbatch did not answer within {ANSWER:.0f} s and may have taken {perhaps}; allowed: the same "
+            "command again, which looks for it"
+        )
+    return done
+
+
+def _forget(*files: Path) -> None:
+    """Remove the files of a job that nobody has."""
+    for file in files:
+        file.unlink(missing_ok=True)
+    if not any(files[0].parent.iterdir()):
+        files[0].parent.rmdir()
 
 
 def _take(file: Path) -> bool:
@@ -268,13 +338,22 @@ def work(study: Path, job_file: Path, index: int, own: Sequence[str] = ()) -> in
         raise InputError(f"{job_file} has no task {index}; allowed: 0 to {len(job.groups) - 1}")
     task = slurm.own_task()
     os.environ[claim.TASK] = task
-    names = job.groups[index]
+    number = os.environ.get("SLURM_ARRAY_JOB_ID", "")
+    if number and not job.slurm:
+        # Whoever submitted it had no answer.
+        job = job._replace(slurm=number)
+        store.write_json(job_file, store.read_json(job_file) | {"slurm": number})
+    planned = plan.cells(study)
+    names = [name for name in job.groups[index] if name in planned]
+    if len(names) < len(job.groups[index]):
+        dropped = ", ".join(name for name in job.groups[index] if name not in planned)
+        print(f"vfcompare: not planned any more, left alone: {dropped}", file=sys.stderr)
     cells = resume.rebuild(study, names, own)
     try:
         outcomes = sweep.train(cells, max_seeds=sum(len(cell.seeds) for cell in cells))
     except Stopped as stopped:
         # Not every cluster gives notice by SIGUSR2. One that has taken a task back does not call it running.
-        term = stopped.signal == "SIGTERM" and running(task)
+        term = stopped.signal == "SIGTERM" and running(job, task)
         if task and (stopped.signal == "SIGUSR2" or term):
             return requeue(task)
         if slurm.read_job(job_file).cancelled:
@@ -286,9 +365,9 @@ def work(study: Path, job_file: Path, index: int, own: Sequence[str] = ()) -> in
     return 1 if {"crashed", "refused"} & set(outcomes.values()) else 0
 
 
-def running(task: str) -> bool:
-    """Whether SLURM calls a task running."""
-    tasks = slurm.ask([task.split("_")[0]]) or {}
+def running(job: slurm.Job, task: str) -> bool:
+    """Whether SLURM calls a task of a job running."""
+    tasks = slurm.ask([job]).tasks or {}
     return task in tasks and tasks[task].state == "RUNNING"
 
 
@@ -309,33 +388,37 @@ def cancel(study: Path) -> str:
     """Take back all jobs of a study that have not ended; returns what was done, in words.
 
     Raises:
-      InputError: if scancel cannot be had, or fails.
+      InputError: if SLURM does not say which jobs are this study's, or if scancel cannot be had, or fails.
     """
     standing = {cell.id: cell for cell in status.read(study)}
     settled = {name for name, c in standing.items() if c.status in status.DONE}
-    jobs = [
+    jobs, tasks = slurm.ask(
         job
         for job in slurm.jobs(study)
-        if job.slurm and not all(name in settled for group in job.groups for name in group)
-    ]
-    tasks = slurm.ask(job.slurm for job in jobs)
-    if tasks is not None:
-        live = {name.split("_")[0] for name, task in tasks.items() if task.live}
-        jobs = [job for job in jobs if job.slurm in live]
+        if not job.copied and not settled.issuperset(itertools.chain(*job.groups))
+    )
+    if tasks is None:
+        raise InputError(
+            "squeue does not answer, and by its number alone a job may be somebody else's; allowed: once "
+            "it does"
+        )
+    live = {name.split("_")[0] for name, task in tasks.items() if task.live}
+    jobs = [job for job in jobs if job.slurm in live]
     if not jobs:
         return "no job of this study waits or runs"
     needs("scancel")
     store.must_be_writable(study / "jobs")
     for job in jobs:
         # Before scancel, since a task that is stopped looks here for the reason.
-        store.write_json(job.file, store.read_json(job.file) | {"cancelled": store.now()})
+        said = {"slurm": job.slurm, "cancelled": store.now()}
+        store.write_json(job.file, store.read_json(job.file) | said)
     numbers = [job.slurm for job in jobs]
     command = ["scancel", *numbers]
     done = slurm.call(*command, patience=60.0)
     if done is None or (done.returncode and "nvalid job id" not in done.stderr):
         raise InputError(slurm.words(done, command))
     taken = [c for c in standing.values() if c.task.split("_")[0] in numbers]
-    _await_end(numbers)
+    _await_end(jobs)
     _mark_cancelled(study, [cell.id for cell in taken])
     queued = sum(cell.status == "queued" for cell in taken)
     return (
@@ -344,10 +427,10 @@ def cancel(study: Path) -> str:
     )
 
 
-def _await_end(numbers: Sequence[str]) -> None:
+def _await_end(jobs: Sequence[slurm.Job]) -> None:
     deadline = time.monotonic() + DYING
     while time.monotonic() < deadline:
-        tasks = slurm.ask(numbers)
+        tasks = slurm.ask(jobs).tasks
         if tasks is None or not any(task.live for task in tasks.values()):
             return
         time.sleep(0.5)

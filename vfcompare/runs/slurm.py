@@ -1,12 +1,13 @@
 """What SLURM knows of the jobs of a study: asked once, in at most a few seconds, and never relied upon.
 
-<study>/jobs/<n>.json      groups of cells, one for each task of an array, and the job's number at SLURM
+<study>/jobs/<n>.json      groups of cells, one for each task of an array; the job's name and number at SLURM
 <study>/jobs/<n>.sh        the script that was submitted
 <study>/jobs/<n>-<i>.log   what task i printed, over all its attempts
 """
 
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,10 @@ from vfcompare.errors import InputError
 from vfcompare.runs import store
 
 PATIENCE = 5.0
-"""Seconds for each of two questions."""
+"""Seconds for each question."""
+
+PREFIX = "vfcompare-"
+"""Of the names of our jobs."""
 
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 
@@ -48,6 +52,8 @@ class Job(NamedTuple):
       created: when.
       groups: names of the cells of each task.
       cancelled: whether `vfcompare cancel` has seen it.
+      name: at SLURM, which no other job has; empty where an earlier version submitted it.
+      folder: of the study that it was submitted from.
     """
 
     file: Path
@@ -55,10 +61,36 @@ class Job(NamedTuple):
     created: str
     groups: list[list[str]]
     cancelled: bool
+    name: str
+    folder: str
 
     def task(self, index: int) -> str:
         """SLURM's name of a task."""
         return f"{self.slurm}_{index}" if self.slurm else ""
+
+    @property
+    def copied(self) -> bool:
+        """Whether the file is a copy, with the study around it: the tasks train what it was copied from.
+
+        A folder that is gone was moved, and took its jobs along.
+        """
+        try:
+            return not os.path.samefile(self.folder, self.file.parent.parent)
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+
+    def has(self, name: str, folder: str) -> bool:
+        """Whether a job at SLURM with this job's number is this job: numbers begin anew, on every cluster.
+
+        Args:
+          name: of that job. Where that is not one of ours, or of an earlier version, its folder decides.
+          folder: that it was submitted from.
+        """
+        if self.name and name.startswith(PREFIX):
+            return name == self.name
+        return folder == self.folder
 
 
 class Task(NamedTuple):
@@ -83,6 +115,23 @@ class Task(NamedTuple):
         return self.state not in ENDED
 
 
+class Answer(NamedTuple):
+    """What SLURM says of some jobs.
+
+    Attributes:
+      jobs: the same, with the numbers of those whose `sbatch` did not answer, if SLURM has them.
+      tasks: of these jobs, by name; None where SLURM does not answer.
+    """
+
+    jobs: list[Job]
+    tasks: dict[str, Task] | None
+
+
+def new_name(study: str) -> str:
+    """A name for a job of a study, which no other job has."""
+    return f"{PREFIX}{store.slug(study)}-{secrets.token_hex(4)}"
+
+
 def read_job(file: Path) -> Job:
     """A job from its file.
 
@@ -95,7 +144,12 @@ def read_job(file: Path) -> Job:
         groups = [[str(name) for name in group] for group in content["groups"]]
         if not re.fullmatch(r"\d*", number, re.ASCII):
             raise ValueError(f"slurm={number!r} is not a number")
-        return Job(file, number, str(content["created"]), groups, bool(content.get("cancelled")))
+        name = str(content.get("name") or "")
+        if name and not re.fullmatch(r"[A-Za-z0-9=._-]+", name):
+            raise ValueError(f"name={name!r} is not the name of a job")
+        folder = str(content.get("folder") or file.parent.parent.resolve())
+        created, cancelled = str(content["created"]), bool(content.get("cancelled"))
+        return Job(file, number, created, groups, cancelled, name, folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not the description of a job: {error}") from error
 
@@ -118,33 +172,56 @@ def own_task() -> str:
     return f"{job}_{index}" if job and index else os.environ.get("SLURM_JOB_ID", "")
 
 
-def ask(numbers: Iterable[str]) -> dict[str, Task] | None:
-    """All tasks of some jobs, by name; None where SLURM does not answer.
+def ask(jobs: Iterable[Job]) -> Answer:
+    """All tasks of some jobs.
 
-    The queue knows what waits, runs and ended minutes ago; accounting, where there is any, knows the rest.
+    The queue knows what waits, runs and ended minutes ago; accounting, where there is any, knows the rest. A
+    number alone is not enough, see `Job.has`.
 
     Args:
-      numbers: of the jobs.
+      jobs: of one study, or of several.
     """
-    listed = ",".join(sorted(set(numbers)))
-    if not listed:
-        return {}
-    queue = call("squeue", "-h", "-r", "-t", "all", "-j", listed, "-o", "%F_%K|%T|%r")
+    found = _numbered(list(jobs))
+    if found is None:
+        return Answer(list(jobs), None)
+    mine = {job.slurm: job for job in found if job.slurm}
+    if not mine:
+        return Answer(found, {})
+    listed = ",".join(sorted(mine))
+    queue = call("squeue", "-h", "-r", "-t", "all", "-j", listed, "-o", "%F_%K|%T|%r|%j|%Z")
     if queue is None or (queue.returncode and "Invalid job id" not in queue.stderr):
-        return None
+        return Answer(found, None)
     tasks: dict[str, Task] = {}
-    past = call("sacct", "-n", "-P", "-X", "-j", listed, "-o", "JobID,State")
+
+    def note(task: str, state: str, reason: str, name: str, folder: str) -> None:
+        job = mine.get(task.partition("_")[0])
+        if job is not None and job.has(name, folder):
+            tasks[task] = Task(state, "" if reason == "None" else reason)
+
+    past = call("sacct", "-n", "-P", "-X", "-j", listed, "-o", "JobID,State,JobName,WorkDir")
     if past is not None and past.returncode == 0:
-        for name, state in _fields(past.stdout, 2):
-            tasks[name] = Task(state.split()[0] if state else "", "")
-    for name, state, reason in _fields(queue.stdout, 3):
-        tasks[name] = Task(state, "" if reason == "None" else reason)
-    return tasks
+        for task, state, name, folder in _fields(past.stdout, 4):
+            note(task, state.split()[0] if state else "", "", name, folder)
+    for task, state, reason, name, folder in _fields(queue.stdout, 5):
+        note(task, state, reason, name, folder)
+    return Answer(found, tasks)
+
+
+def _numbered(jobs: list[Job]) -> list[Job] | None:
+    """The same, with numbers that `sbatch` did not tell, found by name; None where SLURM does not answer."""
+    names = [job.name for job in jobs if job.name and not job.slurm]
+    if not names:
+        return jobs
+    queue = call("squeue", "-h", "-t", "all", "--name", ",".join(names), "-o", "%F|%j")
+    if queue is None or queue.returncode:
+        return None
+    known = {name: number for number, name in _fields(queue.stdout, 2)}
+    return [job._replace(slurm=job.slurm or known.get(job.name, "")) for job in jobs]
 
 
 def _fields(text: str, number: int) -> Iterable[list[str]]:
     for line in text.splitlines():
-        fields = [field.strip() for field in line.split("|")]
+        fields = [field.strip() for field in line.split("|", number - 1)]
         if len(fields) == number:
             yield fields
 

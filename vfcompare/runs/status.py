@@ -1,8 +1,10 @@
 """What has become of every planned cell of a study: from its files, and from SLURM where it was used."""
 
+import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +40,8 @@ class CellStatus(NamedTuple):
       diverged: seeds that diverged.
       note: a reason, or seconds.
       task: of SLURM, that has the cell now.
-      gone: task of SLURM that had the cell and, SLURM says, has ended.
+      gone: task of SLURM that had the cell and, SLURM says, has ended, or trains another copy of the study.
+      perhaps: the job that may have the cell, where SLURM does not answer.
     """
 
     id: str
@@ -49,6 +52,7 @@ class CellStatus(NamedTuple):
     note: str
     task: str = ""
     gone: str = ""
+    perhaps: str = ""
 
 
 class Place(NamedTuple):
@@ -68,9 +72,9 @@ class Place(NamedTuple):
         return self.job.task(self.number)
 
     @property
-    def log(self) -> str:
-        """Where it prints."""
-        return f"jobs/{self.job.file.stem}-{self.number}.log"
+    def log(self) -> Path:
+        """Where it prints; not there before it has begun."""
+        return self.job.file.with_name(f"{self.job.file.stem}-{self.number}.log")
 
 
 def read(study: Path) -> list[CellStatus]:
@@ -79,18 +83,20 @@ def read(study: Path) -> list[CellStatus]:
     found = {path.name: path for path in plan.runs(study)}
     records = {name: _record(path) for name, path in found.items()}
     names = [*planned, *(name for name in found if name not in planned)]
+    unsettled = {name for name in names if records.get(name, {}).get("status") != "completed"}
+    jobs = slurm.jobs(study)
+    here, tasks = slurm.ask(
+        job for job in jobs if not job.copied and not unsettled.isdisjoint(chain(*job.groups))
+    )
     sent = {
         name: Place(job, index)
-        for job in slurm.jobs(study)
+        for job in here
         for index, group in enumerate(job.groups)
         for name in group
     }
-    unsettled = [name for name in names if records.get(name, {}).get("status") != "completed"]
-    numbers = {sent[name].job.slurm for name in unsettled if name in sent}
-    numbers |= {_task(records.get(name, {})).split("_")[0] for name in unsettled}
-    tasks = slurm.ask(numbers - {""})
+    copied = {job.slurm: job.folder for job in jobs if job.slurm and job.copied}
     return [
-        _cell(study / name, planned.get(name, {}), records.get(name), sent.get(name), tasks)
+        _cell(study / name, planned.get(name, {}), records.get(name), sent.get(name), tasks, copied)
         for name in names
     ]
 
@@ -116,16 +122,27 @@ def _cell(
     record: dict[str, Any] | None,
     place: Place | None,
     tasks: Mapping[str, slurm.Task] | None,
+    copied: Mapping[str, str],
 ) -> CellStatus:
     words = Counter(str(seed["status"]) for seed in (record or {"seeds": {}})["seeds"].values())
     seeds = len(planned.get("seeds", [])) or sum(words.values())
     status, note = _on_disk(path, record)
-    task = gone = ""
+    task = gone = perhaps = ""
     if status not in (*DONE, "damaged"):
-        status, note, task, gone = _at_slurm(status, note, record or {}, place, tasks)
+        record = record or {}
+        own = _task(record)
+        there = copied.get(own.split("_")[0])
+        if there is not None:
+            record = record | {"task": ""}
+            if status == "running":
+                status, note = "lost", f"task {own} trains it in {there}, copied from there"
+        status, note, task, gone = _at_slurm(status, note, record, place, tasks)
+        gone = own if there is not None else gone
+        if tasks is None and place is not None and not place.job.cancelled:
+            perhaps = place.job.slurm or place.job.name
     note = "".join(letter if letter.isprintable() else " " for letter in note)[:100]
     return CellStatus(
-        path.name, status, seeds, words["completed"], words["diverged"], note, task, gone
+        path.name, status, seeds, words["completed"], words["diverged"], note, task, gone, perhaps
     )
 
 
@@ -171,7 +188,8 @@ def _at_slurm(
     """The same with what SLURM says of the task that has, or had, the cell; then that task."""
     own, task = _task(record), place.task if place else ""
     if tasks is None:
-        told = f"task {task}; SLURM does not answer" if task and status == "planned" else note
+        asked = f"{f'task {task}' if task else 'sent'}; SLURM does not answer"
+        told = asked if place is not None and status == "planned" else note
         status, told = _after_cancel(status, told, own, place)
         return status, told, "", ""
     had = tasks.get(own)
@@ -198,8 +216,9 @@ def _at_slurm(
         return "running", f"task {task} is starting", task, gone
     if has is not None and not has.live and new and _older(record, place):
         status = "crashed" if has.state == "FAILED" else slurm.ENDED[has.state]
-        log = place.log if place else ""
-        note = f"SLURM: task {task} {has.state} before it began training, see {log}"
+        note = f"SLURM: task {task} {has.state} before it began training"
+        if place is not None and place.log.exists():
+            note += f", see jobs/{place.log.name}"
     status, note = _after_cancel(status, note, own, place)
     return status, note, "", gone
 
@@ -207,7 +226,7 @@ def _at_slurm(
 def _memory(place: Place) -> str:
     """What SLURM printed last of a task about its memory: where it has no cgroups, the task just failed."""
     try:
-        with place.job.file.with_name(Path(place.log).name).open("rb") as log:
+        with place.log.open("rb") as log:
             log.seek(-min(END, log.seek(0, os.SEEK_END)), os.SEEK_END)
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
@@ -232,9 +251,8 @@ def _after_cancel(status: str, note: str, own: str, place: Place | None) -> tupl
     return status, note
 
 
-def show(study: Path) -> bool:
-    """Print a line for each cell, and a count; returns whether anything went wrong."""
-    cells = read(study)
+def show(study: Path, cells: Sequence[CellStatus]) -> str:
+    """A line for each cell, and a count."""
     rows = [("cell", "status", "seeds", "")]
     for cell in cells:
         seeds = f"{cell.done}/{cell.seeds}"
@@ -248,5 +266,26 @@ def show(study: Path) -> bool:
     )
     counts = Counter(cell.status for cell in cells)
     total = ", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing"
-    print(f"{study} ({len(cells)} cells)", *lines, total, sep="\n")
-    return any(cell.status in FAILED for cell in cells)
+    return "\n".join([f"{study} ({len(cells)} cells)", *lines, total])
+
+
+def as_json(study: Path, cells: Sequence[CellStatus]) -> str:
+    """The same for programs: keys stay, later versions may add some."""
+    content = {
+        "schema": store.SCHEMA,
+        "study": str(study),
+        "counts": Counter(cell.status for cell in cells),
+        "cells": [
+            {
+                "id": cell.id,
+                "status": cell.status,
+                "seeds": cell.seeds,
+                "completed": cell.done,
+                "diverged": cell.diverged,
+                "task": cell.task or None,
+                "note": cell.note,
+            }
+            for cell in cells
+        ],
+    }
+    return json.dumps(content, indent=1)
