@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from vfcompare.training.stopping import STDERR, Stopped, obeying
+from vfcompare.training.stopping import STDERR, Stopped, interrupt, obeying
 
 STOP = "stop"
 """Name of the file that tells those who begin later."""
@@ -146,11 +146,8 @@ class Crew:
             return
         (self._folder / STOP).touch()
         crew = self._crew()
-        before = self._before[number]
-        if not crew and callable(before):
-            before(number, frame)
         if not crew:
-            raise Stopped(name)
+            interrupt(number, frame)
         self._heard = name
         told = f"\nvfcompare: {len(crew)} processes save and end; a second interrupt ends them at once\n"
         os.write(STDERR, told.encode())

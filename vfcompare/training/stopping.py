@@ -151,12 +151,18 @@ def spare_until_training() -> None:
     if hasattr(signal, "SIGUSR2"):
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, interrupt)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _early.append("SIGINT")
-    raise KeyboardInterrupt
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Answer a signal while nothing is trained.
+
+    Raises:
+      Stopped: which is remembered until training, see `spare_until_training`.
+    """
+    name = signal.Signals(number).name
+    _early.append(name)
+    raise Stopped(name)
 
 
 def remember_until_training() -> None:
