@@ -71,7 +71,7 @@ class Delayed(Task):
     def observation(self, state, rng, params=None):
         """Need, have, fraction left, distractors: float32[3 + distractors]."""
         del params
-        left = 1.0 - state.time.astype(jnp.float32) / self.length
+        left = (self.length - state.time).astype(jnp.float32) / self.length
         need, have = state.need.astype(jnp.float32), state.have.astype(jnp.float32)
         told = jnp.stack([need, have, left])
         if self.distractors == 0:

@@ -144,7 +144,7 @@ class Maze(Task):
     def observation(self, state, rng, params=None):
         """Planes of walls, agent, goal and time left: float32 `[size, size, 4]`, or the partial window."""
         del rng, params
-        left = 1.0 - state.time.astype(jnp.float32) / self.horizon
+        left = (self.horizon - state.time).astype(jnp.float32) / self.horizon
         goal = self._one_hot(state.goal_row, state.goal_column)
         if self.view == "full":
             agent = self._one_hot(state.row, state.column)

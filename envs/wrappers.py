@@ -108,7 +108,7 @@ class TimeAware(Wrapper):
     def observation(self, state, rng, params=None):
         """The inner observation and the time left: float32[..., channels + 1]."""
         obs = self.env.observation(state.inner, rng, params)
-        left = 1.0 - state.time.astype(jnp.float32) / self.horizon
+        left = (self.horizon - state.time).astype(jnp.float32) / self.horizon
         return jnp.concatenate([obs, jnp.full((*obs.shape[:-1], 1), left, jnp.float32)], -1)
 
     def terminal(self, state, rng, params=None):

@@ -136,6 +136,16 @@ def test_observations_are_inside_the_space_and_rewards_are_finite(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_time_left_is_zero_however_it_is_compiled(name):
+    env, episodes = task(name), played(name)
+    last = jax.tree.map(lambda x: x[0, -1], episodes.state)
+    # As training is compiled: then XLA multiplies by the inverse of what should divide.
+    seen = jax.jit(env.observation, compiler_options={"xla_backend_optimization_level": 3})
+    obs = np.asarray(seen(last, jax.random.key(7)))
+    assert (obs[env.observation_space.low == 0] >= 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_compiled_eager_and_mapped_steps_agree(name):
     env, episodes = task(name), played(name)
     start = jax.tree.map(lambda x: x[0, 0], episodes.state)
