@@ -270,7 +270,7 @@ def test_the_words_that_choose_a_part_do_choose_it(group):
 
 
 def test_nothing_is_wider_than_the_terminal(monkeypatch, presets, listed):
-    monkeypatch.setattr(listing, "presets", lambda own: presets)
+    monkeypatch.setattr(listing, "presets", lambda own, broken: presets)
     monkeypatch.setenv("COLUMNS", "80")
     pages = [listing.show(), listing.show("agents")]
     assert pages[1] == listed

@@ -94,7 +94,7 @@ def train(args: list[str]) -> int:
     """Hand over to Hydra, after every cell was checked and written into the plan."""
     import hydra
 
-    from vfcompare.commands import compose, launcher, planning
+    from vfcompare.commands import catalogue, compose, explain, launcher, planning
 
     planned: list[Cell] = []
     settings = [arg for arg in args if not arg.startswith("-")]
@@ -122,8 +122,8 @@ def train(args: list[str]) -> int:
     entry = hydra.main(version_base="1.3", config_path="pkg://vfcompare.conf", config_name="config")
     try:
         entry(run)()
-    except compose.ERRORS as error:
-        raise InputError(compose.explain(error, settings)) from error
+    except catalogue.ERRORS as error:
+        raise InputError(explain.explain(error, settings)) from error
     if not planned:
         return OK
     return verbs.exit_code(planned[0].study, {cell.id for cell in planned})

@@ -1,7 +1,8 @@
 """Check a resolved configuration before anything is started: every problem at once.
 
 Ranges are attached to the names of keys, which mean the same wherever they stand (`vfcompare` calls one
-thing by one name). What only an environment can know, its constructor checks.
+thing by one name); parts of the user's own have names of their own. What only an environment can know, its
+constructor checks.
 """
 
 import math
@@ -213,6 +214,21 @@ PARTS = (
 )
 """Parts of an agent without which there is none."""
 
+OF_AN_AGENT = (
+    *(
+        *PARTS,
+        "_target_",
+        "gamma",
+        "rows_of",
+        "entropy_coef",
+        "evaluation_episodes",
+        "warmup",
+        "refresh",
+    ),
+    *("evaluation_attempts", "penalty", "prior", "judge", "lab"),
+)
+"""What an agent of ours is made of: no less and no more."""
+
 ROWS_OF = {
     "groups": ("compares the episodes of a group", ("groups",)),
     "whole episodes": ("looks at whole episodes", ("episodes", "groups")),
@@ -220,16 +236,27 @@ ROWS_OF = {
 """What a surrogate that needs this does, and which rows give it that; the first is told."""
 
 
-def natural(node: Any, key: str = "") -> Any:
+def ruled(part: Mapping[str, Any], within: bool = True) -> bool:
+    """Whether names mean in a part what they mean here: in ours, and within these in what is no part."""
+    return str(part["_target_"]).startswith("vfcompare.") if "_target_" in part else within
+
+
+def natural(node: Any, key: str = "", ours: bool = True) -> Any:
     """A configuration with numbers as their rules have them: one types 1e6 for a million, and 1 for 1.0."""
     if isinstance(node, Mapping):
-        return {name: natural(value, str(name)) for name, value in node.items()}
-    rule = RULES.get(key)
+        ours = ruled(node, ours)
+        return {name: natural(value, str(name), ours) for name, value in node.items()}
+    rule = RULES.get(key) if ours else None
     if rule is None or not _number(node) or not rule.holds(int(node)):
         return node
     if rule.holds(math.nextafter(node, 0.5)):
         return float(node)
     return int(node) if node == int(node) else node
+
+
+def takes_a_list(key: str) -> bool:
+    """Whether a setting of this name may be a list: those whose rule allows one, and those without a rule."""
+    return key not in RULES or RULES[key].holds([1])
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -241,9 +268,23 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
       InputError: with one line per problem.
     """
-    problems = [*_ranges(config)] or [*_ties(config)]
+    problems = [*_whole(config["agent"])] or [*_ranges(config)] or [*_ties(config)]
     if problems:
         raise InputError("\n".join(problems))
+
+
+def _whole(agent: Mapping[str, Any]) -> Iterator[str]:
+    """What an agent lacks, and what it has too much."""
+    if not ruled(agent):
+        return
+    if lacking := [name for name in OF_AN_AGENT if name not in agent]:
+        yield (
+            f"this agent has no {', '.join(lacking)}; allowed: a file of conf/agent that begins with a "
+            "recipe, '- /recipe@_here_: matched'"
+        )
+    for name in sorted(agent.keys() - OF_AN_AGENT):
+        allowed = ", ".join(key for key in OF_AN_AGENT if key != "_target_")
+        yield f"agent.{name} is no setting; allowed: {allowed}{nearest(name, OF_AN_AGENT)}"
 
 
 def _ranges(config: Mapping[str, Any]) -> Iterator[str]:
@@ -251,11 +292,24 @@ def _ranges(config: Mapping[str, Any]) -> Iterator[str]:
         if part in config["agent"] and config["agent"][part] is None:
             yield f"agent.{part}=null is not allowed: no agent is without; allowed: leave it as it is"
     yield from _scales(config["study"].get("reference"))
-    for path, key, value in leaves(config):
+    told = set()
+    for path, key, value in leaves(_known(config)):
         rule = None if path.startswith("study.reference.") else RULES.get(key)
-        if rule is not None and not rule.holds(value):
+        # A critic may read the number of the policy: what is wrong with both is said once.
+        if rule is not None and not rule.holds(value) and (key, str(value)) not in told:
+            told.add((key, str(value)))
             hint = nearest(str(value), rule.choices)
             yield f"{path}={value} is not allowed; allowed: {rule.allowed}{hint}"
+
+
+def _known(node: Mapping[str, Any], ours: bool = True) -> dict[str, Any]:
+    """The tree without the values of parts of the user's own, whose names are theirs."""
+    ours = ruled(node, ours)
+    return {
+        key: _known(value, ours) if isinstance(value, Mapping) else value
+        for key, value in node.items()
+        if ours or isinstance(value, Mapping)
+    }
 
 
 def _scales(reference: Any) -> Iterator[str]:

@@ -15,12 +15,18 @@ from hydra._internal.config_repository import CachingConfigRepository, ConfigRep
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from vfcompare.needs import NEEDED_BY, NEEDS
 from vfcompare.tree import function, leaves
 
 Config = Mapping[str, Any]
+
+ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
+"""What is raised where Hydra cannot make sense of its input."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "agent": ("who learns: whole recipes", "agent=NAME"),
@@ -160,11 +166,17 @@ def groups(own: Sequence[Traversable] = ()) -> list[str]:
     return [name for name in GROUPS if name in found] + [n for n in found if n not in GROUPS]
 
 
-def presets(own: Sequence[Traversable] = ()) -> dict[str, Preset]:
-    """Every agent by name, composed; `own` as of `files`.
+def presets(
+    own: Sequence[Traversable] = (), broken: dict[str, str] | None = None
+) -> dict[str, Preset]:
+    """Every agent by name, composed.
 
     As `hydra.compose` would, for a third of its time: without Hydra's own settings, and with each file read
     once for all.
+
+    Args:
+      own: as of `files`.
+      broken: where to note what is wrong with agents of the user's own that cannot be composed, by name.
     """
     GlobalHydra.instance().clear()
     found = {}
@@ -179,27 +191,41 @@ def presets(own: Sequence[Traversable] = ()) -> dict[str, Preset]:
             entry = SearchPathElement("user", f"file://{place}")
             path.get_path().insert(-1, entry)
         repository = CachingConfigRepository(ConfigRepository(path))
+        estimators = files("estimator", own)
         for name, file in files("agent", own).items():
-            tree = create_defaults_list(
-                repo=repository,
-                config_name=f"agent/{name}",
-                overrides_list=[],
-                prepend_hydra=False,
-                skip_missing=False,
-            )
-            composed = loader._compose_config_from_defaults_list(tree.defaults, repository)
-            config: Any = OmegaConf.to_container(composed, resolve=True)
-            written: Any = OmegaConf.to_container(composed)
-            chosen = (
-                (*key.partition("@agent"), of) for key, of in tree.overrides.known_choices.items()
-            )
-            choices = {path.removeprefix("."): str(of) for _, at, path, of in chosen if at}
-            formula = ""
-            if estimator := files("estimator", own).get(choices.get("estimator", "")):
-                formula = comment(estimator.read_text("utf-8"))
-            said = comment(file.read_text("utf-8"))
-            found[name] = Preset(name, said, formula, config["agent"], written["agent"], choices)
+            try:
+                found[name] = _preset(name, file, loader, repository, estimators)
+            except ERRORS as error:
+                if broken is None:
+                    raise
+                broken[name] = f"{file}: {str(error).splitlines()[0]}"
     return found
+
+
+def _preset(
+    name: str,
+    file: Traversable,
+    loader: ConfigLoaderImpl,
+    repository: CachingConfigRepository,
+    estimators: Mapping[str, Traversable],
+) -> Preset:
+    tree = create_defaults_list(
+        repo=repository,
+        config_name=f"agent/{name}",
+        overrides_list=[],
+        prepend_hydra=False,
+        skip_missing=False,
+    )
+    composed = loader._compose_config_from_defaults_list(tree.defaults, repository)
+    config: Any = OmegaConf.to_container(composed, resolve=True)
+    written: Any = OmegaConf.to_container(composed)
+    chosen = ((*key.partition("@agent"), of) for key, of in tree.overrides.known_choices.items())
+    choices = {path.removeprefix("."): str(of) for _, at, path, of in chosen if at}
+    formula = ""
+    if estimator := estimators.get(choices.get("estimator", "")):
+        formula = comment(estimator.read_text("utf-8"))
+    said = comment(file.read_text("utf-8"))
+    return Preset(name, said, formula, config["agent"], written["agent"], choices)
 
 
 def unwrap(config: Config) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""From the words of a command line to checked cells, and from Hydra's errors to words that help."""
+"""From the words of a command line to checked cells."""
 
 import copy
-import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -15,25 +14,39 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from vfcompare.commands.catalogue import GROUPS, files
+from vfcompare.commands.catalogue import ERRORS, files
+from vfcompare.commands.explain import (
+    chosen_by,
+    explain,
+    own_folders,
+    replaced_parts,
+    words_for_parts,
+)
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import plan, store
 from vfcompare.settings import PRIVATE, key_of, value_of
 from vfcompare.training.cell import Cell
-from vfcompare.validate import FAMILIES, check, natural
-
-ERRORS = (HydraException, OmegaConfBaseException)
-"""What Hydra raises when it cannot make sense of its input."""
+from vfcompare.validate import FAMILIES, check, natural, takes_a_list
 
 KNOWN = (
     *("agent", "env", "seeds", "first_seed", "env_steps", "evaluations", "lanes"),
     *("root", "priors", "save_seconds", "resume", "study"),
 )
 """What a cell has settings for."""
+
+OF_A_STUDY = (
+    *("name", "question", "contrast", "metric", "margin", "threshold", "reference", "figures"),
+    *("seeds_apart", "minutes", "tune", "tuning", "tuned"),
+)
+"""What a study has settings for: those of `conf/config.yaml`, and what has to do with tuning."""
+
+OURS = "hydra_plugins.vfcompare.Planned"
+"""The sweeper that is there unless another one is chosen."""
+
+SWEEPER = ("_target_", "params", "max_batch_size")
+"""What it is given."""
 
 NAMED = {"agent", "env", "seeds", "env_steps", "evaluations", "lanes"}
 """Settings that a run's name does not repeat."""
@@ -58,16 +71,37 @@ def to_cell(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any
     Raises:
       InputError: if a value is not allowed.
     """
+    for wrong in words_for_parts(cfg):
+        raise InputError(wrong)
     config = natural(plain(cfg))
-    for name in config.keys() - KNOWN:
+    for name in sorted(config.keys() - KNOWN):
         typed = (value_of(text) for text in overrides if key_of(text) == name)
         way = chosen_by(name, next(typed, ""))
         more = f"; did you mean '{way}'?" if way else nearest(name, KNOWN)
         raise InputError(f"{name} is no setting; allowed: {', '.join(KNOWN)}{more}")
+    known_study(config["study"])
     check(config)
     told = ((key_of(text), value_of(text)) for text in overrides if "=" in text)
     settings = {k: v for k, v in told if k not in NAMED and k.split(".")[0] not in PRIVATE}
     return Cell(str(choices["agent"]), str(choices["env"]), settings, config, tuple(overrides))
+
+
+def known_study(study: Any) -> None:
+    """Refuse what a study has no settings for: it counts as decided, and nobody would read it.
+
+    Raises:
+      InputError: that names the nearest one, or how a study's file begins.
+    """
+    if not isinstance(study, Mapping):
+        raise InputError(f"study={study} is not allowed; allowed: +study=NAME")
+    for name in sorted(study.keys() - OF_A_STUDY):
+        if name in (*KNOWN, "hydra"):
+            more = "; is '# @package _global_' missing in the first line of the study's file?"
+        else:
+            more = nearest(name, OF_A_STUDY)
+        raise InputError(
+            f"study.{name} is no setting of a study; allowed: {', '.join(OF_A_STUDY)}{more}"
+        )
 
 
 def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
@@ -86,8 +120,9 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
         if not sweep:
             refuse_sweeps(parsed)
         found = [composer.cell(job) for job in (jobs(parsed) if sweep else [settings])]
-    contrasted(found)
-    referred(found)
+    own = own_folders(settings)
+    contrasted(found, {*files("agent", own), *(cell.agent for cell in found)})
+    referred(found, {*files("env", own), *(cell.env for cell in found)})
     named = as_known(found)
     others = [(typed.id, cell.id) for typed, cell in zip(found, named, strict=True)]
     others = [(typed, name) for typed, name in others if typed != name]
@@ -196,13 +231,13 @@ def refuse_sweeps(settings: Sequence[Override]) -> None:
         )
 
 
-def contrasted(found: Sequence[Cell]) -> None:
+def contrasted(found: Sequence[Cell], agents: set[str]) -> None:
     """Refuse a contrast of agents that do not exist: a study cannot take back what it has decided.
 
     Raises:
       InputError: that names the nearest one.
     """
-    known = {*files("agent"), *FAMILIES, *(cell.agent for cell in found)}
+    known = agents | {*FAMILIES}
     for side in found[0].config["study"].get("contrast") or ():
         for name in side if isinstance(side, list) else [side]:
             if name not in known:
@@ -212,13 +247,12 @@ def contrasted(found: Sequence[Cell]) -> None:
                 )
 
 
-def referred(found: Sequence[Cell]) -> None:
+def referred(found: Sequence[Cell], known: set[str]) -> None:
     """Refuse returns of environments that do not exist, for the same reason.
 
     Raises:
       InputError: that names the nearest one.
     """
-    known = {*files("env"), *(cell.env for cell in found)}
     for name in found[0].config["study"].get("reference") or ():
         if name not in known:
             raise InputError(
@@ -271,10 +305,14 @@ class Composer:
 
     def cell(self, overrides: Sequence[str]) -> Cell:
         """One cell, checked; see `to_cell`."""
-        values = [text for text in overrides if is_value(self._parse(text))]
-        cfg, choices = self._choose(tuple(text for text in overrides if text not in values))
+        values = [self._parse(text) for text in overrides if is_value(self._parse(text))]
+        cfg, choices = self._choose(
+            tuple(text for text in overrides if not is_value(self._parse(text)))
+        )
+        for wrong in replaced_parts(cfg, values):
+            raise InputError(wrong)
         cfg = copy.deepcopy(cfg)
-        ConfigLoaderImpl._apply_overrides_to_config([self._parse(text) for text in values], cfg)
+        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
         ours = [text for text in overrides if not self._parse(text).is_hydra_override()]
         return to_cell(cfg, ours, choices)
 
@@ -307,88 +345,27 @@ def swept_by_default(settings: Sequence[Override]) -> list[str]:
     """What the configuration, such as a study, sweeps and the settings do not set."""
     # Values are for the agents that are swept, not for the one that is chosen by default.
     fixed = [str(o.input_line) for o in settings if not o.is_sweep_override() and not is_value(o)]
-    params = compose("config", fixed, return_hydra_config=True).hydra.sweeper.params or {}
-    told = {o.get_key_element() for o in settings}
-    return [f"{key}={value}" for key, value in params.items() if key not in told]
-
-
-def explain(error: Exception, settings: list[str]) -> str:
-    """What Hydra found wrong, with the nearest valid choice."""
-    return (
-        no_setting(error)
-        or unknown_choice(error)
-        or without_plus(error, settings)
-        or unknown_key(error, settings)
-        or str(error).splitlines()[0]
-    )
-
-
-def no_setting(error: Exception) -> str | None:
-    """For a word that is none, such as a name alone."""
-    found = re.search(r"Error parsing override '([^'=]+)'", str(error))
-    if not found:
-        return None
-    word = found.group(1)
-    group = next((group for group in ("agent", "env") if word in files(group)), None)
-    known = f"; did you mean '{group}={word}'?" if group else ""
-    return f"{word} is no setting; allowed: key=value, such as env=maze{known}"
-
-
-def without_plus(error: Exception, settings: list[str]) -> str | None:
-    """For a group that is not chosen from unless it is asked for, such as a study."""
-    found = re.search(r"Could not override '([\w@/.]+)'", str(error))
-    text = found and next((s for s in settings if s.startswith(f"{found.group(1)}=")), None)
-    if not found or not text or not files(found.group(1).split("@")[0]):
-        return None
-    way = chosen_by(key_of(text), value_of(text)) or f"+{text}"
-    return f"{text} is not part of the configuration yet; allowed: {way}"
-
-
-def chosen_by(group: str, name: str) -> str:
-    """The words that choose a part, where there is such a group; else none."""
-    words = (word for use in GROUPS.get(group, ())[1:] for word in use.split())
-    ways = (word.partition("=")[0] for word in words)
-    own = (way for way in ways if way.lstrip("+").partition("@")[0] == group)
-    return next((f"{way}={name}" for way in own), "")
-
-
-def unknown_choice(error: Exception) -> str | None:
-    """For an agent, environment or part that does not exist."""
-    found = re.search(r"(?:Could not find|Could not load) '([\w@/.]+)/([^'/]+)'", str(error))
-    if not found:
-        return None
-    group, name = found.group(1).split("@")[0], found.group(2).removesuffix(".yaml")
-    names: Collection[str] = files(group)
-    if group.startswith("hydra/"):
-        # Plugins have some more.
-        with initialize_config_module("vfcompare.conf", version_base="1.3"):
-            names = GlobalHydra.instance().config_loader().get_group_options(group)
-    if not names:
-        return None
-    return f"{group}={name} does not exist; allowed: {', '.join(names)}{nearest(name, names)}"
-
-
-def unknown_key(error: Exception, settings: list[str]) -> str | None:
-    """For a setting that does not exist."""
-    text = str(error)
-    found = re.search(r"full_key: (\S+)", text) or re.search(r"Could not override '([^']+)'", text)
-    if not found:
-        return None
-    path = found.group(1)
-    typed = next((value_of(s) for s in settings if s.startswith(f"{path}=")), "")
-    chosen = [s for s in settings if key_of(s) in ("agent", "env") and "," not in s]
-    GlobalHydra.instance().clear()
-    with initialize_config_module("vfcompare.conf", version_base="1.3"):
-        node: Any = compose("config", chosen)
-    parts = path.split(".")
-    for depth, part in enumerate(parts):
-        keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
-        if part not in keys:
-            where = ".".join(parts[:depth]) or "the configuration"
-            reason = " (this agent has no critic)" if part == "critic" else ""
-            return (
-                f"{path}={typed} does not exist{reason}: {where} has {', '.join(keys)}"
-                f"{nearest(part, keys)}"
+    sweeper = compose("config", fixed, return_hydra_config=True).hydra.sweeper
+    if sweeper.get("_target_") == OURS:
+        for name in sorted({str(key) for key in sweeper} - {*SWEEPER}):
+            raise InputError(
+                f"hydra.sweeper.{name} is no setting of the sweep; allowed: "
+                f"{', '.join(SWEEPER[1:])}{nearest(name, SWEEPER)}"
             )
-        node = node[part]
-    return None
+    told = {o.get_key_element() for o in settings}
+    return [one_of(key, value) for key, value in (sweeper.params or {}).items() if key not in told]
+
+
+def one_of(key: str, value: Any) -> str:
+    """One parameter of a sweep as it would be typed.
+
+    Raises:
+      InputError: for a YAML list where one value is wanted, which is one value and no sweep.
+    """
+    chooses = bool(files(key.partition("@")[0]))
+    if isinstance(value, ListConfig) and (chooses or not takes_a_list(key.rpartition(".")[2])):
+        raise InputError(
+            f"hydra.sweeper.params.{key}={value} is one value, a list; allowed: {key}: "
+            f"{','.join(map(str, value))}, as a sweep is written"
+        )
+    return f"{key}={value}"

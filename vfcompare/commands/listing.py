@@ -1,6 +1,7 @@
 """What `vfcompare list` prints of the catalogue."""
 
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -27,6 +28,7 @@ from vfcompare.commands.catalogue import (
 )
 from vfcompare.errors import InputError, nearest
 from vfcompare.needs import NEEDS
+from vfcompare.settings import SEARCHPATH
 from vfcompare.training.progress import duration
 from vfcompare.tree import at, function
 
@@ -116,13 +118,35 @@ def entry(group: str, name: str, own: Sequence[Traversable]) -> str:
     """One file of a group as it is: its comments say what its settings mean."""
     file = files(group, own)[name]
     text = file.read_text("utf-8").rstrip()
-    uses = [use.replace("NAME", name) for use in _uses(group) if "NAME" in use]
+    place = found_with(file, own)
+    uses = [f"{use.replace('NAME', name)}{place}" for use in _uses(group) if "NAME" in use]
     return "\n".join([f"{name}    {_place(group, name, file)}", *uses, "", text])
+
+
+def sound(own: Sequence[Traversable], wanted: str | None = None) -> dict[str, Preset]:
+    """Every preset that can be composed; says which cannot.
+
+    Raises:
+      InputError: if the one that is wanted cannot.
+    """
+    broken: dict[str, str] = {}
+    found = presets(own, broken)
+    if wanted in broken:
+        raise InputError(f"agent={wanted} cannot be composed: {broken[wanted]}")
+    for name, words in broken.items():
+        print(f"vfcompare: agent={name} is left out: {words}", file=sys.stderr)
+    return found
+
+
+def found_with(file: Traversable, own: Sequence[Traversable]) -> str:
+    """What a command needs beside the name of a part to find it: nothing for ours."""
+    paths = [str(place) for place in own if str(file).startswith(str(place))]
+    return f" '{SEARCHPATH}[{','.join(f'file://{path}' for path in paths)}]'" if paths else ""
 
 
 def agents(width: int, own: Sequence[Traversable]) -> str:
     """Every preset in short, under the heading of its family."""
-    found = presets(own)
+    found = sound(own)
     near = neighbours(found)
     families: dict[str, list[Preset]] = {heading: [] for heading in FAMILIES}
     for preset in found.values():
@@ -179,9 +203,9 @@ def told(mine: Preset, other: Preset, most: int = SHOWN) -> str:
 
 def agent(name: str, width: int, own: Sequence[Traversable]) -> str:
     """One preset in full: where it is written, what it needs and why, its nearest, and its parts."""
-    found = presets(own)
+    found, file = sound(own, name), files("agent", own)[name]
     preset, near = found[name], neighbours(found)[name]
-    lines = [f"{name}    {_place('agent', name, files('agent', own)[name])}"]
+    lines = [f"{name}    {_place('agent', name, file)}"]
     lines += _fill(preset.comment, width, "", "") if preset.comment else []
     lines += ["", "ADVANTAGE", *_fill(preset.formula, width, "  ", "  ")]
     lines += ["", "NEEDS"]
@@ -202,7 +226,7 @@ def agent(name: str, width: int, own: Sequence[Traversable]) -> str:
     indent = max(len(path) for path, _ in rows) + 4
     for path, words in rows:
         lines += _fill(words, width, f"  {path}".ljust(indent), " " * (indent + 2))
-    lines += ["", f"vfcompare agent={name} env=maze"]
+    lines += ["", f"vfcompare agent={name} env=maze{found_with(file, own)}"]
     return "\n".join(lines)
 
 

@@ -1,0 +1,265 @@
+"""From Hydra's errors to words that help: the setting, what is allowed, the nearest valid choice."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
+from yaml import MarkedYAMLError, YAMLError
+
+from vfcompare.commands.catalogue import ERRORS, GROUPS, files
+from vfcompare.commands.trust import folders
+from vfcompare.errors import InputError, closest, nearest
+from vfcompare.settings import SEARCHPATH, key_of, value_of
+from vfcompare.tree import leaves
+
+parser = OverridesParser.create()
+
+OPTIONAL = ("agent.penalty", "agent.prior", "agent.judge", "agent.lab")
+"""Parts that an agent may be without."""
+
+
+def explain(error: Exception, settings: Sequence[str]) -> str:
+    """What Hydra found wrong, with the nearest valid choice.
+
+    Args:
+      error: one of `ERRORS`.
+      settings: as typed.
+    """
+    return (
+        next(typed_words(settings), None)
+        or unreadable_file(error)
+        or no_setting(error)
+        or unreadable(settings)
+        or unread(error)
+        or unknown_choice(error, settings)
+        or without_plus(error, settings)
+        or unknown_key(error, settings)
+        or str(error).splitlines()[0]
+    )
+
+
+def own_folders(settings: Sequence[str]) -> list[Traversable]:
+    """The folders with parts of the user's own that settings name; none where they are no folders."""
+    with suppress(InputError):
+        return list(folders([text for text in settings if text.startswith(SEARCHPATH)]))
+    return []
+
+
+def ways(group: str) -> list[str]:
+    """How parts of a group are chosen, `key=NAME` or `+key=NAME`, each with what else that takes."""
+    return list(GROUPS.get(group, ())[1:])
+
+
+def chosen_by(group: str, name: str) -> str:
+    """The words that choose a part, where there is such a group; else none."""
+    words = (word.partition("=")[0] for way in ways(group) for word in way.split())
+    own = (word for word in words if word.lstrip("+").partition("@")[0] == group)
+    return next((f"{word}={name}" for word in own), "")
+
+
+def places() -> Iterator[tuple[str, str]]:
+    """Where in a configuration parts stand that are chosen by name, and the words before the name."""
+    for group in GROUPS:
+        for way in ways(group):
+            key = way.split()[-1].partition("=")[0]
+            own, _, place = key.partition("@")
+            if own.lstrip("+") == group and "." in place:
+                yield place, key
+
+
+def words_for_parts(cfg: DictConfig) -> Iterator[str]:
+    """What to say where a word stands in place of a part that has a file, wherever it was written.
+
+    Args:
+      cfg: composed, not resolved: what reads a part that is not there cannot be.
+    """
+    for place, key in places():
+        with suppress(*ERRORS):
+            node = OmegaConf.select(cfg, place)
+            if node is not None and not isinstance(node, DictConfig):
+                word = str(node)
+                yield word_for_part(place, word, f"{key}={word}")
+
+
+def typed_words(settings: Sequence[str]) -> Iterator[str]:
+    """The same of what was typed, where nothing could be composed of it."""
+    ways = dict(places())
+    for text in settings:
+        place, word = key_of(text), value_of(text)
+        if place in ways and re.fullmatch(r"\w+", word) and word != "null":
+            yield word_for_part(place, word, f"{ways[place]}={word}")
+
+
+def replaced_parts(cfg: DictConfig, values: Sequence[Override]) -> Iterator[str]:
+    """What to say of values that stand in place of whole parts, also of those that have no file.
+
+    Args:
+      cfg: composed without them.
+      values: of settings.
+    """
+    for one in values:
+        key, value = one.key_or_group, one.value()
+        with suppress(*ERRORS):
+            node = OmegaConf.select(cfg, key)
+            if isinstance(node, DictConfig) and not isinstance(value, dict) and key not in OPTIONAL:
+                inner = ", ".join(f"{key}.{name}" for name in map(str, node))
+                way = dict(places()).get(key)
+                word = one.get_value_string()
+                yield word_for_part(key, word, f"{way}={word}" if way and value else inner)
+
+
+def word_for_part(place: str, word: str, allowed: str) -> str:
+    """What to say of a word that stands where a part should."""
+    why = "nothing works without" if word == "null" else "a word where a part stands"
+    return f"{place}={word} is not allowed: {why}; allowed: {allowed}"
+
+
+def unreadable_file(error: Exception) -> str | None:
+    """For a file that is no YAML."""
+    if not isinstance(error, YAMLError):
+        return None
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    if mark is None:
+        return f"a file is no YAML: {str(error).splitlines()[0]}"
+    return f"{mark.name}:{mark.line + 1} is no YAML: {getattr(error, 'problem', '')}"
+
+
+def unreadable(settings: Sequence[str]) -> str | None:
+    """For a value that Hydra cannot parse, such as a list that the shell took apart."""
+    for index, text in enumerate(settings):
+        try:
+            parser.parse_override(text)
+        except HydraException as error:
+            reason, key = str(error).splitlines()[-1], key_of(text)
+            if not value_of(text).startswith("["):
+                return (
+                    f"{text} cannot be read ({reason}); allowed: '{key}=\"...\"', words in quotes"
+                )
+            items = re.findall(r"[^\s,\[\]]+", " ".join([value_of(text), *_rest(settings[index:])]))
+            return (
+                f"{text} cannot be read ({reason}); allowed: a list with commas, and in quotes where it "
+                f"has blanks; did you mean '{key}=[{','.join(items)}]'?"
+            )
+    return None
+
+
+def _rest(settings: Sequence[str]) -> Iterator[str]:
+    """The pieces into which a shell took a list, behind the first."""
+    for text in settings[1:]:
+        if "=" in text:
+            return
+        yield text
+        if text.endswith("]"):
+            return
+
+
+def no_setting(error: Exception) -> str | None:
+    """For a word that is none, such as a name alone."""
+    found = re.search(r"Error parsing override '([^'=]+)'", str(error))
+    if not found:
+        return None
+    word = found.group(1)
+    group = next((group for group in ("agent", "env") if word in files(group)), None)
+    known = f"; did you mean '{group}={word}'?" if group else ""
+    return f"{word} is no setting; allowed: key=value, such as env=maze{known}"
+
+
+def unread(error: Exception) -> str | None:
+    """For a part that reads a number of another part, which has no such number."""
+    found = re.search(r"Interpolation key '([\w.]+)' not found\s+full_key: (\S+)", str(error))
+    if not isinstance(error, InterpolationKeyError) or not found:
+        return None
+    part, _, number = found.group(1).rpartition(".")
+    place = found.group(2).rpartition(".")[0]
+    way = next((key.lstrip("+") for where, key in places() if where == place), "")
+    more = f", or {way}=NAME that reads none" if way else ""
+    allowed = f"{part} with {number}{more}"
+    if part == "agent":
+        allowed = "a file of conf/agent that begins with a recipe, '- /recipe@_here_: matched'"
+    return f"{found.group(2)} reads {found.group(1)}, which is not there; allowed: {allowed}"
+
+
+def without_plus(error: Exception, settings: Sequence[str]) -> str | None:
+    """For a group that is not chosen from unless it is asked for, such as a study."""
+    found = re.search(r"Could not override '([\w@/.]+)'", str(error))
+    text = found and next((s for s in settings if s.startswith(f"{found.group(1)}=")), None)
+    if not found or not text or not files(found.group(1).split("@")[0], own_folders(settings)):
+        return None
+    key, name = key_of(text), value_of(text)
+    uses = [way.replace("NAME", name) for way in ways(key.split("@")[0])]
+    if use := next((way for way in uses if way.split()[-1] == text), None):
+        return f"{text} is not allowed: this agent has no {key.rpartition('.')[2]}; allowed: {use}"
+    return f"{text} is not part of the configuration yet; allowed: {chosen_by(key, name) or f'+{text}'}"
+
+
+def unknown_choice(error: Exception, settings: Sequence[str]) -> str | None:
+    """For an agent, environment or part that does not exist."""
+    found = re.search(r"(?:Could not find|Could not load) '([\w@/.]+)/([^'/]+)'", str(error))
+    if not found:
+        return None
+    group, name = found.group(1).split("@")[0], found.group(2).removesuffix(".yaml")
+    own = own_folders(settings)
+    names: Collection[str] = files(group, own)
+    if group.startswith("hydra/"):
+        # Plugins have some more.
+        with initialize_config_module("vfcompare.conf", version_base="1.3"):
+            names = GlobalHydra.instance().config_loader().get_group_options(group)
+    if not names:
+        return None
+    mine = "" if own else f", or one of your own with '{SEARCHPATH}[file:///FOLDER]'"
+    return f"{group}={name} does not exist; allowed: {', '.join(names)}{mine}{nearest(name, names)}"
+
+
+def unknown_key(error: Exception, settings: Sequence[str]) -> str | None:
+    """For a setting that does not exist."""
+    text = str(error)
+    found = re.search(r"full_key: (\S+)", text) or re.search(r"Could not override '([^']+)'", text)
+    node: Any = found and chosen(settings)
+    if not found or node is None:
+        return None
+    path, whole = found.group(1), node
+    typed = next((value_of(s) for s in settings if s.startswith(f"{path}=")), "")
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
+        if part not in keys:
+            where = ".".join(parts[:depth]) or "the configuration"
+            reason = " (this agent has no critic)" if part == "critic" else ""
+            more = nearest(part, keys) or ("" if depth else inside(whole, part))
+            return f"{path}={typed} does not exist{reason}: {where} has {', '.join(keys)}{more}"
+        node = node[part]
+    return None
+
+
+def chosen(settings: Sequence[str]) -> DictConfig | None:
+    """The configuration of what settings choose, without values; of several choices that of the first."""
+    words = []
+    for text in settings:
+        key, value = key_of(text), value_of(text)
+        if text.startswith(SEARCHPATH):
+            words.append(text)
+        elif files(key.partition("@")[0], own_folders(settings)):
+            words.append(f"{text.partition('=')[0]}={value.split(',')[0]}")
+    GlobalHydra.instance().clear()
+    with suppress(*ERRORS), initialize_config_module("vfcompare.conf", version_base="1.3"):
+        return compose("config", words)
+    return None
+
+
+def inside(config: DictConfig, word: str) -> str:
+    """The setting within an agent or environment that a word may mean, as a clause."""
+    tree: Any = OmegaConf.to_container(config, resolve=False)
+    found: dict[str, str] = {}
+    for path, key, _ in leaves({name: tree[name] for name in ("agent", "env")}):
+        found.setdefault(key, path)
+    meant = closest(word, found)
+    return f"; did you mean {found[meant]!r}?" if meant else ""
