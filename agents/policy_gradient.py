@@ -194,6 +194,7 @@ class Agent:
             self.access(params, progress, state.moved),
             stream(key, "advantage"),
         )
+        require_shape("estimator", "the advantage", estimate.advantage, rollout.mask)
         return Experience(collected, rollout, discarded, reference, estimate, metrics)
 
     def lessons(self, state: State, seen: Experience) -> Rows:
@@ -253,6 +254,7 @@ class Agent:
         """The loss of each network for each row."""
         log_prob, entropy = self.policy.evaluate(params["policy"], row["steps"])
         loss = self.surrogate(log_prob, row["log_prob"], row["advantage"], row["mask"])
+        require_shape("surrogate", "the loss", loss, log_prob)
         loss -= self.entropy_coef * entropy
         if self.penalty is not None and not self.penalty.on_reward:
             loss += self.penalty.coef * self.penalty.divergence(log_prob, row["reference"])
@@ -345,6 +347,16 @@ class Agent:
             anchored=state.reference is not None,
         )
         return Work(act, begin, learn)
+
+
+def require_shape(part: str, what: str, made: Any, like: Array) -> None:
+    """Raise a ValueError where a part makes anything but one number for each step."""
+    shape = getattr(made, "shape", None)
+    if shape != like.shape:
+        told = f"of shape {shape}" if shape is not None else f"a {type(made).__name__}"
+        raise ValueError(
+            f"agent.{part}: {what} is {told}; allowed: {like.shape}, a number for each step"
+        )
 
 
 def renewed(

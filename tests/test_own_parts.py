@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from vfcompare.agents.policy_gradient import make
+from vfcompare.assemble import assemble
+from vfcompare.commands.catalogue import files
 from vfcompare.commands.compose import cells
+from vfcompare.contract import require_task
 from vfcompare.errors import InputError, closest
 from vfcompare.main import main
+from vfcompare.training.cell import rehearse
 from vfcompare.validate import OF_AN_AGENT
 
 CONF = {
@@ -169,3 +173,230 @@ def test_agents_are_listed_though_one_of_them_is_broken(mine, capsys):
     assert re.search(r"agent=broken is left out: .*nowhere", said.err)
     assert main(["list", "agents", "broken", mine]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+MINE = """
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete
+
+from vfcompare.envs.base import Task
+
+
+class Base(Task):
+    horizon = 10
+    action_space = Discrete(2)
+    observation_space = Box(-1.0, 20.0, (2,), np.float32)
+
+    def initial(self, rng, params=None):
+        return jnp.float32(0)
+
+    def transition(self, state, action, rng, params=None):
+        return state + 1.0
+
+    def observation(self, state, rng, params=None):
+        return jnp.stack([state, state])
+
+    def reward(self, state, action, after, rng, params=None):
+        return action.astype(jnp.float32)
+
+    def terminal(self, state, rng, params=None):
+        return state > 5
+
+
+class Late(Base):
+    horizon = 10.0
+
+
+class Later(Base):
+    action_space = Discrete(2, start=1)
+
+
+class Grid(Base):
+    action_space = Box(-1.0, 1.0, (2, 2), np.float32)
+
+
+class Place(Base):
+    observation_space = Discrete(8)
+
+
+class Pixels(Base):
+    observation_space = Box(0, 255, (8, 8, 3), np.uint8)
+
+
+class Named(Base):
+    def observation(self, state, rng, params=None):
+        return {"a": state}
+
+
+class Wide(Base):
+    def observation(self, state, rng, params=None):
+        return jnp.zeros(3)
+
+
+class Whole(Base):
+    def observation(self, state, rng, params=None):
+        return jnp.zeros(2, jnp.int32)
+
+
+class Paid(Base):
+    def reward(self, state, action, after, rng, params=None):
+        return jnp.ones(1)
+
+
+class Turning(Base):
+    def initial(self, rng, params=None):
+        return {"a": jnp.int32(0)}
+
+    def transition(self, state, action, rng, params=None):
+        return {"a": state["a"] + 1.0}
+
+    def observation(self, state, rng, params=None):
+        return jnp.zeros(2)
+
+    def terminal(self, state, rng, params=None):
+        return state["a"] > 5
+
+
+class Growing(Turning):
+    def transition(self, state, action, rng, params=None):
+        return state | {"b": state["a"]}
+
+
+class Masked(Base):
+    def state_info(self, state, params=None):
+        return {"action_mask": jnp.ones(3, bool)}
+
+
+class Raising(Base):
+    def transition(self, state, action, rng, params=None):
+        return self.nosuch
+
+
+class Unwritten(Task):
+    horizon = 10
+    action_space = Discrete(2)
+    observation_space = Box(-1.0, 20.0, (2,), np.float32)
+
+
+class Picky:
+    def __init__(self, size):
+        raise KeyError(size)
+
+
+def half(sample):
+    return sample.return_ / 2
+
+
+def nothing(sample):
+    return None
+
+
+def signed(rollout, gamma):
+    return rollout
+
+
+def square(sample):
+    return jnp.zeros((3, 5))
+
+
+def deep(sample):
+    return sample.return_[None] * jnp.ones((2, 1, 1, 1))
+
+
+def mean(log_prob, behaviour_log_prob, advantage, mask):
+    return -(log_prob * advantage).mean()
+
+
+def shy(log_prob, advantage):
+    return -log_prob * advantage
+"""
+BASELINE = "agent.estimator.advantage.baseline._target_=mine_own"
+SURROGATE = "agent.surrogate._target_=mine_own"
+BASE = "float32[2], as observation_space"
+
+WRONG = {
+    "env=late": "env.horizon=10.0 is not allowed; allowed: a whole number, 1 or more",
+    "env=later": "env.action_space=Discrete(2, start=1) is not allowed; allowed: Discrete(2), which",
+    "env=grid": "allowed: a Box of shape (n,)",
+    "env=place": "env.observation_space=Discrete(8) is not allowed; allowed: a Box of float32",
+    "env=pixels": "env.observation_space has the type uint8; allowed: float32, such as pixels / 255",
+    "env=named": f"env: observation is a dict; allowed: {BASE}",
+    "env=wide": f"env: observation is float32[3]; allowed: {BASE}",
+    "env=whole": f"env: observation is int32[2]; allowed: {BASE}",
+    "env=paid": "env: reward is float32[1]; allowed: one number, of shape ()",
+    "env=turning": "env: transition makes state['a'] float32[]; allowed: int32[], as initial",
+    "env=growing": "env: transition makes a state of the form PyTreeDef({'a': *, 'b': *}); allowed: ",
+    "env=masked": "env: action_mask is bool[3]; allowed: one truth value for each of Discrete(2)",
+    "env=raising": "AttributeError: 'Raising' object has no attribute 'nosuch' (",
+    "env=unwritten": "Unwritten has no initial, transition, observation, reward, terminal; allowed: a sub",
+    "env=picky": "env (mine_own.Picky): KeyError: 3 (",
+    "env=bare": "env is no task: its file has no _target_; allowed: _target_: module.Class",
+    "env=nodot": "env._target_=Base is not allowed; allowed: module.name",
+    "env=nomodule": "env._target_=mine_nowhere.Base: No module named 'mine_nowhere'; is its folder on PY",
+    "env=noname": "env._target_=mine_own.Bse: mine_own has no Bse; did you mean 'Base'?",
+    f"agent=rloo {BASELINE}.square": "of your own here: agent.estimator.advantage.baseline (mine_own.square",
+    f"agent=rloo {BASELINE}.nothing": "of your own here: agent.estimator.advantage.baseline (mine_own.noth",
+    f"agent=rloo {BASELINE}.signed": "of your own here: agent.estimator.advantage.baseline (mine_own.sign",
+    f"agent=rloo {BASELINE}.deep": "agent.estimator: the advantage is of shape (2, ",
+    "agent=rloo agent.estimator.advantage.baseline._partial_=false": (
+        "agent.estimator.advantage.baseline (vfcompare.advantages.leave_one_out) is not given sample; "
+        "allowed: _partial_: true"
+    ),
+    f"agent=reinforce surrogate@agent.surrogate=policy_gradient {SURROGATE}.mean": (
+        "agent.surrogate: the loss is of shape (); allowed: ("
+    ),
+    f"agent=reinforce surrogate@agent.surrogate=policy_gradient {SURROGATE}.shy": (
+        "takes 2 positional arguments but 4 were given; of your own here: agent.surrogate (mine_own.shy)"
+    ),
+    "agent=rloo +agent.optimizer.lr=1e-3": (
+        "agent.optimizer (vfcompare.agents.optimizers.adam) takes no lr; allowed: learning_rate, eps, "
+        "max_grad_norm, norm, anneal; did you mean 'learning_rate'?"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory):
+    """Environments of the user's own, each wrong in one way, and the folder of their code."""
+    folder = tmp_path_factory.mktemp("code")
+    (folder / "mine_own.py").write_text(MINE)
+    (folder / "conf" / "env").mkdir(parents=True)
+    targets = {
+        name: f"mine_own.{name.title()}" for name in re.findall(r"env=(\w+)", " ".join(WRONG))
+    }
+    targets |= {"base": "mine_own.Base", "nodot": "Base", "noname": "mine_own.Bse"}
+    targets["nomodule"] = "mine_nowhere.Base"
+    for name, target in targets.items():
+        (folder / "conf" / "env" / f"{name}.yaml").write_text(f"_target_: {target}\n")
+    (folder / "conf" / "env" / "picky.yaml").write_text("_target_: mine_own.Picky\nsize: 3\n")
+    (folder / "conf" / "env" / "bare.yaml").write_text("size: 3\n")
+    return folder
+
+
+def rehearsed(words, folder):
+    """Trace an update of what words choose, beside parts of the user's own."""
+    place = f"hydra.searchpath=[file://{folder}/conf]"
+    more = [] if "env=" in words else ["env=lock"]
+    (cell,) = cells([*words.split(), *more, "agent.collector.prompts=2", place], sweep=False)
+    rehearse(cell.config)
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_own_parts_that_do_not_fit_are_refused_in_one_line(words, code, monkeypatch):
+    monkeypatch.syspath_prepend(str(code))
+    with pytest.raises(InputError) as refused:
+        rehearsed(words, code)
+    assert WRONG[words] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_own_parts_that_fit_are_not_refused(code, monkeypatch):
+    monkeypatch.syspath_prepend(str(code))
+    rehearsed(f"agent=rloo env=base {BASELINE}.half", code)
+
+
+@pytest.mark.parametrize("name", sorted(files("env")))
+def test_our_own_environments_do_what_own_ones_are_asked(name):
+    (cell,) = cells([f"env={name}"], sweep=False)
+    require_task(assemble(cell.config["env"], "env"))

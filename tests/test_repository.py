@@ -31,6 +31,7 @@ FLOORS: dict[int, set[str]] = {
         "streams",
         "returns",
         "calibration",
+        "contract",
         "advantages",
         "surrogates",
         "scaling",

@@ -1,18 +1,17 @@
 """One cell of a sweep: an agent on an environment, with all its seeds, as its configuration describes it."""
 
 import os
-import sys
-import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
-from vfcompare.errors import InputError
+from vfcompare.errors import InputError, elsewhere
 from vfcompare.runs import run_folder, store
 from vfcompare.settings import PRIVATE, goes_along
 from vfcompare.training import judges, priors
-from vfcompare.tree import replaced
+from vfcompare.tree import leaves, replaced
 
 if TYPE_CHECKING:
     from vfcompare.types import Learner
@@ -115,26 +114,65 @@ def build(
     chosen = dict(config)
     for path, value in (numbers or {}).items():
         chosen = replaced(chosen, path.split("."), value)
-    try:
-        env = assemble(chosen["env"])
+    with saying_where(config):
+        env = task(chosen["env"])
         prior = priors.given(chosen, rehearsal=rehearsal)
         judge = judges.given(chosen, env, rehearsal=rehearsal)
         agent = {k: part for k, part in chosen["agent"].items() if k not in ("prior", "judge")}
-        return env, assemble(agent, env=env, prior=prior, judge=judge)
-    except (ValueError, TypeError, AttributeError, ImportError) as error:
-        raise InputError(f"{error}{elsewhere(error)}") from error
+        return env, assemble(agent, "agent", env=env, prior=prior, judge=judge)
 
 
-def elsewhere(error: Exception) -> str:
-    """Where the user's own code raised an error, or called what raised it; nothing if ours did."""
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        module, file = str(frame.f_globals.get("__name__")), Path(frame.f_code.co_filename)
-        top = module.partition(".")[0]
-        if top == "vfcompare":
-            return ""
-        if top not in sys.stdlib_module_names and "site-packages" not in file.parts:
-            return f" ({file}:{line}, in {frame.f_code.co_name})"
-    return ""
+def task(config: Mapping[str, Any]) -> Any:
+    """Make an environment; one of the user's own, or around it, is asked whether it does what it says.
+
+    Raises:
+      ValueError: where it does not.
+    """
+    from vfcompare.contract import require_task
+
+    env = assemble(config, "env")
+    if "_target_" not in config or own(config):
+        require_task(env)
+    return env
+
+
+@contextmanager
+def saying_where(config: Mapping[str, Any]) -> Iterator[None]:
+    """Say of an error what it is in one line, and where: in a line of the user's code, or beside which parts.
+
+    Errors of ours that refuse nothing, where no part is the user's, stay what they are.
+
+    Raises:
+      InputError: in place of others.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        refused = isinstance(error, ValueError) and "allowed" in str(error)
+        where = elsewhere(error) or ("" if refused else beside(config))
+        if not where and not isinstance(error, ValueError | ImportError):
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        told = str(error) if refused else next(iter(str(error).splitlines()), "")
+        raise InputError(f"{kind}{told}{where}") from error
+
+
+def beside(config: Mapping[str, Any]) -> str:
+    """The parts of the user's own, one of which may be the cause, as a clause."""
+    found = ", ".join(own(config))
+    return f"; of your own here: {found}" if found else ""
+
+
+def own(config: Mapping[str, Any]) -> list[str]:
+    """The parts of the user's own, with what makes them."""
+    targets = ((path, str(value)) for path, key, value in leaves(config) if key == "_target_")
+    return [
+        f"{path.rpartition('.')[0]} ({target})"
+        for path, target in targets
+        if not target.startswith("vfcompare.")
+    ]
 
 
 def rehearse(config: Mapping[str, Any]) -> None:
@@ -148,7 +186,5 @@ def rehearse(config: Mapping[str, Any]) -> None:
 
     _, learner = build(config, rehearsal=True)
     key = jax.random.key(0)
-    try:
+    with saying_where(config):
         jax.eval_shape(learner.update, jax.eval_shape(learner.init, key), key, jnp.float32(0.0))
-    except ValueError as error:
-        raise InputError(f"{error}{elsewhere(error)}") from error

@@ -28,7 +28,8 @@ def learner(
     told = {key: value for key, value in agent[part].items() if key not in untold}
     told |= {"network": agent["network"], "policy": agent["policy"], **numbers}
     try:
-        return assemble(told, env=assemble(config["env"]) if env is None else env)
+        env = assemble(config["env"], "env") if env is None else env
+        return assemble(told, f"agent.{part}", env=env)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(str(error)) from error
 

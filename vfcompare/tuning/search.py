@@ -8,14 +8,13 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from vfcompare import failure
-from vfcompare.assemble import assemble
 from vfcompare.commands.compose import as_known, cells, recompose, refuse_launchers
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import claim, plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
 from vfcompare.training import devices, sweep
-from vfcompare.training.cell import Cell, rehearse
+from vfcompare.training.cell import Cell, rehearse, task
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
 from vfcompare.tuning.outcome import show
@@ -214,7 +213,7 @@ class Search:
         devices.prepare()
         found = {}
         for player in self.players:
-            known = assemble(player.preset.config["env"]).held_out().reference
+            known = task(player.preset.config["env"]).held_out().reference
             found[player.name[1]] = Reference(known.random, known.optimal)
         return found
 

@@ -1,0 +1,124 @@
+"""What a task promises, asked of its shapes once: what does not fit would train, and mean something else."""
+
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+WRITTEN = ("initial", "transition", "observation", "reward", "terminal")
+"""Functions that each task writes for itself; those that it inherits from Gymnasium do nothing."""
+
+GIVEN = ("state_info", "held_out", "passes", "mute", "report", "layout")
+"""What `vfcompare.envs.base.Task` adds, with defaults."""
+
+
+def require_task(env: Any) -> None:
+    """Refuse what is no task, or does not do what its spaces say.
+
+    Traced without being run: `initial`, `transition`, `observation`, `reward` and `terminal`, once each.
+
+    Raises:
+      ValueError: with the field, what it is and what is allowed.
+    """
+    for asked in (_lacking, _spaces, _shapes):
+        for wrong in asked(env):
+            raise ValueError(wrong)
+
+
+def _lacking(env: Any) -> Iterator[str]:
+    if isinstance(env, dict | list):
+        yield "env is no task: its file has no _target_; allowed: _target_: module.Class"
+        return
+    lacking = [
+        name for name in ("observation_space", "action_space", "horizon") if not hasattr(env, name)
+    ]
+    lacking += [name for name in WRITTEN if _module(env, name).startswith("gymnasium")]
+    lacking += [name for name in GIVEN if not hasattr(env, name)]
+    if lacking:
+        yield (
+            f"env: {type(env).__name__} has no {', '.join(lacking)}; allowed: a subclass of "
+            "vfcompare.envs.base.Task that has them"
+        )
+    elif isinstance(env.horizon, bool) or not isinstance(env.horizon, Integral) or env.horizon < 1:
+        yield f"env.horizon={env.horizon} is not allowed; allowed: a whole number, 1 or more"
+
+
+def _module(env: Any, name: str) -> str:
+    """Where a function of a task is written; `gymnasium` where it is not."""
+    return str(getattr(getattr(env, name, None), "__module__", "gymnasium"))
+
+
+def _spaces(env: Any) -> Iterator[str]:
+    """What nobody here can see, or do. What no policy can do the policy refuses."""
+    seen, done = env.observation_space, env.action_space
+    if not isinstance(seen, Box):
+        yield (
+            f"env.observation_space={seen} is not allowed; allowed: a Box of float32, such as a one-hot "
+            "vector in place of a number"
+        )
+    elif env.layout is None and not np.issubdtype(seen.dtype, np.floating):
+        yield (
+            f"env.observation_space has the type {seen.dtype}; allowed: float32, such as pixels / 255 in "
+            "a Box from 0 to 1"
+        )
+    if isinstance(done, Discrete) and done.start != 0:
+        yield f"env.action_space={done} is not allowed; allowed: Discrete({done.n}), which begins with 0"
+    if isinstance(done, Box) and len(done.shape) != 1:
+        yield f"env.action_space={done} is not allowed; allowed: a Box of shape (n,)"
+
+
+def _shapes(env: Any) -> Iterator[str]:
+    space: Any = env.action_space
+    if not isinstance(space, Discrete | Box):
+        return
+    action = jnp.int32(0) if isinstance(space, Discrete) else jnp.zeros(space.shape)
+
+    def step(key: Any) -> dict[str, Any]:
+        state = env.initial(key)
+        after = env.transition(state, action, key)
+        return {
+            "state": state,
+            "after": after,
+            "observation": env.observation(state, key),
+            "reward": env.reward(state, action, after, key),
+            "terminal": env.terminal(after, key),
+            "legal": env.state_info(state).get("action_mask"),
+        }
+
+    said = jax.eval_shape(step, jax.random.key(0))
+    yield from _observation(env.observation_space, said["observation"])
+    yield from _state(said["state"], said["after"])
+    for name in ("reward", "terminal"):
+        if getattr(said[name], "shape", None) != ():
+            yield f"env: {name} is {_told(said[name])}; allowed: one number, of shape ()"
+    if said["legal"] is not None and said["legal"].shape != (getattr(space, "n", None),):
+        yield f"env: action_mask is {_told(said['legal'])}; allowed: one truth value for each of {space}"
+
+
+def _observation(space: Any, seen: Any) -> Iterator[str]:
+    kind = jax.dtypes.canonicalize_dtype(space.dtype)
+    if getattr(seen, "shape", None) != space.shape or seen.dtype != kind:
+        yield f"env: observation is {_told(seen)}; allowed: {kind}{[*space.shape]}, as observation_space"
+
+
+def _state(before: Any, after: Any) -> Iterator[str]:
+    old, form = jax.tree_util.tree_flatten_with_path(before)
+    new, other = jax.tree_util.tree_flatten_with_path(after)
+    if str(form) != str(other):
+        yield f"env: transition makes a state of the form {other}; allowed: {form}, as initial"
+        return
+    for (path, was), (_, now) in zip(old, new, strict=True):
+        if (was.shape, was.dtype) != (now.shape, now.dtype):
+            name = f"state{jax.tree_util.keystr(path)}"
+            yield f"env: transition makes {name} {_told(now)}; allowed: {_told(was)}, as initial"
+
+
+def _told(value: Any) -> str:
+    """Type and shape of an array as `float32[3]`, or the kind of anything else."""
+    if hasattr(value, "shape"):
+        return f"{value.dtype}{[*value.shape]}"
+    return f"a {type(value).__name__}"
