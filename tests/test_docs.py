@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import pyarrow.parquet as pq
 import pytest
 
+from vfcompare.commands.compose import cells
+from vfcompare.training.cell import rehearse
+
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "files.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 OTHERS = ("evpo", "vtrace", "vine", "dapo", "gspo", "ppo_quantile")
@@ -74,3 +77,36 @@ def test_the_python_of_the_page_runs(folder, monkeypatch, capsys):
     assert os.path.getsize("curves.png") > 0
     assert names["total"] in (0.0, 1.0)
     assert "{0: " in capsys.readouterr().out
+
+
+def written(text):
+    """The files that a page shows, indented, each below a comment with its name."""
+    found, name = {}, None
+    for line in text.splitlines():
+        head = re.fullmatch(r"    # ([\w/]+\.(?:py|yaml))", line)
+        if head:
+            name = head.group(1)
+            found[name] = ""
+        elif (line and not line.startswith("    ")) or line.startswith("    PYTHONPATH"):
+            name = None
+        elif name:
+            found[name] += f"{line[4:]}\n"
+    return found
+
+
+def test_the_parts_of_ones_own_that_the_page_shows_train(tmp_path, monkeypatch):
+    section = PAGE[PAGE.index("## Parts of your own outside the clone") :]
+    for name, text in written(section).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PWD", str(tmp_path))
+    commands = re.findall(
+        r"^    PYTHONPATH=\$PWD vfcompare ((?:.*\\\n)*.*)$", section, re.MULTILINE
+    )
+    trained = [words for words in commands if not words.startswith("resume")]
+    assert len(trained) == 2
+    for words in trained:
+        typed = shlex.split(os.path.expandvars(words.replace("\\\n", " ")))
+        for cell in cells([word for word in typed if word != "-m"], sweep="-m" in typed):
+            rehearse(cell.config)
