@@ -118,6 +118,7 @@ SLIPS |= {
     f"agent=ppo agent.{part}={name}": f"allowed: .{part}@agent.{part}={name}$"
     for part, name in {"penalty": "k3_loss", "prior": "ladder", "lab": "standard"}.items()
 }
+SLIPS["agent=rloo agent.estimator.critic=hl_gauss"] = "this agent has no critic"
 SLIPS["agent=ppo agent.estimator.critic=hl_gauss"] = "critic@agent.estimator.critic=hl_gauss$"
 SLIPS["agent=ppo agent.estimator.critic.head=quantile"] = "allowed: value_head@"
 
@@ -332,6 +333,7 @@ WRONG = {
     "env=unwritten": "Unwritten has no initial, transition, observation, reward, terminal; allowed: a sub",
     "env=picky": "env (mine_own.Picky): KeyError: 3 (",
     "env=bare": "env is no task: its file has no _target_; allowed: _target_: module.Class",
+    "agent=rloo network@agent.network=bare": "agent.network has no _target_; allowed: _target_: module",
     "env=nodot": "env._target_=Base is not allowed; allowed: module.name",
     "env=nomodule": "env._target_=mine_nowhere.Base: No module named 'mine_nowhere'; is its folder on PY",
     "env=noname": "env._target_=mine_own.Bse: mine_own has no Bse; did you mean 'Base'?",
@@ -370,7 +372,9 @@ def code(tmp_path_factory):
     for name, target in targets.items():
         (folder / "conf" / "env" / f"{name}.yaml").write_text(f"_target_: {target}\n")
     (folder / "conf" / "env" / "picky.yaml").write_text("_target_: mine_own.Picky\nsize: 3\n")
-    (folder / "conf" / "env" / "bare.yaml").write_text("size: 3\n")
+    (folder / "conf" / "network").mkdir()
+    for group in ("env", "network"):
+        (folder / "conf" / group / "bare.yaml").write_text("size: 3\n")
     return folder
 
 

@@ -29,6 +29,12 @@ def assemble(node: Any, place: str = "", /, **more: Any) -> Any:
         return [assemble(item, f"{place}.{i}") for i, item in enumerate(node)]
     if not isinstance(node, Mapping):
         return node
+    name, bound = str(node.get("_target_", "")), bool(node.get("_partial_"))
+    for key, item in node.items():
+        if name.startswith("vfcompare.") and isinstance(item, Mapping) and "_target_" not in item:
+            raise InputError(
+                f"{place}.{key} has no _target_; allowed: _target_: module.name in its file"
+            )
     parts = {
         key: assemble(item, f"{place}.{key}" if place else str(key))
         for key, item in node.items()
@@ -36,7 +42,6 @@ def assemble(node: Any, place: str = "", /, **more: Any) -> Any:
     }
     if "_target_" not in node:
         return parts
-    name, bound = str(node["_target_"]), bool(node.get("_partial_"))
     target = locate(name, place)
     _must_take(target, {**parts, **more}, f"{place} ({name})", bound=bound)
     if bound:

@@ -35,14 +35,14 @@ def explain(error: Exception, settings: Sequence[str]) -> str:
       settings: as typed.
     """
     return (
-        next(typed_words(settings), None)
-        or unreadable_file(error)
+        unreadable_file(error)
         or no_setting(error)
         or unreadable(settings)
         or unread(error)
         or unknown_choice(error, settings)
         or without_plus(error, settings)
         or unknown_key(error, settings)
+        or next(typed_words(settings), None)
         or str(error).splitlines()[0]
     )
 
