@@ -36,7 +36,7 @@ def _lacking(env: Any) -> Iterator[str]:
     lacking = [
         name for name in ("observation_space", "action_space", "horizon") if not hasattr(env, name)
     ]
-    lacking += [name for name in WRITTEN if _module(env, name).startswith("gymnasium")]
+    lacking += [name for name in WRITTEN if _package(env, name) == "gymnasium"]
     lacking += [name for name in GIVEN if not hasattr(env, name)]
     if lacking:
         yield (
@@ -47,9 +47,10 @@ def _lacking(env: Any) -> Iterator[str]:
         yield f"env.horizon={env.horizon} is not allowed; allowed: a whole number, 1 or more"
 
 
-def _module(env: Any, name: str) -> str:
+def _package(env: Any, name: str) -> str:
     """Where a function of a task is written; `gymnasium` where it is not."""
-    return str(getattr(getattr(env, name, None), "__module__", "gymnasium"))
+    module = getattr(getattr(env, name, None), "__module__", "gymnasium")
+    return str(module).partition(".")[0]
 
 
 def _spaces(env: Any) -> Iterator[str]:
