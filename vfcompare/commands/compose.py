@@ -1,6 +1,7 @@
 """From the words of a command line to checked cells."""
 
 import copy
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
