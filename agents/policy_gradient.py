@@ -21,6 +21,7 @@ from vfcompare.batching import (
     steps,
     summarise,
 )
+from vfcompare.contract import require_shape
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
 from vfcompare.surrogates import Penalty, k3, token
@@ -347,16 +348,6 @@ class Agent:
             anchored=state.reference is not None,
         )
         return Work(act, begin, learn)
-
-
-def require_shape(part: str, what: str, made: Any, like: Array) -> None:
-    """Raise a ValueError where a part makes anything but one number for each step."""
-    shape = getattr(made, "shape", None)
-    if shape != like.shape:
-        told = f"of shape {shape}" if shape is not None else f"a {type(made).__name__}"
-        raise ValueError(
-            f"agent.{part}: {what} is {told}; allowed: {like.shape}, a number for each step"
-        )
 
 
 def renewed(

@@ -6,12 +6,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from gymnasium.envs.phys2d.cartpole import CartPoleFunctional
 
 from vfcompare.agents.policy_gradient import make
 from vfcompare.assemble import assemble
 from vfcompare.commands.catalogue import files
 from vfcompare.commands.compose import cells
 from vfcompare.contract import require_task
+from vfcompare.envs.base import Task
 from vfcompare.errors import InputError, closest
 from vfcompare.main import main
 from vfcompare.training.cell import rehearse
@@ -404,3 +406,13 @@ def test_own_parts_that_fit_are_not_refused(code, monkeypatch):
 def test_our_own_environments_do_what_own_ones_are_asked(name):
     (cell,) = cells([f"env={name}"], sweep=False)
     require_task(assemble(cell.config["env"], "env"))
+
+
+class Ready(CartPoleFunctional, Task):  # type: ignore[misc]
+    """A task whose functions Gymnasium has written."""
+
+    horizon = 500
+
+
+def test_functions_that_gymnasium_has_written_are_a_tasks():
+    require_task(Ready())

@@ -1,4 +1,4 @@
-"""What a task promises, asked of its shapes once: what does not fit would train, and mean something else."""
+"""What parts promise, asked of their shapes: what does not fit would train, and mean something else."""
 
 from collections.abc import Iterator
 from numbers import Integral
@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 
 WRITTEN = ("initial", "transition", "observation", "reward", "terminal")
@@ -29,6 +30,16 @@ def require_task(env: Any) -> None:
             raise ValueError(wrong)
 
 
+def require_shape(part: str, what: str, made: Any, like: jax.Array) -> None:
+    """Raise a ValueError where a part makes anything but one number for each step."""
+    shape = getattr(made, "shape", None)
+    if shape != like.shape:
+        told = f"of shape {shape}" if shape is not None else f"a {type(made).__name__}"
+        raise ValueError(
+            f"agent.{part}: {what} is {told}; allowed: {like.shape}, a number for each step"
+        )
+
+
 def _lacking(env: Any) -> Iterator[str]:
     if isinstance(env, dict | list):
         yield "env is no task: its file has no _target_; allowed: _target_: module.Class"
@@ -36,7 +47,7 @@ def _lacking(env: Any) -> Iterator[str]:
     lacking = [
         name for name in ("observation_space", "action_space", "horizon") if not hasattr(env, name)
     ]
-    lacking += [name for name in WRITTEN if _package(env, name) == "gymnasium"]
+    lacking += [name for name in WRITTEN if _unwritten(env, name)]
     lacking += [name for name in GIVEN if not hasattr(env, name)]
     if lacking:
         yield (
@@ -47,10 +58,10 @@ def _lacking(env: Any) -> Iterator[str]:
         yield f"env.horizon={env.horizon} is not allowed; allowed: a whole number, 1 or more"
 
 
-def _package(env: Any, name: str) -> str:
-    """Where a function of a task is written; `gymnasium` where it is not."""
-    module = getattr(getattr(env, name, None), "__module__", "gymnasium")
-    return str(module).partition(".")[0]
+def _unwritten(env: Any, name: str) -> bool:
+    """Whether a function of a task is missing, or is that which Gymnasium leaves to it."""
+    found = getattr(env, name, None)
+    return found is None or getattr(found, "__func__", found) is getattr(FuncEnv, name)
 
 
 def _spaces(env: Any) -> Iterator[str]:
