@@ -106,7 +106,7 @@ def test_a_cell_that_a_local_process_trains_is_running_whatever_slurm_was_told(
     folder = RunFolder(path / "cell")
     job = {"created": store.now(), "slurm": "1", "groups": [["cell"]], "schema": store.SCHEMA}
     task = slurm.Task(state, "Priority")
-    monkeypatch.setattr(slurm, "ask", lambda numbers: {"1_0": task})
+    monkeypatch.setattr(slurm, "ask", lambda jobs: slurm.Answer([*jobs], {"1_0": task}))
     with folder.hold():
         folder.begin(id="cell", seeds={"0": {"status": "running"}})
         store.write_json(path / "jobs" / "0.json", job)

@@ -833,10 +833,10 @@ def entry(**changes):
 HOSTILE = {
     "an id with dots": (lambda base: {"id": "../../away"}, "folder of a study"),
     "an absolute id": (lambda base: {"id": str(base / "away")}, "folder of a study"),
-    "a target": (lambda base: more(f"+agent.x={call(base)}"), "os.system"),
-    "a target in a list": (lambda base: more(f"+agent.x=[{call(base)}]"), "os.system"),
+    "a target": (lambda base: more(f"+agent.network.x={call(base)}"), "os.system"),
+    "a target in a list": (lambda base: more(f"+agent.network.x=[{call(base)}]"), "os.system"),
     "a target of ours that calls others": (
-        lambda base: more("+agent.x={_target_: vfcompare.main.main, argv: [list]}"),
+        lambda base: more("+agent.network.x={_target_: vfcompare.main.main, argv: [list]}"),
         "vfcompare.main.main",
     ),
     "a module": (
