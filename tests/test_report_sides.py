@@ -77,7 +77,9 @@ def test_a_question_without_a_second_side_says_so(tmp_path: Path) -> None:
     assert "of agents with a critic nothing was planned" in said(results)["One side only"]
     assert "exact values" in said(results)["Sides"]
     both = write_study(tmp_path / "both", agents={"rloo": 1.0, "ppo": 1.5}, envs=MAZE, seeds=6)
-    assert not {"One side only", "Sides"} & said(analyse(report.load(both))).keys()
+    alone = write_study(tmp_path / "alone", agents={"ppo": 1.0}, envs=MAZE, seeds=6)
+    for study in (both, alone):
+        assert not {"One side only", "Sides"} & said(analyse(report.load(study))).keys()
 
 
 def without(study: Path, *cells: tuple[str, str]) -> Path:

@@ -39,7 +39,7 @@ def verdicts(results: Results) -> list[Sentence]:
     else:
         sentences += _apart(results)
     sentences += _unscaled(results)
-    sentences.append(_decided(results) if results.family else _one_sided(results))
+    sentences += [_decided(results)] if results.family else _one_sided(results)
     sentences += _neither(results)
     sentences += _predicted(results)
     where = _where(results)
@@ -127,18 +127,19 @@ def _decided(results: Results) -> Sentence:
     return Sentence(text, "plain", "Decided beforehand")
 
 
-def _one_sided(results: Results) -> Sentence:
-    """That what was to be compared is not all there."""
+def _one_sided(results: Results) -> Iterable[Sentence]:
+    """That what was to be compared is not all there; of one agent alone nobody asked for a second side."""
     sides = zip(in_words(results), results.sides.both, strict=True)
     absent = join(name for name, arms in sides if not arms)
     if results.sides.chosen:
         text = f"{results.sides.title} was decided beforehand, but of {absent} nothing was planned."
-        return Sentence(text, "warning", "Decided beforehand")
-    text = (
-        f"Which is better, agents with a critic or without, cannot be said: of {absent} nothing was planned. "
-        "A study may name other sides (study.contrast)."
-    )
-    return Sentence(text, "open", "One side only")
+        yield Sentence(text, "warning", "Decided beforehand")
+    elif len({arm.agent for arm in results.arms}) > 1:
+        text = (
+            f"Which is better, agents with a critic or without, cannot be said: of {absent} nothing was "
+            "planned. A study may name other sides (study.contrast)."
+        )
+        yield Sentence(text, "open", "One side only")
 
 
 def _neither(results: Results) -> Iterable[Sentence]:
