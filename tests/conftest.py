@@ -23,6 +23,7 @@ import hydra  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.helpers import write_files  # noqa: E402
 from vfcompare.commands.compose import plain  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -81,8 +82,6 @@ OWN = {
 def own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
     """The setting that names a folder with the agent `half`, whose code new processes find."""
     folder = tmp_path_factory.mktemp("own")
-    for name, text in OWN.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    write_files(folder, OWN)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     return f"hydra.searchpath=[file://{folder}/conf]"

@@ -1,4 +1,4 @@
-"""What several tests ask of an estimator, and of an enumerable task."""
+"""What several tests ask of an estimator, and of an enumerable task; and files that they write."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,13 @@ from vfcompare import exact
 from vfcompare.types import Access
 
 KEY = jax.random.key(0)
+
+
+def write_files(folder, files):
+    """Write texts by their paths below a folder."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 def refuse(*args, **options):

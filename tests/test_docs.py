@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import pyarrow.parquet as pq
 import pytest
 
+from tests.helpers import write_files
 from vfcompare.commands.compose import cells
 from vfcompare.training.cell import rehearse
 
@@ -96,9 +97,7 @@ def written(text):
 
 def test_the_parts_of_ones_own_that_the_page_shows_train(tmp_path, monkeypatch):
     section = PAGE[PAGE.index("## Parts of your own outside the clone") :]
-    for name, text in written(section).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, written(section))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PWD", str(tmp_path))
     commands = re.findall(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from gymnasium.envs.phys2d.cartpole import CartPoleFunctional
 
+from tests.helpers import write_files
 from vfcompare.agents.policy_gradient import make
 from vfcompare.assemble import assemble
 from vfcompare.commands.catalogue import files
@@ -48,9 +49,7 @@ CONF = {
 def mine(tmp_path_factory):
     """The setting that names a folder with parts of the user's own."""
     folder = tmp_path_factory.mktemp("mine")
-    for name, text in CONF.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    write_files(folder, CONF)
     return f"hydra.searchpath=[file://{folder}]"
 
 
@@ -364,19 +363,15 @@ WRONG = {
 def code(tmp_path_factory):
     """Environments of the user's own, each wrong in one way, and the folder of their code."""
     folder = tmp_path_factory.mktemp("code")
-    (folder / "mine_own.py").write_text(MINE)
-    (folder / "conf" / "env").mkdir(parents=True)
     targets = {
         name: f"mine_own.{name.title()}" for name in re.findall(r"env=(\w+)", " ".join(WRONG))
     }
     targets |= {"base": "mine_own.Base", "nodot": "Base", "noname": "mine_own.Bse"}
     targets["nomodule"] = "mine_nowhere.Base"
-    for name, target in targets.items():
-        (folder / "conf" / "env" / f"{name}.yaml").write_text(f"_target_: {target}\n")
-    (folder / "conf" / "env" / "picky.yaml").write_text("_target_: mine_own.Picky\nsize: 3\n")
-    (folder / "conf" / "network").mkdir()
-    for group in ("env", "network"):
-        (folder / "conf" / group / "bare.yaml").write_text("size: 3\n")
+    written = {f"conf/env/{name}.yaml": f"_target_: {target}\n" for name, target in targets.items()}
+    written["conf/env/picky.yaml"] = "_target_: mine_own.Picky\nsize: 3\n"
+    written |= {f"conf/{group}/bare.yaml": "size: 3\n" for group in ("env", "network")}
+    write_files(folder, {"mine_own.py": MINE, **written})
     return folder
 
 

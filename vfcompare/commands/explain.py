@@ -1,8 +1,9 @@
 """From Hydra's errors to words that help: the setting, what is allowed, the nearest valid choice."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.resources.abc import Traversable
 from typing import Any
 
@@ -66,14 +67,17 @@ def chosen_by(group: str, name: str) -> str:
     return next((f"{word}={name}" for word in own), "")
 
 
-def places() -> Iterator[tuple[str, str]]:
+@cache
+def places() -> Mapping[str, str]:
     """Where in a configuration parts stand that are chosen by name, and the words before the name."""
+    found = {}
     for group in GROUPS:
         for way in ways(group):
             key = way.split()[-1].partition("=")[0]
             own, _, place = key.partition("@")
             if own.lstrip("+") == group and "." in place:
-                yield place, key
+                found[place] = key
+    return found
 
 
 def words_for_parts(cfg: DictConfig) -> Iterator[str]:
@@ -82,7 +86,7 @@ def words_for_parts(cfg: DictConfig) -> Iterator[str]:
     Args:
       cfg: composed, not resolved: what reads a part that is not there cannot be.
     """
-    for place, key in places():
+    for place, key in places().items():
         with suppress(*ERRORS):
             node = OmegaConf.select(cfg, place)
             if node is not None and not isinstance(node, DictConfig):
@@ -92,11 +96,10 @@ def words_for_parts(cfg: DictConfig) -> Iterator[str]:
 
 def typed_words(settings: Sequence[str]) -> Iterator[str]:
     """The same of what was typed, where nothing could be composed of it."""
-    ways = dict(places())
     for text in settings:
         place, word = key_of(text), value_of(text)
-        if place in ways and re.fullmatch(r"\w+", word) and word != "null":
-            yield word_for_part(place, word, f"{ways[place]}={word}")
+        if place in places() and re.fullmatch(r"\w+", word) and word != "null":
+            yield word_for_part(place, word, f"{places()[place]}={word}")
 
 
 def replaced_parts(cfg: DictConfig, values: Sequence[Override]) -> Iterator[str]:
@@ -112,7 +115,7 @@ def replaced_parts(cfg: DictConfig, values: Sequence[Override]) -> Iterator[str]
             node = OmegaConf.select(cfg, key)
             if isinstance(node, DictConfig) and not isinstance(value, dict) and key not in OPTIONAL:
                 inner = ", ".join(f"{key}.{name}" for name in map(str, node))
-                way = dict(places()).get(key)
+                way = places().get(key)
                 word = one.get_value_string()
                 yield word_for_part(key, word, f"{way}={word}" if way and value else inner)
 
@@ -180,7 +183,7 @@ def unread(error: Exception) -> str | None:
         return None
     part, _, number = found.group(1).rpartition(".")
     place = found.group(2).rpartition(".")[0]
-    way = next((key.lstrip("+") for where, key in places() if where == place), "")
+    way = places().get(place, "").lstrip("+")
     more = f", or {way}=NAME that reads none" if way else ""
     allowed = f"{part} with {number}{more}"
     if part == "agent":

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -140,7 +141,7 @@ def sound(own: Sequence[Traversable], wanted: str | None = None) -> dict[str, Pr
 
 def found_with(file: Traversable, own: Sequence[Traversable]) -> str:
     """What a command needs beside the name of a part to find it: nothing for ours."""
-    paths = [str(place) for place in own if str(file).startswith(str(place))]
+    paths = [str(place) for place in own if Path(str(file)).is_relative_to(str(place))]
     return f" '{SEARCHPATH}[{','.join(f'file://{path}' for path in paths)}]'" if paths else ""
 
 

@@ -98,7 +98,7 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def no_room(error: Exception) -> str:
+def no_room(error: BaseException | None) -> str:
     """What to do about a full disk, in one line; nothing for any other error."""
     if not isinstance(error, OSError) or error.errno not in FULL:
         return ""
@@ -169,7 +169,7 @@ def one_line_about_full_disks() -> Iterator[None]:
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        if not isinstance(args.exc_value, OSError) or not no_room(args.exc_value):
+        if not no_room(args.exc_value):
             before(args)
 
     threading.excepthook = hook

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from vfcompare.training.stopping import STDERR, Stopped, interrupt, obeying
+from vfcompare.training.stopping import STDERR, Stopped, answer, interrupt, obeying, restore
 
 STOP = "stop"
 """Name of the file that tells those who begin later."""
@@ -111,8 +111,7 @@ class Crew:
     def __enter__(self) -> "Crew":
         """Begin to listen; only a main thread can."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._hear)
+            self._before = answer(self._hear, ("SIGINT", "SIGTERM"))
         return self
 
     def __exit__(
@@ -129,8 +128,7 @@ class Crew:
         self._over.set()
         if self._waiting.ident is not None:
             self._waiting.join()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        restore(self._before)
         if self._heard is not None and not isinstance(error, KeyboardInterrupt):
             raise Stopped(self._heard) from error
 

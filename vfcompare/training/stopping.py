@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -62,10 +62,7 @@ class Listener:
             self.heard = _early.pop()
             _early.clear()
         if threading.current_thread() is threading.main_thread():
-            for name in ASKED:
-                number = getattr(signal, name, None)
-                if number is not None:
-                    self._before[number] = signal.signal(number, self._hear)
+            self._before = answer(self._hear)
         return self
 
     def __exit__(
@@ -75,8 +72,7 @@ class Listener:
         trace: TracebackType | None,
     ) -> None:
         """Leave signals as they were, or unheard where one is enough."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        restore(self._before)
         if _obedient and self.heard is not None:
             _hear_nothing()
 
@@ -187,7 +183,7 @@ def obeying() -> Iterator[None]:
         _hear_nothing()
         raise Stopped(signal.Signals(number).name)
 
-    _answer(stop)
+    answer(stop)
     try:
         yield
     finally:
@@ -195,12 +191,19 @@ def obeying() -> Iterator[None]:
 
 
 def _hear_nothing() -> None:
-    _answer(signal.SIG_IGN)
+    answer(signal.SIG_IGN)
 
 
-def _answer(handler: Any) -> None:
-    """Answer every signal that asks a run to stop."""
-    for name in ASKED:
-        number = getattr(signal, name, None)
-        if number is not None:
-            signal.signal(number, handler)
+def answer(handler: Any, names: Iterable[str] = ASKED) -> dict[int, Any]:
+    """Answer signals, those that this system has; returns what answered them before, see `restore`.
+
+    Only a main thread can.
+    """
+    numbers = (getattr(signal, name, None) for name in names)
+    return {number: signal.signal(number, handler) for number in numbers if number is not None}
+
+
+def restore(before: Mapping[int, Any]) -> None:
+    """Have signals answered as they were."""
+    for number, handler in before.items():
+        signal.signal(number, handler)
