@@ -4,9 +4,6 @@
     python -m benchmarks.sweep --settings 4     # a quarter of the settings
 
 Every sweep is a process of its own with an empty compilation cache; compile time is part of what it takes.
-*Uncached* is the basic launcher as JAX comes, which keeps no compiled program on disk: every cell compiles
-its own. With the cache, which vfcompare switches on under every launcher, cells of one agent find what the
-first of them compiled.
 """
 
 import argparse
@@ -23,13 +20,12 @@ from vfcompare.runs.store import read_json, write_bytes
 PAGE = Path(__file__).parent / "results" / "sweep.md"
 
 LAUNCHERS = {
-    "uncached": [],
     "basic": [],
     "joblib": ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={os.cpu_count()}"],
     "fused": ["hydra/launcher=fused"],
 }
 
-PROCESSES = {"uncached": 1, "basic": 1, "joblib": os.cpu_count() or 1, "fused": 1}
+PROCESSES = {"basic": 1, "joblib": os.cpu_count() or 1, "fused": 1}
 
 OTHERS = [name for name in LAUNCHERS if name != "fused"]
 
@@ -69,7 +65,6 @@ def sweep(launcher: str, settings: int, steps: int, env: str, seeds: int) -> Swe
         ]
         begin = time.monotonic()
         surroundings = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
-        surroundings["JAX_ENABLE_COMPILATION_CACHE"] = str(launcher != "uncached")
         subprocess.run(command, check=True, env=surroundings, stderr=subprocess.DEVNULL)
         wall = time.monotonic() - begin
         spent = [read_json(file)["seconds"] for file in Path(folder).glob("runs/*/*/run.json")]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError, nearest
 
@@ -347,7 +347,13 @@ def status(options: Namespace) -> int:
 
 def _look(parser: ArgumentParser) -> None:
     parser.add_argument("--venue", help="whose width figures take, such as neurips2024")
+    called = "YAML file that says what agents and environments are called, such as ppo: PPO"
+    parser.add_argument("--names", type=Path, metavar="FILE", help=called)
     _anonymous(parser)
+
+
+def _chosen_look(options: Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("venue", "names", "anonymous")}
 
 
 def _anonymous(parser: ArgumentParser) -> None:
@@ -375,8 +381,7 @@ def report(options: Namespace) -> int:
     from vfcompare.report import write
 
     may_be_reported(options.studies)
-    look = {"anonymous": options.anonymous, "venue": options.venue}
-    print(write(options.studies, options.out, **look))
+    print(write(options.studies, options.out, **_chosen_look(options)))
     return OK
 
 
@@ -393,8 +398,7 @@ def figure(options: Namespace) -> int:
     from vfcompare.report import write_figure
 
     may_be_reported([options.study])
-    look = {"anonymous": options.anonymous, "venue": options.venue}
-    paths = write_figure([options.study], options.name, options.out, **look)
+    paths = write_figure([options.study], options.name, options.out, **_chosen_look(options))
     print(*paths, sep="\n")
     return OK
 

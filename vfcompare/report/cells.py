@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,15 @@ class Run:
         return self.measured or (self.steps, self.sampled, self.greedy)
 
 
+class Names(NamedTuple):
+    """What the files of a study call a cell."""
+
+    agent: str
+    env: str
+    arm: str
+    task: str
+
+
 @dataclass(frozen=True)
 class Cell:
     """One agent on one environment with one setting, and all its seeds.
@@ -94,6 +103,7 @@ class Cell:
       trained: of each seed, the diagnostics.
       parts: the cells that it was planned as, where that is not itself, each with the runs that count.
       disputed: seeds that several of these trained, with other outcomes.
+      original: what the files call it, where a reader is shown other names, see `vfcompare.report.renaming`.
       lab: what the lab measured at the last evaluation of each completed seed.
       maps: what the lab laid over the squares of a maze, see `vfcompare.maps`.
     """
@@ -125,6 +135,12 @@ class Cell:
     trained: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     parts: "tuple[Cell, ...]" = ()
     disputed: tuple[int, ...] = ()
+    original: Names | None = None
+
+    @property
+    def names(self) -> Names:
+        """What the files of the study call it, whatever a reader is shown."""
+        return self.original or Names(self.agent, self.env, self.arm, self.task)
 
     @property
     def folders(self) -> "tuple[Cell, ...]":

@@ -86,8 +86,17 @@ def _arrow(values: list[Scalar]) -> Any:
     return pa.array([None if v is None else float(v) for v in values], pa.float64())
 
 
+LETTERS = {
+    **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta"},
+    **{"θ": "theta", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "π": "pi", "ρ": "rho"},
+    **{"σ": "sigma", "τ": "tau", "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega"},
+    **{"Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Σ": "Sigma", "Ω": "Omega"},
+}
+"""Greek ones that stand in names of methods and settings."""
+
 LATEX = str.maketrans(
     {
+        **{letter: rf"$\{name}$" for letter, name in LETTERS.items()},
         **{mark: f"\\{mark}" for mark in "&%$#_{}"},
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
@@ -104,15 +113,11 @@ LATEX = str.maketrans(
         "\N{MULTIPLICATION SIGN}": r"$\times$",
         "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}",
         "²": r"\textsuperscript{2}",
-        "π": r"$\pi$",
-        "λ": r"$\lambda$",
         "∇": r"$\nabla$",
         "·": r"$\cdot$",
         "±": r"$\pm$",
         "≈": r"$\approx$",
         "≥": r"$\geq$",
-        "γ": r"$\gamma$",
-        "η": r"$\eta$",
         "▸": r"$\triangleright$",
         "◂": r"$\triangleleft$",
     }

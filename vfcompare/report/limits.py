@@ -57,7 +57,7 @@ def _more(names: Sequence[str]) -> str:
 def _never(results: Results) -> list[str]:
     """Agents that were to be compared and of which no cell was planned."""
     chosen = results.study.contrast if results.sides.chosen else None
-    known = {name for arm in results.arms for name in (arm.agent, arm.family)}
+    known = {name for arm in results.arms for name in (arm.preset, arm.family)}
     return [name for side in chosen or () for name in side if name not in known]
 
 

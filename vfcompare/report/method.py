@@ -12,6 +12,7 @@ def method(results: Results) -> list[tuple[str, str]]:
     """(term, definition) pairs, in reading order."""
     return [
         ("Run", _RUN),
+        *_names(results),
         *_settings(results),
         ("What is drawn", _drawn()),
         ("Compared range", _range(results)),
@@ -136,6 +137,14 @@ def _settings(results: Results) -> list[tuple[str, str]]:
         )
     note = "What was chosen is in the table of tuned settings and not in the names of the agents."
     return [("Settings", " ".join([*texts, note]))] if texts else []
+
+
+def _names(results: Results) -> list[tuple[str, str]]:
+    """What the files of the study call what readers are shown under other names."""
+    pairs = [(arm.name, arm.key) for arm in results.arms]
+    pairs += [(task.name, task.key) for task in results.tasks]
+    other = [f"{shown} is {key}" for shown, key in pairs if shown != key]
+    return [("Names", f"In the files of the study {join(other, len(other))}.")] if other else []
 
 
 def _drawn() -> str:

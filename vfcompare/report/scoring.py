@@ -60,6 +60,7 @@ class Task:
 
     Attributes:
       name: label of the environment.
+      key: what the files of the study call it: the streams of its intervals are named by that.
       cells: the cell of each arm.
       start: first compared environment step.
       end: last compared environment step.
@@ -76,6 +77,7 @@ class Task:
     """
 
     name: str
+    key: str
     cells: Mapping[str, Cell]
     start: float
     end: float
@@ -170,6 +172,7 @@ def _task(name: str, cells: Sequence[Cell], rule: FailureRule, share: float | No
     grid, exact = _grid(cells, start, end)
     task = Task(
         name=name,
+        key=cells[0].names.task,
         cells={cell.arm: cell for cell in cells},
         start=start,
         end=end,
@@ -233,7 +236,7 @@ def given(cells: Sequence[Cell]) -> tuple[float, float] | None:
 
 
 def _told(cell: Cell) -> tuple[float, float] | None:
-    pair = tree(cell.config, "study.reference").get(cell.env)
+    pair = tree(cell.config, "study.reference").get(cell.names.env)
     random, optimal = map(number, pair if isinstance(pair, list) and len(pair) == 2 else (0, 0))
     if random is None or optimal is None or not random < optimal:
         return None

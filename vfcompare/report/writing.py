@@ -12,6 +12,7 @@ from vfcompare.report.document import Document, compose
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.formats import escape_latex, slug
+from vfcompare.report.renaming import read_names, renamed
 from vfcompare.report.scoring import score
 from vfcompare.report.table import Table, join
 from vfcompare.report.venues import width_of
@@ -24,6 +25,7 @@ def write(
     *,
     anonymous: bool = False,
     venue: str | None = None,
+    names: Path | None = None,
 ) -> Path:
     """Writes the report of a study, or of several together, and returns the path of the page.
 
@@ -32,10 +34,11 @@ def write(
       out: folder of the report; `report` inside the study if None.
       anonymous: leave out whatever tells who ran it where, see `vfcompare.report.anonymous`.
       venue: a conference or journal whose width the figures take, such as `neurips2024`.
+      names: a file that says what agents and environments are called, see `vfcompare.report.renaming`.
 
     Raises:
-      InputError: there are several studies and no `out`, the venue is unknown, or the folder cannot be
-        written.
+      InputError: there are several studies and no `out`, the venue or a name is unknown, or the folder
+        cannot be written.
     """
     folders = [studies] if isinstance(studies, Path) else list(studies)
     if out is None and len(folders) > 1:
@@ -43,7 +46,7 @@ def write(
     folder = folders[0] / "report" if out is None else Path(out)
     width = width_of(venue)
     must_be_writable(folder, f"--out={folder}")
-    keep(folder, report_files(read(folders, anonymous=anonymous), width))
+    keep(folder, report_files(read(folders, anonymous=anonymous, names=names), width))
     return folder / "index.html"
 
 
@@ -59,10 +62,10 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [folder / name for name in files]
 
 
-def read(folders: Sequence[Path], *, anonymous: bool = False) -> Study:
+def read(folders: Sequence[Path], *, anonymous: bool = False, names: Path | None = None) -> Study:
     """The studies as one."""
     study = load(*folders, places=not anonymous)
-    return without_names(study) if anonymous else study
+    return renamed(without_names(study) if anonymous else study, read_names(names))
 
 
 def report_files(study: Study, width: float | None = None) -> dict[str, bytes]:
@@ -111,17 +114,18 @@ def write_figure(
     *,
     anonymous: bool = False,
     venue: str | None = None,
+    names: Path | None = None,
 ) -> list[Path]:
     """Writes one figure in all formats, with its data and, for LaTeX, its caption.
 
     `learning` is short for all figures whose name begins so.
 
     Raises:
-      InputError: there is no such figure, the venue is unknown, or the folder cannot be written.
+      InputError: there is no such figure, the venue or a name is unknown, or the folder cannot be written.
     """
     width = width_of(venue)
     must_be_writable(out, f"--out={out}")
-    study = read(studies, anonymous=anonymous)
+    study = read(studies, anonymous=anonymous, names=names)
     with output.style(width):
         pictures = chosen(compose(study), name)
         files = figure_files(pictures)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vfcompare import statistics
+from vfcompare.report.cells import Names
 from vfcompare.report.data import Study
 from vfcompare.report.scoring import Task, column
 from vfcompare.report.seeds import plain
@@ -28,12 +29,24 @@ class Arm:
       agent: name of the agent.
       family: of `FAMILIES`, or of `vfcompare.report.data.UNLEARNED`, which stand on neither side of these.
       settings: those of its own that vary in the study, by short name.
+      original: what the files call it, where a reader is shown other names.
     """
 
     name: str
     agent: str
     family: str
     settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    original: Names | None = None
+
+    @property
+    def preset(self) -> str:
+        """What the files call its agent: what it is, and how it is drawn, go by that."""
+        return self.original.agent if self.original else self.agent
+
+    @property
+    def key(self) -> str:
+        """What the files call it: the streams of its intervals are named by that."""
+        return self.original.arm if self.original else self.name
 
     @property
     def critic(self) -> bool:
@@ -59,12 +72,14 @@ class Sides:
       first: arms of the one.
       second: arms of the other; their mean is subtracted from the first's.
       names: what the two are called.
+      keys: what the files of the study call them.
       chosen: whether the study named its agents.
     """
 
     first: tuple[Arm, ...]
     second: tuple[Arm, ...]
     names: tuple[str, str]
+    keys: tuple[str, str]
     chosen: bool = False
 
     @property
@@ -121,7 +136,7 @@ def arms_of(study: Study) -> tuple[Arm, ...]:
     cells = [cell for cell in study.cells if cell.planned]
     # What a cell that has not begun reads is a guess from its name.
     families = {cell.arm: cell.family for cell in sorted(cells, key=lambda cell: bool(cell.config))}
-    found = {c.arm: Arm(c.arm, c.agent, families[c.arm], c.chosen) for c in cells}
+    found = {c.arm: Arm(c.arm, c.agent, families[c.arm], c.chosen, c.original) for c in cells}
     return tuple(sorted(found.values(), key=lambda arm: arm.critic))
 
 
@@ -132,19 +147,15 @@ def sides_of(study: Study, arms: Sequence[Arm]) -> Sides:
     """
     if study.contrast is None:
         first, second = (tuple(arm for arm in arms if arm.family == name) for name in FAMILIES)
-        return Sides(first, second, FAMILIES)
-    members = [
-        tuple(arm for arm in arms if {arm.agent, arm.family} & {*side}) for side in study.contrast
-    ]
-    one, other = (
-        " + ".join([name for name in side if _any_called(name, arms)] or side)
-        for side in study.contrast
+        return Sides(first, second, FAMILIES, FAMILIES)
+    first, second = (
+        tuple(arm for arm in arms if {arm.preset, arm.family} & {*side}) for side in study.contrast
     )
-    return Sides(members[0], members[1], (one, other), chosen=True)
-
-
-def _any_called(name: str, arms: Sequence[Arm]) -> bool:
-    return any(name in (arm.agent, arm.family) for arm in arms)
+    shown = {arm.family: arm.family for arm in arms} | {arm.preset: arm.agent for arm in arms}
+    one, other = ([name for name in side if name in shown] or [*side] for side in study.contrast)
+    keys = " + ".join(one), " + ".join(other)
+    names = tuple(" + ".join(shown.get(name, name) for name in side) for side in (one, other))
+    return Sides(first, second, (names[0], names[1]), keys, chosen=True)
 
 
 def settings_in(arms: Iterable[Arm]) -> int:

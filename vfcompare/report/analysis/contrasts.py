@@ -202,12 +202,21 @@ def planned_seeds(task: Task, arm: str) -> frozenset[int]:
     return frozenset(run.seed for run in task.cells[arm].runs) if arm in task.cells else frozenset()
 
 
-def _contrast(
-    first: str, second: str, metric: str, values: Values, p: float
-) -> tuple[Contrast, list[Array]]:
+class Draft(NamedTuple):
+    """A contrast to be judged; `key` names the streams of its intervals."""
+
+    first: str
+    second: str
+    metric: str
+    values: Values
+    key: str
+
+
+def _contrast(draft: Draft) -> tuple[Contrast, list[Array]]:
+    first, second, metric, values, key = draft
     tasks = [np.array(list(by_seed.values())) for by_seed in values.found.values()]
     none = Interval(float("nan"), None, None, 0)
-    rng = generator(f"contrast/{metric}/{first}/{second}")
+    rng = generator(f"contrast/{key}")
     plain = (
         statistics.bootstrap(rng, tasks, statistics.mean, reps=resampling.PAIR_REPS)
         if tasks
@@ -220,8 +229,8 @@ def _contrast(
         metric=metric,
         interval=plain,
         plain=plain,
-        p=p,
-        p_adjusted=p,
+        p=1.0,
+        p_adjusted=1.0,
         verdict="insufficient",
         tasks=tuple(values.found),
         pairs=sum(task.size for task in tasks),
@@ -233,45 +242,42 @@ def _contrast(
     return contrast, tasks
 
 
-def _judge(
-    drafts: Sequence[tuple[str, str, str, Values]], tasks: Sequence[Task], margin: float
-) -> list[Contrast]:
+def _judge(drafts: Sequence[Draft], tasks: Sequence[Task], margin: float) -> list[Contrast]:
     """Contrasts that are corrected together; each has the margin where its own tasks are normalised."""
     scaled = {task.name for task in tasks if task.normalised}
     prepared = []
-    for first, second, metric, values in drafts:
-        contrast, found = _contrast(first, second, metric, values, 1.0)
-        rng = generator(f"flip/{metric}/{first}/{second}")
+    for draft in drafts:
+        contrast, found = _contrast(draft)
+        rng = generator(f"flip/{draft.key}")
         enough = contrast.plain.sufficient
         p = statistics.sign_flip_test(rng, found, reps=resampling.PAIR_REPS) if enough else 1.0
-        prepared.append((contrast, found, p))
+        prepared.append((replace(contrast, p=p), found, draft.key))
     decisions = iter(
-        statistics.holm([p for c, _, p in prepared if c.plain.sufficient], alpha=ALPHA)
+        statistics.holm([c.p for c, _, _ in prepared if c.plain.sufficient], alpha=ALPHA)
     )
     return [
-        _decide(contrast, found, p, next(decisions), margin if scaled >= {*contrast.tasks} else 0.0)
-        if contrast.plain.sufficient
-        else contrast
-        for contrast, found, p in prepared
+        _decide(*item, next(decisions), margin if scaled >= {*item[0].tasks} else 0.0)
+        if item[0].plain.sufficient
+        else item[0]
+        for item in prepared
     ]
 
 
 def _decide(
     contrast: Contrast,
     tasks: list[Array],
-    p: float,
+    key: str,
     decision: statistics.Decision,
     margin: float,
 ) -> Contrast:
-    name = f"contrast/{contrast.metric}/{contrast.first}/{contrast.second}"
     interval = statistics.bootstrap(
-        generator(name),
+        generator(f"contrast/{key}"),
         tasks,
         statistics.mean,
         reps=resampling.PAIR_REPS,
         confidence=decision.confidence,
     )
-    judged = replace(contrast, interval=interval, p=p, p_adjusted=decision.p_adjusted)
+    judged = replace(contrast, interval=interval, p_adjusted=decision.p_adjusted)
     verdict = "undecided"
     if decision.rejected and interval.excludes(0.0):
         higher = interval.estimate > 0
@@ -285,7 +291,11 @@ def families(pool: Sequence[Task], sides: Sides, margin: float) -> dict[str, Con
     """One side of the question against the other, on each metric."""
     if not all(sides.both):
         return {}
-    drafts = [(*sides.names, metric, _values(pool, *sides.both, metric)) for metric in COMPARED]
+    one, other = sides.keys
+    drafts = [
+        Draft(*sides.names, metric, _values(pool, *sides.both, metric), f"{metric}/{one}/{other}")
+        for metric in COMPARED
+    ]
     return {contrast.metric: contrast for contrast in _judge(drafts, pool, margin)}
 
 
@@ -303,15 +313,14 @@ def families_by_task(
     """
     if not all(sides.both):
         return {}
-    drafts, names = [], []
+    drafts = {}
+    one, other = sides.keys
     for task in tasks:
         values = _values([task], *sides.both, metric)
         if values.found:
-            names.append(task.name)
-            first, second = sides.names
-            drafts.append((f"{first} on {task.name}", second, metric, values))
-    judged = [replace(c, first=sides.names[0]) for c in _judge(drafts, tasks, margin)]
-    found = dict(zip(names, judged, strict=True))
+            key = f"{metric}/{one} on {task.key}/{other}"
+            drafts[task.name] = Draft(*sides.names, metric, values, key)
+    found = dict(zip(drafts, _judge([*drafts.values()], tasks, margin), strict=True))
     return (
         found if leading is None or len(leading.tasks) != 1 else found | {leading.tasks[0]: leading}
     )
@@ -342,7 +351,10 @@ def pairs(
     pool: Sequence[Task], couples: Couples, metric: str, margin: float
 ) -> tuple[Contrast, ...]:
     """The couples on one metric."""
-    drafts = [(x.name, y.name, metric, _values(pool, [x], [y], metric)) for x, y in couples]
+    drafts = [
+        Draft(x.name, y.name, metric, _values(pool, [x], [y], metric), f"{metric}/{x.key}/{y.key}")
+        for x, y in couples
+    ]
     return tuple(_judge(drafts, pool, margin))
 
 
@@ -353,7 +365,7 @@ def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:
         found = _aligned(pool, x, y)
         first, second = ([pair[side] for pair in found.values()] for side in (0, 1))
         if first and statistics.smallest(first) >= statistics.MIN_RUNS:
-            rng = generator(f"improvement/{x.name}/{y.name}")
+            rng = generator(f"improvement/{x.key}/{y.key}")
             ranks = statistics.rank_differences(first, second)
             p = statistics.sign_flip_test(rng, ranks, reps=resampling.PAIR_REPS)
             prepared.append((x.name, y.name, found, p))

@@ -53,7 +53,7 @@ def curves(tasks: Sequence[Task], arms: Sequence[Arm], banded: Sequence[Arm]) ->
                 continue
             values = matrix(task, arm.name)
             if arm.name in wanted:
-                rng = generator(f"curve/{task.name}/{arm.name}")
+                rng = generator(f"curve/{task.key}/{arm.key}")
                 curve = statistics.curve_interval(rng, values, reps=resampling.REPS)
             else:
                 curve = statistics.trim_mean(values.T), None, None
@@ -73,7 +73,7 @@ def scores(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, s
             for metric in (*SCORES, "greedy"):
                 values = _column(task, arm.name, metric)
                 if values.size:
-                    rng = generator(f"summary/{metric}/{task.name}/{arm.name}")
+                    rng = generator(f"summary/{metric}/{task.key}/{arm.key}")
                     result[metric, task.name, arm.name] = statistics.bootstrap(
                         rng, [values], statistics.iqm, reps=resampling.REPS
                     )
@@ -91,7 +91,7 @@ def aggregates(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str
             for name, aggregate in AGGREGATES.items():
                 if name == "optimality_gap" and not pool[0].normalised:
                     continue
-                rng = generator(f"aggregate/{name}/{metric}/{arm.name}")
+                rng = generator(f"aggregate/{name}/{metric}/{arm.key}")
                 result[name, metric, arm.name] = statistics.bootstrap(
                     rng, scores, aggregate.of, reps=resampling.REPS
                 )
@@ -119,21 +119,21 @@ def profiles(
 
 def speeds(tasks: Sequence[Task], arms: Sequence[Arm]) -> list[Speed]:
     """Steps to the threshold, where there is one."""
-    return [_speed(task, arm.name) for task in tasks for arm in arms if task.arrivals.get(arm.name)]
+    return [_speed(task, arm) for task in tasks for arm in arms if task.arrivals.get(arm.name)]
 
 
-def _speed(task: Task, arm: str) -> Speed:
-    arrivals = task.arrivals[arm]
+def _speed(task: Task, arm: Arm) -> Speed:
+    arrivals = task.arrivals[arm.name]
     steps = [step for _, step, _ in arrivals]
     reached = [yes for _, _, yes in arrivals]
     median, area = statistics.arrival_intervals(
-        generator(f"speed/{task.name}/{arm}"),
+        generator(f"speed/{task.key}/{arm.key}"),
         steps,
         reached,
         horizon=task.end,
         reps=resampling.REPS,
     )
-    return Speed(task.name, arm, len(steps), sum(reached), median, area, arrivals)
+    return Speed(task.name, arm.name, len(steps), sum(reached), median, area, arrivals)
 
 
 def stability(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str], Interval]:
@@ -143,25 +143,25 @@ def stability(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str]
         for metric in ("variation", "drawdown"):
             scores = _everywhere(pool, arm, metric)
             if scores:
-                rng = generator(f"stability/{metric}/{arm.name}")
+                rng = generator(f"stability/{metric}/{arm.key}")
                 result[metric, arm.name] = statistics.bootstrap(
                     rng, scores, statistics.mean, reps=resampling.REPS
                 )
         if all(task.scores.get(arm.name) for task in pool) and pool:
-            result["spread", arm.name] = _spread(pool, arm.name)
+            result["spread", arm.name] = _spread(pool, arm)
     for (quantity, name), (count, n) in counts(pool, arms).items():
         if n:
             result[quantity, name] = statistics.rate_interval(count, n)
     return result
 
 
-def _spread(pool: Sequence[Task], arm: str) -> Interval:
+def _spread(pool: Sequence[Task], arm: Arm) -> Interval:
     """IQR over seeds, averaged over evaluation points and then over tasks."""
-    rng = generator(f"stability/spread/{arm}")
+    rng = generator(f"stability/spread/{arm.key}")
     estimates, replicates, sizes = [], [], []
     for task in pool:
         every = max(1, -(-task.grid.size // SPREAD_POINTS))
-        curves = matrix(task, arm)[:, ::-1][:, ::every]
+        curves = matrix(task, arm.name)[:, ::-1][:, ::every]
         draws = rng.integers(len(curves), size=(resampling.REPS, len(curves)))
         estimates.append(statistics.across_run_spread(curves).mean())
         replicates.append(_fast_spread(curves, draws))

@@ -71,7 +71,12 @@ def _groups(results: Results) -> dict[str, list[Arm]]:
 
 
 def _looks(groups: Groups) -> dict[str, Look]:
-    return looks([Arm(agent, agent, arms[0].family) for agent, arms in groups.items()])
+    return looks(
+        [
+            Arm(agent, agent, arms[0].family, original=arms[0].original)
+            for agent, arms in groups.items()
+        ]
+    )
 
 
 def _heights(results: Results, arms: Sequence[Arm]) -> Array:

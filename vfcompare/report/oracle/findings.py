@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, partners, resampling
 from vfcompare.report.analysis.resampling import generator
-from vfcompare.report.cells import Cell, held_still
+from vfcompare.report.cells import Cell, Names, held_still
 from vfcompare.report.chains import plain_baseline
 from vfcompare.report.data import Study
 from vfcompare.report.files import number, part, setting, tree
@@ -45,6 +45,7 @@ class Subject:
       config: resolved, as data.
       lab: what was measured, by seed.
       own: what varies and is the agent's own, as a key.
+      original: what the files call it, where a reader is shown other names.
     """
 
     agent: str
@@ -54,12 +55,26 @@ class Subject:
     config: Mapping[str, Any]
     lab: Mapping[int, Mapping[str, float]]
     own: tuple[Any, ...] = ()
+    original: Names | None = None
 
     @property
     def setting(self) -> str:
         """Environment and settings, in words."""
+        return self._on(self.env)
+
+    @property
+    def key(self) -> str:
+        """Agent and setting, as the files call them: the streams of its intervals are named by that."""
+        return f"{self.preset} on {self._on(self.original.env)}" if self.original else self.name
+
+    @property
+    def preset(self) -> str:
+        """What the files call its agent."""
+        return self.original.agent if self.original else self.agent
+
+    def _on(self, env: str) -> str:
         shown = ", ".join(f"{key}={value}" for key, value in self.settings.items())
-        return f"{self.env} {shown}" if shown else self.env
+        return f"{env} {shown}" if shown else env
 
     @property
     def name(self) -> str:
@@ -100,8 +115,11 @@ class Findings:
     def arms(self) -> tuple[Arm, ...]:
         """The agents; those that read values, learned or exact, are drawn as critics."""
         readers = {item.agent for item in self.subjects if item.values("value_rmse")}
-        names = dict.fromkeys(item.agent for item in self.subjects)
-        return tuple(Arm(name, name, FAMILIES[name not in readers]) for name in names)
+        found = {item.agent: item.original for item in self.subjects}
+        return tuple(
+            Arm(name, name, FAMILIES[name not in readers], original=original)
+            for name, original in found.items()
+        )
 
     @property
     def still(self) -> bool:
@@ -133,7 +151,9 @@ def _subject(cell: Cell, keys: Sequence[str]) -> Subject:
         seed: {**row, RELATIVE: 1.0 / row["gradient_snr"]} if row.get("gradient_snr") else row
         for seed, row in cell.lab.items()
     }
-    return Subject(cell.agent, cell.env, settings, (cell.env, *shared), cell.config, lab, own)
+    return Subject(
+        cell.agent, cell.env, settings, (cell.env, *shared), cell.config, lab, own, cell.original
+    )
 
 
 def _brief(value: str) -> str:
@@ -152,7 +172,7 @@ def measure(item: Subject, metric: str) -> Interval | None:
     middle = np.median if metric in MEDIANS else np.mean
     if not values.size or (metric not in MEDIANS and not np.isfinite(values).all()):
         return None
-    return _resampled(f"{metric}/{item.name}", len(values), lambda i: middle(values[i], axis=-1))
+    return _resampled(f"{metric}/{item.key}", len(values), lambda i: middle(values[i], axis=-1))
 
 
 def ratio(item: Subject, other: Subject, metric: str) -> Interval | None:
@@ -162,7 +182,7 @@ def ratio(item: Subject, other: Subject, metric: str) -> Interval | None:
     top, bottom = np.array(pairs).reshape(-1, 2).T
     if not len(pairs) or not np.isfinite(pairs).all() or bottom.min() <= 0:
         return None
-    name = f"{metric}/{item.name}/{other.agent}"
+    name = f"{metric}/{item.key}/{other.preset}"
     return _resampled(name, len(pairs), lambda i: top[i].mean(-1) / bottom[i].mean(-1))
 
 

@@ -190,8 +190,8 @@ def _from_two(
     yield Comparison(
         item,
         float(np.mean(predicted)),
-        mean_of(f"gradient_variance/{item.name}", measured),
-        mean_of(f"P4/{item.name}", np.subtract(measured, predicted)),
+        mean_of(f"gradient_variance/{item.key}", measured),
+        mean_of(f"P4/{item.key}", np.subtract(measured, predicted)),
     )
 
 
