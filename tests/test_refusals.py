@@ -17,7 +17,7 @@ REFUSED = {
     "agent.batching=null": "agent.batching=null is not allowed",
     "agent.collector=null": "agent.collector=null is not allowed",
     "env_steps=3000000000": "env_steps=3000000000 is not allowed; allowed: .* to 2,000,000,000",
-    "agent=ppo_cleanrl agent.collector.length=null": "agent.collector.length=None is not allowed",
+    "agent=ppo_cleanrl agent.collector.length=null": "agent.collector.length=null is not allowed",
     "study.contrast=[rlo,ppo]": "study.contrast: rlo is no agent; .*did you mean 'rloo'",
     "study.reference=[1,2]": "study.reference=.1, 2. is not allowed; allowed: {env: .random, optimal.",
     "study.reference={acrobot:[-70,-500]}": "study.reference.acrobot=.-70, -500. .*second above the first",
@@ -48,7 +48,13 @@ REFUSED = {
     "agent=ppo surrogate@agent.surrogate=gspo": "agent.rows_of=steps .*looks at whole .*allowed: episodes",
     "agent=rloo surrogate@agent.surrogate=preference": "agent.rows_of=steps .*compares .*allowed: groups",
     "agent=rloo +lab@agent.lab=standard": "agent.lab.fade=1.0 is not .*agent.gamma=0.99: .*allowed: null",
-    "agent=ppo +lab@agent.lab=standard agent.lab.fade=null": "agent.lab.fade=None .*allowed: 1",
+    "agent=ppo +lab@agent.lab=standard agent.lab.fade=null": "agent.lab.fade=null .*allowed: 1",
+    "agent=grpo agent.gamma=1 env=lock +lab@agent.lab=standard agent.lab.fade=0.5": (
+        "agent.lab.fade=0.5 is not allowed; allowed: 1, or null"
+    ),
+    "agent=vtrace agent.estimator.advantage.clip_advantage=-3": "clip_advantage=-3 .*above 0",
+    "agent=spo agent.estimator.prior_mean=x": "prior_mean=x is not allowed; allowed: a finite number",
+    "env=cartpole env.slip=0.1": "env.slip=0.1 does not exist: env has no settings",
     "env=frozen_lake env.success_rate=2.0": "env.success_rate=2.0 is not allowed; .*from 0 to 1",
     "agent.network.activation=rleu": "agent.network.activation=rleu .*did you mean 'relu'",
     "network@agent.network=cnn agent.network.channels=[0]": "agent.network.channels=.0. is not allowed",
@@ -131,6 +137,8 @@ UNFIT = {
     "agent=ppo_hl_gauss env=maze_small agent.estimator.critic.head.low=2": (
         "critic.head.low=2.0 is not allowed; allowed: below head.high=1.25"
     ),
+    "agent=ppo agent.surrogate.epsilon=null": "agent.surrogate .*: epsilon=null is not .*allowed: a number",
+    "agent=vtrace agent.estimator.advantage.clip=null": "advantage .*: clip=null is not allowed",
 }
 
 

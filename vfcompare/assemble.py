@@ -12,6 +12,15 @@ from typing import Any
 
 from vfcompare.errors import InputError, elsewhere, nearest
 
+KINDS: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    int | float: "a number",
+    str: "a word",
+    bool: "true or false",
+}
+"""What a parameter of this type takes; null stands for none of them."""
+
 
 def assemble(node: Any, place: str = "", /, **more: Any) -> Any:
     """Call what a configuration names, innermost first.
@@ -104,6 +113,10 @@ def _must_take(
         for key in sorted(given.keys() - named.keys()):
             allowed = ", ".join(named) or "nothing"
             raise InputError(f"{who} takes no {key}; allowed: {allowed}{nearest(key, named)}")
+    for key, value in given.items():
+        kind = KINDS.get(named[key].annotation) if key in named and value is None else None
+        if kind:
+            raise InputError(f"{who}: {key}=null is not allowed; allowed: {kind}")
     lacks = [
         name
         for name, one in named.items()

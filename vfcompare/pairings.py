@@ -124,18 +124,19 @@ def _judge(agent: Part) -> Iterator[str]:
 
 
 def _fade(agent: Part, estimator: Part) -> Iterator[str]:
-    lab = agent["lab"]
-    if agent["gamma"] == 1:
-        return
+    fade, gamma = agent["lab"]["fade"], agent["gamma"]
     advantage = estimator.get("advantage") or {}
     credits = (advantage.get("credit"), estimator.get("credit"))
     whole = "outcome" in map(function, credits)
     whole |= function(advantage) in ("above_start", "above_others")
-    if (lab["fade"] is None) != whole:
+    if fade not in (1, None):
+        yield f"agent.lab.fade={fade} is not allowed; allowed: 1, or null for γ"
+    elif gamma != 1 and (fade is None) != whole:
+        typed = "null" if fade is None else fade
         told, allowed = ("in", "null") if whole else ("not in", "1")
         yield (
-            f"agent.lab.fade={lab['fade']} is not allowed with agent.gamma={agent['gamma']}: the factor γ^t "
-            f"is {told} this agent's gradient; allowed: {allowed}, or agent.gamma=1"
+            f"agent.lab.fade={typed} is not allowed with agent.gamma={gamma}: the factor γ^t is {told} this "
+            f"agent's gradient; allowed: {allowed}, or agent.gamma=1"
         )
 
 

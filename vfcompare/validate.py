@@ -106,6 +106,7 @@ RULES: dict[str, Rule] = {
     "epsilon_high": _or_null(POSITIVE),
     "max_grad_norm": _or_null(POSITIVE),
     "clip": _or_null(POSITIVE),
+    "clip_advantage": POSITIVE,
     "norm": _word("own", "joint"),
     "gain": NOT_NEGATIVE,
     "temperature": POSITIVE,
@@ -146,6 +147,9 @@ RULES: dict[str, Rule] = {
     "activation": _word(*ACTIVATIONS),
     "low": FINITE,
     "high": FINITE,
+    "by": FINITE,
+    "above": FINITE,
+    "prior_mean": FINITE,
     "resolution": POSITIVE,
     "half": POSITIVE,
     "keep_low": SHARE,
@@ -186,6 +190,7 @@ RULES: dict[str, Rule] = {
     "seeds_apart": SWITCH,
     "seeds": COUNT,
     "first_seed": INDEX,
+    "seed": INDEX,
     "env_steps": Rule(
         f"a whole number from 1 to {MOST_STEPS:,}",
         lambda value: _integer(value) and 1 <= value <= MOST_STEPS,
@@ -299,7 +304,8 @@ def _ranges(config: Mapping[str, Any]) -> Iterator[str]:
         if rule is not None and not rule.holds(value) and (key, str(value)) not in told:
             told.add((key, str(value)))
             hint = nearest(str(value), rule.choices)
-            yield f"{path}={value} is not allowed; allowed: {rule.allowed}{hint}"
+            typed = "null" if value is None else value
+            yield f"{path}={typed} is not allowed; allowed: {rule.allowed}{hint}"
 
 
 def _known(node: Mapping[str, Any], ours: bool = True) -> dict[str, Any]:
@@ -402,7 +408,7 @@ def _fragments(
     budget: int,
 ) -> Iterator[str]:
     if collector["length"] is None:
-        yield "agent.collector.length=None is not allowed; allowed: a whole number, 1 or more"
+        yield "agent.collector.length=null is not allowed; allowed: a whole number, 1 or more"
         return
     batch = collector["number"] * collector["length"]
     yield from _divisible("steps", "agent.collector.length", batch, agent)

@@ -238,7 +238,8 @@ def unknown_key(error: Exception, settings: Sequence[str]) -> str | None:
             where = ".".join(parts[:depth]) or "the configuration"
             reason = " (this agent has no critic)" if part == "critic" else ""
             more = nearest(part, keys) or ("" if depth else inside(whole, part))
-            return f"{path}={typed} does not exist{reason}: {where} has {', '.join(keys)}{more}"
+            known = ", ".join(key for key in keys if not key.startswith("_")) or "no settings"
+            return f"{path}={typed} does not exist{reason}: {where} has {known}{more}"
         node = node[part]
     return None
 
