@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import estimators, presets, speed
+from benchmarks import environments, estimators, presets, speed
+from vfcompare.commands.catalogue import describe, files
 from vfcompare.report import scoring
 from vfcompare.report.cells import Cell, Run
 from vfcompare.report.data import Study
@@ -84,3 +85,24 @@ def test_seeds_of_a_preset_whose_end_is_not_known_are_left_out_and_said() -> Non
     ends, text = shown(preset(0.9, 0.9, 0.9, "interrupted"))
     assert ends == [0.9, 0.9, 0.9]
     assert text.endswith("(n = 3)")
+
+
+def listed() -> dict[str, list[str]]:
+    """The cells of each row of the page of environments, by name."""
+    rows = [line.strip("| ").split(" | ") for line in environments.PAGE.read_text().splitlines()]
+    return {row[0].strip("`"): row for row in rows if row[0].startswith("`")}
+
+
+def test_the_page_of_environments_has_all_of_them_as_they_are() -> None:
+    found = files("env")
+    assert sorted(listed()) == sorted(found)
+    for name, row in listed().items():
+        told = environments.facts(environments.make(name))
+        assert row[1:5] == [describe(found[name].read_text()), *told[:3]], name
+        assert (row[-1] == "yes") == (told.exact == "yes"), name
+    assert environments.PICTURE.is_file()
+
+
+@pytest.mark.slow
+def test_the_page_of_environments_has_the_returns_that_are_known() -> None:
+    assert environments.page() == environments.PAGE.read_text()
