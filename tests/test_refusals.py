@@ -55,6 +55,11 @@ REFUSED = {
     "agent=vtrace agent.estimator.advantage.clip_advantage=-3": "clip_advantage=-3 .*above 0",
     "agent=spo agent.estimator.prior_mean=x": "prior_mean=x is not allowed; allowed: a finite number",
     "env=cartpole env.slip=0.1": "env.slip=0.1 does not exist: env has no settings",
+    "agent=ppo optimizer@agent.optimizer=critic": "it reads agent.optimizer.*, itself; allowed: adam$",
+    "agent=ppo agent.estimator.critic.network.hidden=[256,256]": (
+        "agent.estimator.critic.network is agent.network; allowed: with "
+        r"\+network@agent.estimator.critic.network=NAME before it"
+    ),
     "env=frozen_lake env.success_rate=2.0": "env.success_rate=2.0 is not allowed; .*from 0 to 1",
     "agent.network.activation=rleu": "agent.network.activation=rleu .*did you mean 'relu'",
     "network@agent.network=cnn agent.network.channels=[0]": "agent.network.channels=.0. is not allowed",
@@ -223,3 +228,17 @@ def test_an_error_of_the_users_own_part_says_where(name, line, tmp_path, monkeyp
     (cell,) = cells(["agent=rloo", "env=lock", target], sweep=False)
     with pytest.raises(InputError, match=rf"mine_wrong.py:{line}, in {name}\)$"):
         rehearse(cell.config)
+
+
+def test_help_has_a_verb_behind_it_as_one_expects(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["help", "status"])
+    assert ended.value.code == 0
+    assert "usage: vfcompare status" in capsys.readouterr().out
+    assert main(["help", "statsu"]) == 2
+    assert "did you mean 'status'" in capsys.readouterr().err
+
+
+def test_a_word_behind_an_option_is_no_setting(capsys):
+    assert main(["agent=nothing", "--cfg", "job"]) == 2
+    assert capsys.readouterr().err.startswith("vfcompare: agent=nothing does not exist")

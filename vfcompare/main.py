@@ -35,12 +35,16 @@ vfcompare report runs/NAME                      figures, tables and a page, from
 vfcompare figure runs/NAME learning             one figure of it, for a paper with --venue neurips2024
 vfcompare export runs/NAME --format marl-eval   its runs for other programs
 vfcompare tb runs/NAME [--seeds]                TensorBoard on this machine
-vfcompare --help                                agents, environments and all settings
+vfcompare help report                           the options of one of these commands
+vfcompare --help                                these lines, agents, environments and all settings
 """
 
 ASKS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
 ASKS |= {"--cfg", "-c", "--info", "-i", "--resolve"}
 """Options with which Hydra answers a question and runs nothing."""
+
+TAKING = {"--cfg", "-c", "--info", "-i", "--package", "-p"}
+"""Options of Hydra behind which a word of theirs stands."""
 
 RUNS = {"--run", "-r"}
 """Options of Hydra that change nothing."""
@@ -58,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args == ["--version"]:
                 print(f"vfcompare {metadata.version('vfcompare')}")
                 return OK
-            if args == ["help"]:
-                args = ["--help"]
+            if args[0] == "help":
+                args = [*args[1:2], "--help"]
             if args[0] in ("--help", "-h"):
                 print(USAGE, flush=True)
             verb = not args[0].startswith(("-", "+", "~")) and "=" not in args[0]
@@ -97,7 +101,8 @@ def train(args: list[str]) -> int:
     from vfcompare.commands import catalogue, compose, explain, launcher, planning
 
     planned: list[Cell] = []
-    settings = [arg for arg in args if not arg.startswith("-")]
+    words = [word for before, word in zip(["", *args], args, strict=False) if before not in TAKING]
+    settings = [word for word in words if not word.startswith("-")]
     options = [arg for arg in args if arg.startswith("-")]
     names = {option.split("=")[0] for option in options}
     sweep = not names.isdisjoint(SWEEPS)

@@ -40,6 +40,7 @@ def explain(error: Exception, settings: Sequence[str]) -> str:
         or no_setting(error)
         or unreadable(settings)
         or unread(error)
+        or circular(error, settings)
         or unknown_choice(error, settings)
         or without_plus(error, settings)
         or unknown_key(error, settings)
@@ -191,6 +192,17 @@ def unread(error: Exception) -> str | None:
     return f"{found.group(2)} reads {found.group(1)}, which is not there; allowed: {allowed}"
 
 
+def circular(error: Exception, settings: Sequence[str]) -> str | None:
+    """For a part that reads the place where it stands, as a critic's optimiser in the policy's."""
+    found = re.search(r"Recursive interpolation detected\s+full_key: (\S+)", str(error))
+    for place, key in places().items():
+        text = next((s for s in settings if s.startswith(f"{key}=")), None)
+        if found and text and found.group(1).startswith(f"{place}."):
+            names = (name for name in files(key.partition("@")[0]) if name != value_of(text))
+            return f"{text} is not allowed: it reads {found.group(1)}, itself; allowed: {', '.join(names)}"
+    return None
+
+
 def without_plus(error: Exception, settings: Sequence[str]) -> str | None:
     """For a group that is not chosen from unless it is asked for, such as a study."""
     found = re.search(r"Could not override '([\w@/.]+)'", str(error))
@@ -240,8 +252,18 @@ def unknown_key(error: Exception, settings: Sequence[str]) -> str | None:
             more = nearest(part, keys) or ("" if depth else inside(whole, part))
             known = ", ".join(key for key in keys if not key.startswith("_")) or "no settings"
             return f"{path}={typed} does not exist{reason}: {where} has {known}{more}"
+        if OmegaConf.is_interpolation(node, part) and depth + 1 < len(parts):
+            return borrowed(f"{path}={typed}", ".".join(parts[: depth + 1]), node._get_node(part))
         node = node[part]
     return None
+
+
+def borrowed(setting: str, place: str, node: Any) -> str:
+    """For a setting of a part that is another one's, as a critic's network is the policy's."""
+    owner = str(node._value())[2:-1]
+    group = places().get(owner, "").lstrip("+").partition("@")[0]
+    way = f"; allowed: with +{group}@{place}=NAME before it" if group else ""
+    return f"{setting} is not allowed: {place} is {owner}{way}"
 
 
 def chosen(settings: Sequence[str]) -> DictConfig | None:

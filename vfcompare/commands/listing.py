@@ -95,8 +95,14 @@ def overview(width: int, own: Sequence[Traversable]) -> str:
     return "\n".join(lines)
 
 
-def _uses(group: str) -> list[str]:
-    return [f"vfcompare {use}" for use in GROUPS.get(group, ())[1:]]
+def _uses(group: str, patch: bool = False) -> list[str]:
+    """How one of a group is chosen; a patch changes what others have chosen."""
+    uses = [f"+{group}=NAME"] if patch else GROUPS.get(group, ())[1:]
+    return [f"vfcompare {use}" for use in uses]
+
+
+def _is_patch(group: str, file: Traversable) -> bool:
+    return group != "study" and file.read_text("utf-8").startswith("# @package _global_")
 
 
 def entries(group: str, width: int, own: Sequence[Traversable]) -> str:
@@ -111,7 +117,9 @@ def entries(group: str, width: int, own: Sequence[Traversable]) -> str:
             more = decided(found[name].read_text("utf-8"))
             lines += _fill(more, width, " " * indent, " " * indent)
     example = f"vfcompare list {plural(group)} {next(iter(found))}"
-    lines += ["", *_uses(group), f"{example}    one of them in full"]
+    patches = [name for name, file in found.items() if _is_patch(group, file)]
+    uses = [*_uses(group), *(f"vfcompare +{group}={name}    on top of it" for name in patches)]
+    lines += ["", *uses, f"{example}    one of them in full"]
     return "\n".join(lines)
 
 
@@ -120,7 +128,11 @@ def entry(group: str, name: str, own: Sequence[Traversable]) -> str:
     file = files(group, own)[name]
     text = file.read_text("utf-8").rstrip()
     place = found_with(file, own)
-    uses = [f"{use.replace('NAME', name)}{place}" for use in _uses(group) if "NAME" in use]
+    uses = [
+        f"{use.replace('NAME', name)}{place}"
+        for use in _uses(group, _is_patch(group, file))
+        if "NAME" in use
+    ]
     return "\n".join([f"{name}    {_place(group, name, file)}", *uses, "", text])
 
 
@@ -227,7 +239,8 @@ def agent(name: str, width: int, own: Sequence[Traversable]) -> str:
     indent = max(len(path) for path, _ in rows) + 4
     for path, words in rows:
         lines += _fill(words, width, f"  {path}".ljust(indent), " " * (indent + 2))
-    lines += ["", f"vfcompare agent={name} env=maze{found_with(file, own)}"]
+    command = f"vfcompare agent={name} env=maze{found_with(file, own)}"
+    lines += ["", command, f"{command} agent.gamma=1    numbers by their paths"]
     return "\n".join(lines)
 
 

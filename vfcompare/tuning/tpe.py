@@ -59,7 +59,7 @@ class Tpe:
         """
         if find_spec("optuna") is None:
             raise InputError(
-                "--sampler tpe needs Optuna: pip install 'vfcompare[tune]'; allowed without: random, grid"
+                "--sampler tpe needs Optuna: pip install '.[tune]' in the clone; else allowed: random, grid"
             )
 
     def ask(self, numbers: range) -> list[Values]:
