@@ -8,18 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from vfcompare.batching import over_time
-from vfcompare.types import (
-    Array,
-    Critic,
-    Key,
-    Lesion,
-    Networks,
-    Params,
-    Rollout,
-    Rows,
-    Scaling,
-    Spec,
-)
+from vfcompare.types import Array, Key, Networks, Params, Rollout, Spec
+from vfcompare.valuation import Critic, Lesion, Rows, Scaling
 
 from .networks import Gru, Head, apply, build, dense
 from .transformer import Transformer

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 
 from vfcompare.columns import ADVANTAGE_EDGES
 from vfcompare.estimators import masked_mean
-from vfcompare.types import Array, Metrics, Params, Policy, Rows
+from vfcompare.types import Array, Metrics, Params, Policy
+from vfcompare.valuation import Rows
 
 
 def advantages(advantage: Array, mask: Array) -> Metrics:

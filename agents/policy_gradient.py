@@ -30,8 +30,6 @@ from vfcompare.types import (
     Array,
     Collector,
     Env,
-    Estimate,
-    Estimator,
     Judge,
     Key,
     Learner,
@@ -41,10 +39,10 @@ from vfcompare.types import (
     Policy,
     Prior,
     Rollout,
-    Rows,
     Spec,
     Work,
 )
+from vfcompare.valuation import Estimate, Estimator, Rows
 
 from . import measures
 from .inheritance import fitting, inheriting

@@ -17,7 +17,8 @@ from vfcompare.advantages import Sample
 from vfcompare.commands import catalogue, listing
 from vfcompare.errors import InputError
 from vfcompare.main import main
-from vfcompare.types import Collector, Estimator, Lesion, Rollout, Spec
+from vfcompare.types import Collector, Rollout, Spec
+from vfcompare.valuation import Estimator, Lesion
 
 SPEC = Spec(Box(0, 1, (2,)), Discrete(2), (4, 8, 16), dense=False, features=lambda params, obs: obs)
 CONF = Path(__file__).resolve().parent.parent / "conf"

@@ -17,7 +17,8 @@ from tests.helpers import access, ask
 from vfcompare import advantages, estimators, lesions, returns, scaling, surrogates
 from vfcompare.agents import policies, value_heads
 from vfcompare.estimators import explained_variance
-from vfcompare.types import Critic, Rollout, Spec
+from vfcompare.types import Rollout, Spec
+from vfcompare.valuation import Critic
 
 VECTORS = {
     vector["name"]: vector

@@ -14,7 +14,8 @@ from hydra.utils import instantiate
 from tests.helpers import access, ask
 from vfcompare import advantages, estimators, lesions, returns, scaling, surrogates
 from vfcompare.streams import stream
-from vfcompare.types import Critic, Rollout, Spec
+from vfcompare.types import Rollout, Spec
+from vfcompare.valuation import Critic
 
 KEY = jax.random.key(3)
 SMALL = ("agent.collector.prompts=3", "agent.collector.group=4", "agent.evaluation_episodes=2")

@@ -13,7 +13,8 @@ import pytest
 from tests.helpers import access
 from vfcompare import estimators, lesions, returns, scaling
 from vfcompare.estimators import Advice, explained_variance, learning
-from vfcompare.types import Critic, Lesion, Rollout, Spec
+from vfcompare.types import Rollout, Spec
+from vfcompare.valuation import Critic, Lesion
 
 KEY = jax.random.key(5)
 

@@ -16,7 +16,8 @@ from tests.helpers import access
 from vfcompare import lesions, scaling
 from vfcompare.assemble import assemble
 from vfcompare.batching import steps
-from vfcompare.types import Array, Collector, Critic, Estimate, Estimator, Rollout, Spec
+from vfcompare.types import Array, Collector, Rollout, Spec
+from vfcompare.valuation import Critic, Estimate, Estimator
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SHAPE = PROMPTS, GROUP, HORIZON = 3, 4, 6

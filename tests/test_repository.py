@@ -26,7 +26,17 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Who may import whom: only downwards or along. A new module of vfcompare/ is added here.
 FLOORS: dict[int, set[str]] = {
-    0: {"types", "errors", "failure", "needs", "columns", "pairings", "settings", "tree"},
+    0: {
+        "types",
+        "valuation",
+        "errors",
+        "failure",
+        "needs",
+        "columns",
+        "pairings",
+        "settings",
+        "tree",
+    },
     1: {
         "streams",
         "returns",

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from vfcompare.types import Array, Key, Metrics, Networks, Rollout, Rows, Steps
+from vfcompare.types import Array, Key, Metrics, Networks, Rollout, Steps
+from vfcompare.valuation import Rows
 
 Values = Callable[[Networks, Rows], dict[str, Array]]
 """`(params, rows [n]) -> values` of each network, `[n]`, `[n, T]` or `[n, G, T]` by what a row is."""

@@ -16,7 +16,8 @@ from jax.flatten_util import ravel_pytree
 from vfcompare import exact
 from vfcompare.batching import steps, zeros
 from vfcompare.streams import stream
-from vfcompare.types import Access, Array, Env, Estimator, Key, Metrics, Params, Policy, Rollout
+from vfcompare.types import Access, Array, Env, Key, Metrics, Params, Policy, Rollout
+from vfcompare.valuation import Estimator
 
 COSINE = 0.9
 """The agreement with the true gradient at which a batch is called large enough."""

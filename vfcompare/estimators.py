@@ -9,21 +9,8 @@ import jax.numpy as jnp
 from vfcompare.advantages import Credit, Scale, fingerprint, relative
 from vfcompare.returns import outcome, over_episodes
 from vfcompare.streams import stream
-from vfcompare.types import (
-    Access,
-    Array,
-    Charge,
-    Critic,
-    Estimate,
-    Estimator,
-    Key,
-    Lesion,
-    Metrics,
-    Networks,
-    Params,
-    Rollout,
-    Spec,
-)
+from vfcompare.types import Access, Array, Charge, Key, Metrics, Networks, Params, Rollout, Spec
+from vfcompare.valuation import Critic, Estimate, Estimator, Lesion
 
 Advantage = Callable[[Rollout, Access], Array]
 ValueAdvantage = Callable[[Rollout, Array], Array]

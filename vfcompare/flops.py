@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vfcompare.types import Array, Networks, Params, Policy, Rollout, Rows
+from vfcompare.types import Array, Networks, Params, Policy, Rollout
+from vfcompare.valuation import Rows
 
 
 def acting(policy: Policy, params: Params, rollout: Rollout) -> tuple[float, float]:

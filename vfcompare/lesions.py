@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vfcompare.types import Access, Array, Hurt, Key, Lesion, Params, Read, Rollout
+from vfcompare.types import Access, Array, Key, Params, Rollout
+from vfcompare.valuation import Hurt, Lesion, Read
 
 
 def acting(rollout: Rollout) -> Array:

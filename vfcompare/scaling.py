@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from vfcompare.advantages import moments
 from vfcompare.returns import reward_to_go
-from vfcompare.types import Array, Rollout, Scaling, Unit
+from vfcompare.types import Array, Rollout
+from vfcompare.valuation import Scaling, Unit
 
 
 def unscaled() -> Scaling:

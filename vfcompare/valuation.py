@@ -1,0 +1,154 @@
+"""What says how good an action was: a critic, the unit it learns in, what harms it, and an estimator.
+
+Shapes are those of `vfcompare.types`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+
+from vfcompare.types import (
+    Access,
+    Array,
+    Charge,
+    Key,
+    Metrics,
+    Networks,
+    Params,
+    Rollout,
+)
+
+Rows = dict[str, Any]
+"""Arrays and trees with a leading axis of rows, see `vfcompare.batching`.
+
+`[n, ...]` of steps, `[n, T, ...]` of episodes, `[n, G, T, ...]` of groups; among them `valid`, and `weight`,
+a dict by network.
+"""
+
+
+class Unit(NamedTuple):
+    """`value = shift + size · output`."""
+
+    shift: Array | float
+    size: Array | float
+
+    def up(self, output: Array) -> Array:
+        """From the critic's unit to that of returns."""
+        return self.shift + self.size * output
+
+    def down(self, value: Array) -> Array:
+        """From the unit of returns to the critic's."""
+        return (value - self.shift) / self.size
+
+
+class Scaling(NamedTuple):
+    """How the unit is found.
+
+    Attributes:
+      init: memory at the start.
+      unit: `(memory) -> Unit`.
+      update: `(memory, rollout) -> memory`.
+    """
+
+    init: Any
+    unit: Callable[[Any], Unit]
+    update: Callable[[Any, Rollout], Any]
+
+
+Read = Callable[[Any], Array]
+"""`(critic) -> value [B, G, T + 1]`, a critic being its parameters and the memory of its unit."""
+
+
+class Hurt(NamedTuple):
+    """What a lesion leaves.
+
+    Attributes:
+      value: `[B, G, T + 1]`, what the policy's advantages are made of.
+      memory: of the lesion.
+      critic: what the critic is to go on from, None for itself.
+    """
+
+    value: Array
+    memory: Any
+    critic: Any = None
+
+
+class Lesion(NamedTuple):
+    """Damage to a critic, learned or exact (which has no parameters).
+
+    Attributes:
+      apply: `(memory, critic, read, rollout, access, key) -> Hurt`, see `Read`.
+      init: `(critic) -> memory`.
+      privileged: whether it asks for exact values.
+    """
+
+    apply: Callable[[Any, Any, Read, Rollout, Access, Key], Hurt]
+    init: Callable[[Any], Any] = lambda critic: ()
+    privileged: bool = False
+
+
+class Critic(NamedTuple):
+    """A learned value function. It is given the parameters of all networks, as it may share the policy's.
+
+    Attributes:
+      init: `(key, networks, obs) -> params`, the networks being those without a critic.
+      value: `(networks, rollout) -> [B, G, T + 1]`.
+      loss: `(networks, rows) -> [n]`; rows hold `steps`, and `critic` with `target`, `old`, the value before
+        the fit, and `episode`, the number of the row's episode.
+      optimizer: its own.
+      recurrent: whether values depend on more than the present observation.
+      scaling: the unit it learns in.
+      lesion: damage to what it says.
+    """
+
+    init: Callable[[Key, Networks, Array], Params]
+    value: Callable[[Networks, Rollout], Array]
+    loss: Callable[[Networks, Rows], Array]
+    optimizer: optax.GradientTransformationExtraArgs
+    recurrent: bool
+    scaling: Scaling
+    lesion: Lesion
+
+
+class Estimate(NamedTuple):
+    """What an estimator says of a rollout.
+
+    Attributes:
+      advantage: `[B, G, T]`.
+      lesson: `[B, G, T]` arrays that the critic's loss reads, empty without a critic.
+      value: `[B, G, T + 1]`, the values that were read, or None where there are none.
+      metrics: what to log.
+      memory: what the estimator remembers until the next update.
+      critic: parameters that the critic is to go on from, where they are not its own, else None.
+      charge: what is counted against the budget of environment steps, None where it simulates nothing.
+    """
+
+    advantage: Array
+    lesson: dict[str, Array]
+    metrics: Metrics
+    value: Array | None = None
+    memory: Any = ()
+    critic: Params = None
+    charge: Charge | None = None
+
+
+class Estimator(NamedTuple):
+    """Where advantages come from.
+
+    Attributes:
+      estimate: `(memory, networks, rollout, access, key) -> Estimate`.
+      init: `(networks) -> memory`, what is remembered from update to update.
+      critic: what is learned beside the policy, or None.
+      value: `(memory, networks, rollout) -> [B, G, T + 1]`, what the critic says in the unit of returns,
+        without its lesion, or None.
+      needs_state: whether the rollout must keep environment states.
+      privileged: whether it asks for exact values, which no agent in earnest has.
+    """
+
+    estimate: Callable[[Any, Networks, Rollout, Access, Key], Estimate]
+    init: Callable[[Networks], Any] = lambda networks: ()
+    critic: Critic | None = None
+    value: Callable[[Any, Networks, Rollout], Array] | None = None
+    needs_state: bool = False
+    privileged: bool = False
