@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from vfcompare.batching import over_time
-from vfcompare.types import Array, Key, Networks, Params, Rollout, Spec
-from vfcompare.valuation import Critic, Lesion, Rows, Scaling
+from vfcompare.types import Array, Batch, Key, Networks, Params, Rollout, Spec
+from vfcompare.valuation import Critic, Lesion, Scaling
 
 from .networks import Gru, Head, apply, build, dense
 from .transformer import Transformer
@@ -85,9 +85,10 @@ def learned(
             lambda obs: head.decode(read(networks, obs, first)), rollout.obs, rollout.mask
         )
 
-    def loss(networks: Networks, rows: Rows) -> Array:
-        outputs = read(networks, rows["steps"].obs, rows["steps"].first)
-        return coef * head.loss(outputs, rows["critic"]["target"], rows["critic"]["old"])
+    def loss(networks: Networks, rows: Batch) -> Array:
+        assert rows.lesson is not None
+        outputs = read(networks, rows.steps.obs, rows.steps.first)
+        return coef * head.loss(outputs, rows.lesson.target, rows.lesson.old)
 
     return Critic(init, value, loss, optimizer, remembers, scaling, lesion)
 
@@ -114,8 +115,9 @@ def halves(*, spec: Spec, part: Callable[..., Critic]) -> Critic:
         first, second = (one.value(networks, rollout) for networks in each(networks))
         return (first + second) / 2
 
-    def loss(networks: Networks, rows: Rows) -> Array:
+    def loss(networks: Networks, rows: Batch) -> Array:
+        assert rows.lesson is not None
         first, second = (one.loss(networks, rows) for networks in each(networks))
-        return jnp.where(rows["critic"]["episode"] % 2 == 0, first, second)
+        return jnp.where(rows.lesson.episode % 2 == 0, first, second)
 
     return one._replace(init=init, value=value, loss=loss)

@@ -4,8 +4,7 @@ import jax.numpy as jnp
 
 from vfcompare.columns import ADVANTAGE_EDGES
 from vfcompare.estimators import masked_mean
-from vfcompare.types import Array, Metrics, Params, Policy
-from vfcompare.valuation import Rows
+from vfcompare.types import Array, Batch, Metrics, Params, Policy
 
 
 def advantages(advantage: Array, mask: Array) -> Metrics:
@@ -33,16 +32,16 @@ def advantages(advantage: Array, mask: Array) -> Metrics:
     }
 
 
-def step_sizes(policy: Policy, params: Params, row: Rows) -> Metrics:
+def step_sizes(policy: Policy, params: Params, row: Batch) -> Metrics:
     """How far a policy with these parameters is from the one that collected, for each row."""
-    log_prob, entropy = policy.evaluate(params, row["steps"])
-    log_ratio = log_prob - row["log_prob"]
+    log_prob, entropy = policy.evaluate(params, row.steps)
+    log_ratio = log_prob - row.log_prob
     excess = jnp.expm1(log_ratio)
     return {
         "entropy": entropy,
         "kl": excess - log_ratio,
         "moved": abs(log_ratio),
         "ratio_deviation": abs(excess),
-        "probability_before": jnp.exp(row["log_prob"]),
+        "probability_before": jnp.exp(row.log_prob),
         "probability": jnp.exp(log_prob),
     }

@@ -28,6 +28,7 @@ from vfcompare.surrogates import Penalty, k3, token
 from vfcompare.types import (
     Access,
     Array,
+    Batch,
     Collector,
     Env,
     Judge,
@@ -42,7 +43,7 @@ from vfcompare.types import (
     Spec,
     Work,
 )
-from vfcompare.valuation import Estimate, Estimator, Rows
+from vfcompare.valuation import Estimate, Estimator
 
 from . import measures
 from .inheritance import fitting, inheriting
@@ -196,25 +197,26 @@ class Agent:
         require_shape("estimator", "the advantage", estimate.advantage, rollout.mask)
         return Experience(collected, rollout, discarded, reference, estimate, metrics)
 
-    def lessons(self, state: State, seen: Experience) -> Rows:
+    def lessons(self, state: State, seen: Experience) -> Batch:
         """What the networks are to learn, as rows of a batch."""
         rollout, estimate = seen.rollout, seen.estimate
         # What no reward teaches keeps its place in the episode, and counts for nothing.
         mask = rollout.mask.at[:, :, : self.env.mute].set(0.0)
         weight = {"policy": self.aggregate(mask), "critic": token(rollout.mask)}
-        extra = {
-            "log_prob": rollout.log_prob,
-            "advantage": estimate.advantage,
-            "mask": mask,
-            "critic": estimate.lesson,
-            "weight": {name: weight[name] for name in state.params},
-        }
-        if seen.reference is not None:
-            extra["reference"] = seen.reference
-        return rows(rollout, jax.lax.stop_gradient(extra), unit=self.unit)
+        batch = Batch(
+            steps=steps(rollout),
+            valid=present(rollout.mask, self.unit),
+            mask=mask,
+            log_prob=rollout.log_prob,
+            advantage=estimate.advantage,
+            weight={name: weight[name] for name in state.params},
+            reference=seen.reference,
+            lesson=estimate.lesson,
+        )
+        return rows(batch, unit=self.unit)
 
     def improve(
-        self, state: State, batch: Rows, key: Key, progress: Array
+        self, state: State, batch: Batch, key: Key, progress: Array
     ) -> tuple[State, Metrics]:
         """Descend the losses of all networks over the rows of a batch."""
         warm = progress < self.warmup
@@ -249,20 +251,21 @@ class Agent:
         )
         return state, metrics
 
-    def values(self, params: Networks, row: Rows) -> dict[str, Array]:
+    def values(self, params: Networks, row: Batch) -> dict[str, Array]:
         """The loss of each network for each row."""
-        log_prob, entropy = self.policy.evaluate(params["policy"], row["steps"])
-        loss = self.surrogate(log_prob, row["log_prob"], row["advantage"], row["mask"])
+        log_prob, entropy = self.policy.evaluate(params["policy"], row.steps)
+        loss = self.surrogate(log_prob, row.log_prob, row.advantage, row.mask)
         require_shape("surrogate", "the loss", loss, log_prob)
         loss -= self.entropy_coef * entropy
-        if self.penalty is not None and not self.penalty.on_reward:
-            loss += self.penalty.coef * self.penalty.divergence(log_prob, row["reference"])
+        penalty = self.penalty
+        if penalty is not None and row.reference is not None and not penalty.on_reward:
+            loss += penalty.coef * penalty.divergence(log_prob, row.reference)
         if self.estimator.critic is None:
             return {"policy": loss}
         return {"policy": loss, "critic": self.estimator.critic.loss(params, row)}
 
     def waiting(
-        self, begun: Networks, warm: Array, params: Networks, row: Rows
+        self, begun: Networks, warm: Array, params: Networks, row: Batch
     ) -> dict[str, Array]:
         """The losses; while the critic warms up it learns on features of the policy as that will stay."""
         policy = jax.tree.map(lambda x, y: jnp.where(warm, x, y), begun["policy"], params["policy"])
@@ -330,7 +333,7 @@ class Agent:
     def work(self) -> Work:
         """What the networks compute."""
 
-        def sample(key: Key) -> tuple[State, Rollout, Rows]:
+        def sample(key: Key) -> tuple[State, Rollout, Batch]:
             state = self.init(key)
             seen = self.observe(state, key, jnp.float32(0.0))
             return state, seen.rollout, self.lessons(state, seen)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vfcompare import batching
 from vfcompare.agents import optimizers
 from vfcompare.batching import Batching
+from vfcompare.types import Batch, Steps
 
 KEY = jax.random.key(11)
 
@@ -34,19 +35,27 @@ def test_every_row_is_as_likely_in_every_minibatch():
 
 
 def quadratic(params, rows):
-    return {"net": jnp.square(rows["x"] @ params["net"] - rows["y"])}
+    return {"net": jnp.square(rows.steps.obs @ params["net"] - rows.advantage)}
+
+
+def batch_of(x, y, valid, weight):
+    """Rows of steps that say `x` and `y`."""
+    return Batch(
+        Steps(obs=x, action=y, first=y),
+        valid=valid,
+        mask=valid,
+        log_prob=y,
+        advantage=y,
+        weight=weight,
+    )
 
 
 def data(valid):
     x_key, y_key = jax.random.split(KEY)
     number = len(valid)
     valid = jnp.asarray(valid, jnp.float32)
-    return {
-        "x": jax.random.normal(x_key, (number, 3)),
-        "y": jax.random.normal(y_key, (number,)),
-        "valid": valid,
-        "weight": {"net": valid / valid.sum()},
-    }
+    x, y = jax.random.normal(x_key, (number, 3)), jax.random.normal(y_key, (number,))
+    return batch_of(x, y, valid, {"net": valid / valid.sum()})
 
 
 def descend(batch, cut, optimizer):
@@ -97,10 +106,9 @@ def test_gradients_of_the_minibatches_of_an_epoch_average_to_that_of_the_batch(d
 def test_garbage_in_padding_changes_nothing():
     valid = np.arange(30) < 11
     batch = data(valid)
-    dirty = batch | {
-        "x": jnp.where(valid[:, None], batch["x"], 1e30),
-        "y": jnp.where(valid, batch["y"], -1e30),
-    }
+    x = jnp.where(valid[:, None], batch.steps.obs, 1e30)
+    y = jnp.where(valid, batch.advantage, -1e30)
+    dirty = batch_of(x, y, batch.valid, batch.weight)
     for cut in (Batching(2, 3, False, 4), Batching(2, 1, False, 64)):
         clean, _, _ = descend(batch, cut, optax.adam(0.1))
         got, _, _ = descend(dirty, cut, optax.adam(0.1))
@@ -121,9 +129,9 @@ def test_a_summary_is_the_weighted_mean_of_the_valid_rows(dense):
     valid = np.ones(30, bool) if dense else np.arange(30) % 4 == 1
     batch = data(valid)
     found = batching.summarise(
-        lambda rows: {"y": rows["y"]}, batch, "net", Batching(1, 1, dense, 7)
+        lambda rows: {"y": rows.advantage}, batch, "net", Batching(1, 1, dense, 7)
     )
-    np.testing.assert_allclose(found["y"], np.asarray(batch["y"])[valid].mean(), rtol=1e-5)
+    np.testing.assert_allclose(found["y"], np.asarray(batch.advantage)[valid].mean(), rtol=1e-5)
 
 
 @given(count=st.integers(1, 2**31 - 1), pieces=st.integers(1, 40_000), share=st.floats(0, 1))
@@ -135,7 +143,7 @@ def test_pieces_begin_where_whole_numbers_say_however_many_rows_there_are(count,
 
 @pytest.mark.parametrize("norm", ["own", "joint"])
 def test_a_clip_looks_at_its_own_network_or_at_all(norm):
-    batch = data(np.ones(8, bool)) | {"weight": {n: jnp.ones(8) / 8 for n in ("small", "large")}}
+    batch = data(np.ones(8, bool)).replace(weight={n: jnp.ones(8) / 8 for n in ("small", "large")})
     params = {name: jnp.zeros(3) for name in ("small", "large")}
     coef = {"small": 1.0, "large": 30.0}
 
@@ -167,10 +175,10 @@ def test_rows_that_do_not_count_are_shared_by_all_minibatches_of_a_dense_batch(m
     counts = []
 
     def count(params, rows):
-        return {"net": jnp.zeros_like(rows["y"]) + 0.0 * params["net"].sum()}
+        return {"net": jnp.zeros_like(rows.advantage) + 0.0 * params["net"].sum()}
 
     def seen(sum_of, rows, block):
-        jax.debug.callback(lambda x: counts.append(float(x)), rows["valid"].sum())
+        jax.debug.callback(lambda x: counts.append(float(x)), rows.valid.sum())
         return sum_of(rows)
 
     monkeypatch.setattr(batching, "add_up", seen)
@@ -188,26 +196,24 @@ def test_rows_that_do_not_count_are_shared_by_all_minibatches_of_a_dense_batch(m
 @pytest.mark.parametrize("dense", [True, False])
 def test_a_summary_is_a_mean_also_where_weights_do_not_sum_to_one(dense):
     batch = data(jnp.ones(12).at[3].set(0.0))
-    batch["weight"] = {"net": 0.25 * batch["weight"]["net"]}
+    batch = batch.replace(weight={"net": 0.25 * batch.weight["net"]})
     cut = Batching(epochs=1, minibatches=1, dense=dense, block=4)
-    found = batching.summarise(lambda rows: {"y": rows["y"]}, batch, "net", cut)
-    kept = np.delete(np.asarray(batch["y"]), 3)
+    found = batching.summarise(lambda rows: {"y": rows.advantage}, batch, "net", cut)
+    kept = np.delete(np.asarray(batch.advantage), 3)
     assert float(found["y"]) == pytest.approx(kept.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("valid", "steps"), [(1, 1), (10, 1), (11, 2), (37, 4)])
 def test_a_size_of_minibatches_makes_gradient_steps_follow_the_steps_taken(valid, steps):
-    rows = {
-        "x": jnp.arange(40.0),
-        "valid": (jnp.arange(40) < valid).astype(jnp.float32),
-        "weight": {"policy": jnp.where(jnp.arange(40) < valid, 1.0 / valid, 0.0)},
-    }
+    number = jnp.arange(40.0)
+    counts = (number < valid).astype(jnp.float32)
+    rows = batch_of(number, number, counts, {"policy": counts / valid})
     cut = Batching(epochs=1, minibatches=4, dense=False, block=8, size=10)
     assert int(cut.pieces(jnp.int32(valid))) == steps
     # The loss is linear, so that every gradient step of plain descent of rate 1 takes `pieces` times
     # its rows' share of the mean, and all of them together as many means as there are minibatches.
     moved, _, metrics = batching.descend(
-        lambda params, rows: {"policy": params["policy"] * rows["x"]},
+        lambda params, rows: {"policy": params["policy"] * rows.advantage},
         {"policy": jnp.float32(0.0)},
         {"policy": optax.sgd(1.0).init(jnp.float32(0.0))},
         {"policy": optax.with_extra_args_support(optax.sgd(1.0))},

@@ -589,7 +589,7 @@ def test_advantage_and_target_of_different_lambda_are_vc_ppo():
     )
     got = ask(estimator, episodes, networks={"critic": ()})
     check(vector, got.advantage[0], vector["outputs"]["actor_advantages"])
-    check(vector, got.lesson["target"][0], vector["outputs"]["critic_returns"])
+    check(vector, got.lesson.target[0], vector["outputs"]["critic_returns"])
 
 
 def learned_towards(head, target):

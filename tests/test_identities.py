@@ -624,7 +624,7 @@ def says(value, lesion=None):
     return lambda *, spec: Critic(
         init=lambda key, networks, obs: (),
         value=lambda networks, rollout: value,
-        loss=lambda networks, rows: rows["critic"]["target"],
+        loss=lambda networks, rows: rows.mask,
         optimizer=None,
         recurrent=False,
         scaling=scaling.unscaled(),
@@ -682,7 +682,7 @@ def test_the_gate_is_open_while_the_critic_explains_anything(config, knows):
     np.testing.assert_array_equal(found.advantage, (critics if knows else mean).advantage)
     assert largest_difference(critics.advantage, mean.advantage) > 0.1
     # Open or not, the critic goes on learning the same.
-    np.testing.assert_array_equal(found.lesson["target"], critics.lesson["target"])
+    np.testing.assert_array_equal(found.lesson.target, critics.lesson.target)
 
 
 def test_a_critic_without_value_at_lambda_1_has_the_advantages_of_reinforce_bit_for_bit(config):
@@ -692,7 +692,7 @@ def test_a_critic_without_value_at_lambda_1_has_the_advantages_of_reinforce_bit_
     want = returns.reward_to_go(rollout, gamma=0.99)
     np.testing.assert_array_equal(found.advantage, want)
     # It is silenced, not retired: what it is to learn is the return still.
-    np.testing.assert_allclose(found.lesson["target"], want, atol=1e-6)
+    np.testing.assert_allclose(found.lesson.target, want, atol=1e-6)
 
 
 def test_ppo_with_lambda_1_is_composed_to_the_learner_of_reinforce_with_a_value(config):

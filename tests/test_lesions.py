@@ -260,7 +260,7 @@ def life(lesion):
         reach = access(progress=progress)
         found = estimator.estimate(memory, {"critic": params}, ROLLOUT, reach, KEY)
         present = params if found.critic is None else found.critic
-        return found.memory, present + 1.0, found.value[0, 0, 0], found.lesson["old"][0, 0, 0]
+        return found.memory, present + 1.0, found.value[0, 0, 0], found.lesson.old[0, 0, 0]
 
     params = jnp.float32(7.0)
     memory, read, own = estimator.init({"critic": params}), [], []
@@ -314,9 +314,9 @@ def test_a_critic_whose_values_are_damaged_learns_on(name):
     found = estimator.estimate(estimator.init(networks), networks, ROLLOUT, reach, KEY)
     # Its targets and its old values are its own.
     assert found.critic is None
-    assert (found.lesson["old"] == 7.0).all()
+    assert (found.lesson.old == 7.0).all()
     own = returns.lambda_return(ROLLOUT, jnp.full((3, 4, 7), 7.0), gamma=1.0, lambda_=1.0)
-    np.testing.assert_array_equal(found.lesson["target"], own)
+    np.testing.assert_array_equal(found.lesson.target, own)
 
 
 @pytest.mark.parametrize("name", ["freeze", "delay"])
@@ -369,7 +369,8 @@ def test_a_clip_of_values_begins_at_what_the_network_says_whatever_becomes_of_it
         rollout = ROLLOUT.replace(reward=ROLLOUT.mask * paid)
         found = estimator.estimate(memory, {"critic": ()}, rollout, access(), KEY)
         memory = found.memory
-        np.testing.assert_allclose(found.lesson["old"], 0.5, rtol=1e-6)
-        targets.append(float(found.lesson["target"][0, 0, 0]))
+        assert found.lesson is not None
+        np.testing.assert_allclose(found.lesson.old, 0.5, rtol=1e-6)
+        targets.append(float(found.lesson.target[0, 0, 0]))
     # The same value is another number in each new unit.
     assert len(set(targets)) == 3

@@ -80,7 +80,7 @@ class TestMixed:
         *_, want = observed("agent=ppo")
         np.testing.assert_array_equal(got.value, want.value)
         np.testing.assert_array_equal(got.advantage, want.advantage)
-        np.testing.assert_array_equal(got.lesson["target"], want.lesson["target"])
+        np.testing.assert_array_equal(got.lesson.target, want.lesson.target)
 
     def test_half_the_truth_is_half_way_and_the_critic_learns_from_its_own_values(self, observed):
         share = "agent.estimator.eta={}"
@@ -90,7 +90,7 @@ class TestMixed:
         between = 0.5 * (none.advantage + whole.advantage)
         np.testing.assert_allclose(half.advantage, between, atol=1e-6)
         for other in (half, whole):
-            np.testing.assert_array_equal(other.lesson["target"], none.lesson["target"])
+            np.testing.assert_array_equal(other.lesson.target, none.lesson.target)
 
 
 class TestRefusals:

@@ -152,7 +152,7 @@ def says_what_is_known():
     return lambda *, spec: Critic(
         init=lambda key, networks, obs: (),
         value=lambda networks, rollout: networks["critic"],
-        loss=lambda networks, rows: rows["critic"]["target"],
+        loss=lambda networks, rows: rows.mask,
         optimizer=optax.with_extra_args_support(optax.sgd(0.0)),
         recurrent=False,
         scaling=scaling.unscaled(),
@@ -187,7 +187,7 @@ def estimate(config):
             )
             memory = estimator.init(networks)
             said = estimator.estimate(memory, networks, case.rollout, reach, KEY)
-            target = said.lesson.get("target", jnp.zeros_like(said.advantage))
+            target = jnp.zeros_like(said.advantage) if said.lesson is None else said.lesson.target
             return said.advantage, target * case.rollout.mask
 
         made[name] = run
@@ -273,7 +273,7 @@ def held(env):
 def told(*, spec):
     """An estimator whose memory is the advantage."""
     return Estimator(
-        lambda memory, networks, rollout, access, key: Estimate(memory, {}, {}, memory=memory),
+        lambda memory, networks, rollout, access, key: Estimate(memory, memory=memory),
         lambda networks: (),
     )
 

@@ -19,7 +19,7 @@ from vfcompare.envs.tokens.reporting import Reporting
 from vfcompare.envs.wrappers import OutcomeOnly
 from vfcompare.training import priors
 from vfcompare.training.cell import build
-from vfcompare.types import Spec
+from vfcompare.types import Batch, Spec
 
 TASK = (
     *("env=addition_report", "env@env.task=reversal", "env.task.length=2", "env.task.symbols=3"),
@@ -90,10 +90,10 @@ def test_it_is_the_task_otherwise(env):
 
 @pytest.mark.parametrize("agent", ["grpo", "ppo", "dpo", "gspo"])
 def test_no_reward_teaches_the_report(agent, monkeypatch):
-    seen = {}
+    seen: list[Batch] = []
 
     def descend(values, params, opt_state, optimizers, batch, *rest):
-        seen.update(batch)
+        seen.append(batch)
         nothing = {"loss": jnp.float32(0.0), "grad_norm": jnp.float32(0.0)}
         return params, opt_state, dict.fromkeys(params, nothing)
 
@@ -101,12 +101,13 @@ def test_no_reward_teaches_the_report(agent, monkeypatch):
     _, learner = build(config(agent=agent))
     state = learner.init(jax.random.key(0))
     learner.update(state, jax.random.key(1), jnp.float32(0.0))
-    for muted in (seen["mask"], seen["weight"]["policy"]):
+    (batch,) = seen
+    for muted in (batch.mask, batch.weight["policy"]):
         assert float(abs(muted[..., 0]).max()) == 0.0
         assert float(abs(muted[..., 1]).max()) > 0.0
-    assert float(seen["weight"]["policy"].sum()) == pytest.approx(1.0, abs=1e-5)
-    if "critic" in seen["weight"]:
-        assert float(seen["weight"]["critic"][..., 0].min()) > 0.0
+    assert float(batch.weight["policy"].sum()) == pytest.approx(1.0, abs=1e-5)
+    if "critic" in batch.weight:
+        assert float(batch.weight["critic"][..., 0].min()) > 0.0
 
 
 def test_pretraining_makes_it_calibrated_and_every_evaluation_measures_it(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from vfcompare.agents import policies
 from vfcompare.agents.transformer import Transformer
 from vfcompare.assemble import assemble
-from vfcompare.batching import rows, steps
+from vfcompare.batching import flat, steps
 from vfcompare.collect import episodes
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
@@ -106,11 +106,11 @@ def test_what_follows_an_episode_has_no_influence(case):
 
 
 def test_the_order_of_episodes_and_how_many_there_are_changes_nothing(case):
-    batch = rows(case.rollout, {"log_prob": case.rollout.log_prob}, unit="episodes")
+    episodes = flat(steps(case.rollout), 2)
     order = np.random.default_rng(0).permutation(12)[:5]
-    some = jax.tree.map(lambda x: x[order], batch["steps"])
+    some = jax.tree.map(lambda x: x[order], episodes)
     mask = case.rollout.mask.reshape(12, -1)
-    want = case.policy.evaluate(case.params, batch["steps"])[0] * mask
+    want = case.policy.evaluate(case.params, episodes)[0] * mask
     got = case.policy.evaluate(case.params, some)[0] * mask[order]
     np.testing.assert_allclose(got, want[order], atol=ROUNDING)
 
@@ -197,7 +197,7 @@ def test_temperature_belongs_to_the_policy(case):
     hot = policies.policy(
         spec=case.spec, network=case.network, head="auto", gain=0.01, temperature=2.0
     )
-    batch = rows(case.rollout, {}, unit="episodes")
+    episodes = flat(steps(case.rollout), 2)
     row = case.rollout.obs[0, 0, 1], None if (x := case.rollout.legal) is None else x[0, 0, 1]
     assert case.policy.log_probs is not None
     assert hot.log_probs is not None
@@ -206,7 +206,7 @@ def test_temperature_belongs_to_the_policy(case):
     got = hot.log_probs(case.params, *row)
     np.testing.assert_allclose(jnp.exp(got), jnp.exp(want), atol=ROUNDING)
     mask = case.rollout.mask.reshape(12, -1)
-    cold, warm = (p.evaluate(case.params, batch["steps"])[1] * mask for p in (case.policy, hot))
+    cold, warm = (p.evaluate(case.params, episodes)[1] * mask for p in (case.policy, hot))
     assert float(warm.sum()) > float(cold.sum())
 
 

@@ -16,10 +16,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from vfcompare.types import Array, Key, Metrics, Networks, Rollout, Steps
-from vfcompare.valuation import Rows
+from vfcompare.types import Array, Batch, Key, Metrics, Networks, Rollout, Steps
 
-Values = Callable[[Networks, Rows], dict[str, Array]]
+Values = Callable[[Networks, Batch], dict[str, Array]]
 """`(params, rows [n]) -> values` of each network, `[n]`, `[n, T]` or `[n, G, T]` by what a row is."""
 
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
@@ -78,18 +77,15 @@ def present(mask: Array, unit: str) -> Array:
     return mask.max(tuple(range(AXES[unit], 3)))
 
 
-def rows(rollout: Rollout, extra: Rows, *, unit: str) -> Rows:
-    """A rollout as rows: every step by itself, whole episodes, or whole groups.
+def rows(batch: Batch, *, unit: str) -> Batch:
+    """A batch `[B, G, T]` as rows: every step by itself, whole episodes, or whole groups.
 
     Args:
-      rollout: `[B, G, T]`.
-      extra: trees of per-step arrays `[B, G, T]` that go along.
+      batch: `[B, G, T]`, with `valid` as `present` says.
       unit: `steps` `[B G T]`, `episodes` `[B G, T]`, or `groups` `[B, G, T]`.
     """
-    taken = steps(rollout)
     if unit == "steps":
-        taken = taken.replace(carry=())
-    batch = {"steps": taken, "valid": present(rollout.mask, unit), **extra}
+        batch = batch.replace(steps=batch.steps.replace(carry=()))
     return flat(batch, AXES[unit])
 
 
@@ -112,7 +108,7 @@ def descend(
     params: Networks,
     opt_state: dict[str, Any],
     optimizers: Optimizers,
-    batch: Rows,
+    batch: Batch,
     key: Key,
     batching: Batching,
     progress: Array,
@@ -125,7 +121,7 @@ def descend(
       opt_state: the optimisers' states, by network.
       optimizers: one for each network. They receive `progress` and `joint_norm`, the gradient's norm over all
         networks, as extra arguments.
-      batch: rows; `batch["valid"]` says which count, `batch["weight"]` how much to each network.
+      batch: rows; `valid` says which count, `weight` how much to each network.
       key: for the order of the rows.
       batching: how the batch is cut.
       progress: share of the budget that is used up.
@@ -133,15 +129,13 @@ def descend(
     Returns:
       Parameters, optimiser states, and of each network `loss` and `grad_norm` as means over the last epoch.
     """
-    number = batch["valid"].shape[0]
-    count = batch["valid"].sum().astype(jnp.int32)
+    number = batch.valid.shape[0]
+    count = batch.valid.sum().astype(jnp.int32)
     pieces = batching.minibatches if batching.size is None else batching.pieces(count)
 
-    def loss(params: Networks, rows: Rows) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Networks, rows: Batch) -> tuple[Array, dict[str, Array]]:
         found = values(params, rows)
-        parts = {
-            name: pieces * (rows["weight"][name] * value).sum() for name, value in found.items()
-        }
+        parts = {name: pieces * (rows.weight[name] * value).sum() for name, value in found.items()}
         return sum(parts.values(), start=jnp.float32(0.0)), parts
 
     gradient = jax.grad(loss, has_aux=True)
@@ -165,7 +159,7 @@ def descend(
         return (params, opt_state), metrics
 
     def epoch(state: State, key: Key) -> tuple[State, dict[str, Metrics]]:
-        def dense(state: State, rows: Rows) -> Any:
+        def dense(state: State, rows: Batch) -> Any:
             return step(state, *add_up(partial(gradient, state[0]), rows, batching.block))
 
         def sparse(state: State, index: Array) -> Any:
@@ -177,7 +171,7 @@ def descend(
         if even and batching.minibatches == 1:
             return dense(state, batch)
         # Minibatches of one size share the few rows that do not count, too.
-        indices = order(key, jnp.ones_like(batch["valid"]) if even else batch["valid"])
+        indices = order(key, jnp.ones_like(batch.valid) if even else batch.valid)
         if batching.size is not None:
             return repeat(sparse, state, pieces)
         if batching.dense:
@@ -214,37 +208,37 @@ def repeat(
 
 
 def summarise(
-    values: Callable[[Rows], Metrics], batch: Rows, network: str, batching: Batching
+    values: Callable[[Batch], Metrics], batch: Batch, network: str, batching: Batching
 ) -> Metrics:
     """Means of whatever `values` says of each valid row, by the weights of a network.
 
     `Σ weight · value / Σ weight`: not all aggregates have weights that sum to one.
     """
 
-    def sums(rows: Rows) -> tuple[Array, Metrics]:
-        weight = rows["weight"][network]
+    def sums(rows: Batch) -> tuple[Array, Metrics]:
+        weight = rows.weight[network]
         return weight.sum(), {name: (weight * x).sum() for name, x in values(rows).items()}
 
     if batching.dense:
         total, found = add_up(sums, batch, batching.block)
     else:
-        invalid = batch["valid"] == 0
+        invalid = batch.valid == 0
         indices = jnp.argsort(invalid, stable=True)
         stop = (~invalid).sum()
         total, found = gather_up(sums, batch, indices, jnp.zeros_like(stop), stop, batching.block)
     return {name: x / jnp.where(total > 0, total, 1.0) for name, x in found.items()}
 
 
-def add_up(sum_of: Callable[[Rows], Sums], rows: Rows, block: int) -> Sums:
+def add_up(sum_of: Callable[[Batch], Sums], rows: Batch, block: int) -> Sums:
     """Add up a sum over all rows, in equal blocks of at most `block` rows (at once if none fit well)."""
-    number = rows["valid"].shape[0]
+    number = rows.valid.shape[0]
     sizes = [size for size in range(block // 4, block + 1) if size and number % size == 0]
     if number <= block or not sizes:
         return sum_of(rows)
     blocks = number // max(sizes)
     cut = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), rows)
 
-    def add(total: Sums, rows: Rows) -> tuple[Sums, None]:
+    def add(total: Sums, rows: Batch) -> tuple[Sums, None]:
         return jax.tree.map(jnp.add, total, sum_of(rows)), None
 
     first = jax.tree.map(lambda x: x[0], cut)
@@ -257,8 +251,8 @@ def zeros(f: Callable[..., Sums], *args: Any) -> Sums:
 
 
 def gather_up(
-    sum_of: Callable[[Rows], Sums],
-    batch: Rows,
+    sum_of: Callable[[Batch], Sums],
+    batch: Batch,
     indices: Array,
     start: Array,
     stop: Array,
@@ -281,11 +275,11 @@ def gather_up(
         chosen = jax.lax.dynamic_slice_in_dim(padded, row, block)
         rows = jax.tree.map(lambda x: x[chosen], batch)
         inside = row + jnp.arange(block) < stop
-        rows["weight"] = {
+        weight = {
             name: jnp.where(inside.reshape(-1, *(1,) * (weight.ndim - 1)), weight, 0.0)
-            for name, weight in rows["weight"].items()
+            for name, weight in rows.weight.items()
         }
-        return sum_of(rows)
+        return sum_of(rows.replace(weight=weight))
 
     def add(loop: tuple[Array, Sums]) -> tuple[Array, Sums]:
         row, total = loop

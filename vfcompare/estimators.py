@@ -9,7 +9,18 @@ import jax.numpy as jnp
 from vfcompare.advantages import Credit, Scale, fingerprint, relative
 from vfcompare.returns import outcome, over_episodes
 from vfcompare.streams import stream
-from vfcompare.types import Access, Array, Charge, Key, Metrics, Networks, Params, Rollout, Spec
+from vfcompare.types import (
+    Access,
+    Array,
+    Charge,
+    Key,
+    Lesson,
+    Metrics,
+    Networks,
+    Params,
+    Rollout,
+    Spec,
+)
 from vfcompare.valuation import Critic, Estimate, Estimator, Lesion
 
 Advantage = Callable[[Rollout, Access], Array]
@@ -24,7 +35,7 @@ def value_free(*, spec: Spec, advantage: Advantage) -> Estimator:
         memory: tuple[()], networks: Networks, rollout: Rollout, access: Access, key: Key
     ) -> Estimate:
         del memory, networks, key
-        return Estimate(advantage(rollout, access), {}, {})
+        return Estimate(advantage(rollout, access))
 
     return Estimator(estimate)
 
@@ -55,7 +66,7 @@ def greedy(*, spec: Spec, gamma: float, credit: Credit, scale: Scale) -> Estimat
         advantage = relative(
             rollout, access, gamma=gamma, credit=credit, baseline=lambda _: baseline, scale=scale
         )
-        return Estimate(advantage, {}, {}, memory=memory, charge=charged(best))
+        return Estimate(advantage, memory=memory, charge=charged(best))
 
     return Estimator(estimate, needs_state=True)
 
@@ -136,7 +147,7 @@ def tracked(
             number=keep * memory.number + met,
             moved=jnp.where(met > 0, 0.0, moved),
         )
-        return Estimate(advantage, {}, {}, memory=memory)
+        return Estimate(advantage, memory=memory)
 
     return Estimator(estimate, init)
 
@@ -231,11 +242,7 @@ def learning(
         # What the network puts out now: a clip of its steps begins there, whatever the unit becomes.
         old = critic.scaling.unit(scale).down(own[..., :-1])
         scale = critic.scaling.update(scale, rollout)
-        lesson = {
-            "target": critic.scaling.unit(scale).down(target),
-            "old": old,
-            "episode": episode_index(target),
-        }
+        lesson = Lesson(critic.scaling.unit(scale).down(target), old, episode_index(target))
         metrics = {"explained_variance": explained, **metrics}
         return Estimate(advantage, lesson, metrics, used, (scale, hurt.memory), params)
 
@@ -360,7 +367,7 @@ def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: f
             memory, (), lambda _: access.value(rollout, sharpness), rollout, access, key
         )
         advised = advantage(rollout, found.value)
-        return Estimate(advised, {}, {}, found.value, found.memory)
+        return Estimate(advised, value=found.value, memory=found.memory)
 
     return Estimator(estimate, lambda networks: lesion.init(()), needs_state=True, privileged=True)
 
@@ -436,7 +443,7 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
         episodes = access.simulate(flat, key, time=time, alive=alive)
         return_ = discounted_return(episodes, gamma=gamma).reshape(*live.shape, rollouts)
         value = return_.mean(-1) * live
-        return Estimate(advantage(rollout, value), {}, {}, charge=charged(episodes))
+        return Estimate(advantage(rollout, value), charge=charged(episodes))
 
     return Estimator(estimate, needs_state=True)
 

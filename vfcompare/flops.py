@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vfcompare.types import Array, Networks, Params, Policy, Rollout
-from vfcompare.valuation import Rows
+from vfcompare.types import Array, Batch, Networks, Params, Policy, Rollout
 
 
 def acting(policy: Policy, params: Params, rollout: Rollout) -> tuple[float, float]:
@@ -30,9 +29,9 @@ def acting(policy: Policy, params: Params, rollout: Rollout) -> tuple[float, flo
 
 def learning(
     policy: Policy,
-    values: Callable[[Networks, Rows], dict[str, Array]],
+    values: Callable[[Networks, Batch], dict[str, Array]],
     params: Networks,
-    batch: Rows,
+    batch: Batch,
     *,
     epochs: int,
     anchored: bool,
@@ -52,11 +51,11 @@ def learning(
     """
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
     total = lambda params, row: sum(x.sum() for x in values(params, row).values())  # noqa: E731
-    evaluated = count(policy.evaluate, params["policy"], row["steps"])
+    evaluated = count(policy.evaluate, params["policy"], row.steps)
     critic = count(values, params, row) - evaluated
     reference = evaluated if anchored else 0.0
     descended = epochs * count(jax.grad(total), params, row)
-    return (critic + reference + descended) / row["mask"].size
+    return (critic + reference + descended) / row.mask.size
 
 
 def count(f: Callable[..., Any], *args: Any) -> float:

@@ -139,6 +139,46 @@ class Steps(struct.PyTreeNode):
     carry: Carry = ()
 
 
+class Lesson(struct.PyTreeNode):
+    """What a critic is to learn of each step; fields are shaped like `Batch.mask`.
+
+    Attributes:
+      target: what its value should be, in the critic's own unit.
+      old: its value before the fit, in the same unit.
+      episode: number of the step's episode in the batch.
+    """
+
+    target: Array
+    old: Array
+    episode: Array
+
+
+class Batch(struct.PyTreeNode):
+    """What the networks learn from, in `N` rows, see `vfcompare.batching`.
+
+    Fields are `[N]` where a row is a step, `[N, T]` where it is an episode, `[N, G, T]` where it is a group.
+
+    Attributes:
+      steps: what the policy acted on.
+      valid: `[N]`, one for rows of which any step was taken.
+      mask: one for steps that were taken and that reward teaches, see `Env.mute`.
+      log_prob: of the action under the behaviour policy.
+      advantage: of the action.
+      weight: what a step counts in the loss of each network, by its name; zero where none was taken.
+      reference: log-probability of the action under the initial policy, or None where nobody asks.
+      lesson: the critic's, or None where there is none.
+    """
+
+    steps: Steps
+    valid: Array
+    mask: Array
+    log_prob: Array
+    advantage: Array
+    weight: dict[str, Array]
+    reference: Array | None = None
+    lesson: Lesson | None = None
+
+
 class Layout(NamedTuple):
     """How an episode of a task in tokens is written: `P` tokens of prompt, and `stride` more at each step.
 

@@ -11,20 +11,15 @@ import optax
 from vfcompare.types import (
     Access,
     Array,
+    Batch,
     Charge,
     Key,
+    Lesson,
     Metrics,
     Networks,
     Params,
     Rollout,
 )
-
-Rows = dict[str, Any]
-"""Arrays and trees with a leading axis of rows, see `vfcompare.batching`.
-
-`[n, ...]` of steps, `[n, T, ...]` of episodes, `[n, G, T, ...]` of groups; among them `valid`, and `weight`,
-a dict by network.
-"""
 
 
 class Unit(NamedTuple):
@@ -94,8 +89,7 @@ class Critic(NamedTuple):
     Attributes:
       init: `(key, networks, obs) -> params`, the networks being those without a critic.
       value: `(networks, rollout) -> [B, G, T + 1]`.
-      loss: `(networks, rows) -> [n]`; rows hold `steps`, and `critic` with `target`, `old`, the value before
-        the fit, and `episode`, the number of the row's episode.
+      loss: `(networks, rows) -> values`, one for each step, as `Batch.mask`; it reads `steps` and `lesson`.
       optimizer: its own.
       recurrent: whether values depend on more than the present observation.
       scaling: the unit it learns in.
@@ -104,7 +98,7 @@ class Critic(NamedTuple):
 
     init: Callable[[Key, Networks, Array], Params]
     value: Callable[[Networks, Rollout], Array]
-    loss: Callable[[Networks, Rows], Array]
+    loss: Callable[[Networks, Batch], Array]
     optimizer: optax.GradientTransformationExtraArgs
     recurrent: bool
     scaling: Scaling
@@ -116,7 +110,7 @@ class Estimate(NamedTuple):
 
     Attributes:
       advantage: `[B, G, T]`.
-      lesson: `[B, G, T]` arrays that the critic's loss reads, empty without a critic.
+      lesson: what the critic is to learn, `[B, G, T]` each, or None without one.
       value: `[B, G, T + 1]`, the values that were read, or None where there are none.
       metrics: what to log.
       memory: what the estimator remembers until the next update.
@@ -125,8 +119,8 @@ class Estimate(NamedTuple):
     """
 
     advantage: Array
-    lesson: dict[str, Array]
-    metrics: Metrics
+    lesson: Lesson | None = None
+    metrics: Metrics = {}  # noqa: RUF012 - never written to
     value: Array | None = None
     memory: Any = ()
     critic: Params = None
