@@ -102,7 +102,7 @@ def make(
     module = Scorer(body)
 
     def answers(task: Env, prior: Params, key: Key) -> tuple[Array, Array]:
-        _, rollout, _ = gather(task).collect((), actor, prior, key, keep_state=False)
+        rollout = gather(task).collect((), actor, prior, key, keep_state=False).rollout
         tokens = rollout.obs[:, :, -1]
         return tokens, jax.vmap(jax.vmap(env.correct))(tokens)
 

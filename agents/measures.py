@@ -32,15 +32,18 @@ def advantages(advantage: Array, mask: Array) -> Metrics:
     }
 
 
-def step_sizes(policy: Policy, params: Params, row: Batch) -> Metrics:
-    """How far a policy with these parameters is from the one that collected, for each row."""
+def step_sizes(policy: Policy, params: Params, row: Batch) -> tuple[Array, Metrics]:
+    """How far a policy with these parameters is from the one that collected, for each row.
+
+    Returns:
+      `|log π - log μ|`, and what to log.
+    """
     log_prob, entropy = policy.evaluate(params, row.steps)
     log_ratio = log_prob - row.log_prob
     excess = jnp.expm1(log_ratio)
-    return {
+    return abs(log_ratio), {
         "entropy": entropy,
         "kl": excess - log_ratio,
-        "moved": abs(log_ratio),
         "ratio_deviation": abs(excess),
         "probability_before": jnp.exp(row.log_prob),
         "probability": jnp.exp(log_prob),

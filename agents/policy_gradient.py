@@ -12,15 +12,7 @@ import optax
 from flax import struct
 
 from vfcompare import collect, evaluation, exact, flops, maps
-from vfcompare.batching import (
-    Batching,
-    Optimizers,
-    descend,
-    present,
-    rows,
-    steps,
-    summarise,
-)
+from vfcompare.batching import Batching, Optimizers, descend, present, rows, steps, summarise
 from vfcompare.contract import require_shape
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
@@ -29,6 +21,7 @@ from vfcompare.types import (
     Access,
     Array,
     Batch,
+    Collected,
     Collector,
     Env,
     Judge,
@@ -41,6 +34,7 @@ from vfcompare.types import (
     Prior,
     Rollout,
     Spec,
+    Update,
     Work,
 )
 from vfcompare.valuation import Estimate, Estimator
@@ -80,17 +74,13 @@ class Experience(NamedTuple):
     """What an update learns from.
 
     Attributes:
-      collector: the collector's next state.
-      rollout: what was collected.
-      discarded: environment steps that were taken for it and are not part of it.
+      collected: by the policy.
       reference: `[B, G, T]` log-probabilities under the initial policy, or None.
       estimate: what the estimator says of it.
       metrics: what to log.
     """
 
-    collector: Any
-    rollout: Rollout
-    discarded: Array | float
+    collected: Collected
     reference: Array | None
     estimate: Estimate
     metrics: Metrics
@@ -149,33 +139,31 @@ class Agent:
             reference=params["policy"] if held else None,
         )
 
-    def update(self, state: State, key: Key, progress: Array) -> tuple[State, Metrics]:
-        """Collect, estimate the advantage, improve the policy and the critic.
-
-        Args:
-          state: before.
-          key: of the random stream.
-          progress: share of the budget that is used up.
-
-        Returns:
-          The state after it, and what to log.
-        """
+    def update(self, state: State, key: Key, progress: Array) -> Update:
+        """Collect, estimate the advantage, improve policy and critic, see `vfcompare.types.Learner`."""
         seen = self.observe(state, key, progress)
-        rollout, estimate = seen.rollout, seen.estimate
+        collected, estimate = seen.collected, seen.estimate
         if estimate.critic is not None:
             state = state.replace(params=state.params | {"critic": estimate.critic})
         batch = self.lessons(state, seen)
-        state, improved = self.improve(state, batch, stream(key, "minibatch"), progress)
-        metrics = seen.metrics | estimate.metrics | improved | self.spent(seen)
-        metrics |= measures.advantages(estimate.advantage, rollout.mask)
-        return state.replace(collector=seen.collector, memory=estimate.memory), metrics
+        state, finite, improved = self.improve(state, batch, stream(key, "minibatch"), progress)
+        metrics = seen.metrics | estimate.metrics | improved | self.counts(seen)
+        metrics |= measures.advantages(estimate.advantage, collected.rollout.mask)
+        simulated = 0.0 if estimate.charge is None else estimate.charge.steps
+        return Update(
+            state=state.replace(collector=collected.state, memory=estimate.memory),
+            env_steps=collected.charge.steps + simulated,
+            episodes=collected.charge.episodes,
+            finite=finite,
+            metrics=metrics,
+        )
 
     def observe(self, state: State, key: Key, progress: Array) -> Experience:
         """Collect, and say how good each action was."""
         params = state.params["policy"]
         acting = params if state.behaviour is None else state.behaviour[0]
-        collected, rollout, metrics = self.gather(acting, state.collector, key)
-        discarded = metrics.pop("discarded_steps", 0.0)
+        collected = self.gather(acting, state.collector, key)
+        rollout, metrics = collected.rollout, dict(collected.metrics)
         reference, paid = None, rollout
         if state.reference is not None:
             reference = self.policy.evaluate(state.reference, steps(rollout))[0]
@@ -187,19 +175,16 @@ class Agent:
             if self.penalty.on_reward:
                 paid = rollout.replace(reward=rollout.reward - self.penalty.coef * divergence)
 
+        access = self.access(params, progress, state.moved)
         estimate = self.estimator.estimate(
-            state.memory,
-            state.params,
-            paid,
-            self.access(params, progress, state.moved),
-            stream(key, "advantage"),
+            state.memory, state.params, paid, access, stream(key, "advantage")
         )
         require_shape("estimator", "the advantage", estimate.advantage, rollout.mask)
-        return Experience(collected, rollout, discarded, reference, estimate, metrics)
+        return Experience(collected, reference, estimate, metrics)
 
     def lessons(self, state: State, seen: Experience) -> Batch:
         """What the networks are to learn, as rows of a batch."""
-        rollout, estimate = seen.rollout, seen.estimate
+        rollout, estimate = seen.collected.rollout, seen.estimate
         # What no reward teaches keeps its place in the episode, and counts for nothing.
         mask = rollout.mask.at[:, :, : self.env.mute].set(0.0)
         weight = {"policy": self.aggregate(mask), "critic": token(rollout.mask)}
@@ -217,8 +202,12 @@ class Agent:
 
     def improve(
         self, state: State, batch: Batch, key: Key, progress: Array
-    ) -> tuple[State, Metrics]:
-        """Descend the losses of all networks over the rows of a batch."""
+    ) -> tuple[State, Array, Metrics]:
+        """Descend the losses of all networks over the rows of a batch.
+
+        Returns:
+          The state after it, whether all losses and gradients were finite, and what to log.
+        """
         warm = progress < self.warmup
         values = self.values if self.warmup == 0 else partial(self.waiting, state.params, warm)
         params, opt_state, learned = descend(
@@ -242,14 +231,15 @@ class Agent:
             for what, number in numbers.items()
         }
         sizes = partial(measures.step_sizes, self.policy, params["policy"])
-        metrics |= summarise(sizes, batch, "policy", self.batching)
+        moved, sized = summarise(sizes, batch, "policy", self.batching)
         state = state.replace(
             params=params,
             opt_state=opt_state,
-            moved=metrics.pop("moved"),
+            moved=moved,
             behaviour=renewed(state.behaviour, params["policy"], self.refresh),
         )
-        return state, metrics
+        finite = jnp.isfinite(jnp.stack(jax.tree.leaves(learned))).all()
+        return state, finite, metrics | sized
 
     def values(self, params: Networks, row: Batch) -> dict[str, Array]:
         """The loss of each network for each row."""
@@ -271,25 +261,20 @@ class Agent:
         policy = jax.tree.map(lambda x, y: jnp.where(warm, x, y), begun["policy"], params["policy"])
         return self.values({**params, "policy": policy}, row)
 
-    def spent(self, seen: Experience) -> Metrics:
-        """Steps that an update takes: at the environment, whatever becomes of them, and of gradients."""
-        mask, charge = seen.rollout.mask, seen.estimate.charge
-        beyond, simulated = seen.discarded, {}
-        if charge is not None:
-            beyond += charge.steps
-            simulated = {"simulated_episodes": charge.episodes}
+    def counts(self, seen: Experience) -> Metrics:
+        """Steps that an update learns from, steps of its gradients, and episodes that were simulated."""
+        mask, charge = seen.collected.rollout.mask, seen.estimate.charge
         count = present(mask, self.unit).sum().astype(jnp.int32)
         gradient_steps = self.batching.epochs * self.batching.pieces(count)
-        collected = mask.sum()
+        simulated = {} if charge is None else {"simulated_episodes": charge.episodes}
         return simulated | {
-            "env_steps": collected + beyond,
-            "collected_steps": collected,
+            "collected_steps": mask.sum(),
             "gradient_steps": gradient_steps.astype(jnp.float32),
         }
 
     def gather(
         self, params: Params, state: Any, key: Key, *, keep_state: bool | None = None
-    ) -> tuple[Any, Rollout, Metrics]:
+    ) -> Collected:
         """Collect by a policy; environment states are kept where the estimator needs them, or as told."""
         kept = self.estimator.needs_state if keep_state is None else keep_state
         key = stream(key, "collect")
@@ -336,7 +321,7 @@ class Agent:
         def sample(key: Key) -> tuple[State, Rollout, Batch]:
             state = self.init(key)
             seen = self.observe(state, key, jnp.float32(0.0))
-            return state, seen.rollout, self.lessons(state, seen)
+            return state, seen.collected.rollout, self.lessons(state, seen)
 
         state, rollout, batch = jax.eval_shape(sample, jax.random.key(0))
         act, begin = flops.acting(self.policy, state.params["policy"], rollout)
@@ -438,7 +423,9 @@ def make(
     return Learner(
         init=agent.init,
         update=agent.update,
-        rollout=lambda params, state, key: agent.gather(params, state, key, keep_state=True)[1],
+        rollout=lambda params, state, key: (
+            agent.gather(params, state, key, keep_state=True).rollout
+        ),
         evaluate=lambda params, key: evaluation.evaluate(
             env.held_out(),
             actor,

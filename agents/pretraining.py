@@ -105,7 +105,7 @@ def make(
         params, opt_state = state
         lessons = [taken(env, actor, demonstrations(env, key, batch, correct))]
         if env.report is not None:
-            lessons.append(reported(env, gather((), actor, params, key, keep_state=False)[1]))
+            lessons.append(reported(env, gather((), actor, params, key, keep_state=False).rollout))
         params, opt_state, value = supervised.step(loss, optimizer, params, opt_state, lessons)
         return (params, opt_state), value
 

@@ -48,9 +48,11 @@ class Agent(NamedTuple):
         """The states after each of some updates, and what each of them said."""
         state, states, said = self.start, [], []
         for index in range(updates):
-            state, metrics = self.update(state, jax.random.fold_in(key, index), progress)
+            made = self.update(state, jax.random.fold_in(key, index), progress)
+            state = made.state
             states.append(state)
-            said.append({name: float(x) for name, x in metrics.items()})
+            counted = {"env_steps": made.env_steps, "episodes": made.episodes}
+            said.append({name: float(x) for name, x in (made.metrics | counted).items()})
         return states, said
 
 
@@ -84,24 +86,26 @@ def signature(tree):
 @pytest.mark.parametrize("name", AGENTS)
 def test_every_preset_learns_from_a_small_batch_and_repeats_itself(agent, name):
     found = agent(name)
-    state, metrics = found.update(found.start, KEY, 0.0)
+    made = found.update(found.start, KEY, 0.0)
+    state, metrics = made.state, made.metrics
     assert signature(state) == signature(found.start)
     for what, number in metrics.items():
         # Where no episode has ended nothing is known of their returns.
-        if what in ("return", "length") and metrics["episodes"] == 0:
+        if what in ("return", "length") and made.episodes == 0:
             continue
         assert jnp.shape(number) == (), what
         assert np.isfinite(number), what
-    assert metrics["env_steps"] >= 32 - 4
+    assert made.finite
+    assert made.env_steps >= 32 - 4
     moved = not same(state.params["policy"], found.start.params["policy"])
     assert moved == (metrics["signal_fraction"] > 0 and name not in WARM)
     if "critic" in state.params:
         assert not same(state.params["critic"], found.start.params["critic"])
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
     again = found.update(found.start, KEY, 0.0)
-    assert same(again, (state, metrics))
+    assert same(again, made)
     # Another key is another batch.
-    assert not same(found.update(found.start, jax.random.key(9), 0.0)[1], metrics)
+    assert not same(found.update(found.start, jax.random.key(9), 0.0).metrics, metrics)
 
 
 def test_without_signal_nothing_moves(agent):
@@ -129,11 +133,11 @@ def test_warmup_keeps_the_policy_until_its_share_of_the_budget(agent):
     state, policy = found.start, found.start.params["policy"]
     for index, progress in enumerate((0.0, 0.0499)):
         before = state
-        state, _ = found.update(state, jax.random.fold_in(KEY, index), progress)
+        state = found.update(state, jax.random.fold_in(KEY, index), progress).state
         assert same(state.params["policy"], policy)
         assert same(state.opt_state["policy"], found.start.opt_state["policy"])
         assert not same(state.params["critic"], before.params["critic"])
-    state, _ = found.update(state, KEY, 0.05)
+    state = found.update(state, KEY, 0.05).state
     assert not same(state.params["policy"], policy)
 
 

@@ -8,7 +8,7 @@ from gymnasium.spaces import Box, Discrete
 
 from vfcompare import collect
 from vfcompare.envs.base import Task
-from vfcompare.types import Collector, Policy
+from vfcompare.types import Charge, Collected, Collector, Policy
 
 KEY = jax.random.key(5)
 
@@ -67,25 +67,25 @@ def episodes(probability, horizon=10, prompts=5, group=3, start="shared", chunk=
 
     @jax.jit
     def run(key):
-        return collector.collect((), quits(probability), (), key, keep_state=keep_state)[1:]
+        return collector.collect((), quits(probability), (), key, keep_state=keep_state)
 
     return run(KEY)
 
 
 def test_an_episode_has_one_end_and_counts_up_to_it():
-    rollout, metrics = episodes(0.3)
+    _, rollout, charge, metrics = episodes(0.3)
     ends = (rollout.terminated + rollout.truncated).sum(-1)
     assert (ends == 1).all()
     length = rollout.mask.sum(-1).astype(int)
     last = jnp.take_along_axis(rollout.terminated + rollout.truncated, length[..., None] - 1, -1)
     assert (last == 1).all()
     assert (rollout.reward == rollout.mask).all()
-    assert float(metrics["episodes"]) == 15
+    assert charge == (length.sum(), 15)
     np.testing.assert_allclose(metrics["return"], length.mean(), rtol=1e-6)
 
 
 def test_the_clock_truncates_and_does_not_terminate():
-    rollout, _ = episodes(0.0, horizon=10)
+    rollout = episodes(0.0, horizon=10).rollout
     assert (rollout.mask == 1).all()
     assert (rollout.terminated == 0).all()
     assert (rollout.truncated[..., -1] == 1).all()
@@ -94,7 +94,7 @@ def test_the_clock_truncates_and_does_not_terminate():
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 0.9])
 def test_the_row_after_the_last_step_shows_the_final_observation(probability):
-    rollout, _ = episodes(probability)
+    rollout = episodes(probability).rollout
     length = rollout.mask.sum(-1).astype(int)
     final = jnp.take_along_axis(rollout.obs, length[..., None, None], 2)[:, :, 0]
     assert (final[..., 1] == length).all()
@@ -103,24 +103,24 @@ def test_the_row_after_the_last_step_shows_the_final_observation(probability):
 
 @pytest.mark.parametrize("chunk", [1, 3, 10, 64])
 def test_the_chunk_changes_no_step_of_a_deterministic_policy(chunk):
-    rollout, _ = episodes(0.0, chunk=chunk)
-    other, _ = episodes(0.0, chunk=4)
+    rollout = episodes(0.0, chunk=chunk).rollout
+    other = episodes(0.0, chunk=4).rollout
     for one, two in zip(jax.tree.leaves(rollout), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 def test_rollouts_of_a_group_share_their_start_only_when_told_to():
-    shared, _ = episodes(0.3, prompts=6)
+    shared = episodes(0.3, prompts=6).rollout
     starts = shared.obs[:, :, 0, 0]
     assert (starts == starts[:, :1]).all()
     assert len(np.unique(starts)) > 1
-    independent, _ = episodes(0.3, prompts=6, start="independent")
+    independent = episodes(0.3, prompts=6, start="independent").rollout
     starts = independent.obs[:, :, 0, 0]
     assert (starts != starts[:, :1]).any()
 
 
 def test_rollouts_of_a_group_act_independently():
-    rollout, _ = episodes(0.3, prompts=1, group=16)
+    rollout = episodes(0.3, prompts=1, group=16).rollout
     assert len(np.unique(rollout.mask.sum(-1))) > 1
 
 
@@ -140,13 +140,13 @@ def fragments(probability, horizon, length=12, number=4, time_limit="truncates",
     state, out = collector.init(KEY, policy), []
     step = jax.jit(lambda state, key: collector.collect(state, policy, (), key, keep_state=True))
     for index in range(times):
-        state, rollout, metrics = step(state, jax.random.fold_in(KEY, index))
-        out.append((rollout, metrics))
+        out.append(step(state, jax.random.fold_in(KEY, index)))
+        state = out[-1].state
     return out
 
 
 def test_a_truncated_fragment_has_one_boundary_row_with_the_final_observation():
-    ((rollout, _),) = fragments(0.0, horizon=5)
+    ((_, rollout, *_),) = fragments(0.0, horizon=5)
     # Five steps, a boundary row, and again.
     assert rollout.mask[0, 0].tolist() == [1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0]
     assert rollout.truncated[0, 0].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0]
@@ -156,23 +156,23 @@ def test_a_truncated_fragment_has_one_boundary_row_with_the_final_observation():
 
 
 def test_a_clock_that_terminates_needs_no_boundary_row():
-    ((rollout, _),) = fragments(0.0, horizon=5, time_limit="terminates")
+    ((_, rollout, *_),) = fragments(0.0, horizon=5, time_limit="terminates")
     assert (rollout.mask == 1).all()
     assert rollout.terminated[0, 0].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
     assert rollout.obs[0, 0, :, 1].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2]
 
 
 def test_fragments_go_on_where_the_last_ones_stopped():
-    (first, _), (second, metrics) = fragments(0.0, horizon=20, length=12, times=2)
+    (_, first, *_), (_, second, charge, metrics) = fragments(0.0, horizon=20, length=12, times=2)
     assert first.obs[0, 0, -1, 1] == second.obs[0, 0, 0, 1] == 12
     assert (second.first[0, 0, 0], second.truncated[0, 0, 7]) == (0, 1)
-    assert float(metrics["episodes"]) == 4
+    assert charge == (second.mask.sum(), 4)
     assert float(metrics["return"]) == 20
     assert float(metrics["length"]) == 20
 
 
 def test_a_terminated_fragment_starts_the_next_episode_in_the_next_row():
-    ((rollout, _),) = fragments(0.4, horizon=100, length=50)
+    ((_, rollout, *_),) = fragments(0.4, horizon=100, length=50)
     ended = rollout.terminated[..., :-1] == 1
     assert ended.any()
     assert (rollout.first[..., 1:][ended] == 1).all()
@@ -182,7 +182,7 @@ def test_a_terminated_fragment_starts_the_next_episode_in_the_next_row():
 def test_whole_episodes_of_cartpole_do_not_pay_for_the_horizon(build):
     env, learner = build("agent=reinforce", "env=cartpole")
     state = jax.jit(learner.init)(KEY)
-    _, metrics = jax.jit(learner.update)(state, KEY, 0.0)
+    metrics = jax.jit(learner.update)(state, KEY, 0.0).metrics
     # Random play lasts about 20 of 500 steps, the longest of 32 episodes some 60: without an early end 95 %
     # of the steps would be padding.
     assert env.horizon == 500
@@ -193,7 +193,7 @@ def test_whole_episodes_of_cartpole_do_not_pay_for_the_horizon(build):
 def drawn(returns):
     """A collector whose n-th batch has the n-th of the returns `[n, B, G]`; its length is that of the row."""
     rewards = jnp.asarray(returns, jnp.float32)
-    template, _ = episodes(0.0, horizon=3, prompts=rewards.shape[1], group=rewards.shape[2])
+    template = episodes(0.0, horizon=3, prompts=rewards.shape[1], group=rewards.shape[2]).rollout
 
     def batch(number):
         mask = jnp.zeros_like(template.mask).at[..., : 1 + number % 3].set(1)
@@ -207,7 +207,8 @@ def drawn(returns):
 
         def draw(state, policy, params, key, *, keep_state):
             rollout = jax.tree.map(lambda x: x[state], batches)
-            return state + 1, rollout, {"return": jnp.float32(state), "episodes": jnp.float32(4.0)}
+            charge = Charge(rollout.mask.sum(), jnp.float32(4.0))
+            return Collected(state + 1, rollout, charge, {"return": jnp.float32(state)})
 
         prompts, group, horizon = template.mask.shape
         plain = collect.episodes(env, prompts=prompts, group=group, start="shared")
@@ -220,8 +221,7 @@ def drawn(returns):
 def draw_again(returns, attempts):
     collector = collect.informative(Counter(), inner=drawn(returns), attempts=attempts, gamma=1.0)
     run = jax.jit(lambda key: collector.collect(jnp.int32(0), None, (), key, keep_state=False))
-    state, rollout, metrics = run(KEY)
-    return int(state), rollout, {name: float(x) for name, x in metrics.items()}
+    return run(KEY)
 
 
 # Of three groups of two: the second one has a signal at once; then one, none, and all of them have one.
@@ -234,7 +234,7 @@ BATCHES = [
 
 
 def test_informative_groups_stay_and_others_make_room_for_new_ones_in_their_order():
-    drawings, rollout, _ = draw_again(BATCHES, attempts=8)
+    drawings, rollout, *_ = draw_again(BATCHES, attempts=8)
     assert drawings == 4
     # The third group of the second batch came in first, into the first gap; then the first of the last one.
     assert rollout.reward[..., 0].tolist() == [[3, 4], [1, 0], [8, 9]]
@@ -245,30 +245,28 @@ def test_informative_groups_stay_and_others_make_room_for_new_ones_in_their_orde
 
 @pytest.mark.parametrize(("attempts", "drawings"), [(1, 1), (2, 2), (3, 3), (4, 4), (8, 4)])
 def test_steps_of_everything_that_was_drawn_are_counted_up_to_the_last_attempt(attempts, drawings):
-    made, rollout, metrics = draw_again(BATCHES, attempts)
+    made, _, charge, metrics = draw_again(BATCHES, attempts)
     assert made == metrics["attempts"] == drawings
     # Six rollouts a batch, of one, two, three steps and again one.
-    everything = 6 * sum([1, 2, 3, 1][:drawings])
-    assert metrics["discarded_steps"] + float(rollout.mask.sum()) == everything
-    assert metrics["episodes"] == 4 * drawings
+    assert charge == (6 * sum([1, 2, 3, 1][:drawings]), 4 * drawings)
     # What is reported is the policy's return, not that of the groups that were picked.
     assert metrics["return"] == 0
 
 
 def test_after_the_last_attempt_the_batch_keeps_what_it_has():
-    _, rollout, _ = draw_again(BATCHES, attempts=3)
+    _, rollout, *_ = draw_again(BATCHES, attempts=3)
     assert rollout.reward[..., 0].tolist() == [[3, 4], [1, 0], [1, 1]]
     never = [[[0, 0], [1, 1], [2, 2]]] * 5
-    drawings, rollout, metrics = draw_again(never, attempts=5)
+    drawings, rollout, charge, _ = draw_again(never, attempts=5)
     assert drawings == 5
     assert rollout.reward[..., 0].tolist() == never[0]
     # No group of the four batches after the first one was kept.
-    assert metrics["discarded_steps"] == 6 * (2 + 3 + 1 + 2)
+    assert charge.steps - rollout.mask.sum() == 6 * (2 + 3 + 1 + 2)
 
 
 def test_a_batch_that_is_informative_at_once_is_drawn_once():
-    drawings, _, metrics = draw_again(BATCHES[3:] + BATCHES, attempts=8)
-    assert (drawings, metrics["attempts"], metrics["discarded_steps"]) == (1, 1, 0)
+    drawings, rollout, charge, metrics = draw_again(BATCHES[3:] + BATCHES, attempts=8)
+    assert (drawings, metrics["attempts"], charge.steps) == (1, 1, rollout.mask.sum())
 
 
 @pytest.mark.parametrize("keep_state", [False, True])
@@ -280,14 +278,13 @@ def test_one_attempt_is_the_collector_within_bit_for_bit(keep_state):
         inner(Counter()),
         collect.informative(Counter(), inner=inner, attempts=1, gamma=1.0),
     )
-    (_, one, first), (_, other, second) = (
+    one, other = (
         jax.jit(lambda key, c=c: c.collect((), quits(0.3), (), key, keep_state=keep_state))(KEY)
         for c in (plain, again)
     )
+    assert float(other.metrics.pop("attempts")) == 1
     for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(x, y)
-    assert {name: float(second[name]) for name in first} == {n: float(x) for n, x in first.items()}
-    assert (float(second["discarded_steps"]), float(second["attempts"])) == (0, 1)
     assert again.shape == plain.shape
     assert again.simulate is not None
 
@@ -298,7 +295,7 @@ def test_new_groups_are_other_episodes_than_those_they_replace():
         return collect.episodes(env, prompts=12, group=2, start="shared", chunk=4)
 
     collector = collect.informative(Counter(), inner=inner, attempts=20, gamma=1.0)
-    _, rollout, metrics = jax.jit(
+    _, rollout, _, metrics = jax.jit(
         lambda key: collector.collect((), quits(0.5), (), key, keep_state=False)
     )(KEY)
     length = np.asarray(rollout.mask.sum(-1))
@@ -320,7 +317,7 @@ def test_groups_whose_returns_differ_by_their_discount_have_a_signal(gamma, draw
     plain = collect.episodes(Counter(), prompts=1, group=2, start="shared")
     template = jax.eval_shape(
         lambda key: plain.collect((), quits(0.3), (), key, keep_state=False), KEY
-    )[1]
+    ).rollout
     template = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), template)
     # Both earn one, the second a step later.
     reward = template.reward.at[0, 0, 0].set(1.0).at[0, 1, 1].set(1.0)
@@ -328,10 +325,11 @@ def test_groups_whose_returns_differ_by_their_discount_have_a_signal(gamma, draw
 
     def make(env):
         def draw(state, policy, params, key, *, keep_state):
-            return state + 1, rollout, {"return": jnp.float32(1.0), "episodes": jnp.float32(2.0)}
+            charge = Charge(rollout.mask.sum(), jnp.float32(2.0))
+            return Collected(state + 1, rollout, charge, {"return": jnp.float32(1.0)})
 
         return plain._replace(collect=draw)
 
     collector = collect.informative(Counter(), inner=make, attempts=3, gamma=gamma)
-    made = collector.collect(jnp.int32(0), None, (), KEY, keep_state=False)[0]
+    made = collector.collect(jnp.int32(0), None, (), KEY, keep_state=False).state
     assert int(made) == drawings

@@ -64,7 +64,7 @@ def test_the_page_names_the_columns_of_other_agents(build, words):
     _, learner = build(*words)
     key = jax.random.key(0)
     state = jax.eval_shape(learner.init, key)
-    metrics = jax.eval_shape(learner.update, state, key, jnp.float32(0.0))[1]
+    metrics = jax.eval_shape(learner.update, state, key, jnp.float32(0.0)).metrics
     evaluation = jax.eval_shape(learner.evaluate, state.params["policy"], key)
     assert unnamed(metrics) | unnamed(evaluation) == set()
 

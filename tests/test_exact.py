@@ -439,7 +439,7 @@ def test_values_along_episodes_are_those_of_each_episodes_own_start(name):
 
     @jax.jit
     def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        _, rollout, _ = collector.collect((), policy, params, key, keep_state=True)
+        rollout = collector.collect((), policy, params, key, keep_state=True).rollout
         along = exact.along(env, chances, rollout.state, gamma=0.9)
 
         def own(states: Any) -> jax.Array:

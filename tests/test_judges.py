@@ -99,7 +99,7 @@ def test_it_pays_and_the_truth_is_logged(made, agent):
     np.testing.assert_allclose(rollout.reward.sum(-1), scores, atol=1e-5)
     assert (np.asarray(rollout.reward != 0) <= np.asarray(rollout.terminated == 1)).all()
     right = jax.vmap(jax.vmap(env.correct))(tokens)
-    metrics = jax.jit(learner.update)(state, key, jnp.float32(0.0))[1]
+    metrics = jax.jit(learner.update)(state, key, jnp.float32(0.0)).metrics
     assert float(metrics["return"]) == pytest.approx(float(scores.mean()), abs=1e-5)
     assert float(metrics["return_true"]) == pytest.approx(float(right.mean()), abs=1e-6)
 

@@ -16,7 +16,7 @@ from tests.helpers import access
 from vfcompare import lesions, scaling
 from vfcompare.assemble import assemble
 from vfcompare.batching import steps
-from vfcompare.types import Array, Collector, Rollout, Spec
+from vfcompare.types import Array, Charge, Collected, Collector, Rollout, Spec
 from vfcompare.valuation import Critic, Estimate, Estimator
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -265,7 +265,7 @@ def held(env):
     """A collector that hands out the rollout that is its state."""
 
     def collect(state, policy, params, key, *, keep_state):
-        return state, state, {}
+        return Collected(state, state, Charge(state.mask.sum(), jnp.float32(0.0)), {})
 
     return Collector(lambda key, policy: (), collect, simulator(HORIZON), SHAPE, dense=False)
 
@@ -323,7 +323,8 @@ def gradients(config, surrogate, aggregate, network="mlp"):
         }
         learner = assemble(mine | cut, env=Nowhere(), **given)
         state = learner.init(KEY).replace(collector=case.rollout, memory=advantage)
-        state, metrics = learner.update(state, KEY, jnp.float32(0.0))
+        made = learner.update(state, KEY, jnp.float32(0.0))
+        state, metrics = made.state, made.metrics
         total = jax.tree.map(lambda x: x / minibatches, state.opt_state["policy"])
         return total, metrics["policy_loss"], state.params["policy"]
 

@@ -344,7 +344,7 @@ def test_the_rollouts_of_a_group_share_the_prompt_and_groups_differ():
 
     policy = Policy(refuse, (), (len(env.vocabulary),), act, refuse, refuse)
     gatherer = collect.episodes(env, prompts=8, group=4, start="shared")
-    run = jax.jit(lambda key: gatherer.collect((), policy, (), key, keep_state=False)[1])
+    run = jax.jit(lambda key: gatherer.collect((), policy, (), key, keep_state=False).rollout)
     rollout = run(jax.random.key(1))
     prompt = np.asarray(rollout.obs)[:, :, :, : env.prompt_length]
     np.testing.assert_array_equal(prompt, np.broadcast_to(prompt[:, :1, :1], prompt.shape))

@@ -56,7 +56,7 @@ class Case:
         obs = self.env.observation(self.env.initial(KEY), KEY)
         self.params = sharpened(self.policy.init(KEY, obs))
         collector = episodes(self.env, prompts=3, group=4, start="shared")
-        _, self.rollout, _ = jax.jit(
+        _, self.rollout, *_ = jax.jit(
             lambda params: collector.collect((), self.policy, params, KEY, keep_state=True)
         )(self.params)
 
@@ -132,7 +132,7 @@ def test_agents_learn_with_it_and_begin_at_ratio_one(settings):
     (cell,) = cells([*settings, "env=addition", *SMALL, *once, still], sweep=False)
     _, learner = build(cell.config)
     state = learner.init(KEY)
-    state, metrics = jax.jit(learner.update)(state, KEY, jnp.float32(0.0))
+    metrics = jax.jit(learner.update)(state, KEY, jnp.float32(0.0)).metrics
     # Nothing moved, so that the ratio is that of reading at once to reading token by token.
     assert float(metrics["ratio_deviation"]) < ROUNDING
     assert all(np.isfinite(x) for x in metrics.values())
@@ -182,7 +182,7 @@ def once(*settings):
     """Metrics of one update that moves nothing."""
     cut = ("agent.batching.epochs=1", "agent.batching.minibatches=1")
     made = learner(*settings, *cut, "agent.optimizer.learning_rate=1e-12")
-    _, metrics = jax.jit(made.update)(made.init(KEY), KEY, jnp.float32(0.0))
+    metrics = jax.jit(made.update)(made.init(KEY), KEY, jnp.float32(0.0)).metrics
     assert all(np.isfinite(x) for x in metrics.values())
     return metrics
 

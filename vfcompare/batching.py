@@ -208,16 +208,16 @@ def repeat(
 
 
 def summarise(
-    values: Callable[[Batch], Metrics], batch: Batch, network: str, batching: Batching
-) -> Metrics:
-    """Means of whatever `values` says of each valid row, by the weights of a network.
+    values: Callable[[Batch], Sums], batch: Batch, network: str, batching: Batching
+) -> Sums:
+    """Means of whatever `values` says of each valid row, a tree, by the weights of a network.
 
     `Σ weight · value / Σ weight`: not all aggregates have weights that sum to one.
     """
 
-    def sums(rows: Batch) -> tuple[Array, Metrics]:
+    def sums(rows: Batch) -> tuple[Array, Sums]:
         weight = rows.weight[network]
-        return weight.sum(), {name: (weight * x).sum() for name, x in values(rows).items()}
+        return weight.sum(), jax.tree.map(lambda x: (weight * x).sum(), values(rows))
 
     if batching.dense:
         total, found = add_up(sums, batch, batching.block)
@@ -226,7 +226,7 @@ def summarise(
         indices = jnp.argsort(invalid, stable=True)
         stop = (~invalid).sum()
         total, found = gather_up(sums, batch, indices, jnp.zeros_like(stop), stop, batching.block)
-    return {name: x / jnp.where(total > 0, total, 1.0) for name, x in found.items()}
+    return jax.tree.map(lambda x: x / jnp.where(total > 0, total, 1.0), found)
 
 
 def add_up(sum_of: Callable[[Batch], Sums], rows: Batch, block: int) -> Sums:

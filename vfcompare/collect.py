@@ -16,6 +16,8 @@ from vfcompare.streams import stream
 from vfcompare.types import (
     Array,
     Carry,
+    Charge,
+    Collected,
     Collector,
     Env,
     Judge,
@@ -281,14 +283,15 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
 
     def collect(
         state: tuple[()], policy: Policy, params: Params, key: Key, *, keep_state: bool
-    ) -> tuple[tuple[()], Rollout, Metrics]:
+    ) -> Collected:
         begun = starts(policy, params, key)
         rollout = run(policy, params, begun, key, (prompts, group), keep_state)
         length = rollout.mask.sum(-1)
         size = min(chunk, env.horizon)
         rows = jnp.ceil(length.max() / size) * size
-        metrics = finished(rollout.reward.sum(-1), length, jnp.ones(1))
-        return state, rollout, metrics | {"padding": 1.0 - length.mean() / rows}
+        ended, metrics = finished(rollout.reward.sum(-1), length, jnp.ones(1))
+        metrics |= {"padding": 1.0 - length.mean() / rows}
+        return Collected(state, rollout, Charge(length.sum(), ended), metrics)
 
     def simulate(
         state: State, policy: Policy, params: Params, key: Key,
@@ -318,11 +321,11 @@ def judged(inner: Collector, judge: Judge) -> Collector:
 
     def collect(
         state: Any, policy: Policy, params: Params, key: Key, *, keep_state: bool
-    ) -> tuple[Any, Rollout, Metrics]:
-        state, rollout, metrics = inner.collect(state, policy, params, key, keep_state=keep_state)
-        rollout = pay(rollout)
-        told = {"return": rollout.reward.sum(-1).mean(), "return_true": metrics["return"]}
-        return state, rollout, metrics | told
+    ) -> Collected:
+        found = inner.collect(state, policy, params, key, keep_state=keep_state)
+        rollout = pay(found.rollout)
+        told = {"return": rollout.reward.sum(-1).mean(), "return_true": found.metrics["return"]}
+        return found._replace(rollout=rollout, metrics=found.metrics | told)
 
     def simulate(*args: Any, **options: Any) -> Rollout:
         return pay(inner.simulate(*args, **options))
@@ -330,12 +333,12 @@ def judged(inner: Collector, judge: Judge) -> Collector:
     return inner._replace(collect=collect, simulate=simulate)
 
 
-def finished(return_: Array, length: Array, weight: Array) -> Metrics:
-    """Mean return and length of the episodes that ended, and how many there were."""
+def finished(return_: Array, length: Array, weight: Array) -> tuple[Array, Metrics]:
+    """How many episodes ended, and their mean return and length."""
     weight = jnp.broadcast_to(weight, return_.shape)
     count = weight.sum()
     mean = lambda x: jnp.where(count > 0, (x * weight).sum() / jnp.maximum(count, 1), jnp.nan)  # noqa: E731
-    return {"return": mean(return_), "length": mean(length), "episodes": count}
+    return count, {"return": mean(return_), "length": mean(length)}
 
 
 def greedy(policy: Policy) -> Policy:
@@ -393,7 +396,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
 
     def collect(
         lane: Lane, policy: Policy, params: Params, key: Key, *, keep_state: bool
-    ) -> tuple[Lane, Rollout, Metrics]:
+    ) -> Collected:
         step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
         begin = in_lanes(policy.carry, number)
 
@@ -433,7 +436,8 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
         rollout = to_rollout(
             steps, append(steps.obs, last), states, steps.first, lane.carry, (number, 1)
         )
-        return after, rollout, finished(return_, lengths, steps.terminated + steps.truncated)
+        ended, metrics = finished(return_, lengths, steps.terminated + steps.truncated)
+        return Collected(after, rollout, Charge(rollout.mask.sum(), ended), metrics)
 
     # Fresh episodes from given states are whole episodes, whatever the updates are made of.
     simulate = episodes(env, prompts=1, group=1, start="shared").simulate
@@ -446,8 +450,8 @@ def informative(
     """Draw again the groups whose returns are all equal, from new start states.
 
     DAPO's dynamic sampling (Yu et al., 2025, arXiv:2503.14476): such groups have no advantage under any
-    group-relative baseline. What was drawn in vain is charged to the budget (`discarded_steps`). After the
-    last attempt the batch keeps what it has.
+    group-relative baseline. What was drawn in vain is charged to the budget. After the last attempt the
+    batch keeps what it has.
 
     Args:
       env: the environment.
@@ -461,8 +465,8 @@ def informative(
 
     def collect(
         state: Any, policy: Policy, params: Params, key: Key, *, keep_state: bool
-    ) -> tuple[Any, Rollout, Metrics]:
-        def draw(state: Any, key: Key) -> tuple[Any, Rollout, Metrics]:
+    ) -> Collected:
+        def draw(state: Any, key: Key) -> Collected:
             return drawn.collect(state, policy, params, key, keep_state=keep_state)
 
         def signal(rollout: Rollout) -> Array:
@@ -471,29 +475,26 @@ def informative(
 
         def again(loop: Any) -> Any:
             attempt, state, kept, good, steps = loop
-            state, new, _ = draw(state, jax.random.fold_in(key, attempt))
-            fresh = signal(new)
+            found = draw(state, jax.random.fold_in(key, attempt))
+            fresh = signal(found.rollout)
             # The k-th new group with signal takes the place of the k-th old one without.
             source, place = jnp.argsort(~fresh), jnp.argsort(good)
             taken = jnp.arange(len(good)) < jnp.minimum(fresh.sum(), (~good).sum())
             chosen = jnp.zeros_like(good).at[place].set(taken)
             origin = jnp.zeros_like(place).at[place].set(source)
-            kept = select(chosen, jax.tree.map(lambda x: x[origin], new), kept)
-            return attempt + 1, state, kept, good | chosen, steps + new.mask.sum()
+            kept = select(chosen, jax.tree.map(lambda x: x[origin], found.rollout), kept)
+            return attempt + 1, found.state, kept, good | chosen, steps + found.charge.steps
 
         def unfinished(loop: Any) -> Array:
             attempt, _, _, good, _ = loop
             return (attempt < attempts) & ~good.all()
 
-        state, first, metrics = draw(state, key)
-        start = (jnp.int32(1), state, first, signal(first), first.mask.sum())
-        attempt, state, rollout, _, steps = jax.lax.while_loop(unfinished, again, start)
-        length = rollout.mask.sum(-1)
-        drawings = {
-            "discarded_steps": steps - length.sum(),
-            "attempts": attempt.astype(jnp.float32),
-            "episodes": attempt * metrics["episodes"],
-        }
-        return state, rollout, metrics | drawings
+        first = draw(state, key)
+        begun = first.state, first.rollout, signal(first.rollout), first.charge.steps
+        loop = jax.lax.while_loop(unfinished, again, (jnp.int32(1), *begun))
+        attempt, state, rollout, _, steps = loop
+        charge = Charge(steps, attempt * first.charge.episodes)
+        metrics = first.metrics | {"attempts": attempt.astype(jnp.float32)}
+        return Collected(state, rollout, charge, metrics)
 
     return drawn._replace(collect=collect)

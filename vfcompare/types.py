@@ -264,12 +264,40 @@ probable actions.
 """
 
 
+class Charge(NamedTuple):
+    """What is taken from the budget.
+
+    Attributes:
+      steps: environment steps.
+      episodes: that ended in them.
+    """
+
+    steps: Array
+    episodes: Array
+
+
+class Collected(NamedTuple):
+    """What a collector gathered.
+
+    Attributes:
+      state: the collector's next one.
+      rollout: what an update learns from.
+      charge: of all that was taken, also of what was thrown away.
+      metrics: what to log.
+    """
+
+    state: Any
+    rollout: Rollout
+    charge: Charge
+    metrics: Metrics
+
+
 class Collector(NamedTuple):
     """How experience is gathered.
 
     Attributes:
       init: `(key, policy) -> state`.
-      collect: `(state, policy, params, key, *, keep_state) -> (state, rollout, metrics)`.
+      collect: `(state, policy, params, key, *, keep_state) -> Collected`.
       simulate: `(states, policy, params, key, *, time=None, alive=None, keep_state=False) -> rollout`, see
         `Simulate`.
       shape: `(B, G, T)`.
@@ -278,7 +306,7 @@ class Collector(NamedTuple):
     """
 
     init: Callable[[Key, Policy], Any]
-    collect: Callable[..., tuple[Any, Rollout, Metrics]]
+    collect: Callable[..., Collected]
     simulate: Callable[..., Rollout]
     shape: tuple[int, int, int]
     dense: bool
@@ -309,18 +337,6 @@ class Access(NamedTuple):
     score: Callable[[Rollout], Array]
     progress: Array
     moved: Array
-
-
-class Charge(NamedTuple):
-    """What an estimator took from the budget for episodes of its own.
-
-    Attributes:
-      steps: environment steps.
-      episodes: that they belong to.
-    """
-
-    steps: Array
-    episodes: Array
 
 
 class Prior(NamedTuple):
@@ -384,6 +400,24 @@ class LearnerState(Protocol):
     memory: Any
 
 
+class Update(NamedTuple):
+    """What an update made.
+
+    Attributes:
+      state: the learner's next one.
+      env_steps: that it took from the budget, simulated and thrown away ones included.
+      episodes: that ended in them, but for simulated ones.
+      finite: whether all losses and gradients were; training stops where they were not.
+      metrics: what to log.
+    """
+
+    state: Any
+    env_steps: Array
+    episodes: Array
+    finite: Array
+    metrics: Metrics
+
+
 class Learner(NamedTuple):
     """An agent as pure functions.
 
@@ -391,8 +425,8 @@ class Learner(NamedTuple):
 
     Attributes:
       init: `(key) -> state`.
-      update: `(state, key, progress) -> (state, metrics)`: collect, estimate, improve; `progress` is the
-        share of the budget that is used up, in [0, 1).
+      update: `(state, key, progress) -> Update`: collect, estimate, improve; `progress` is the share of the
+        budget that is used up, in [0, 1).
       rollout: `(policy params, collector state, key) -> Rollout`, what an update with this key collects, with
         environment states.
       evaluate: `(policy params, key) -> metrics`, on a stream of its own; its steps are not charged.
@@ -406,7 +440,7 @@ class Learner(NamedTuple):
     """
 
     init: Callable[[Key], Any]
-    update: Callable[[Any, Key, Array], tuple[Any, Metrics]]
+    update: Callable[[Any, Key, Array], Update]
     rollout: Callable[[Params, Any, Key], Rollout]
     evaluate: Callable[[Params, Key], Metrics]
     dense: bool

@@ -124,7 +124,7 @@ def sampling() -> dict[str, float]:
     def episodes(policy: Policy, seed: Any) -> Any:
         key = jax.random.key(seed)
         params = actor.init(key, env.observation(env.initial(key), key))
-        rollout = gatherer.collect((), policy, params, key, keep_state=False)[1]
+        rollout = gatherer.collect((), policy, params, key, keep_state=False).rollout
         return rollout.action, rollout.log_prob
 
     rates, written = {}, []

@@ -130,11 +130,11 @@ def traceable(config: Mapping[str, Any], paths: Sequence[str]) -> bool:
 
     def attempt(number: Any, key: Any) -> Any:
         _, learner = build(config, dict.fromkeys(paths, number), rehearsal=True)
-        state, metrics = learner.update(learner.init(key), key, jnp.float32(0.0))
+        made = learner.update(learner.init(key), key, jnp.float32(0.0))
         examined = None
         if learner.examine is not None:
-            examined = learner.examine(state, key, jnp.float32(0.0))
-        return metrics, learner.evaluate(state.params["policy"], key), examined
+            examined = learner.examine(made.state, key, jnp.float32(0.0))
+        return made.metrics, learner.evaluate(made.state.params["policy"], key), examined
 
     try:
         jax.eval_shape(attempt, jnp.float32(0.0), jax.random.key(0))

@@ -19,7 +19,6 @@ from flax import struct
 from jax.extend.core import Var
 from jax.sharding import Mesh, PartitionSpec
 
-from vfcompare.columns import LOSSES
 from vfcompare.streams import stream
 from vfcompare.training.stopping import COMPILER
 from vfcompare.types import Array, Key, Learner, LearnerState, Metrics, Rollout, Work
@@ -170,16 +169,15 @@ def advance(
     @jax.jit
     def update(run: Run) -> tuple[Run, Metrics]:
         progress = run.env_steps / budget
-        state, metrics = learner.update(run.learner, update_key(seed, run.updates), progress)
-        finite = jnp.stack([jnp.isfinite(metrics[name]) for name in LOSSES if name in metrics])
+        made = learner.update(run.learner, update_key(seed, run.updates), progress)
         run = Run(
-            learner=state,
+            learner=made.state,
             updates=run.updates + 1,
-            env_steps=run.env_steps + metrics["env_steps"].astype(jnp.int32),
-            episodes=run.episodes + metrics["episodes"].astype(jnp.int32),
-            finite=finite.all(),
+            env_steps=run.env_steps + made.env_steps.astype(jnp.int32),
+            episodes=run.episodes + made.episodes.astype(jnp.int32),
+            finite=made.finite,
         )
-        return run, metrics | {"env_steps": run.env_steps, "episodes": run.episodes}
+        return run, made.metrics | {"env_steps": run.env_steps, "episodes": run.episodes}
 
     # One array of each type: what a small update costs is the number of arrays it touches.
     shapes = jax.eval_shape(update, run)[1]
