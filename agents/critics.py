@@ -11,7 +11,7 @@ from vfcompare.batching import over_time
 from vfcompare.types import Array, Batch, Key, Networks, Params, Rollout, Spec
 from vfcompare.valuation import Critic, Lesion, Scaling
 
-from .networks import Gru, Head, apply, build, dense
+from .networks import Gru, Head, apply, build, linear
 from .transformer import Transformer
 from .value_heads import ValueHead
 
@@ -49,7 +49,7 @@ def learned(
     body = build(network, spec)
     own = trunk == "own"
     remembers = isinstance(body, Gru | Transformer) if own else spec.sequential
-    module = Head(body, head.outputs, gain) if own else dense(head.outputs, gain)
+    module = Head(body, head.outputs, gain) if own else linear(head.outputs, gain)
     if not own and spec.features is None:
         raise ValueError(
             f"critic.trunk={trunk} reads the policy's last hidden layer, and this policy has none that "
@@ -79,7 +79,7 @@ def learned(
     def value(networks: Networks, rollout: Rollout) -> Array:
         last = jnp.zeros_like(rollout.first[..., :1])
         first = jnp.concatenate([rollout.first, last], -1)
-        if remembers or spec.dense:
+        if remembers or not spec.whole_episodes:
             return head.decode(read(networks, rollout.obs, first))
         return over_time(
             lambda obs: head.decode(read(networks, obs, first)), rollout.obs, rollout.mask

@@ -15,7 +15,7 @@ from vfcompare.types import Array, Env, Key, Metrics, Params, Policy
 
 from . import supervised
 from .inheritance import with_body
-from .networks import apply, dense
+from .networks import apply, linear
 from .transformer import Transformer
 
 BLOCK = 64
@@ -33,7 +33,7 @@ class Scorer(nn.Module):
 
     def setup(self) -> None:
         """The output layer, zero at first."""
-        self.last = dense(1, 0.0)
+        self.last = linear(1, 0.0)
 
     def __call__(self, tokens: Array) -> Array:
         """`[..., L] -> [...]`."""

@@ -49,7 +49,7 @@ def _derive(saved: tuple[Array, Array | None], g: Array) -> tuple[Array | None, 
 product.defvjp(_remember, _derive, symbolic_zeros=True)
 
 
-def dense(features: int, scale: float) -> nn.Dense:
+def linear(features: int, scale: float) -> nn.Dense:
     """A linear layer with orthogonal weights of gain `scale` and no bias at first."""
     return nn.Dense(
         features,
@@ -118,7 +118,7 @@ class Mlp(nn.Module):
         require_hidden(not isinstance(self.hidden, int), self.hidden, "a list of widths")
         x = x.reshape(*x.shape[: x.ndim - self.obs_ndim], -1)
         for width in self.hidden:
-            x = activation(self.activation)(dense(width, self.gain)(x))
+            x = activation(self.activation)(linear(width, self.gain)(x))
         return x
 
 
@@ -152,7 +152,7 @@ class Cnn(nn.Module):
         for width in self.channels:
             x = activation(self.activation)(nn.Conv(width, (3, 3))(x))
         x = x.reshape(*lead, -1)
-        return activation(self.activation)(dense(self.hidden, self.gain)(x))
+        return activation(self.activation)(linear(self.hidden, self.gain)(x))
 
 
 class Pair(nn.Module):
@@ -268,7 +268,7 @@ class Head(nn.Module):
 
     def setup(self) -> None:
         """The output layer."""
-        self.last = dense(self.out, self.gain)
+        self.last = linear(self.out, self.gain)
 
     def __call__(self, *args: Array) -> Array:
         """Outputs, `[..., out]`."""

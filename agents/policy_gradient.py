@@ -413,7 +413,7 @@ def make(
         penalty=penalty,
         optimizers={"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer}),
         unit=unit,
-        batching=batching(dense=gatherer.dense or unit != "steps"),
+        batching=batching(dense=not gatherer.whole_episodes or unit != "steps"),
         entropy_coef=entropy_coef,
         warmup=warmup,
         refresh=refresh,
@@ -434,7 +434,7 @@ def make(
             number=evaluation_episodes,
             attempts=evaluation_attempts,
         ),
-        dense=gatherer.dense,
+        even_cost=not gatherer.whole_episodes,
         privileged=advisor.privileged,
         examine=None if examined is None else partial(examine, *examined),
         work=agent.work,
@@ -454,7 +454,7 @@ def completed(
         observation_space=env.observation_space,
         action_space=env.action_space,
         shape=gatherer.shape,
-        dense=gatherer.dense,
+        whole_episodes=gatherer.whole_episodes,
         shared=gatherer.shared,
         layout=env.layout,
     )
@@ -483,7 +483,7 @@ def require_truth(
         policies that cannot be enumerated.
     """
     asked = advisor.privileged or examined
-    if gatherer.dense and (advisor.privileged or env.mute):
+    if not gatherer.whole_episodes and (advisor.privileged or env.mute):
         raise ValueError(
             "agent.collector: exact values, and steps that no reward teaches, are known by their time in the "
             "episode; allowed: collector@agent.collector=episodes"

@@ -20,7 +20,9 @@ from vfcompare.main import main
 from vfcompare.types import Collector, Rollout, Spec
 from vfcompare.valuation import Estimator, Lesion
 
-SPEC = Spec(Box(0, 1, (2,)), Discrete(2), (4, 8, 16), dense=False, features=lambda params, obs: obs)
+SPEC = Spec(
+    Box(0, 1, (2,)), Discrete(2), (4, 8, 16), whole_episodes=True, features=lambda params, obs: obs
+)
 CONF = Path(__file__).resolve().parent.parent / "conf"
 NOTHING = (
     *("advantages.none", "advantages.batch_mean", "advantages.unscaled", "advantages.batch_std"),

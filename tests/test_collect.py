@@ -213,7 +213,9 @@ def drawn(returns):
         prompts, group, horizon = template.mask.shape
         plain = collect.episodes(env, prompts=prompts, group=group, start="shared")
         first = lambda key, policy: jnp.int32(0)  # noqa: E731
-        return Collector(first, draw, plain.simulate, (prompts, group, horizon), dense=False)
+        return Collector(
+            first, draw, plain.simulate, (prompts, group, horizon), whole_episodes=True
+        )
 
     return make
 

@@ -251,7 +251,9 @@ def test_whitened_gae_is_openrlhf_gae():
 
 
 def spec(batch):
-    return Spec(gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2), batch, dense=False)
+    return Spec(
+        gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2), batch, whole_episodes=True
+    )
 
 
 def test_return_above_that_of_greedy_episodes_is_verl_remax():

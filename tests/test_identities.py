@@ -211,7 +211,7 @@ def test_permuting_groups_permutes_advantages():
     np.testing.assert_allclose(got, relative(rollout, baseline=advantages.group_mean)[order])
 
 
-SPEC = Spec(Box(0.0, 3.0, (1,), np.float32), Discrete(2), (1, 2, 2), dense=False)
+SPEC = Spec(Box(0.0, 3.0, (1,), np.float32), Discrete(2), (1, 2, 2), whole_episodes=True)
 
 
 def sum_of(rewards, gamma):

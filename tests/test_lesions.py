@@ -244,7 +244,9 @@ def estimator_of(lesion):
         lesion=lesion,
     )
     return estimators.value_based(
-        spec=Spec(gymnasium.spaces.Box(0, 1), gymnasium.spaces.Discrete(2), (3, 4, 6), dense=False),
+        spec=Spec(
+            gymnasium.spaces.Box(0, 1), gymnasium.spaces.Discrete(2), (3, 4, 6), whole_episodes=True
+        ),
         advantage=partial(returns.gae, gamma=1.0, lambda_=1.0),
         target=partial(returns.lambda_return, gamma=1.0, lambda_=1.0),
         critic=lambda spec: critic,

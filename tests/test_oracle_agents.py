@@ -117,7 +117,7 @@ class TestRefusals:
             build(f"agent={agent}", *setting)
 
     def test_probabilities_of_continuous_actions_are_not_listed(self):
-        spec = Spec(Box(0.0, 1.0, (3,)), Box(-1.0, 1.0, (2,)), (1, 1, 4), dense=False)
+        spec = Spec(Box(0.0, 1.0, (3,)), Box(-1.0, 1.0, (2,)), (1, 1, 4), whole_episodes=True)
         gaussian = standard_policy(
             spec=spec, network=unread, head="auto", gain=0.01, temperature=1.0
         )
@@ -157,7 +157,9 @@ class Lake:
     def __init__(self):
         self.env = Tabular("FrozenLake-v1", horizon=self.horizon, is_slippery=False)
         shape = (1, 1, self.horizon)
-        self.spec = Spec(self.env.observation_space, self.env.action_space, shape, dense=False)
+        self.spec = Spec(
+            self.env.observation_space, self.env.action_space, shape, whole_episodes=True
+        )
         self.policy = table(spec=self.spec, network=unread, columns=None, success=None)
         self.start = self.env.initial(KEY)
         params = self.policy.init(KEY, self.env.observation(self.start, KEY))

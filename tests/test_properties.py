@@ -173,7 +173,7 @@ def estimate(config):
         parts = config("agent=rloo", *chosen)["agent"]["estimator"]
         if "critic" in parts:
             parts = parts | {"critic": says_what_is_known()}
-        spec = Spec(Box(0.0, 20.0, (2,), np.float32), Discrete(2), SHAPE, dense=False)
+        spec = Spec(Box(0.0, 20.0, (2,), np.float32), Discrete(2), SHAPE, whole_episodes=True)
         estimator = assemble(parts, spec=spec)()
 
         @jax.jit
@@ -267,7 +267,9 @@ def held(env):
     def collect(state, policy, params, key, *, keep_state):
         return Collected(state, state, Charge(state.mask.sum(), jnp.float32(0.0)), {})
 
-    return Collector(lambda key, policy: (), collect, simulator(HORIZON), SHAPE, dense=False)
+    return Collector(
+        lambda key, policy: (), collect, simulator(HORIZON), SHAPE, whole_episodes=True
+    )
 
 
 def told(*, spec):
@@ -329,7 +331,7 @@ def gradients(config, surrogate, aggregate, network="mlp"):
         return total, metrics["policy_loss"], state.params["policy"]
 
     def written(params, case, advantage):
-        spec = Spec(Nowhere.observation_space, Nowhere.action_space, SHAPE, dense=False)
+        spec = Spec(Nowhere.observation_space, Nowhere.action_space, SHAPE, whole_episodes=True)
         policy = assemble(parts["policy"], spec=spec, network=assemble(parts["network"]))
         policy = policy()
         weight = assemble(parts["aggregate"])(case.rollout.mask)

@@ -141,7 +141,7 @@ def test_a_lesson_about_itself_reads_answers_that_are_shown_as_one_hot():
     env = Reporting(Reversal(length=2, symbols=3, view="one_hot"))
     body = partial(Mlp, hidden=(8,))
     standard: dict[str, Any] = {"head": "auto", "gain": 0.01, "temperature": 1.0}
-    spec = Spec(env.observation_space, env.action_space, (64, 2, env.horizon), dense=False)
+    spec = Spec(env.observation_space, env.action_space, (64, 2, env.horizon), whole_episodes=True)
     actor = policies.policy(spec=spec, network=body, **standard)
     gather = collect.episodes(env, prompts=64, group=2, start="shared").collect
     start = env.observation(env.initial(jax.random.key(0)), jax.random.key(0))

@@ -113,7 +113,7 @@ class Chain:
 
     def spec(self):
         shape = (1, 1, self.length)
-        return Spec(self.env.observation_space, self.env.action_space, shape, dense=False)
+        return Spec(self.env.observation_space, self.env.action_space, shape, whole_episodes=True)
 
     def oracle(self, advantage):
         return estimators.exact(

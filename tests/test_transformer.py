@@ -46,7 +46,7 @@ class Case:
             self.env.observation_space,
             self.env.action_space,
             (3, 4, self.env.horizon),
-            dense=False,
+            whole_episodes=True,
             layout=self.env.layout,
         )
         self.network = lambda obs_ndim: Transformer(obs_ndim, layers=2, width=16, heads=2)

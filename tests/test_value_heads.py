@@ -218,7 +218,9 @@ def test_a_clipped_value_stops_at_the_edge_in_one_fit_and_arrives_in_several():
     assert visited[-1] == pytest.approx(1.0, abs=1e-4)
 
 
-SPEC = Spec(gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2), (3, 4, 5), dense=False)
+SPEC = Spec(
+    gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2), (3, 4, 5), whole_episodes=True
+)
 PART = partial(
     critics.learned,
     network=partial(Mlp, hidden=(8,)),

@@ -306,7 +306,9 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
 
     shape = (prompts, group, env.horizon)
     shared = start == "shared"
-    return Collector(lambda key, policy: (), collect, simulate, shape, dense=False, shared=shared)
+    return Collector(
+        lambda key, policy: (), collect, simulate, shape, whole_episodes=True, shared=shared
+    )
 
 
 def judged(inner: Collector, judge: Judge) -> Collector:
@@ -441,7 +443,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
 
     # Fresh episodes from given states are whole episodes, whatever the updates are made of.
     simulate = episodes(env, prompts=1, group=1, start="shared").simulate
-    return Collector(init, collect, simulate, (number, 1, length), dense=True)
+    return Collector(init, collect, simulate, (number, 1, length), whole_episodes=False)
 
 
 def informative(
@@ -460,7 +462,7 @@ def informative(
       gamma: the agent's discount, under which returns are equal or not.
     """
     drawn = inner(env)
-    if drawn.dense:
+    if not drawn.whole_episodes:
         raise ValueError("collector: groups are drawn again with collector=episodes, not fragments")
 
     def collect(

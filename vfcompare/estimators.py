@@ -407,7 +407,7 @@ def charged(episodes: Rollout) -> Charge:
 
 def require_whole_episodes(spec: Spec, what: str) -> None:
     """Whatever counts from an episode's start, which a fragment does not know."""
-    if spec.dense:
+    if not spec.whole_episodes:
         raise ValueError(f"estimator: {what} need collector=episodes, not fragments")
 
 

@@ -200,7 +200,7 @@ class Spec(NamedTuple):
       observation_space: of one observation.
       action_space: of one action.
       shape: `(B, G, T)` of a rollout.
-      dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
+      whole_episodes: whether rollouts are whole episodes, of which many rows are padding, or fragments.
       features: `(policy params, obs [..., obs]) -> [..., F]`, the policy's last hidden layer, or None where
         there is none that depends on the observation alone.
       sequential: whether `features` reads whole episodes, `[..., T, obs]`.
@@ -212,7 +212,7 @@ class Spec(NamedTuple):
     observation_space: gymnasium.Space
     action_space: gymnasium.Space
     shape: tuple[int, int, int]
-    dense: bool
+    whole_episodes: bool
     features: Callable[[Params, Array], Array] | None = None
     sequential: bool = False
     recurrent: bool = False
@@ -301,7 +301,7 @@ class Collector(NamedTuple):
       simulate: `(states, policy, params, key, *, time=None, alive=None, keep_state=False) -> rollout`, see
         `Simulate`.
       shape: `(B, G, T)`.
-      dense: whether nearly every row of a rollout holds a step (fragments), or many are padding (episodes).
+      whole_episodes: whether rollouts are whole episodes, of which many rows are padding, or fragments.
       shared: whether the episodes of a group begin in the same state.
     """
 
@@ -309,7 +309,7 @@ class Collector(NamedTuple):
     collect: Callable[..., Collected]
     simulate: Callable[..., Rollout]
     shape: tuple[int, int, int]
-    dense: bool
+    whole_episodes: bool
     shared: bool = False
 
 
@@ -430,7 +430,7 @@ class Learner(NamedTuple):
       rollout: `(policy params, collector state, key) -> Rollout`, what an update with this key collects, with
         environment states.
       evaluate: `(policy params, key) -> metrics`, on a stream of its own; its steps are not charged.
-      dense: whether every update costs the same, so that seeds may go side by side without waiting.
+      even_cost: whether every update costs the same, so that seeds may go side by side without waiting.
       privileged: whether the agent asks for exact values.
       examine: `(state, key, progress) -> metrics`, the estimates held against the truth, or None; see
         `vfcompare.diagnostics`.
@@ -443,7 +443,7 @@ class Learner(NamedTuple):
     update: Callable[[Any, Key, Array], Update]
     rollout: Callable[[Params, Any, Key], Rollout]
     evaluate: Callable[[Params, Key], Metrics]
-    dense: bool
+    even_cost: bool
     privileged: bool = False
     examine: Callable[[Any, Key, Array], Metrics] | None = None
     maps: Callable[[Any, Key], dict[str, Array]] | None = None

@@ -123,7 +123,7 @@ def side_by_side(share: int) -> int:
 def lanes_for(learner: Learner, seeds: int) -> int:
     """How many seeds a device trains side by side where a cell has so many, alone or among others."""
     devices = min(jax.local_device_count(), seeds)
-    return side_by_side(-(-seeds // devices)) if learner.dense else 1
+    return side_by_side(-(-seeds // devices)) if learner.even_cost else 1
 
 
 def init(learner: Learner, budget: int, seed: Array) -> Run:
@@ -260,7 +260,7 @@ class Trainer:
           learner: the agent; of several, any one of them.
           seeds: one training each.
           budget: environment steps of each seed.
-          lanes: seeds that a device trains side by side; by default a few where updates are dense.
+          lanes: seeds that a device trains side by side; by default a few where all updates cost the same.
           most: updates of one chunk, at most `ROWS`.
           varied: what differs between the seeds beside their randomness, or None.
         """
