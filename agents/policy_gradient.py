@@ -95,7 +95,7 @@ class Agent:
       collector: how episodes are gathered.
       estimator: what says how good each action was.
       optimizers: one for each network.
-      unit: what rows of a batch are, see `vfcompare.batching.rows`.
+      rows_of: what rows of a batch are, see `vfcompare.batching.rows`.
       batching: how a batch is cut.
 
     The others are what `make` was given.
@@ -110,7 +110,7 @@ class Agent:
     aggregate: Aggregate
     penalty: Penalty | None
     optimizers: Optimizers
-    unit: str
+    rows_of: str
     batching: Batching
     entropy_coef: float
     warmup: float
@@ -190,7 +190,7 @@ class Agent:
         weight = {"policy": self.aggregate(mask), "critic": token(rollout.mask)}
         batch = Batch(
             steps=steps(rollout),
-            valid=present(rollout.mask, self.unit),
+            valid=present(rollout.mask, self.rows_of),
             mask=mask,
             log_prob=rollout.log_prob,
             advantage=estimate.advantage,
@@ -198,7 +198,7 @@ class Agent:
             reference=seen.reference,
             lesson=estimate.lesson,
         )
-        return rows(batch, unit=self.unit)
+        return rows(batch, rows_of=self.rows_of)
 
     def improve(
         self, state: State, batch: Batch, key: Key, progress: Array
@@ -264,7 +264,7 @@ class Agent:
     def counts(self, seen: Experience) -> Metrics:
         """Steps that an update learns from, steps of its gradients, and episodes that were simulated."""
         mask, charge = seen.collected.rollout.mask, seen.estimate.charge
-        count = present(mask, self.unit).sum().astype(jnp.int32)
+        count = present(mask, self.rows_of).sum().astype(jnp.int32)
         gradient_steps = self.batching.epochs * self.batching.pieces(count)
         simulated = {} if charge is None else {"simulated_episodes": charge.episodes}
         return simulated | {
@@ -401,7 +401,7 @@ def make(
     require_truth(env, gatherer, actor, advisor, judged=judge is not None, examined=lab is not None)
     critic = advisor.critic
     remembers = actor.recurrent or (critic is not None and critic.recurrent)
-    unit = "episodes" if remembers and rows_of == "steps" else rows_of
+    rows_of = "episodes" if remembers and rows_of == "steps" else rows_of
     agent = Agent(
         env=env,
         gamma=gamma,
@@ -412,8 +412,8 @@ def make(
         aggregate=aggregate,
         penalty=penalty,
         optimizers={"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer}),
-        unit=unit,
-        batching=batching(dense=not gatherer.whole_episodes or unit != "steps"),
+        rows_of=rows_of,
+        batching=batching(dense=not gatherer.whole_episodes or rows_of != "steps"),
         entropy_coef=entropy_coef,
         warmup=warmup,
         refresh=refresh,

@@ -293,7 +293,7 @@ def adding_up():
 
 SURROGATES = sorted(path.stem for path in (CONF / "surrogate").glob("*.yaml"))
 AGGREGATES = sorted(path.stem for path in (CONF / "aggregate").glob("*.yaml"))
-UNITS = dict.fromkeys(("gspo", "gmpo", "episode_clipped"), "episodes") | {"preference": "groups"}
+ROWS_OF = dict.fromkeys(("gspo", "gmpo", "episode_clipped"), "episodes") | {"preference": "groups"}
 
 
 def gradients(config, surrogate, aggregate, network="mlp"):
@@ -302,14 +302,14 @@ def gradients(config, surrogate, aggregate, network="mlp"):
     The learner's are those of the whole batch at once, and the mean over several minibatches of what each
     adds up from blocks of three rows (of what the surrogate looks at: steps, episodes or groups).
     """
-    unit = UNITS.get(surrogate, "episodes" if network == "gru" else "steps")
+    rows_of = ROWS_OF.get(surrogate, "episodes" if network == "gru" else "steps")
     parts = config(
         "agent=rloo",
         f"network@agent.network={network}",
         f"agent.network.hidden={5 if network == 'gru' else [5]}",
         f"surrogate@agent.surrogate={surrogate}",
         f"aggregate@agent.aggregate={aggregate}",
-        f"agent.rows_of={unit}",
+        f"agent.rows_of={rows_of}",
         # Steps of all sizes, not those of a policy that has yet to make up its mind.
         "agent.policy.gain=1.0",
         # Margins between episodes are of order one, as all else here.
@@ -351,7 +351,7 @@ def gradients(config, surrogate, aggregate, network="mlp"):
         return {
             "written": written(params, case, advantage),
             "at once": tuple(at_once),
-            "in pieces": learned(case, advantage, 3 if unit == "groups" else 4, 3)[:2],
+            "in pieces": learned(case, advantage, 3 if rows_of == "groups" else 4, 3)[:2],
         }
 
     return run

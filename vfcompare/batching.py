@@ -72,21 +72,21 @@ def steps(rollout: Rollout) -> Steps:
     )
 
 
-def present(mask: Array, unit: str) -> Array:
+def present(mask: Array, rows_of: str) -> Array:
     """Which rows are there: `mask [B, G, T]` to `[B, G, T]`, `[B, G]` or `[B]` by what a row is."""
-    return mask.max(tuple(range(AXES[unit], 3)))
+    return mask.max(tuple(range(AXES[rows_of], 3)))
 
 
-def rows(batch: Batch, *, unit: str) -> Batch:
+def rows(batch: Batch, *, rows_of: str) -> Batch:
     """A batch `[B, G, T]` as rows: every step by itself, whole episodes, or whole groups.
 
     Args:
       batch: `[B, G, T]`, with `valid` as `present` says.
-      unit: `steps` `[B G T]`, `episodes` `[B G, T]`, or `groups` `[B, G, T]`.
+      rows_of: `steps` `[B G T]`, `episodes` `[B G, T]`, or `groups` `[B, G, T]`.
     """
-    if unit == "steps":
+    if rows_of == "steps":
         batch = batch.replace(steps=batch.steps.replace(carry=()))
-    return flat(batch, AXES[unit])
+    return flat(batch, AXES[rows_of])
 
 
 def order(key: Key, valid: Array) -> Array:
