@@ -14,7 +14,7 @@ from tests.helpers import access
 from vfcompare import estimators, lesions, returns, scaling
 from vfcompare.estimators import Advice, explained_variance, learning
 from vfcompare.types import Rollout, Spec
-from vfcompare.valuation import Critic, Lesion
+from vfcompare.valuation import Critic, Lesion, Reading
 
 KEY = jax.random.key(5)
 
@@ -69,7 +69,7 @@ def hurt(lesion, value=VALUE, rollout=ROLLOUT, progress=1.0, key=KEY):
     """The values that are left, of a critic that is nothing but them."""
     reach = access(progress=jnp.float32(progress), value=lambda rollout, sharpness: TRUTH)
     memory = lesion.init(())
-    found = lesion.apply(memory, (), lambda params: value, rollout, reach, key)
+    found = lesion.apply(memory, Reading((), value, lambda params: value), rollout, reach, key)
     assert found.critic is None
     assert found.memory == memory
     return found.value
@@ -227,7 +227,9 @@ def test_another_is_the_exact_value_of_the_policy_that_it_names():
         return TRUTH
 
     lesion = lesions.another(sharpness=0.25)
-    found = lesion.apply((), (), lambda params: VALUE, ROLLOUT, access(value=truth), KEY)
+    found = lesion.apply(
+        (), Reading((), VALUE, lambda params: VALUE), ROLLOUT, access(value=truth), KEY
+    )
     np.testing.assert_array_equal(found.value, TRUTH)
     assert asked == [(True, 0.25)]
 

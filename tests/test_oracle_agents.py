@@ -24,6 +24,7 @@ from vfcompare.envs.lock import Lock
 from vfcompare.envs.tabular import Tabular
 from vfcompare.errors import InputError
 from vfcompare.types import Spec
+from vfcompare.valuation import Reading
 
 KEY = jax.random.key(7)
 SMALL = (
@@ -255,7 +256,8 @@ def test_the_squared_score_of_a_certain_action_is_not_lost_to_rounding():
 
 def hurt(lesion, value, rollout, key=KEY):
     """What a lesion makes of values."""
-    return lesion.apply(lesion.init(()), (), lambda params: value, rollout, access(), key).value
+    reading = Reading((), value, lambda params: value)
+    return lesion.apply(lesion.init(()), reading, rollout, access(), key).value
 
 
 class TestBias:

@@ -21,7 +21,7 @@ from vfcompare.types import (
     Rollout,
     Spec,
 )
-from vfcompare.valuation import Critic, Estimate, Estimator, Lesion
+from vfcompare.valuation import Critic, Estimate, Estimator, Lesion, Reading
 
 Advantage = Callable[[Rollout, Access], Array]
 ValueAdvantage = Callable[[Rollout, Array], Array]
@@ -211,26 +211,24 @@ def learning(
         scale = critic.scaling.init
         return scale, critic.lesion.init((networks["critic"], scale))
 
+    def said(networks: Networks, scale: Any, rollout: Rollout) -> Array:
+        return critic.scaling.unit(scale).up(critic.value(networks, rollout))
+
     def value(memory: tuple[Any, Any], networks: Networks, rollout: Rollout) -> Array:
-        return critic.scaling.unit(memory[0]).up(critic.value(networks, rollout))
+        return said(networks, memory[0], rollout)
 
     def estimate(
         memory: tuple[Any, Any], networks: Networks, rollout: Rollout, access: Access, key: Key
     ) -> Estimate:
-        scale, harm = memory
         # What a critic says depends on the unit it is read in, which an older critic brings along.
-        present = networks["critic"], scale
-        own = critic.scaling.unit(scale).up(critic.value(networks, rollout))
-
         def read(held: tuple[Params, Any]) -> Array:
-            # Most lesions read the present critic, whose values are there already.
-            if held is present:
-                return own
             params, scale = held
-            said = critic.value(networks | {"critic": params}, rollout)
-            return critic.scaling.unit(scale).up(said)
+            return said(networks | {"critic": params}, scale, rollout)
 
-        hurt = critic.lesion.apply(harm, present, read, rollout, access, key)
+        scale, harm = memory
+        present = networks["critic"], scale
+        own = read(present)
+        hurt = critic.lesion.apply(harm, Reading(present, own, read), rollout, access, key)
         params = None
         if hurt.critic is not None:
             own = read(hurt.critic)
@@ -363,9 +361,9 @@ def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: f
         memory: Any, networks: Networks, rollout: Rollout, access: Access, key: Key
     ) -> Estimate:
         del networks
-        found = lesion.apply(
-            memory, (), lambda _: access.value(rollout, sharpness), rollout, access, key
-        )
+        truth = access.value(rollout, sharpness)
+        reading = Reading((), truth, lambda _: truth)
+        found = lesion.apply(memory, reading, rollout, access, key)
         advised = advantage(rollout, found.value)
         return Estimate(advised, value=found.value, memory=found.memory)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare.types import Access, Array, Key, Params, Rollout
-from vfcompare.valuation import Hurt, Lesion, Read
+from vfcompare.valuation import Hurt, Lesion, Reading
 
 
 def acting(rollout: Rollout) -> Array:
@@ -30,13 +30,10 @@ def of_values(
 ) -> Lesion:
     """A lesion that changes the values that are read."""
 
-    def apply(
-        memory: Any, params: Params, read: Read, rollout: Rollout, access: Access, key: Key
-    ) -> Hurt:
-        value = read(params)
-        hurt = damage(value, rollout, access, key)
+    def apply(memory: Any, reading: Reading, rollout: Rollout, access: Access, key: Key) -> Hurt:
+        hurt = damage(reading.value, rollout, access, key)
         if after > 0:
-            hurt = jnp.where(access.progress >= after, hurt, value)
+            hurt = jnp.where(access.progress >= after, hurt, reading.value)
         return Hurt(hurt, memory)
 
     return Lesion(apply, privileged=privileged)
@@ -145,11 +142,9 @@ def another(*, sharpness: float, after: float = 0.0) -> Lesion:
 def freeze(*, after: float = 0.0) -> Lesion:
     """The critic stays as it was at that time: what it knows goes stale."""
 
-    def apply(
-        memory: Params, params: Params, read: Read, rollout: Rollout, access: Access, key: Key
-    ) -> Hurt:
-        held = choose(access.progress >= after, memory, params)
-        return Hurt(read(held), held, held)
+    def apply(memory: Any, reading: Reading, rollout: Rollout, access: Access, key: Key) -> Hurt:
+        held = choose(access.progress >= after, memory, reading.critic)
+        return Hurt(reading.read(held), held, held)
 
     return Lesion(apply, lambda params: params)
 
@@ -157,14 +152,11 @@ def freeze(*, after: float = 0.0) -> Lesion:
 def reset(*, after: float) -> Lesion:
     """The critic starts again from its first parameters, once."""
 
-    def apply(
-        memory: tuple[Params, Array], params: Params, read: Read, rollout: Rollout,
-        access: Access, key: Key,
-    ) -> Hurt:  # fmt: skip
+    def apply(memory: Any, reading: Reading, rollout: Rollout, access: Access, key: Key) -> Hurt:
         first, done = memory
         due = (access.progress >= after) & ~done
-        params = choose(due, first, params)
-        return Hurt(read(params), (first, done | due), params)
+        critic = choose(due, first, reading.critic)
+        return Hurt(reading.read(critic), (first, done | due), critic)
 
     return Lesion(apply, lambda params: (params, jnp.bool_(False)))
 
@@ -172,12 +164,10 @@ def reset(*, after: float) -> Lesion:
 def delay(*, updates: int, after: float = 0.0) -> Lesion:
     """Values are read from the critic as it was some updates ago, while it learns on."""
 
-    def apply(
-        memory: Params, params: Params, read: Read, rollout: Rollout, access: Access, key: Key
-    ) -> Hurt:
-        oldest = jax.tree.map(lambda x: x[0], memory)
-        value = read(choose(access.progress >= after, oldest, params))
-        memory = jax.tree.map(lambda x, new: jnp.concatenate([x[1:], new[None]]), memory, params)
+    def apply(memory: Any, reading: Reading, rollout: Rollout, access: Access, key: Key) -> Hurt:
+        oldest, critic = jax.tree.map(lambda x: x[0], memory), reading.critic
+        value = reading.read(choose(access.progress >= after, oldest, critic))
+        memory = jax.tree.map(lambda x, new: jnp.concatenate([x[1:], new[None]]), memory, critic)
         return Hurt(value, memory)
 
     def init(params: Params) -> Params:

@@ -51,8 +51,18 @@ class Scaling(NamedTuple):
     update: Callable[[Any, Rollout], Any]
 
 
-Read = Callable[[Any], Array]
-"""`(critic) -> value [B, G, T + 1]`, a critic being its parameters and the memory of its unit."""
+class Reading(NamedTuple):
+    """What a critic says: one is its parameters and the memory of its unit, or `()` where values are exact.
+
+    Attributes:
+      critic: the present one.
+      value: `[B, G, T + 1]`, what it says.
+      read: `(critic) -> [B, G, T + 1]`, what another one would say.
+    """
+
+    critic: Any
+    value: Array
+    read: Callable[[Any], Array]
 
 
 class Hurt(NamedTuple):
@@ -73,12 +83,12 @@ class Lesion(NamedTuple):
     """Damage to a critic, learned or exact (which has no parameters).
 
     Attributes:
-      apply: `(memory, critic, read, rollout, access, key) -> Hurt`, see `Read`.
+      apply: `(memory, reading, rollout, access, key) -> Hurt`.
       init: `(critic) -> memory`.
       privileged: whether it asks for exact values.
     """
 
-    apply: Callable[[Any, Any, Read, Rollout, Access, Key], Hurt]
+    apply: Callable[[Any, Reading, Rollout, Access, Key], Hurt]
     init: Callable[[Any], Any] = lambda critic: ()
     privileged: bool = False
 
