@@ -411,3 +411,17 @@ class Ready(CartPoleFunctional, Task):  # type: ignore[misc]
 
 def test_functions_that_gymnasium_has_written_are_a_tasks():
     require_task(Ready())
+
+
+def test_a_task_that_does_not_say_how_soon_it_may_end_is_refused():
+    class Bare(CartPoleFunctional):
+        """A task that says all else."""
+
+        horizon, passes, mute, report, layout = 500, None, 0, None, None
+
+        def held_out(self):
+            """Itself."""
+            return self
+
+    with pytest.raises(ValueError, match="Bare has no shortest; allowed: "):
+        require_task(Bare())

@@ -31,21 +31,6 @@ from vfcompare.types import (
 State = Any
 
 
-class Step(NamedTuple):
-    """What one step of every lane leaves behind; fields are `[N, ...]`."""
-
-    obs: Array
-    action: Array
-    log_prob: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-    mask: Array
-    first: Array
-    legal: Array | None
-    state: State
-
-
 class Running(NamedTuple):
     """Episodes that go on, one in each of `N` lanes; fields are `[N, ...]`.
 
@@ -109,8 +94,8 @@ def advance(
     carry: Carry,
     noise: Array,
     key: Key,
-) -> tuple[State, Carry, Step]:
-    """One step of one environment; whether it counted is the caller's to say."""
+) -> tuple[State, Carry, Rollout]:
+    """One step of one environment, as a rollout without axes; whether it counted is the caller's to say."""
     obs_key, transition_key, reward_key = jax.random.split(key, 3)
     obs, legal = observe(env, state, obs_key)
     carry, action, log_prob = policy.act(params, carry, obs, legal, noise)
@@ -118,12 +103,12 @@ def advance(
     reward = env.reward(state, action, after, reward_key)
     terminated = env.terminal(after, reward_key)
     zero = jnp.float32(0.0)
-    step = Step(
-        obs,
-        action,
-        log_prob,
-        jnp.float32(reward),
-        jnp.float32(terminated),
+    step = Rollout(
+        obs=obs,
+        action=action,
+        log_prob=log_prob,
+        reward=jnp.float32(reward),
+        terminated=jnp.float32(terminated),
         truncated=zero,
         mask=zero,
         first=zero,
@@ -156,7 +141,7 @@ def unroll(
     *,
     chunk: int,
     keep_state: bool,
-) -> tuple[Step, Array, State]:
+) -> tuple[Rollout, Array, State]:
     """One episode in each of `N` lanes, stopped as soon as all have ended.
 
     The loop runs in chunks and looks after each whether any lane is alive, so that a batch of short
@@ -172,7 +157,7 @@ def unroll(
       keep_state: whether to record environment states.
 
     Returns:
-      Steps `[T, N, ...]`, and observation and state after the last step, `[T + 1, N, ...]`.
+      Steps `[T, N, ...]`, and their observations and states with those after the last one, `[T + 1, N, ...]`.
     """
     number, horizon = running.time.shape[0], env.horizon
     chunk = min(chunk, horizon)
@@ -180,12 +165,12 @@ def unroll(
     step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
     view = jax.vmap(lambda s, k: observe(env, s, k)[0])
 
-    def body(lane: Running, xs: Any) -> tuple[Running, Step]:
+    def body(lane: Running, xs: Any) -> tuple[Running, Rollout]:
         state, carry, time, alive = lane
         after, carry, step = step_lanes(state, carry, *xs)
         live = alive.astype(jnp.float32)
         out = (time + 1 >= horizon).astype(jnp.float32)
-        step = step._replace(
+        step = step.replace(
             reward=step.reward * live,
             terminated=step.terminated * live,
             truncated=(1.0 - step.terminated) * out * live,
@@ -226,7 +211,7 @@ def unroll(
 
 
 def to_rollout(
-    steps: Step, obs: Array, states: State, first: Array, carry: Carry, shape: tuple[int, int]
+    steps: Rollout, obs: Array, states: State, first: Array, carry: Carry, shape: tuple[int, int]
 ) -> Rollout:
     """Time-major steps `[T, N]` as a rollout `[B, G, T]`."""
 
@@ -234,17 +219,8 @@ def to_rollout(
         x = jnp.moveaxis(x, 0, 1)
         return x.reshape(*shape, *x.shape[1:])
 
-    return Rollout(
-        obs=lay(obs),
-        first=lay(first),
-        legal=None if steps.legal is None else lay(steps.legal),
-        carry=jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), carry),
-        state=jax.tree.map(lay, states),
-        **{
-            name: lay(getattr(steps, name))
-            for name in ("action", "log_prob", "reward", "terminated", "truncated", "mask")
-        },
-    )
+    laid = jax.tree.map(lay, steps.replace(obs=obs, state=states, first=first))
+    return laid.replace(carry=jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), carry))
 
 
 def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16) -> Collector:
@@ -271,21 +247,21 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         return Running(state, carry, *clock)
 
     def run(
-        policy: Policy, params: Params, running: Running, key: Key,
-        shape: tuple[int, int], keep_state: bool,
-    ) -> Rollout:  # fmt: skip
+        policy: Policy, params: Params, running: Running, key: Key, each: int, keep_state: bool
+    ) -> Rollout:
         steps, obs, states = unroll(
             env, policy, params, running, key, chunk=chunk, keep_state=keep_state
         )
         first = jnp.zeros_like(steps.mask).at[0].set(1.0)
-        blank = in_lanes(policy.carry, running.time.shape[0])
-        return to_rollout(steps, obs, states, first, blank, shape)
+        lanes = running.time.shape[0]
+        blank = in_lanes(policy.carry, lanes)
+        return to_rollout(steps, obs, states, first, blank, (lanes // each, each))
 
     def collect(
         state: tuple[()], policy: Policy, params: Params, key: Key, *, keep_state: bool
     ) -> Collected:
         begun = starts(policy, params, key)
-        rollout = run(policy, params, begun, key, (prompts, group), keep_state)
+        rollout = run(policy, params, begun, key, group, keep_state)
         length = rollout.mask.sum(-1)
         size = min(chunk, env.horizon)
         rows = jnp.ceil(length.max() / size) * size
@@ -294,15 +270,21 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         return Collected(state, rollout, Charge(length.sum(), ended), metrics)
 
     def simulate(
-        state: State, policy: Policy, params: Params, key: Key,
-        *, time: Array | None = None, alive: Array | None = None, keep_state: bool = False,
-    ) -> Rollout:  # fmt: skip
+        state: State,
+        policy: Policy,
+        params: Params,
+        key: Key,
+        *,
+        time: Array | None = None,
+        alive: Array | None = None,
+        keep_state: bool = False,
+    ) -> Rollout:
         many = len(jax.tree.leaves(state)[0])
         time = jnp.zeros(many, jnp.int32) if time is None else time
         alive = jnp.ones(many, bool) if alive is None else alive.astype(bool)
         alive &= time < env.horizon
         running = Running(state, begin(env, policy, params, state, key), time, alive)
-        return run(policy, params, running, key, (many, 1), keep_state)
+        return run(policy, params, running, key, 1, keep_state)
 
     shape = (prompts, group, env.horizon)
     shared = start == "shared"
@@ -412,10 +394,14 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             truncated = (1.0 - terminated) * out * live
             reward = step.reward * live
             return_ = lane.return_ + reward
-            step = step._replace(
-                reward=reward, terminated=terminated, truncated=truncated, mask=live,
-                first=lane.first, state=keep(lane.state, keep_state),
-            )  # fmt: skip
+            step = step.replace(
+                reward=reward,
+                terminated=terminated,
+                truncated=truncated,
+                mask=live,
+                first=lane.first,
+                state=keep(lane.state, keep_state),
+            )
             reset = terminated + lane.cut
             going = (1.0 - terminated) * (1.0 - truncated) * live
             state = select(reset > 0, fresh, after)
@@ -425,7 +411,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             return lane, (step, return_, time.astype(jnp.float32))
 
         # One start state a lane for as many rows as no two episodes can begin in.
-        gap = min(getattr(env, "shortest", 1), env.horizon, length)
+        gap = min(env.shortest, env.horizon, length)
         keys = jax.random.split(stream(key, "start"), (-(-length // gap), number))
         fresh = jax.vmap(jax.vmap(env.initial))(keys)
         fresh = jax.tree.map(lambda x: jnp.repeat(x, gap, 0)[:length], fresh)

@@ -34,6 +34,10 @@ class Env(Protocol):
         """Most steps of an episode; whoever collects truncates there."""
 
     @property
+    def shortest(self) -> int:
+        """Fewest steps after which an episode may end by itself."""
+
+    @property
     def passes(self) -> float | None:
         """The return from which an episode counts as passed, where it is right or wrong, else None."""
 

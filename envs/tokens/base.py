@@ -483,8 +483,14 @@ def strip(words: Sequence[str], colours: Sequence[drawing.Colour], widest: int) 
     figure.figimage(image / 255, origin="upper")
     for (x, y), word in zip(places, words, strict=False):
         figure.text(
-            x / image.shape[1], 1 - y / height, word, size=13, family="monospace",
-            ha="center", va="center", parse_math=False,
-        )  # fmt: skip
+            x / image.shape[1],
+            1 - y / height,
+            word,
+            size=13,
+            family="monospace",
+            ha="center",
+            va="center",
+            parse_math=False,
+        )
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
