@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
+from vfcompare import masked
 from vfcompare.columns import ADVANTAGE_EDGES
-from vfcompare.estimators import masked_mean
 from vfcompare.types import Array, Batch, Metrics, Params, Policy
 
 
@@ -17,11 +17,11 @@ def advantages(advantage: Array, mask: Array) -> Metrics:
       advantage: `[B, G, T]`.
       mask: `[B, G, T]`.
     """
-    mean = masked_mean(advantage, mask)
-    variance = masked_mean(jnp.square(advantage - mean), mask)
+    mean = masked.mean(advantage, mask)
+    variance = masked.mean(jnp.square(advantage - mean), mask)
     size = jnp.sqrt(variance + jnp.square(mean))
     below = {
-        f"advantage_below_{k}": masked_mean(advantage < edge * size, mask)
+        f"advantage_below_{k}": masked.mean(advantage < edge * size, mask)
         for k, edge in enumerate(ADVANTAGE_EDGES, 1)
     }
     return {

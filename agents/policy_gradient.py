@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vfcompare import collect, evaluation, exact, flops, maps
-from vfcompare.batching import Batching, Optimizers, descend, present, rows, steps, summarise
+from vfcompare import aggregates, collect, evaluation, exact, flops, maps
+from vfcompare.batching import Batching, Optimizers, descend, present, rows, summarise
 from vfcompare.contract import require_shape
 from vfcompare.diagnostics import Lab, Subject, examine
 from vfcompare.streams import stream
-from vfcompare.surrogates import Penalty, k3, token
+from vfcompare.surrogates import Penalty, k3
 from vfcompare.types import (
     Access,
     Array,
@@ -166,9 +166,9 @@ class Agent:
         rollout, metrics = collected.rollout, dict(collected.metrics)
         reference, paid = None, rollout
         if state.reference is not None:
-            reference = self.policy.evaluate(state.reference, steps(rollout))[0]
+            reference = self.policy.evaluate(state.reference, rollout.steps)[0]
             away = k3(rollout.log_prob, reference)
-            metrics["reference_kl"] = (away * token(rollout.mask)).sum()
+            metrics["reference_kl"] = (away * aggregates.steps(rollout.mask)).sum()
         if self.penalty is not None and reference is not None:
             divergence = self.penalty.divergence(rollout.log_prob, reference) * rollout.mask
             metrics["penalty"] = divergence.sum() / rollout.mask.sum()
@@ -187,9 +187,9 @@ class Agent:
         rollout, estimate = seen.collected.rollout, seen.estimate
         # What no reward teaches keeps its place in the episode, and counts for nothing.
         mask = rollout.mask.at[:, :, : self.env.mute].set(0.0)
-        weight = {"policy": self.aggregate(mask), "critic": token(rollout.mask)}
+        weight = {"policy": self.aggregate(mask), "critic": aggregates.steps(rollout.mask)}
         batch = Batch(
-            steps=steps(rollout),
+            steps=rollout.steps,
             valid=present(rollout.mask, self.rows_of),
             mask=mask,
             log_prob=rollout.log_prob,
@@ -294,10 +294,10 @@ class Agent:
             return exact.along(env, chances, rollout.state, gamma=gamma)
 
         def log_prob(rollout: Rollout) -> Array:
-            return policy.evaluate(params, steps(rollout))[0]
+            return policy.evaluate(params, rollout.steps)[0]
 
         def score(rollout: Rollout) -> Array:
-            return squared_score(policy, params, steps(rollout))
+            return squared_score(policy, params, rollout.steps)
 
         return Access(simulate, value, log_prob, score, progress, moved)
 

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 
 from vfcompare import collect, evaluation
-from vfcompare.batching import steps
 from vfcompare.streams import stream
 from vfcompare.types import Array, Key, Metrics, Params, Policy, Rollout, Steps
 
@@ -125,7 +124,7 @@ def demonstrations(env: Taught, key: Key, number: int, correct: float) -> Array:
 def reported(env: Taught, rollout: Rollout) -> tuple[Steps, Array]:
     """The policy's own answers, in which the first step says how they came out, and a mask of that step."""
     assert env.report is not None
-    told, shown = steps(rollout), rollout.obs[:, :, -1]
+    told, shown = rollout.steps, rollout.obs[:, :, -1]
     tokens = shown if env.layout is not None else shown.argmax(-1)
     truth = env.report(jax.vmap(jax.vmap(env.correct))(tokens))
     told = told.replace(action=told.action.at[:, :, 0].set(truth))

@@ -72,7 +72,7 @@ OWN = {
     "conf/estimator/half.yaml": "defaults: [monte_carlo]\n"
     "advantage: {baseline: {_target_: mine.half_mean}}",
     "conf/hydra/launcher/mine.yaml": "_target_: mine.launcher",
-    "mine.py": "from vfcompare.advantages import group_mean\n"
+    "mine.py": "from vfcompare.baselines import group_mean\n"
     "def half_mean(sample): return group_mean(sample) / 2",
 }
 """An agent that is not ours."""

@@ -12,8 +12,20 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from vfcompare import advantages, collect, estimators, lesions, needs, returns, surrogates, validate
-from vfcompare.advantages import Sample
+from vfcompare import (
+    advantages,
+    baselines,
+    collect,
+    estimators,
+    lesions,
+    needs,
+    returns,
+    scales,
+    surrogates,
+    targets,
+    validate,
+)
+from vfcompare.baselines import Sample
 from vfcompare.commands import catalogue, listing
 from vfcompare.errors import InputError
 from vfcompare.main import main
@@ -25,16 +37,16 @@ SPEC = Spec(
 )
 CONF = Path(__file__).resolve().parent.parent / "conf"
 NOTHING = (
-    *("advantages.none", "advantages.batch_mean", "advantages.unscaled", "advantages.batch_std"),
-    *("advantages.informative_share", "advantages.step_whitened", "advantages.episode_whitened"),
-    *("advantages.whitened_gae", "estimators.elapsed", "estimators.value_based"),
+    *("baselines.none", "baselines.batch_mean", "scales.unscaled", "scales.batch_std"),
+    *("scales.paid_share", "scales.step_whitened", "scales.episode_whitened"),
+    *("advantages.whitened_gae", "targets.elapsed", "estimators.value_based"),
     *("estimators.off_policy", "collect.episodes", "collect.fragments", "returns.reward_to_go"),
-    *("returns.outcome", "returns.gae", "returns.lambda_return", "returns.n_step"),
-    *("returns.vtrace", "returns.success"),
+    *("returns.outcome", "advantages.gae", "targets.lambda_return", "advantages.n_step"),
+    *("advantages.vtrace", "returns.success"),
 )
 """Functions that need nothing of `vfcompare.needs`."""
 
-HELPERS = {"advantages.first_scored", "collect.judged", "estimators.learning"}
+HELPERS = {"baselines.first_scored", "collect.judged", "estimators.learning"}
 """What others are made of, and no configuration names."""
 
 
@@ -159,12 +171,14 @@ def makes(kind):
 @pytest.mark.parametrize(
     ("module", "chosen"),
     [
+        (baselines, advises),
+        (scales, advises),
         (advantages, advises),
-        (returns, advises),
+        (targets, advises),
         (estimators, makes(Estimator)),
         (collect, makes(Collector)),
     ],
-    ids=["advantages", "returns", "estimators", "collect"],
+    ids=["baselines", "scales", "advantages", "targets", "estimators", "collect"],
 )
 def test_what_each_function_needs_is_known(module, chosen):
     place = module.__name__.removeprefix("vfcompare.")
@@ -177,7 +191,17 @@ def test_what_each_function_needs_is_known(module, chosen):
 
 
 def test_every_function_with_needs_exists():
-    modules = [advantages, returns, estimators, collect, lesions, surrogates]
+    modules = [
+        baselines,
+        scales,
+        advantages,
+        targets,
+        returns,
+        estimators,
+        collect,
+        lesions,
+        surrogates,
+    ]
     known = {m.__name__.removeprefix("vfcompare."): m for m in modules}
     parts = {
         *NOTHING,
@@ -199,8 +223,8 @@ def test_fragments_are_refused_to_whatever_needs_whole_episodes(part):
     told = {"_target_": f"vfcompare.{part}"}
     if module == "estimators":
         estimator = estimator | told
-    elif module in ("advantages", "returns"):
-        estimator = estimator | {"target": told}
+    elif module in ("advantages", "targets"):
+        estimator = estimator | {module.removesuffix("s"): told}
     else:
         agent = agent | {"surrogate" if module == "surrogates" else "collector": told}
     (problem,) = validate._fragments(agent, pieces, estimator, 100_000)

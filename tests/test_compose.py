@@ -26,7 +26,7 @@ SWEEPS = {
     ],
     "parts": [
         "agent=ppo",
-        "returns@agent.estimator.advantage=gae,length_adaptive_gae",
+        "advantage@agent.estimator.advantage=gae,length_adaptive_gae",
         "agent.entropy_coef=0,0.01",
     ],
     "lists": ["agent=rloo", "agent.network.hidden=[8],[8,8]", "seeds=3"],

@@ -14,7 +14,19 @@ import optax
 import pytest
 
 from tests.helpers import access, ask
-from vfcompare import advantages, estimators, lesions, returns, scaling, surrogates
+from vfcompare import (
+    advantages,
+    aggregates,
+    baselines,
+    estimators,
+    lesions,
+    masked,
+    returns,
+    scales,
+    scaling,
+    surrogates,
+    targets,
+)
 from vfcompare.agents import policies, value_heads
 from vfcompare.estimators import explained_variance
 from vfcompare.types import Rollout, Spec
@@ -85,13 +97,13 @@ def grouped(vector, baseline, scale):
 
 def std(vector):
     inputs = vector["inputs"]
-    return partial(advantages.group_std, ddof=inputs["ddof"], eps=inputs["eps"])
+    return partial(scales.group_std, ddof=inputs["ddof"], eps=inputs["eps"])
 
 
 @pytest.mark.parametrize("name", [n for n in VECTORS if n.startswith("grpo_verl")])
 def test_group_mean_over_group_std_is_verl_grpo(name):
     vector = VECTORS[name]
-    got, mask = grouped(vector, advantages.group_mean, std(vector))
+    got, mask = grouped(vector, baselines.group_mean, std(vector))
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
@@ -100,22 +112,22 @@ def test_group_mean_over_group_std_is_trl_grpo(name):
     vector = VECTORS[name]
     inputs = vector["inputs"]
     size = inputs["num_generations"]
-    scale = std(vector) if inputs["scale_rewards"] == "group" else advantages.unscaled
+    scale = std(vector) if inputs["scale_rewards"] == "group" else scales.unscaled
     vector["inputs"]["group_index"] = list(np.arange(len(inputs["rewards"])) // size)
-    got, _ = grouped(vector, advantages.group_mean, scale)
+    got, _ = grouped(vector, baselines.group_mean, scale)
     check(vector, got[:, 0], vector["outputs"]["advantages"])
 
 
 @pytest.mark.parametrize("name", ["rloo_verl_1001", "rloo_verl_continuous"])
 def test_leave_one_out_is_verl_rloo(name):
     vector = VECTORS[name]
-    got, mask = grouped(vector, advantages.leave_one_out, advantages.unscaled)
+    got, mask = grouped(vector, baselines.leave_one_out, scales.unscaled)
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
 def test_leave_one_out_of_one_follows_verl_vectorized_and_trl():
     vector = VECTORS["rloo_verl_singleton"]
-    got, mask = grouped(vector, advantages.leave_one_out, advantages.unscaled)
+    got, mask = grouped(vector, baselines.leave_one_out, scales.unscaled)
     check(vector, got, vector["outputs"]["advantages_vectorized"], mask)
     trl = VECTORS["rloo_trl_singleton"]
     check(trl, got[:, 0], trl["outputs"]["advantages"])
@@ -124,34 +136,34 @@ def test_leave_one_out_of_one_follows_verl_vectorized_and_trl():
 @pytest.mark.parametrize("name", ["rloo_trl_1001", "rloo_trl_nan"])
 def test_leave_one_out_is_trl_rloo_also_where_a_reward_is_not_a_number(name):
     vector = VECTORS[name]
-    got, _ = grouped(vector, advantages.leave_one_out, advantages.unscaled)
+    got, _ = grouped(vector, baselines.leave_one_out, scales.unscaled)
     check(vector, got[:, 0], vector["outputs"]["advantages"])
 
 
 def test_group_mean_is_openrlhf_dr_grpo():
     vector = VECTORS["openrlhf_dr_grpo_1001"]
-    got, mask = grouped(vector, advantages.group_mean, advantages.unscaled)
+    got, mask = grouped(vector, baselines.group_mean, scales.unscaled)
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
 def test_second_best_over_group_std_is_verl_pass_at_k():
     vector = VECTORS["grpo_passk_verl"]
     # The vector does not name its numbers: they are those of verl's other group estimators.
-    scale = partial(advantages.group_std, ddof=1, eps=1e-6)
-    got, mask = grouped(vector, advantages.second_best, scale)
+    scale = partial(scales.group_std, ddof=1, eps=1e-6)
+    got, mask = grouped(vector, baselines.second_best, scale)
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
 def test_length_weighted_is_verl_opo():
     vector = VECTORS["opo_verl_length_weighted"]
-    got, mask = grouped(vector, advantages.length_weighted, advantages.unscaled)
+    got, mask = grouped(vector, baselines.length_weighted, scales.unscaled)
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
-def test_group_mean_times_informative_share_is_verl_gpg():
+def test_group_mean_over_paid_share_is_verl_gpg():
     vector = VECTORS["gpg_verl"]
     # One group is the whole batch here, over which the share is taken.
-    got, mask = grouped(vector, advantages.group_mean, advantages.informative_share)
+    got, mask = grouped(vector, baselines.group_mean, scales.paid_share)
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
@@ -167,7 +179,7 @@ def test_two_rewards_normalised_apart_then_summed_and_whitened_are_trl_gdpo():
             batch,
             gamma=1.0,
             credit=returns.outcome,
-            baseline=advantages.group_mean,
+            baseline=baselines.group_mean,
             scale=std(vector),
         )
         for batch in batches
@@ -177,19 +189,19 @@ def test_two_rewards_normalised_apart_then_summed_and_whitened_are_trl_gdpo():
         batches[0],
         gamma=1.0,
         credit=lambda rollout, gamma: total,
-        baseline=advantages.none,
-        scale=partial(advantages.episode_whitened, ddof=inputs["ddof"], eps=inputs["eps"]),
+        baseline=baselines.none,
+        scale=partial(scales.episode_whitened, ddof=inputs["ddof"], eps=inputs["eps"]),
     )
     check(vector, got[0, :, 0], vector["outputs"]["advantages"])
 
 
-def reinforce_pp(batch, *, gamma, baseline=advantages.none, ddof, eps):
+def reinforce_pp(batch, *, gamma, baseline=baselines.none, ddof, eps):
     return advantages.relative(
         batch,
         gamma=gamma,
         credit=returns.reward_to_go,
         baseline=baseline,
-        scale=partial(advantages.step_whitened, ddof=ddof, eps=eps),
+        scale=partial(scales.step_whitened, ddof=ddof, eps_of_variance=eps),
     )
 
 
@@ -224,8 +236,8 @@ def test_whitened_rewards_to_go_are_verl_reinforce_plus_plus_once_a_gap_is_close
 @pytest.mark.parametrize(
     ("name", "baseline"),
     [
-        ("openrlhf_reinforce_1001", advantages.none),
-        ("openrlhf_reinforce_baseline_1001", advantages.group_mean),
+        ("openrlhf_reinforce_1001", baselines.none),
+        ("openrlhf_reinforce_baseline_1001", baselines.group_mean),
     ],
 )
 def test_whitened_rewards_to_go_are_openrlhf_reinforce_plus_plus(name, baseline):
@@ -246,7 +258,7 @@ def test_whitened_gae_is_openrlhf_gae():
     value = jnp.asarray(np.concatenate([inputs["values"], np.full((4, 1), 9.0)], -1))[None]
     got = advantages.whitened_gae(batch, value, ddof=0, eps=0.0, **options)
     check(vector, got[0], vector["outputs"]["advantages"], inputs["mask"])
-    target = returns.lambda_return(batch, value, **options)
+    target = targets.lambda_return(batch, value, **options)
     check(vector, target[0], vector["outputs"]["returns"], inputs["mask"])
 
 
@@ -274,7 +286,7 @@ def test_return_above_that_of_greedy_episodes_is_verl_remax():
         spec=spec((1, lanes, rows)),
         gamma=1.0,
         credit=returns.outcome,
-        scale=advantages.unscaled,
+        scale=scales.unscaled,
     )
     got = ask(estimator, episodes.replace(state=state), access(simulate=simulate))
     check(vector, got.advantage[0], vector["outputs"]["advantages"], inputs["mask"])
@@ -292,8 +304,8 @@ def test_optimal_token_is_verl_optimal_token_baseline():
         access(score=lambda rollout: score),
         gamma=1.0,
         credit=returns.reward_to_go,
-        baseline=partial(advantages.optimal_token, eps=inputs["eps"]),
-        scale=advantages.unscaled,
+        baseline=partial(baselines.optimal_token, eps=inputs["eps"]),
+        scale=scales.unscaled,
     )
     check(vector, got[0], vector["outputs"]["advantages"], inputs["mask"])
     to_go = returns.reward_to_go(episodes, gamma=1.0)
@@ -303,8 +315,8 @@ def test_optimal_token_is_verl_optimal_token_baseline():
 @pytest.mark.parametrize(
     ("scale", "output"),
     [
-        (advantages.unscaled, "adv_raw"),
-        (partial(advantages.episode_whitened, ddof=1, eps=1e-8), "adv_normalised"),
+        (scales.unscaled, "adv_raw"),
+        (partial(scales.episode_whitened, ddof=1, eps=1e-8), "adv_normalised"),
     ],
 )
 def test_tracked_is_a_step_of_spo(scale, output):
@@ -315,7 +327,7 @@ def test_tracked_is_a_step_of_spo(scale, output):
     first = jnp.arange(4.0)[:, None, None, None]
     episodes = episodes.replace(obs=jnp.broadcast_to(first, episodes.obs.shape))
     slots = 64
-    slot = np.asarray(advantages.fingerprint(first[:, 0, 0]) % slots)
+    slot = np.asarray(baselines.fingerprint(first[:, 0, 0]) % slots)
     assert len(set(slot)) == 4
     alpha, beta = np.asarray(inputs["alpha"]), np.asarray(inputs["beta"])
     low, high = inputs["rho_clip"]
@@ -357,9 +369,9 @@ def test_gae_is_rlax_gae(name):
     discount = np.asarray(inputs["discounts"])
     batch = rollout([[inputs["rewards"]]], terminated=[[discount == 0]])
     value = jnp.asarray([[inputs["values_0_to_T"]]])
-    got = returns.gae(batch, value, gamma=0.99, lambda_=inputs["lam"])
+    got = advantages.gae(batch, value, gamma=0.99, lambda_=inputs["lam"])
     check(vector, got[0, 0], vector["outputs"]["advantages"])
-    target = returns.lambda_return(batch, value, gamma=0.99, lambda_=inputs["lam"])
+    target = targets.lambda_return(batch, value, gamma=0.99, lambda_=inputs["lam"])
     check(vector, target[0, 0], vector["outputs"]["returns"])
 
 
@@ -371,7 +383,7 @@ def test_lambda_return_is_rlax_lambda_return(name):
     batch = rollout([[inputs["rewards"]]], terminated=[[discount == 0]])
     # A λ-return does not depend on V(s_0).
     value = jnp.asarray([[[0.7, *inputs["v_1_to_T"]]]])
-    got = returns.lambda_return(batch, value, gamma=0.99, lambda_=inputs["lam"])
+    got = targets.lambda_return(batch, value, gamma=0.99, lambda_=inputs["lam"])
     check(vector, got[0, 0], vector["outputs"]["returns"])
 
 
@@ -383,7 +395,7 @@ def test_n_step_is_rlax_n_step():
     batch = rollout([[inputs["rewards"]]], terminated=[[discount == 0]])
     values = inputs.get("v_1_to_T") or inputs["v_t"]
     value = jnp.asarray([[[0.7, *values]]])
-    got = returns.n_step(batch, value, gamma=gamma, n=inputs["n"]) + value[..., :-1]
+    got = advantages.n_step(batch, value, gamma=gamma, n=inputs["n"]) + value[..., :-1]
     (want,) = vector["outputs"].values()
     check(vector, got[0, 0], want)
 
@@ -395,7 +407,7 @@ def test_gae_is_sb3_gae(name):
     starts = [*inputs["episode_starts"][1:], int(inputs["last_done"])]
     batch = rollout([[inputs["rewards"]]], terminated=[[starts]])
     value = jnp.asarray([[[*inputs["values"], inputs["last_value"]]]])
-    got = returns.gae(batch, value, gamma=inputs["gamma"], lambda_=inputs["lam"])
+    got = advantages.gae(batch, value, gamma=inputs["gamma"], lambda_=inputs["lam"])
     check(vector, got[0, 0], vector["outputs"]["advantages"])
 
 
@@ -411,7 +423,7 @@ def test_truncation_bootstraps_from_the_final_observation_through_its_boundary_r
         truncated=[[[0, 1, 0, 0, 0]]],
     )
     value = jnp.asarray([[[v[0], v[1], inputs["v_t"][1], v[2], v[3], inputs["v_t"][3]]]])
-    got = returns.gae(batch, value, gamma=inputs["gamma"], lambda_=inputs["lam"])[0, 0]
+    got = advantages.gae(batch, value, gamma=inputs["gamma"], lambda_=inputs["lam"])[0, 0]
     check(vector, got[jnp.array([0, 1, 3, 4])], vector["outputs"]["advantages"])
     assert got[2] == 0
 
@@ -422,9 +434,9 @@ def test_padding_full_of_garbage_does_not_leak_into_gae():
     mask = np.asarray(inputs["mask"])
     batch = rollout(np.asarray(inputs["token_rewards"])[:, None], mask[:, None])
     value = np.concatenate([inputs["values"], np.full((2, 1), 9.0)], -1)[:, None]
-    got = returns.gae(batch, jnp.asarray(value), gamma=1.0, lambda_=inputs["lam"])
+    got = advantages.gae(batch, jnp.asarray(value), gamma=1.0, lambda_=inputs["lam"])
     check(vector, got[:, 0], vector["outputs"]["advantages_raw"], mask)
-    whitened = advantages.whitened(got, batch.mask, ddof=1, eps=0.0)
+    whitened = masked.whitened(got, batch.mask, ddof=1, eps=0.0)
     check(vector, whitened[:, 0], vector["outputs"]["advantages_whitened"], mask)
 
 
@@ -432,7 +444,7 @@ def test_whitening_is_verl_whitening_on_taken_steps():
     vector = VECTORS["masked_whiten_verl"]
     mask = jnp.asarray(vector["inputs"]["mask"])[:, None]
     values = jnp.asarray(vector["inputs"]["values"])[:, None]
-    got = advantages.whitened(values, mask, ddof=1, eps=0.0)
+    got = masked.whitened(values, mask, ddof=1, eps=0.0)
     check(vector, got[:, 0], vector["outputs"]["whitened"], mask[:, 0])
     assert (got * (1 - mask) == 0).all()
 
@@ -442,14 +454,14 @@ def test_steps_of_vine_are_one_step_advantages():
     reward = vector["inputs"]["step_rewards"]
     # VinePPO does not sample the last state: its value is the reward, so that its advantage is zero.
     value = [*vector["inputs"]["mc_values"][:3], reward[-1], 0.0]
-    got = returns.gae(rollout([[reward]]), jnp.asarray([[value]]), gamma=1.0, lambda_=0.0)
+    got = advantages.gae(rollout([[reward]]), jnp.asarray([[value]]), gamma=1.0, lambda_=0.0)
     check(vector, got[0, 0], vector["outputs"]["step_advantages"])
 
 
 def test_gae_is_rlax_td_lambda():
     vector = VECTORS["td_lambda_rlax"]
     batch, value, gamma = fragment(vector["inputs"])
-    got = returns.gae(batch, value, gamma=gamma, lambda_=vector["inputs"]["lam"])
+    got = advantages.gae(batch, value, gamma=gamma, lambda_=vector["inputs"]["lam"])
     check(vector, got[0, 0], vector["outputs"]["td_errors"])
 
 
@@ -458,7 +470,7 @@ def test_lambda_return_with_lambda_1_is_rlax_discounted_return():
     # The value of the first state is not part of a return.
     inputs = vector["inputs"] | {"v_tm1": [0.7, *vector["inputs"]["v_t"][:-1]]}
     batch, value, gamma = fragment(inputs)
-    got = returns.lambda_return(batch, value, gamma=gamma, lambda_=1.0)
+    got = targets.lambda_return(batch, value, gamma=gamma, lambda_=1.0)
     check(vector, got[0, 0], vector["outputs"]["returns"])
 
 
@@ -478,7 +490,7 @@ def test_vtrace_is_rlax_vtrace(name):
     vector = VECTORS[name]
     inputs, outputs = vector["inputs"], vector["outputs"]
     batch, value, gamma = fragment(inputs)
-    advantage, target = returns.vtrace(
+    advantage, target = advantages.vtrace(
         batch,
         value,
         jnp.asarray([[inputs["rhos"]]]),
@@ -496,7 +508,7 @@ def test_vtrace_that_leaks_is_rlax_leaky_vtrace():
     vector = VECTORS["leaky_vtrace_rlax_a0p5"]
     inputs = vector["inputs"]
     batch, value, gamma = fragment(inputs)
-    _, target = returns.vtrace(
+    _, target = advantages.vtrace(
         batch,
         value,
         jnp.asarray([[inputs["rhos"]]]),
@@ -521,7 +533,7 @@ def test_vtrace_does_not_fall_into_the_trap_of_truncation():
         truncated=[[[0, 1, 0, 0, 0]]],
     )
     value = jnp.asarray([[[v[0], v[1], final[1], v[2], v[3], final[3]]]])
-    advantage, target = returns.vtrace(
+    advantage, target = advantages.vtrace(
         batch,
         value,
         jnp.ones_like(batch.reward),
@@ -549,7 +561,9 @@ def test_lambda_adapts_to_the_length_and_is_never_negative(name):
     episodes = outcomes(np.ones(len(lengths)), mask)
     value = jnp.zeros((*episodes.mask.shape[:2], lengths.max() + 1))
     got = np.asarray(
-        returns.length_adaptive_gae(episodes, value, gamma=1.0, alpha=vector["inputs"]["alpha"])[0]
+        advantages.length_adaptive_gae(episodes, value, gamma=1.0, alpha=vector["inputs"]["alpha"])[
+            0
+        ]
     )
     rows = np.arange(len(lengths))
     check(vector, got[rows, lengths - 1], np.ones(len(lengths)))
@@ -585,8 +599,8 @@ def test_advantage_and_target_of_different_lambda_are_vc_ppo():
     value = jnp.asarray([[[*inputs["values"][0], 9.0]]])
     estimator = estimators.value_based(
         spec=spec(episodes.mask.shape),
-        advantage=partial(returns.gae, gamma=inputs["gamma"], lambda_=inputs["lam_actor"]),
-        target=partial(returns.lambda_return, gamma=inputs["gamma"], lambda_=inputs["lam_critic"]),
+        advantage=partial(advantages.gae, gamma=inputs["gamma"], lambda_=inputs["lam_actor"]),
+        target=partial(targets.lambda_return, gamma=inputs["gamma"], lambda_=inputs["lam_critic"]),
         critic=said(value),
     )
     got = ask(estimator, episodes, networks={"critic": ()})
@@ -677,9 +691,9 @@ def test_the_clipped_value_loss_is_that_of_verl():
         jnp.asarray(inputs[k], jnp.float32) for k in ("vpreds", "returns", "old_values", "mask")
     )
     loss = value_heads.scalar(clip=inputs["clip"]).loss(value[..., None], target, old)
-    check(vector, (surrogates.token(mask) * loss).sum(), vector["outputs"]["loss"])
+    check(vector, (aggregates.steps(mask) * loss).sum(), vector["outputs"]["loss"])
     plain = value_heads.scalar(clip=None).loss(value[..., None], target, old)
-    share = (surrogates.token(mask) * (loss > plain)).sum()
+    share = (aggregates.steps(mask) * (loss > plain)).sum()
     check(vector, share, vector["outputs"]["clipfrac"])
 
 
@@ -691,7 +705,7 @@ def test_the_policy_gradient_is_rlax_policy_gradient():
     mask = jnp.asarray(inputs["w"])
     loss = surrogates.policy_gradient(log_prob, log_prob, jnp.asarray(inputs["adv"]), mask)
     # rlax divides by all steps, also those of no weight: sums over the padded length.
-    weights = surrogates.constant(mask[None, None])[0, 0]
+    weights = aggregates.constant(mask[None, None])[0, 0]
     check(vector, (weights * loss).sum(), vector["outputs"]["loss"])
 
 
@@ -719,10 +733,10 @@ def loss_and_gradient(vector, aggregate, surrogate):
 
 
 AVERAGES = {
-    "token-mean": surrogates.token,
-    "seq-mean-token-mean": surrogates.sequence,
-    "seq-mean-token-sum-norm": surrogates.constant,
-    "seq-mean-token-sum": lambda mask: surrogates.constant(mask, length=1.0),
+    "token-mean": aggregates.steps,
+    "seq-mean-token-mean": aggregates.episodes,
+    "seq-mean-token-sum-norm": aggregates.constant,
+    "seq-mean-token-sum": lambda mask: aggregates.constant(mask, length=1.0),
 }
 
 
@@ -754,27 +768,26 @@ def ppo(**options):
     return lambda *args: surrogates.clipped(*args, **options)
 
 
-def whole(**options):
-    options = {"epsilon": 0.2, "epsilon_high": 0.28, **options}
-    return lambda *args: surrogates.sequence_clipped(*args, **options)
+def whole(surrogate):
+    return lambda *args: surrogate(*args, epsilon=0.2, epsilon_high=0.28)
 
 
 LOSSES = {
-    "policy_loss_trl_grpo": (surrogates.sequence, ppo()),
-    "policy_loss_trl_dr_grpo": (surrogates.constant, ppo()),
-    "policy_loss_trl_grpo_delta1.5": (surrogates.sequence, ppo(ceiling=1.5)),
-    "policy_loss_trl_grpo_levelsequence": (surrogates.sequence, whole(normalise=True)),
-    "policy_loss_trl_rloo": (surrogates.sequence, whole(normalise=False)),
+    "policy_loss_trl_grpo": (aggregates.episodes, ppo()),
+    "policy_loss_trl_dr_grpo": (aggregates.constant, ppo()),
+    "policy_loss_trl_grpo_delta1.5": (aggregates.episodes, ppo(ceiling=1.5)),
+    "policy_loss_trl_grpo_levelsequence": (aggregates.episodes, whole(surrogates.gspo)),
+    "policy_loss_trl_rloo": (aggregates.episodes, whole(surrogates.episode_clipped)),
     "policy_loss_trl_sapo": (
-        surrogates.sequence,
-        lambda *args: surrogates.gated(*args, tau=1.0, tau_negative=1.05),
+        aggregates.episodes,
+        lambda *args: surrogates.sapo(*args, tau=1.0, tau_negative=1.05),
     ),
-    "policy_loss_ppo_clip_higher_dualclip_verl": (surrogates.token, ppo(dual=3.0)),
+    "policy_loss_ppo_clip_higher_dualclip_verl": (aggregates.steps, ppo(dual=3.0)),
     "policy_loss_gmpo_geo_mean_verl": (
-        surrogates.sequence,
-        lambda *args: surrogates.geometric_mean(*args, epsilon=0.2, epsilon_high=0.28),
+        aggregates.episodes,
+        whole(surrogates.gmpo),
     ),
-    "policy_loss_gpg_loss_verl": (surrogates.token, surrogates.policy_gradient),
+    "policy_loss_gpg_loss_verl": (aggregates.steps, surrogates.policy_gradient),
 }
 
 
@@ -936,7 +949,7 @@ batches = pytest.mark.parametrize(
 """Sizes of groups and credits that every naive loop is held against."""
 
 
-def ours(batch, credit, baseline=advantages.none, scale=advantages.unscaled, reach=None):
+def ours(batch, credit, baseline=baselines.none, scale=scales.unscaled, reach=None):
     return advantages.relative(
         batch, reach, gamma=0.9, credit=credit, baseline=baseline, scale=scale
     )
@@ -952,7 +965,7 @@ def same(got, want):
 def test_baselines_are_what_naive_loops_find(name, group, credit):
     batch, _ = draw(1, group)
     naive = Naive(batch, credit)
-    got = ours(batch, credit, getattr(advantages, name))
+    got = ours(batch, credit, getattr(baselines, name))
     same(got, naive.advantages(getattr(naive, name)))
 
 
@@ -963,7 +976,7 @@ def test_the_optimal_token_baseline_is_what_a_naive_loop_finds(group, credit):
     got = ours(
         batch,
         credit,
-        partial(advantages.optimal_token, eps=1e-8),
+        partial(baselines.optimal_token, eps=1e-8),
         reach=access(score=lambda rollout: jnp.asarray(score)),
     )
     same(got, naive.advantages(partial(naive.optimal_token, score=score)))
@@ -986,7 +999,7 @@ def test_bins_hold_what_a_dictionary_of_bins_holds(group, credit):
     # Both the bins and what is done without one are looked at.
     assert 0 < missed < sum(naive.length[b, g] for b, g in naive.all_scored())
     # So many slots that a handful of bins does not collide.
-    binned = partial(advantages.bin_mean, width=2, resolution=10.0, slots=2**15)
+    binned = partial(baselines.bin_mean, width=2, resolution=10.0, slots=2**15)
     same(ours(batch, credit, binned), want)
 
 
@@ -999,24 +1012,24 @@ def test_the_groups_deviation_is_what_a_naive_loop_finds(group, credit, ddof):
     for b in range(naive.prompts):
         found = naive.returns(b)
         want[b] /= (np.std(found, ddof=ddof) if len(found) > ddof else 1.0) + 1e-4
-    scale = partial(advantages.group_std, ddof=ddof, eps=1e-4)
-    got = ours(batch, credit, advantages.group_mean, scale)
+    scale = partial(scales.group_std, ddof=ddof, eps=1e-4)
+    got = ours(batch, credit, baselines.group_mean, scale)
     same(got, want)
 
 
-@pytest.mark.parametrize("baseline", [advantages.group_mean, advantages.leave_one_out])
+@pytest.mark.parametrize("baseline", [baselines.group_mean, baselines.leave_one_out])
 def test_equal_returns_have_no_advantage_also_where_the_first_could_not_be_scored(baseline):
     # Which sums of equal numbers are rounded depends on how many there are.
     reward = np.full((9, 12, 1), 0.1)
     for row, scored in enumerate(range(2, 11)):
         reward[row, 0] = reward[row, 1 + scored :] = np.nan
     # So small an eps blows up a rounding error of the mean to 0.7 percent of a deviation.
-    scale = partial(advantages.group_std, ddof=1, eps=1e-6)
+    scale = partial(scales.group_std, ddof=1, eps=1e-6)
     assert (ours(rollout(reward), returns.outcome, baseline, scale) == 0).all()
 
 
 @batches
-def test_the_groups_share_is_what_a_naive_loop_finds(group, credit):
+def test_division_by_the_groups_mean_is_what_a_naive_loop_finds(group, credit):
     batch, _ = draw(5, group)
     naive = Naive(batch, credit)
     want = naive.advantages(naive.group_mean)
@@ -1024,25 +1037,25 @@ def test_the_groups_share_is_what_a_naive_loop_finds(group, credit):
         mean = np.mean(naive.returns(b) or [0.0])
         # A mean is a share of successes where returns are not negative.
         want[b] = want[b] / mean if mean > 0 else 0.0
-    got = ours(batch, credit, advantages.group_mean, advantages.group_share)
+    got = ours(batch, credit, baselines.group_mean, scales.group_mean)
     # A mean near zero magnifies what single precision has rounded.
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 @batches
-def test_the_informative_share_is_what_a_naive_loop_finds(group, credit):
+def test_division_by_the_paid_share_is_what_a_naive_loop_finds(group, credit):
     batch, _ = draw(6, group)
     naive = Naive(batch, credit)
     every = naive.all_scored()
     paid = [where for where in every if naive.return_[where] != 0]
     want = naive.advantages(naive.group_mean) * len(every) / max(len(paid), 1)
-    same(ours(batch, credit, advantages.group_mean, advantages.informative_share), want)
+    same(ours(batch, credit, baselines.group_mean, scales.paid_share), want)
 
 
 def test_nothing_paid_is_no_advantage_for_scales_that_divide_by_what_was_paid():
     batch = rollout(np.zeros((8, 5, LONGEST)))
-    for scale in (advantages.informative_share, advantages.group_share):
-        assert (ours(batch, returns.outcome, advantages.group_mean, scale) == 0).all()
+    for scale in (scales.paid_share, scales.group_mean):
+        assert (ours(batch, returns.outcome, baselines.group_mean, scale) == 0).all()
 
 
 @batches
@@ -1054,7 +1067,7 @@ def test_whitening_over_steps_is_what_a_naive_loop_finds(group, credit, ddof):
     steps = [raw[b, g, t] for b, g in naive.all_scored() for t in range(naive.length[b, g])]
     scale = np.sqrt(np.var(steps, ddof=ddof) + 1e-2)
     want = naive.advantages(lambda b, g, t: np.mean(steps)) / scale
-    got = ours(batch, credit, scale=partial(advantages.step_whitened, ddof=ddof, eps=1e-2))
+    got = ours(batch, credit, scale=partial(scales.step_whitened, ddof=ddof, eps_of_variance=1e-2))
     same(got, want)
 
 
@@ -1065,7 +1078,7 @@ def test_whitening_over_episodes_is_what_a_naive_loop_finds(group, credit, ddof)
     naive = Naive(batch, credit)
     starts = [naive.return_[where] for where in naive.all_scored()]
     want = naive.advantages(lambda b, g, t: np.mean(starts)) / (np.std(starts, ddof=ddof) + 1e-2)
-    got = ours(batch, credit, scale=partial(advantages.episode_whitened, ddof=ddof, eps=1e-2))
+    got = ours(batch, credit, scale=partial(scales.episode_whitened, ddof=ddof, eps=1e-2))
     same(got, want)
 
 
@@ -1085,7 +1098,7 @@ def test_values_of_others_and_returns_of_others_are_what_naive_loops_find(group)
         mean[b, g] = (np.mean(naive.return_[b, others]) if others else 0.0) * taken
     values = jnp.asarray(value, jnp.float32)
     same(advantages.above_others(batch, values, gamma=0.9), above)
-    same(advantages.others_mean(batch, values, gamma=0.9), mean)
+    same(targets.others_mean(batch, values, gamma=0.9), mean)
 
 
 ELSEWHERE = {

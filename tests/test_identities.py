@@ -12,7 +12,18 @@ from gymnasium.spaces import Box, Discrete
 from hydra.utils import instantiate
 
 from tests.helpers import access, ask
-from vfcompare import advantages, estimators, lesions, returns, scaling, surrogates
+from vfcompare import (
+    advantages,
+    baselines,
+    estimators,
+    lesions,
+    masked,
+    returns,
+    scales,
+    scaling,
+    surrogates,
+    targets,
+)
 from vfcompare.streams import stream
 from vfcompare.types import Rollout, Spec
 from vfcompare.valuation import Critic
@@ -85,15 +96,13 @@ def batch(key, shape=(3, 4, 6)):
     return rollout, jax.random.normal(value_key, (*shape[:2], shape[2] + 1))
 
 
-relative = partial(
-    advantages.relative, gamma=0.9, credit=returns.outcome, scale=advantages.unscaled
-)
+relative = partial(advantages.relative, gamma=0.9, credit=returns.outcome, scale=scales.unscaled)
 
 
 def test_rloo_is_the_centred_group_times_g_over_g_minus_1():
     rollout, _ = batch(KEY)
-    loo = relative(rollout, baseline=advantages.leave_one_out)
-    centred = relative(rollout, baseline=advantages.group_mean)
+    loo = relative(rollout, baseline=baselines.leave_one_out)
+    centred = relative(rollout, baseline=baselines.group_mean)
     np.testing.assert_allclose(loo, 4 / 3 * centred, atol=1e-6)
 
 
@@ -103,22 +112,22 @@ def test_weights_of_successes_are_reinforce_with_a_reward_of_one():
     last = rollout.terminated * rollout.mask
     paid = rollout.replace(reward=last * (return_ > 0.1))
     credit = partial(returns.success, above=0.1)
-    got = relative(rollout, baseline=advantages.none, credit=credit)
-    want = relative(paid, baseline=advantages.none, gamma=1.0)
+    got = relative(rollout, baseline=baselines.none, credit=credit)
+    want = relative(paid, baseline=baselines.none, gamma=1.0)
     assert 0 < float(got.sum()) < float(rollout.mask.sum())
     np.testing.assert_array_equal(got, want)
 
 
 def test_gae_with_lambda_1_is_the_return_minus_the_value():
     rollout, value = batch(KEY)
-    got = returns.gae(rollout, value, gamma=0.9, lambda_=1.0)
+    got = advantages.gae(rollout, value, gamma=0.9, lambda_=1.0)
     want = (returns.reward_to_go(rollout, gamma=0.9) - value[..., :-1]) * rollout.mask
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_gae_with_lambda_0_is_the_td_error():
     rollout, value = batch(KEY)
-    got = returns.gae(rollout, value, gamma=0.9, lambda_=0.0)
+    got = advantages.gae(rollout, value, gamma=0.9, lambda_=0.0)
     error = rollout.reward + 0.9 * rollout.discount * value[..., 1:] - value[..., :-1]
     np.testing.assert_allclose(got, error * rollout.mask, atol=1e-6)
 
@@ -126,8 +135,8 @@ def test_gae_with_lambda_0_is_the_td_error():
 def test_n_step_with_one_reward_is_the_td_error_and_with_all_the_return():
     rollout, value = batch(KEY)
     for n, lambda_ in ((1, 0.0), (6, 1.0)):
-        got = returns.n_step(rollout, value, gamma=0.9, n=n)
-        want = returns.gae(rollout, value, gamma=0.9, lambda_=lambda_)
+        got = advantages.n_step(rollout, value, gamma=0.9, n=n)
+        want = advantages.gae(rollout, value, gamma=0.9, lambda_=lambda_)
         np.testing.assert_allclose(got, want, atol=1e-5)
 
 
@@ -135,7 +144,7 @@ def test_equal_rewards_give_exactly_no_advantage():
     # 0.1 has no exact binary form: a mean taken naively differs from it, and a small eps blows that up.
     rollout, _ = batch(KEY)
     rollout = rollout.replace(reward=jnp.zeros_like(rollout.reward).at[..., 0].set(0.1))
-    for baseline in (advantages.group_mean, advantages.leave_one_out):
+    for baseline in (baselines.group_mean, baselines.leave_one_out):
         assert (relative(rollout, baseline=baseline) == 0).all()
 
 
@@ -143,29 +152,27 @@ def test_equal_rewards_give_exactly_no_advantage():
 def test_equal_advantages_of_episodes_are_whitened_to_exactly_nothing(reward):
     rollout, _ = batch(KEY)
     rollout = rollout.replace(reward=jnp.zeros_like(rollout.reward).at[..., 0].set(reward))
-    scale = partial(advantages.episode_whitened, ddof=1, eps=1e-8)
-    assert (relative(rollout, baseline=advantages.none, scale=scale) == 0).all()
+    scale = partial(scales.episode_whitened, ddof=1, eps=1e-8)
+    assert (relative(rollout, baseline=baselines.none, scale=scale) == 0).all()
 
 
 @pytest.mark.parametrize("advantage", [0.1, 0.3, 0.7, -200.0])
 def test_equal_advantages_of_steps_are_whitened_to_exactly_nothing(advantage):
     rollout, _ = batch(KEY)
     equal = jnp.full(rollout.mask.shape, advantage) * rollout.mask
-    assert (advantages.whitened(equal, rollout.mask, ddof=1, eps=1e-8) == 0).all()
+    assert (masked.whitened(equal, rollout.mask, ddof=1, eps=1e-8) == 0).all()
 
 
 def test_a_single_advantage_is_whitened_to_nothing():
     one = jnp.full((1, 1, 1), 0.7)
-    assert (advantages.whitened(one, jnp.ones_like(one), ddof=1, eps=1e-8) == 0).all()
+    assert (masked.whitened(one, jnp.ones_like(one), ddof=1, eps=1e-8) == 0).all()
 
 
 RATIOS = {
     "clipped": partial(surrogates.clipped, epsilon=0.2, epsilon_high=None),
-    "episode": partial(
-        surrogates.sequence_clipped, epsilon=0.2, epsilon_high=None, normalise=False
-    ),
-    "gmpo": partial(surrogates.geometric_mean, epsilon=0.2, epsilon_high=None),
-    "sapo": partial(surrogates.gated, tau=1.0, tau_negative=1.05),
+    "episode": partial(surrogates.episode_clipped, epsilon=0.2, epsilon_high=None),
+    "gmpo": partial(surrogates.gmpo, epsilon=0.2, epsilon_high=None),
+    "sapo": partial(surrogates.sapo, tau=1.0, tau_negative=1.05),
 }
 
 
@@ -189,9 +196,9 @@ def test_a_ratio_that_single_precision_cannot_hold_has_a_gradient(name, advantag
 def test_padding_changes_no_advantage(name):
     rollout, value = batch(KEY)
     estimate = {
-        "mean": lambda r, v: relative(r, baseline=advantages.leave_one_out),
-        "outcome": lambda r, v: relative(r, baseline=advantages.none),
-        "value": lambda r, v: returns.gae(r, v, gamma=0.9, lambda_=0.9),
+        "mean": lambda r, v: relative(r, baseline=baselines.leave_one_out),
+        "outcome": lambda r, v: relative(r, baseline=baselines.none),
+        "value": lambda r, v: advantages.gae(r, v, gamma=0.9, lambda_=0.9),
     }[name]
 
     def pad(x, fill):
@@ -207,8 +214,8 @@ def test_permuting_groups_permutes_advantages():
     rollout, _ = batch(KEY)
     order = jnp.array([2, 0, 1])
     permuted = jax.tree.map(lambda x: x[order], rollout)
-    got = relative(permuted, baseline=advantages.group_mean)
-    np.testing.assert_allclose(got, relative(rollout, baseline=advantages.group_mean)[order])
+    got = relative(permuted, baseline=baselines.group_mean)
+    np.testing.assert_allclose(got, relative(rollout, baseline=baselines.group_mean)[order])
 
 
 SPEC = Spec(Box(0.0, 3.0, (1,), np.float32), Discrete(2), (1, 2, 2), whole_episodes=True)
@@ -310,7 +317,7 @@ class Enumeration:
                 gamma=self.gamma,
                 credit=credit,
                 baseline=baseline,
-                scale=advantages.unscaled,
+                scale=scales.unscaled,
             )
             # The gradient of a discounted objective discounts later scores as well; an outcome is
             # discounted already.
@@ -360,10 +367,10 @@ class Unbiased(Enumeration):
     @pytest.mark.parametrize(
         ("baseline", "factor"),
         [
-            (advantages.none, 1.0),
-            (advantages.leave_one_out, 1.0),
-            (advantages.group_mean, 0.5),
-            (advantages.batch_mean, 0.5),
+            (baselines.none, 1.0),
+            (baselines.leave_one_out, 1.0),
+            (baselines.group_mean, 0.5),
+            (baselines.batch_mean, 0.5),
         ],
     )
     def test_outcome_estimators_have_the_true_gradient_up_to_their_factor(self, baseline, factor):
@@ -373,11 +380,11 @@ class Unbiased(Enumeration):
     @pytest.mark.parametrize(
         "baseline",
         [
-            advantages.none,
-            advantages.step_mean,
-            partial(advantages.bin_mean, width=1, resolution=1.0, slots=64),
+            baselines.none,
+            baselines.step_mean,
+            partial(baselines.bin_mean, width=1, resolution=1.0, slots=64),
             # The two steps are one time, and nearly all states one bin.
-            partial(advantages.bin_mean, width=2, resolution=0.2, slots=64),
+            partial(baselines.bin_mean, width=2, resolution=0.2, slots=64),
         ],
     )
     def test_baselines_of_other_rollouts_leave_rewards_to_go_unbiased(self, baseline):
@@ -398,7 +405,7 @@ class Unbiased(Enumeration):
             spec=SPEC._replace(shared=shared),
             gamma=self.gamma,
             credit=returns.outcome,
-            scale=advantages.unscaled,
+            scale=scales.unscaled,
         )
         rollout = self.episodes(jnp.ones((2, 3, 2), jnp.int32))
         got = ask(remax, rollout.replace(state=rollout.obs), access(simulate=simulate)).advantage
@@ -414,7 +421,7 @@ class Unbiased(Enumeration):
             return self.episodes(jnp.broadcast_to(best, (len(states), 1, 2)))
 
         remax = estimators.greedy(
-            spec=SPEC, gamma=self.gamma, credit=returns.outcome, scale=advantages.unscaled
+            spec=SPEC, gamma=self.gamma, credit=returns.outcome, scale=scales.unscaled
         )
 
         def estimate(rollout):
@@ -428,11 +435,11 @@ class Unbiased(Enumeration):
         np.testing.assert_array_equal(alone, jnp.zeros((1, 1, 2)))
 
     def test_the_group_factor_is_g_minus_1_over_g_also_for_three(self):
-        got = self.expected_gradient(self.relative(advantages.group_mean), group=3)
+        got = self.expected_gradient(self.relative(baselines.group_mean), group=3)
         np.testing.assert_allclose(got, 2 / 3 * self.truth(), atol=1e-6)
 
     @pytest.mark.parametrize(
-        ("baseline", "factor"), [(advantages.group_mean, 1 / 2), (advantages.batch_mean, 3 / 4)]
+        ("baseline", "factor"), [(baselines.group_mean, 1 / 2), (baselines.batch_mean, 3 / 4)]
     )
     def test_the_factor_counts_the_group_or_the_whole_batch(self, baseline, factor):
         got = self.expected_gradient(self.relative(baseline), group=2, prompts=2)
@@ -455,7 +462,7 @@ class Unbiased(Enumeration):
             return np.average([sum_of(paid, self.gamma) for _, paid, _ in told], weights=weight)
 
         want = self.enumerate(baseline, group)
-        estimate = self.relative(partial(advantages.optimal_token, eps=1e-8))
+        estimate = self.relative(partial(baselines.optimal_token, eps=1e-8))
         np.testing.assert_allclose(self.expected_gradient(estimate, group), want, atol=3e-6)
         # Neither the truth nor a multiple of it.
         assert sine(want, self.truth()) > 0.05
@@ -477,7 +484,7 @@ class Unbiased(Enumeration):
 
         def own(rollout):
             weight = self.gamma ** jnp.arange(2)
-            return returns.gae(rollout, value(rollout), gamma=self.gamma, lambda_=1.0) * weight
+            return advantages.gae(rollout, value(rollout), gamma=self.gamma, lambda_=1.0) * weight
 
         def known(told, i, t):
             path = told[i][0]
@@ -493,7 +500,7 @@ class TestTwoSteps(Unbiased):
     """All episodes have two steps."""
 
     def test_episodes_of_one_length_are_weighed_alike(self):
-        got = self.expected_gradient(self.relative(advantages.length_weighted))
+        got = self.expected_gradient(self.relative(baselines.length_weighted))
         np.testing.assert_allclose(got, 0.5 * self.truth(), atol=1e-6)
 
     def test_a_wrong_value_is_harmless_with_lambda_1_and_biases_with_lambda_0(self):
@@ -503,7 +510,7 @@ class TestTwoSteps(Unbiased):
             return jnp.concatenate([jnp.full_like(first, 5.0), first, first], -1)
 
         def gae(rollout, lambda_):
-            return returns.gae(rollout, value(rollout), gamma=self.gamma, lambda_=lambda_)
+            return advantages.gae(rollout, value(rollout), gamma=self.gamma, lambda_=lambda_)
 
         def weighed(rollout):
             # The gradient of a discounted objective discounts later scores as well.
@@ -534,7 +541,7 @@ class TestUnevenLengths(Unbiased):
             return np.average([sum_of(paid, self.gamma) for _, paid, _ in told], weights=length)
 
         want = self.enumerate(baseline, group)
-        got = self.expected_gradient(self.relative(advantages.length_weighted), group)
+        got = self.expected_gradient(self.relative(baselines.length_weighted), group)
         np.testing.assert_allclose(got, want, atol=3e-6)
         assert sine(want, self.truth()) > 0.05
 
@@ -569,11 +576,11 @@ VTRACE = {"gamma": 0.9, "clip": 1.0, "clip_advantage": 1.0}
 def test_vtrace_of_the_policys_own_experience_is_gae_and_the_lambda_return(kind, lambda_):
     rollout, value, _ = MAKERS[kind](KEY)
     one = jnp.ones_like(rollout.mask)
-    advantage, target = returns.vtrace(rollout, value, one, lambda_=lambda_, **VTRACE)
+    advantage, target = advantages.vtrace(rollout, value, one, lambda_=lambda_, **VTRACE)
     # A few units in the last place of numbers below 8.
-    want = returns.gae(rollout, value, gamma=0.9, lambda_=lambda_)
+    want = advantages.gae(rollout, value, gamma=0.9, lambda_=lambda_)
     np.testing.assert_allclose(advantage, want, atol=3e-6)
-    want = returns.lambda_return(rollout, value, gamma=0.9, lambda_=lambda_)
+    want = targets.lambda_return(rollout, value, gamma=0.9, lambda_=lambda_)
     np.testing.assert_allclose(target, want, atol=3e-6)
 
 
@@ -581,7 +588,7 @@ def test_vtrace_of_the_policys_own_experience_is_gae_and_the_lambda_return(kind,
 @pytest.mark.parametrize("lambda_", [0.7, 1.0])
 def test_vtrace_is_its_recursion(lambda_, clip, clip_advantage):
     rollout, value, ratio = pieces(jax.random.fold_in(KEY, 1))
-    made = returns.vtrace(
+    made = advantages.vtrace(
         rollout, value, ratio, gamma=0.9, lambda_=lambda_, clip=clip, clip_advantage=clip_advantage
     )
     told = (rollout.reward, rollout.terminated, rollout.truncated, rollout.mask, value, ratio)
@@ -605,11 +612,13 @@ def test_vtrace_is_its_recursion(lambda_, clip, clip_advantage):
 
 def test_a_length_that_counts_for_nothing_is_lambda_1():
     rollout, value = batch(KEY)
-    got = returns.length_adaptive_gae(rollout, value, gamma=0.9, alpha=1e9)
-    np.testing.assert_allclose(got, returns.gae(rollout, value, gamma=0.9, lambda_=1.0), atol=1e-6)
+    got = advantages.length_adaptive_gae(rollout, value, gamma=0.9, alpha=1e9)
+    np.testing.assert_allclose(
+        got, advantages.gae(rollout, value, gamma=0.9, lambda_=1.0), atol=1e-6
+    )
     # And one that counts for everything is λ = 0.
-    got = returns.length_adaptive_gae(rollout, value, gamma=0.9, alpha=1e-9)
-    np.testing.assert_array_equal(got, returns.gae(rollout, value, gamma=0.9, lambda_=0.0))
+    got = advantages.length_adaptive_gae(rollout, value, gamma=0.9, alpha=1e-9)
+    np.testing.assert_array_equal(got, advantages.gae(rollout, value, gamma=0.9, lambda_=0.0))
 
 
 def advisor(config, name, critic=None):

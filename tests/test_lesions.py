@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from tests.helpers import access
-from vfcompare import estimators, lesions, returns, scaling
+from vfcompare import advantages, estimators, lesions, returns, scaling, targets
 from vfcompare.estimators import Advice, explained_variance, learning
 from vfcompare.types import Rollout, Spec
 from vfcompare.valuation import Critic, Lesion, Reading
@@ -96,7 +96,7 @@ def test_values_beyond_the_last_step_stay(name):
 def test_an_error_at_the_clock_would_be_paid_for_lasting():
     # The reason why values beyond the last step stay: at λ = 1 a bias is but a baseline, also of an episode
     # that the clock ends.
-    gae = partial(returns.gae, ROLLOUT, gamma=1.0, lambda_=1.0)
+    gae = partial(advantages.gae, ROLLOUT, gamma=1.0, lambda_=1.0)
     change = gae(hurt(lesions.bias(by=2.0))) - gae(VALUE)
     np.testing.assert_allclose(change, -2.0 * ROLLOUT.mask, atol=1e-5)
 
@@ -118,7 +118,7 @@ def test_zero_makes_reinforce_of_lambda_1():
     # Some of these episodes are cut by the clock: nothing is left to bootstrap from there either.
     rollout = ROLLOUT.replace(reward=ROLLOUT.mask * VALUE[..., 1:])
     assert rollout.truncated.any()
-    got = returns.gae(rollout, hurt(lesions.zero(), rollout=rollout), gamma=0.9, lambda_=1.0)
+    got = advantages.gae(rollout, hurt(lesions.zero(), rollout=rollout), gamma=0.9, lambda_=1.0)
     np.testing.assert_allclose(got, returns.reward_to_go(rollout, gamma=0.9), atol=1e-5)
 
 
@@ -249,8 +249,8 @@ def estimator_of(lesion):
         spec=Spec(
             gymnasium.spaces.Box(0, 1), gymnasium.spaces.Discrete(2), (3, 4, 6), whole_episodes=True
         ),
-        advantage=partial(returns.gae, gamma=1.0, lambda_=1.0),
-        target=partial(returns.lambda_return, gamma=1.0, lambda_=1.0),
+        advantage=partial(advantages.gae, gamma=1.0, lambda_=1.0),
+        target=partial(targets.lambda_return, gamma=1.0, lambda_=1.0),
         critic=lambda spec: critic,
     )
 
@@ -319,7 +319,7 @@ def test_a_critic_whose_values_are_damaged_learns_on(name):
     # Its targets and its old values are its own.
     assert found.critic is None
     assert (found.lesson.old == 7.0).all()
-    own = returns.lambda_return(ROLLOUT, jnp.full((3, 4, 7), 7.0), gamma=1.0, lambda_=1.0)
+    own = targets.lambda_return(ROLLOUT, jnp.full((3, 4, 7), 7.0), gamma=1.0, lambda_=1.0)
     np.testing.assert_array_equal(found.lesson.target, own)
 
 

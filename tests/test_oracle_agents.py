@@ -16,10 +16,10 @@ from jax.flatten_util import ravel_pytree
 
 from tests.helpers import access, ask
 from tests.test_theory import Chain, act_out, generalised, regroup, spread
-from vfcompare import columns, diagnostics, estimators, exact, lesions, returns
+from vfcompare import advantages, columns, diagnostics, estimators, exact, lesions
 from vfcompare.agents.policies import policy as standard_policy
 from vfcompare.agents.policies import squared_score, table
-from vfcompare.batching import flat, steps
+from vfcompare.batching import flat
 from vfcompare.envs.lock import Lock
 from vfcompare.envs.tabular import Tabular
 from vfcompare.errors import InputError
@@ -184,7 +184,7 @@ class Lake:
         self.expected = expected
 
     def log_prob(self, params):
-        return self.policy.evaluate(params, steps(self.rollout))[0]
+        return self.policy.evaluate(params, self.rollout.steps)[0]
 
     def log_probs(self, params):
         return exact.listed(self.policy, params)
@@ -199,7 +199,7 @@ class Lake:
         """The expected gradient of an oracle agent."""
         estimator = estimators.exact(
             spec=self.spec,
-            advantage=lambda rollout, value: returns.gae(
+            advantage=lambda rollout, value: advantages.gae(
                 rollout, value, gamma=self.gamma, lambda_=lambda_
             ),
             lesion=lesion,
@@ -230,7 +230,7 @@ def lake():
 
 
 def test_the_squared_score_is_the_squared_length_of_the_gradient_by_the_logits(lake):
-    taken = jax.tree.map(lambda x: x[::97], flat(steps(lake.rollout).replace(carry=()), 3))
+    taken = jax.tree.map(lambda x: x[::97], flat(lake.rollout.steps.replace(carry=()), 3))
 
     def by_hand(one):
         # A row of the table is the logits of a state.

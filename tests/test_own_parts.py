@@ -106,7 +106,7 @@ SLIPS = {
 }
 WORDS = {
     **{"network": "cnn", "surrogate": "cispo", "estimator": "gae", "policy": "table"},
-    **{"collector": "fragments", "optimizer": "adam", "aggregate": "token"},
+    **{"collector": "fragments", "optimizer": "adam", "aggregate": "steps"},
 }
 SLIPS |= {
     f"agent=ppo agent.{part}={name}": (
@@ -343,7 +343,7 @@ WRONG = {
     f"agent=rloo {BASELINE}.signed": "of your own here: agent.estimator.advantage.baseline (mine_own.sign",
     f"agent=rloo {BASELINE}.deep": "agent.estimator: the advantage is of shape (2, ",
     "agent=rloo agent.estimator.advantage.baseline._partial_=false": (
-        "agent.estimator.advantage.baseline (vfcompare.advantages.leave_one_out) is not given sample; "
+        "agent.estimator.advantage.baseline (vfcompare.baselines.leave_one_out) is not given sample; "
         "allowed: _partial_: true"
     ),
     f"agent=reinforce surrogate@agent.surrogate=policy_gradient {SURROGATE}.mean": (

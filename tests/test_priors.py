@@ -14,7 +14,7 @@ from vfcompare.agents.transformer import sharpened
 from vfcompare.assemble import assemble
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
-from vfcompare.returns import pass_at
+from vfcompare.evaluation import pass_at
 from vfcompare.runs import store
 from vfcompare.runs.store import read_json
 from vfcompare.training import fuse, priors

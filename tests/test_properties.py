@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tests.helpers import access
 from vfcompare import lesions, scaling
 from vfcompare.assemble import assemble
-from vfcompare.batching import steps
 from vfcompare.types import Array, Charge, Collected, Collector, Rollout, Spec
 from vfcompare.valuation import Critic, Estimate, Estimator
 
@@ -26,11 +25,11 @@ few = settings(max_examples=20, deadline=None, derandomize=True)
 
 # Every estimator with the parts it is shipped with, and the advantages that none of them has by default.
 ESTIMATORS = sorted(path.stem for path in (CONF / "estimator").glob("*.yaml"))
-ADAPTIVE = ("gae", "returns@agent.estimator.advantage=length_adaptive_gae")
+ADAPTIVE = ("gae", "advantage@agent.estimator.advantage=length_adaptive_gae")
 CASES = {name: (name,) for name in ESTIMATORS} | {"length_adaptive_gae": ADAPTIVE}
 
 # MaxRL divides by the mean return, which is defined for outcomes that cannot be negative.
-OUTCOMES_ONLY = {"group_mean_relative"}
+OUTCOMES_ONLY = {"group_mean_over_mean"}
 
 
 class Data(NamedTuple):
@@ -337,7 +336,7 @@ def gradients(config, surrogate, aggregate, network="mlp"):
         weight = assemble(parts["aggregate"])(case.rollout.mask)
 
         def loss(params):
-            log_prob, entropy = policy.evaluate(params, steps(case.rollout))
+            log_prob, entropy = policy.evaluate(params, case.rollout.steps)
             lost = assemble(parts["surrogate"])(
                 log_prob, case.rollout.log_prob, advantage, case.rollout.mask
             )
@@ -385,7 +384,7 @@ def test_the_gradient_is_that_of_the_written_loss_however_it_is_cut(config, surr
 
 
 def test_a_memory_reads_nothing_off_the_mask(config):
-    run, case = gradients(config, "clipped", "token", "gru"), remembering(data(KEY))
+    run, case = gradients(config, "clipped", "steps", "gru"), remembering(data(KEY))
     advantage = jax.random.normal(jax.random.key(8), SHAPE)
     found = run(case, advantage)
     for cut in ("at once", "in pieces"):

@@ -35,11 +35,11 @@ REFUSED = {
         "running_range is not allowed with fragments"
     ),
     "agent=ppo collector@agent.collector=fragments agent.rows_of=episodes surrogate@agent.surrogate=gspo": (
-        "agent.collector=fragments is not allowed: the surrogate sequence_clipped needs whole episodes "
+        "agent.collector=fragments is not allowed: the surrogate gspo needs whole episodes "
         ".*allowed: collector@agent.collector=episodes"
     ),
     "agent=ppo collector@agent.collector=fragments agent.rows_of=episodes surrogate@agent.surrogate=gmpo": (
-        "agent.collector=fragments is not allowed: the surrogate geometric_mean .*allowed: .*=episodes"
+        "agent.collector=fragments is not allowed: the surrogate gmpo .*allowed: .*=episodes"
     ),
     "agent=ppo collector@agent.collector=fragments agent.rows_of=groups "
     "surrogate@agent.surrogate=preference": (
@@ -81,9 +81,9 @@ REFUSED |= {
     "agent=vtrace agent.refresh=4": "agent.refresh=4 is not allowed with surrogate=clipped: .*allowed: 1",
     "agent=spo agent.refresh=4": "agent.refresh=4 is not allowed with estimator=tracked: .*allowed: 1",
     "agent=rloo surrogate@agent.surrogate=episode_clipped agent.rows_of=episodes": (
-        "agent.aggregate=token is not allowed: the surrogate sequence_clipped .*aggregate=sequence"
+        "agent.aggregate=steps is not allowed: the surrogate episode_clipped .*aggregate=episodes"
     ),
-    "agent=dpo aggregate@agent.aggregate=token": "agent.aggregate=token .*aggregate=sequence",
+    "agent=dpo aggregate@agent.aggregate=steps": "agent.aggregate=steps .*aggregate=episodes",
     "agent=ppo +network@agent.estimator.critic.network=gru": "agent.rows_of=steps .*allowed: episodes",
     "agent=oracle_td lesion@agent.estimator.lesion=freeze": "lesion=freeze .*exact values are not learned",
     "agent=rloo_idle lesion@agent.estimator.critic.lesion=zero": "lesion=zero .*nobody reads this critic",

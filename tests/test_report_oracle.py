@@ -28,21 +28,21 @@ ESTIMATORS: dict[str, dict[str, Any]] = {
         "_target_": "vfcompare.estimators.value_free",
         "advantage": {
             "_target_": "vfcompare.advantages.relative",
-            "baseline": {"_target_": "vfcompare.advantages.none"},
-            "scale": {"_target_": "vfcompare.advantages.unscaled"},
+            "baseline": {"_target_": "vfcompare.baselines.none"},
+            "scale": {"_target_": "vfcompare.scales.unscaled"},
         },
     },
     "rloo": {
         "_target_": "vfcompare.estimators.value_free",
         "advantage": {
             "_target_": "vfcompare.advantages.relative",
-            "baseline": {"_target_": "vfcompare.advantages.leave_one_out"},
-            "scale": {"_target_": "vfcompare.advantages.unscaled"},
+            "baseline": {"_target_": "vfcompare.baselines.leave_one_out"},
+            "scale": {"_target_": "vfcompare.scales.unscaled"},
         },
     },
     "oracle_v0": {"advantage": {"_target_": "vfcompare.advantages.above_start"}},
-    "oracle_v": {"advantage": {"_target_": "vfcompare.returns.gae", "lambda_": 1.0}},
-    "oracle_td": {"advantage": {"_target_": "vfcompare.returns.gae", "lambda_": 0.0}},
+    "oracle_v": {"advantage": {"_target_": "vfcompare.advantages.gae", "lambda_": 1.0}},
+    "oracle_td": {"advantage": {"_target_": "vfcompare.advantages.gae", "lambda_": 0.0}},
 }
 KINDS = {
     "reinforce": "none",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import access, ask
-from vfcompare import advantages, estimators, exact, lesions, returns, theory
+from vfcompare import advantages, baselines, estimators, exact, lesions, returns, scales, theory
 from vfcompare.agents import measures
 from vfcompare.envs.lock import Lock
 from vfcompare.types import Rollout, Spec
@@ -103,7 +103,7 @@ class Chain:
     def grouped(self, index):
         """The leave-one-out gradients `[B, P]` of groups, an index `[B, G]` of episodes."""
         rollout = regroup(self.rollout, index)
-        estimate = ask(self.free(advantages.leave_one_out), rollout, self.access())
+        estimate = ask(self.free(baselines.leave_one_out), rollout, self.access())
         return (self.score[index] * np.asarray(estimate.advantage, float)).mean(1)
 
     def groups(self, size):
@@ -130,12 +130,12 @@ def outcome_above(baseline):
         gamma=1.0,
         credit=returns.outcome,
         baseline=baseline,
-        scale=advantages.unscaled,
+        scale=scales.unscaled,
     )
 
 
 def generalised(lambda_):
-    return lambda rollout, value: returns.gae(rollout, value, gamma=1.0, lambda_=lambda_)
+    return lambda rollout, value: advantages.gae(rollout, value, gamma=1.0, lambda_=lambda_)
 
 
 def from_start(rollout, value):
@@ -180,7 +180,7 @@ def test_the_exact_values_of_a_chain_are_those_of_the_vector(name, chain):
 def test_gradients_of_all_episodes_have_the_variance_of_the_vector(name, chain):
     chain, want = of(name, chain)
     parts = {
-        "none": chain.free(advantages.none),
+        "none": chain.free(baselines.none),
         "mean_V0": chain.oracle(from_start),
         "state_MC": chain.oracle(generalised(1.0)),
         "td0_oracle": chain.oracle(generalised(0.0)),
@@ -362,12 +362,12 @@ class Bandit:
             rollout, gamma=1.0, credit=returns.outcome, baseline=baseline, scale=scale
         )
 
-    def expected(self, baseline, scale=advantages.unscaled):
+    def expected(self, baseline, scale=scales.unscaled):
         """The expected gradient of the one logit."""
         advantage = np.asarray(self.advantage(baseline, scale)[..., 0], float)
         return self.probability @ (advantage * (self.right - self.p)).mean(1)
 
-    def signal(self, baseline, scale=advantages.unscaled):
+    def signal(self, baseline, scale=scales.unscaled):
         """The expected share of groups in which anything is learned."""
         advantage = self.advantage(baseline, scale)
         found = jax.vmap(lambda a: measures.advantages(a[None], jnp.ones_like(a[None])))
@@ -376,7 +376,7 @@ class Bandit:
 
 def over_std(ddof):
     # So small that only a deviation of zero notices.
-    return partial(advantages.group_std, ddof=ddof, eps=1e-20)
+    return partial(scales.group_std, ddof=ddof, eps=1e-20)
 
 
 # Advantages are single precision: a few units of 2^-24, relative to the number.
@@ -389,14 +389,14 @@ def test_groups_without_difference_teach_nothing_and_the_rest_is_weighed_as_pred
     p, size = inputs["p"], inputs["G"]
     bandit = Bandit(p, size)
     true = p * (1 - p)
-    centred = bandit.expected(advantages.group_mean) / true
-    scaled = bandit.expected(advantages.group_mean, over_std(1)) / true
+    centred = bandit.expected(baselines.group_mean) / true
+    scaled = bandit.expected(baselines.group_mean, over_std(1)) / true
     assert centred == pytest.approx(want["w_group_mean"], rel=SINGLE)
     assert scaled == pytest.approx(want["w_std_ddof1"], rel=SINGLE)
     assert theory.signal_share(p, size) == pytest.approx(want["p_signal"], abs=1e-9)
-    for baseline in (advantages.group_mean, advantages.leave_one_out):
+    for baseline in (baselines.group_mean, baselines.leave_one_out):
         assert bandit.signal(baseline) == pytest.approx(want["p_signal"], abs=1e-9)
-    assert bandit.signal(advantages.group_mean, over_std(1)) == pytest.approx(want["p_signal"])
+    assert bandit.signal(baselines.group_mean, over_std(1)) == pytest.approx(want["p_signal"])
 
 
 # G, p; the expected gradient: true, centred, leave-one-out, over the deviation (n), (n - 1), over the mean;
@@ -420,13 +420,13 @@ def test_expected_gradients_of_a_bernoulli_policy_are_the_tabled_ones(row):
     size, p, *want = row
     bandit = Bandit(p, size)
     got = [
-        bandit.expected(advantages.none),
-        bandit.expected(advantages.group_mean),
-        bandit.expected(advantages.leave_one_out),
-        bandit.expected(advantages.group_mean, over_std(0)),
-        bandit.expected(advantages.group_mean, over_std(1)),
-        bandit.expected(advantages.group_mean, advantages.group_share),
-        1.0 - bandit.signal(advantages.group_mean),
+        bandit.expected(baselines.none),
+        bandit.expected(baselines.group_mean),
+        bandit.expected(baselines.leave_one_out),
+        bandit.expected(baselines.group_mean, over_std(0)),
+        bandit.expected(baselines.group_mean, over_std(1)),
+        bandit.expected(baselines.group_mean, scales.group_mean),
+        1.0 - bandit.signal(baselines.group_mean),
     ]
     # Six digits are printed: half a unit of the last one.
     np.testing.assert_allclose(got, want, rtol=5e-6 + SINGLE)

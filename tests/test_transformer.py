@@ -8,7 +8,7 @@ import pytest
 from vfcompare.agents import policies
 from vfcompare.agents.transformer import Transformer
 from vfcompare.assemble import assemble
-from vfcompare.batching import flat, steps
+from vfcompare.batching import flat
 from vfcompare.collect import episodes
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
@@ -67,7 +67,7 @@ def case(request):
 
 
 def test_a_token_at_a_time_is_the_whole_sequence_at_once(case):
-    log_prob, entropy = jax.jit(case.policy.evaluate)(case.params, steps(case.rollout))
+    log_prob, entropy = jax.jit(case.policy.evaluate)(case.params, case.rollout.steps)
     mask = case.rollout.mask
     np.testing.assert_allclose(log_prob * mask, case.rollout.log_prob * mask, atol=ROUNDING)
     # Else every policy that is nearly uniform would pass.
@@ -75,7 +75,7 @@ def test_a_token_at_a_time_is_the_whole_sequence_at_once(case):
 
 
 def test_a_row_by_itself_is_that_row_of_the_sequence(case):
-    taken = steps(case.rollout)
+    taken = case.rollout.steps
     listed = jax.jit(case.policy.log_probs)(case.params, taken.obs, taken.legal)
     each = jnp.take_along_axis(listed, taken.action[..., None], -1)[..., 0]
     log_prob, _ = case.policy.evaluate(case.params, taken)
@@ -101,12 +101,12 @@ def test_what_follows_an_episode_has_no_influence(case):
     shown = jnp.pad(rollout.mask, ((0, 0), (0, 0), (0, 1)))[..., None] > 0
     noise = jax.random.randint(KEY, rollout.obs.shape, 0, case.env.layout.vocabulary)
     soiled = rollout.replace(obs=jnp.where(shown, rollout.obs, noise))
-    want, got = (case.policy.evaluate(case.params, steps(r))[0] for r in (rollout, soiled))
+    want, got = (case.policy.evaluate(case.params, r.steps)[0] for r in (rollout, soiled))
     np.testing.assert_array_equal(got * rollout.mask, want * rollout.mask)
 
 
 def test_the_order_of_episodes_and_how_many_there_are_changes_nothing(case):
-    episodes = flat(steps(case.rollout), 2)
+    episodes = flat(case.rollout.steps, 2)
     order = np.random.default_rng(0).permutation(12)[:5]
     some = jax.tree.map(lambda x: x[order], episodes)
     mask = case.rollout.mask.reshape(12, -1)
@@ -197,7 +197,7 @@ def test_temperature_belongs_to_the_policy(case):
     hot = policies.policy(
         spec=case.spec, network=case.network, head="auto", gain=0.01, temperature=2.0
     )
-    episodes = flat(steps(case.rollout), 2)
+    episodes = flat(case.rollout.steps, 2)
     row = case.rollout.obs[0, 0, 1], None if (x := case.rollout.legal) is None else x[0, 0, 1]
     assert case.policy.log_probs is not None
     assert hot.log_probs is not None

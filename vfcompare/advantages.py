@@ -1,43 +1,18 @@
-"""Advantage estimates that need no critic: credit, minus a baseline, over a scale.
+"""How much better than expected an action was: by returns alone (`relative`), or by values.
 
-Three orthogonal choices make every outcome-only method (`relative`):
-
-* *credit*: what a step is credited with, `vfcompare.returns.outcome` or `reward_to_go`;
-* *baseline*: what is subtracted, `(sample) -> [B, G, T]` or broadcastable;
-* *scale*: what is done with the difference, `(advantage, sample) -> [B, G, T]`.
-
-Most baselines and scales look at the credit of an episode's first step, which is its return: one number per
-rollout, so that long episodes do not count more than short ones. A rollout whose return is not a number could
-not be scored: it is left out of all of them and has no advantage (TRL's convention).
+All but `relative` are `(rollout, value [B, G, T + 1]) -> [B, G, T]`; `vtrace` is also given the ratio to the
+policy that collected, and says what the critic is to learn, too.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import rlax
 
-from vfcompare.returns import gae, outcome
+from vfcompare import masked
+from vfcompare.baselines import Sample, mean_of_others
+from vfcompare.returns import outcome, over_episodes
 from vfcompare.types import Access, Array, Rollout
-
-
-class Sample(NamedTuple):
-    """What baselines and scales look at.
-
-    Attributes:
-      credit: `[B, G, T]`, zero where the return is not a number.
-      return_: `[B, G, 1]`, credit of the first step.
-      scored: `[B, G, 1]`, one where the return is a number.
-      rollout: the episodes.
-      access: to what is not in the rollout, or None.
-    """
-
-    credit: Array
-    return_: Array
-    scored: Array
-    rollout: Rollout
-    access: Access | None
-
 
 Credit = Callable[..., Array]
 Baseline = Callable[[Sample], Array]
@@ -55,16 +30,16 @@ def relative(
 ) -> Array:
     """`A_t = (credit_t - baseline) / scale`.
 
-    REINFORCE (Williams, 1992) is `none` and `unscaled`; RLOO is `leave_one_out`; Dr. GRPO is `group_mean`;
-    GRPO is `group_mean` over `group_std`.
+    Three orthogonal choices: REINFORCE (Williams, 1992) is `none` and `unscaled`; RLOO is `leave_one_out`;
+    Dr. GRPO is `group_mean`; GRPO is `group_mean` over `group_std`.
 
     Args:
       rollout: `[B, G, T]`, whole episodes.
       access: see `Sample`.
       gamma: the agent's discount.
-      credit: `(rollout, gamma) -> [B, G, T]`.
-      baseline: `(sample) -> [B, G, T]` or broadcastable.
-      scale: `(advantage [B, G, T], sample) -> [B, G, T]`.
+      credit: what a step is credited with, `(rollout, gamma) -> [B, G, T]`, see `vfcompare.returns`.
+      baseline: what is subtracted, see `vfcompare.baselines`.
+      scale: what is done with the difference, see `vfcompare.scales`.
 
     Returns:
       `[B, G, T]`, zero where the mask is zero.
@@ -88,235 +63,6 @@ def above_start(rollout: Rollout, value: Array, *, gamma: float) -> Array:
     return (outcome(rollout, gamma=gamma) - value[..., :1]) * rollout.mask
 
 
-def none(sample: Sample) -> Array:
-    """No baseline: `b = 0`."""
-    return jnp.zeros_like(sample.return_)
-
-
-def batch_mean(sample: Sample) -> Array:
-    """Mean return of the batch, the sample itself included: `b = mean_{b,g} R`."""
-    return sample.return_.sum() / jnp.maximum(sample.scored.sum(), 1.0)
-
-
-def group_mean(sample: Sample) -> Array:
-    """Mean return of the group, the sample itself included: `b = mean_g R`.
-
-    Shao et al., 2024 (arXiv:2402.03300). The expected gradient is `(G - 1) / G` times the true one.
-    """
-    # Around the first return, so that equal returns have exactly themselves as mean: a rounding error
-    # here would be blown up by a division by their deviation.
-    first = first_scored(sample)
-    total = ((sample.return_ - first) * sample.scored).sum(1, keepdims=True)
-    return first + total / jnp.maximum(sample.scored.sum(1, keepdims=True), 1.0)
-
-
-def leave_one_out(sample: Sample) -> Array:
-    """Mean return of the *other* rollouts of the group: `b_i = (Σ_g R - R_i) / (G - 1)`.
-
-    Kool et al., 2019, "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al., 2024
-    (arXiv:2402.14740). Unbiased. A group of one has no others: its baseline is then its own return, so
-    that its advantage is zero (TRL's convention; verl's loop keeps the raw return).
-    """
-    first = first_scored(sample)
-    centred = (sample.return_ - first) * sample.scored
-    others = sample.scored.sum(1, keepdims=True) - sample.scored
-    mean = (centred.sum(1, keepdims=True) - centred) / jnp.maximum(others, 1.0)
-    return jnp.where(others > 0, first + mean, sample.return_)
-
-
-def first_scored(sample: Sample) -> Array:
-    """`[B, 1, 1]`, the return of the first rollout of each group that could be scored."""
-    return jnp.take_along_axis(sample.return_, sample.scored.argmax(1, keepdims=True), 1)
-
-
-def length_weighted(sample: Sample) -> Array:
-    """Mean return of the group, weighed by length: `b = Σ_g l R / Σ_g l`.
-
-    OPO (Hao et al., 2025, arXiv:2505.23585): the variance-optimal constant `E[s² R] / E[s²]`, if the squared
-    score `s²` grows with the length `l`. The sample itself is included, so the gradient is biased as in
-    `group_mean`.
-    """
-    length = sample.rollout.mask.sum(-1, keepdims=True) * sample.scored
-    total = jnp.maximum(length.sum(1, keepdims=True), 1.0)
-    return (length * sample.return_).sum(1, keepdims=True) / total
-
-
-def optimal_token(sample: Sample, *, eps: float) -> Array:
-    """A baseline for each time step: `b_t = Σ_g W_t C_t / (Σ_g W_t + eps)`, `W_t = Σ_{k≤t} s_k²`.
-
-    The optimal token baseline (verl's `optimal_token_baseline`): credits `C_t` weighed by the squared score
-    that has accumulated, `s² = 1 - 2 π(a) + Σ π²` of a softmax. The sample itself is included.
-    """
-    assert sample.access is not None
-    mask = sample.rollout.mask * sample.scored
-    weight = jnp.cumsum(sample.access.score(sample.rollout) * mask, -1) * mask
-    total = (sample.credit * weight).sum(1, keepdims=True)
-    return total / (weight.sum(1, keepdims=True) + eps)
-
-
-def step_mean(sample: Sample) -> Array:
-    """Mean credit at the same time step of the *other* rollouts of the group that still act.
-
-    Token-level REINFORCE with a baseline of the group at each step; with `reward_to_go` a value function of
-    time alone. Where nobody else acts any more, the baseline is zero, the credit of those that have ended.
-    """
-    acting = sample.rollout.mask * sample.scored
-    credit = sample.credit * acting
-    others = acting.sum(1, keepdims=True) - acting
-    return (credit.sum(1, keepdims=True) - credit) / jnp.maximum(others, 1.0)
-
-
-def bin_mean(sample: Sample, *, width: int, resolution: float, slots: int) -> Array:
-    """Mean credit of steps of *other* episodes that saw nearly the same, at nearly the same time.
-
-    Groups within groups (compare GiGPO, Feng et al., 2025, arXiv:2505.10978): a value function by counting.
-    Bins that no other episode of the batch has visited fall back on `leave_one_out`.
-
-    Args:
-      sample: of the batch.
-      width: time steps of a bin.
-      resolution: bins of a unit of observation.
-      slots: bins are told apart by a hash with so many values.
-    """
-    rollout, mask = sample.rollout, sample.rollout.mask * sample.scored
-    seen = rollout.obs[:, :, :-1].reshape(*mask.shape, -1)
-    time = jnp.arange(mask.shape[-1], dtype=jnp.uint32) // width
-    index = (fingerprint(jnp.round(seen * resolution)) ^ (time * jnp.uint32(2654435761))) % slots
-    prompt = jnp.arange(mask.shape[0])[:, None, None]
-    episode = jnp.arange(mask.shape[1])[:, None]
-    cell = (prompt, episode, index)
-    empty = jnp.zeros((*mask.shape[:2], slots))
-    count, total = empty.at[cell].add(mask), empty.at[cell].add(sample.credit * mask)
-
-    def others(x: Array) -> Array:
-        return (x.sum((0, 1)) - x)[cell]
-
-    fallback = jnp.broadcast_to(leave_one_out(sample), mask.shape)
-    found = others(count)
-    return jnp.where(found > 0, others(total) / jnp.maximum(found, 1.0), fallback)
-
-
-def fingerprint(x: Array) -> Array:
-    """A 32-bit hash of the last axis: `[..., n] -> [...]`, equal for equal numbers."""
-    # -0.0 and 0.0 are equal numbers of different bits.
-    bits = jax.lax.bitcast_convert_type(jnp.float32(x) + 0.0, jnp.uint32)
-    odd = 2 * jax.random.bits(jax.random.key(0), (x.shape[-1],), jnp.uint32) + 1
-    mixed = (bits ^ (bits >> 16)) * odd
-    return (mixed ^ (mixed >> 15)).sum(-1, dtype=jnp.uint32)
-
-
-def second_best(sample: Sample) -> Array:
-    """Its own return, but for the best of the group: for this one it is the second best return.
-
-    pass@k training (arXiv:2503.19595): of all rollouts only the best has an advantage, `R_max - R_2nd`. Among
-    equals the first one counts as the best, and has none.
-    """
-    return_ = jnp.where(sample.scored > 0, sample.return_, -jnp.inf)
-    ranked = jnp.sort(return_, 1)
-    second = ranked[:, -2:-1] if return_.shape[1] > 1 else jnp.full_like(ranked, -jnp.inf)
-    best = jnp.arange(return_.shape[1])[:, None] == return_.argmax(1, keepdims=True)
-    return jnp.where(best & jnp.isfinite(second), second, sample.credit)
-
-
-def unscaled(advantage: Array, sample: Sample) -> Array:
-    """Divide by nothing."""
-    del sample
-    return advantage
-
-
-def group_std(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Array:
-    """Divide by the group's standard deviation: `A / (std_g R + eps)`.
-
-    Shao et al., 2024 (arXiv:2402.03300). Frameworks differ in both numbers: verl `ddof=1, eps=1e-6`, TRL
-    `ddof=1, eps=1e-4`. A group of one has no deviation: it is divided by `1 + eps` (verl).
-    """
-    count = sample.scored.sum(1, keepdims=True)
-    square = jnp.square(sample.return_ - group_mean(sample)) * sample.scored
-    variance = square.sum(1, keepdims=True) / jnp.maximum(count - ddof, 1.0)
-    return advantage / (jnp.where(count > ddof, jnp.sqrt(variance), 1.0) + eps)
-
-
-def batch_std(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Array:
-    """Divide by the standard deviation of all returns of the batch: `A / (std_{b,g} R + eps)`.
-
-    Liu et al., 2025 (Lite PPO, arXiv:2508.08221), with `group_mean`.
-    """
-    square = jnp.square(sample.return_ - batch_mean(sample)) * sample.scored
-    count = jnp.maximum(sample.scored.sum() - ddof, 1.0)
-    return advantage / (jnp.sqrt(square.sum() / count) + eps)
-
-
-def group_share(advantage: Array, sample: Sample) -> Array:
-    """Divide by the group's mean return, nothing where it is not positive: `A / mean_g R`.
-
-    MaxRL, with `group_mean`: for returns of 0 and 1 the expected gradient follows `log p`, as far as a group
-    can see it, `E[(1 - m) 1{m > 0}]` instead of `p (1 - p)` for a single logit. Hard prompts count more.
-    """
-    mean = group_mean(sample)
-    return jnp.where(mean > 0, advantage / jnp.where(mean > 0, mean, 1.0), 0.0)
-
-
-def informative_share(advantage: Array, sample: Sample) -> Array:
-    """Multiply by `N / #{R ≠ 0}`, the share of rollouts that were paid anything: GPG.
-
-    Chu et al., 2025 (arXiv:2504.02546), as verl has it.
-    """
-    paid = ((sample.return_ != 0) * sample.scored).sum()
-    return advantage * sample.scored.sum() / jnp.maximum(paid, 1.0)
-
-
-def step_whitened(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Array:
-    """Centre and scale over all steps of the batch: `(A - mean) / sqrt(var + eps)`.
-
-    REINFORCE++ (Hu, 2025, arXiv:2501.03262), as verl has it: `ddof=1, eps=1e-8`. Long episodes count more.
-    """
-    return whitened(advantage, sample.rollout.mask * sample.scored, ddof=ddof, eps_of_variance=eps)
-
-
-def episode_whitened(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Array:
-    """Centre and scale over the episodes of the batch: `(A - mean) / (std + eps)`.
-
-    By the advantage of their first steps. TRL's RLOO with `normalize_advantages` (`ddof=1, eps=1e-4`); SPO
-    (`eps=1e-8`).
-    """
-    mean, variance = moments(advantage[..., :1], sample.scored, ddof=ddof)
-    return (advantage - mean) / (jnp.sqrt(variance) + eps)
-
-
-def whitened(
-    advantage: Array, mask: Array, *, ddof: int, eps: float = 0.0, eps_of_variance: float = 0.0
-) -> Array:
-    """Centre and scale over all taken steps: `(A - mean) / (sqrt(var + e_v) + e)`, zero off the mask.
-
-    The normalisation of PPO's implementations (Huang et al., 2022). Computed once per batch, never per
-    minibatch, so that it does not depend on how the batch is cut.
-    """
-    mean, variance = moments(advantage, mask, ddof=ddof)
-    return (advantage - mean) / (jnp.sqrt(variance + eps_of_variance) + eps) * mask
-
-
-def moments(x: Array, mask: Array, *, ddof: int) -> tuple[Array, Array]:
-    """Mean and variance of the entries that count; of equal ones, exactly themselves and zero.
-
-    Args:
-      x: any shape.
-      mask: the same, zero or one.
-      ddof: what is subtracted from their number in the variance.
-    """
-    # Around one of them, as in `group_mean`: a rounding error here would be blown up by a division.
-    one, count = x.reshape(-1)[mask.argmax()], mask.sum()
-    mean = one + ((x - one) * mask).sum() / count
-    return mean, (jnp.square(x - mean) * mask).sum() / jnp.maximum(count - ddof, 1.0)
-
-
-def whitened_gae(
-    rollout: Rollout, value: Array, *, gamma: float, lambda_: float, ddof: int, eps: float
-) -> Array:
-    """GAE, `whitened` over the batch."""
-    advantage = gae(rollout, value, gamma=gamma, lambda_=lambda_)
-    return whitened(advantage, rollout.mask, ddof=ddof, eps=eps)
-
-
 def above_others(rollout: Rollout, value: Array, *, gamma: float) -> Array:
     """`R_i - mean_{j≠i} v_j`, `v_j` the mean value along rollout `j` of the same prompt.
 
@@ -333,19 +79,118 @@ def above_others(rollout: Rollout, value: Array, *, gamma: float) -> Array:
     return (outcome(rollout, gamma=gamma) - mean_of_others(along)) * rollout.mask
 
 
-def others_mean(rollout: Rollout, value: Array, *, gamma: float) -> Array:
-    """`mean_{j≠i} R_j` at each step of rollout `i`: a target that knows nothing of the rollout itself.
+def gae(rollout: Rollout, value: Array, *, gamma: float, lambda_: float | Array) -> Array:
+    """Generalised advantage estimate: `A_t = δ_t + γ_t λ A_{t+1}`, `δ_t = r_t + γ_t V_{t+1} - V_t`.
+
+    Schulman et al., 2016 (arXiv:1506.02438). `lambda_=1` is the return minus the value, `lambda_=0` the TD
+    error. A truncated step bootstraps from its final observation and ends the trace (SB3's treatment; not
+    CleanRL's, which takes truncation for termination).
+
+    Args:
+      rollout: `[B, G, T]`.
+      value: `[B, G, T + 1]`.
+      gamma: the agent's discount.
+      lambda_: mixing parameter in [0, 1], one or `[B, G, 1]`.
+
+    Returns:
+      `[B, G, T]`, zero where the mask is zero.
+    """
+    advantage = over_episodes(rlax.truncated_generalized_advantage_estimation)(
+        rollout.reward, gamma * rollout.discount, lambda_ * rollout.trace, value
+    )
+    return advantage * rollout.mask
+
+
+def length_adaptive_gae(rollout: Rollout, value: Array, *, gamma: float, alpha: float) -> Array:
+    """GAE with `λ = 1 - 1 / (α l)`, `l` the length of the episode, kept within [0, 1].
+
+    VAPO (arXiv:2504.05118, eq. 5; `α = 0.05`): the reward at the end reaches back about `α l` steps whatever
+    the length. Below 20 steps that α gives less than zero, here zero; α = 1.5 suits short tasks.
 
     Args:
       rollout: `[B, G, T]`, whole episodes.
-      value: not used.
+      value: `[B, G, T + 1]`.
       gamma: the agent's discount.
+      alpha: `α`.
     """
-    del value
-    return_ = outcome(rollout, gamma=gamma)[..., :1]
-    return mean_of_others(return_) * rollout.mask
+    length = rollout.mask.sum(-1, keepdims=True)
+    lambda_ = jnp.clip(1.0 - 1.0 / (alpha * jnp.maximum(length, 1.0)), 0.0, 1.0)
+    return gae(rollout, value, gamma=gamma, lambda_=lambda_)
 
 
-def mean_of_others(x: Array) -> Array:
-    """Mean over the other rollouts of the group; `x` is `[B, G, 1]`."""
-    return (x.sum(1, keepdims=True) - x) / max(x.shape[1] - 1, 1)
+def whitened_gae(
+    rollout: Rollout, value: Array, *, gamma: float, lambda_: float, ddof: int, eps: float
+) -> Array:
+    """`gae`, centred and scaled over the batch."""
+    advantage = gae(rollout, value, gamma=gamma, lambda_=lambda_)
+    return masked.whitened(advantage, rollout.mask, ddof=ddof, eps=eps)
+
+
+def n_step(rollout: Rollout, value: Array, *, gamma: float, n: int) -> Array:
+    """Advantage by n rewards and a bootstrap: `A_t = Σ_{k<n} γ^k r_{t+k} + γ^n V_{t+n} - V_t`.
+
+    Mnih et al., 2016 (arXiv:1602.01783), with the same n at every step. Shorter where the episode ends.
+
+    Args:
+      rollout: `[B, G, T]`.
+      value: `[B, G, T + 1]`.
+      gamma: the agent's discount.
+      n: number of rewards, at least 1.
+
+    Returns:
+      `[B, G, T]`, zero where the mask is zero.
+    """
+
+    def one(reward: Array, discount: Array, value: Array, trace: Array) -> Array:
+        return rlax.n_step_bootstrapped_returns(reward, discount, value[1:], n, trace) - value[:-1]
+
+    advantage = over_episodes(one)(rollout.reward, gamma * rollout.discount, value, rollout.trace)
+    return advantage * rollout.mask
+
+
+def vtrace(
+    rollout: Rollout,
+    value: Array,
+    ratio: Array,
+    *,
+    gamma: float,
+    lambda_: float,
+    clip: float,
+    clip_advantage: float,
+    leak: float = 0.0,
+) -> tuple[Array, Array]:
+    """V-trace: targets and advantages for experience of another policy.
+
+    `v_t = V_t + Σ_k γ^k (Π c) ρ δ`, `ρ = min(clip, π/μ)`, `c = λ min(1, π/μ)`, and `A_t = min(clip_advantage,
+    π/μ) (r_t + γ [λ v_{t+1} + (1 - λ) V_{t+1}] - V_t)`; Espeholt et al., 2018 (arXiv:1802.01561), by rlax.
+    With `π = μ` the advantage is `gae` and the target the λ-return. The advantage is not rlax's, which
+    bootstraps a truncated step from the state after the reset.
+
+    Args:
+      rollout: `[B, G, T]`.
+      value: `[B, G, T + 1]`.
+      ratio: `[B, G, T]`, `π/μ`.
+      gamma: the agent's discount.
+      lambda_: mixing parameter in [0, 1].
+      clip: largest ratio of a TD error.
+      clip_advantage: largest ratio of an advantage.
+      leak: `l`, of unclipped ratios in those of a target, `(1 - l) min(c, π/μ) + l π/μ` (leaky V-trace;
+        Zahavy et al., 2020, arXiv:2002.12928).
+
+    Returns:
+      Advantage and target, `[B, G, T]`, zero where the mask is zero.
+    """
+
+    def one(value: Array, reward: Array, discount: Array, ratio: Array, trace: Array) -> Array:
+        args = (value[:-1], value[1:], reward, discount, ratio)
+        return rlax.leaky_vtrace(*args, 1.0 - leak, trace, clip)
+
+    discount, trace = gamma * rollout.discount, lambda_ * rollout.trace
+    errors = over_episodes(one)(value, rollout.reward, discount, ratio, trace)
+    target = errors + value[..., :-1]
+    following = jnp.concatenate([target[..., 1:], value[..., -1:]], -1)
+    ahead = trace * following + (1.0 - trace) * value[..., 1:]
+    advantage = jnp.minimum(ratio, clip_advantage) * (
+        rollout.reward + discount * ahead - value[..., :-1]
+    )
+    return advantage * rollout.mask, target * rollout.mask

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from vfcompare.types import Array, Batch, Key, Metrics, Networks, Rollout, Steps
+from vfcompare.types import Array, Batch, Key, Metrics, Networks
 
 Values = Callable[[Networks, Batch], dict[str, Array]]
 """`(params, rows [n]) -> values` of each network, `[n]`, `[n, T]` or `[n, G, T]` by what a row is."""
@@ -59,17 +59,6 @@ class Batching(NamedTuple):
 def flat(x: Any, axes: int) -> Any:
     """Merge the leading `axes` axes of every leaf into one."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[axes:]), x)
-
-
-def steps(rollout: Rollout) -> Steps:
-    """What the policy acted on, without the bootstrap row: leaves are `[B, G, T, ...]`."""
-    return Steps(
-        obs=rollout.obs[:, :, :-1],
-        action=rollout.action,
-        first=rollout.first,
-        legal=rollout.legal,
-        carry=rollout.carry,
-    )
 
 
 def present(mask: Array, rows_of: str) -> Array:

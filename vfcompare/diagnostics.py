@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from vfcompare import exact
-from vfcompare.batching import steps, zeros
+from vfcompare.batching import zeros
 from vfcompare.streams import stream
 from vfcompare.types import Access, Array, Env, Key, Metrics, Params, Policy, Rollout
 from vfcompare.valuation import Estimator
@@ -195,7 +195,7 @@ def measure(
     )
 
     def objective(params: Params, rollout: Rollout, weight: Array) -> Array:
-        return (subject.policy.evaluate(params, steps(rollout))[0] * weight).sum()
+        return (subject.policy.evaluate(params, rollout.steps)[0] * weight).sum()
 
     weight = estimate.advantage * rollout.mask / (prompts * group)
     gradient = ravel_pytree(jax.grad(objective)(params["policy"], rollout, weight))[0]

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vfcompare.advantages import Credit, Scale, fingerprint, relative
-from vfcompare.returns import outcome, over_episodes
+from vfcompare import masked
+from vfcompare.advantages import Credit, Scale, relative
+from vfcompare.baselines import fingerprint
+from vfcompare.returns import discounted_return, outcome
 from vfcompare.streams import stream
 from vfcompare.types import (
     Access,
@@ -311,17 +313,10 @@ def auxiliary(
     return learning(critic(spec=spec), advise)
 
 
-def elapsed(rollout: Rollout, value: Array) -> Array:
-    """Share of the horizon that is used up: a target as regular as a value, which knows nothing of reward."""
-    del value
-    horizon = rollout.mask.shape[-1]
-    return jnp.arange(horizon) / horizon * rollout.mask
-
-
 def off_policy(
     *, spec: Spec, advantage: Callable[..., tuple[Array, Array]], critic: Callable[..., Critic]
 ) -> Estimator:
-    """Advantage and target corrected for experience of an older policy, see `vfcompare.returns.vtrace`.
+    """Advantage and target corrected for experience of an older policy, see `vfcompare.advantages.vtrace`.
 
     Experience is old where `agent.refresh` is above 1, as that of IMPALA's actors.
 
@@ -335,14 +330,9 @@ def off_policy(
         del key
         ratio = jnp.exp((access.log_prob(rollout) - rollout.log_prob) * rollout.mask)
         made, goal = advantage(rollout, value, ratio)[0], advantage(rollout, own, ratio)[1]
-        return Advice(made, goal, value, {"off_policy_ratio": masked_mean(ratio, rollout.mask)})
+        return Advice(made, goal, value, {"off_policy_ratio": masked.mean(ratio, rollout.mask)})
 
     return learning(critic(spec=spec), advise)
-
-
-def masked_mean(x: Array, mask: Array) -> Array:
-    """Mean over taken steps."""
-    return (x * mask).sum() / mask.sum()
 
 
 def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: float) -> Estimator:
@@ -446,12 +436,6 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
     return Estimator(estimate, needs_state=True)
 
 
-def discounted_return(rollout: Rollout, *, gamma: float) -> Array:
-    """`Σ_t γ^t r_t` of whole episodes, `[B, G]`."""
-    weight = gamma ** jnp.arange(rollout.reward.shape[-1])
-    return over_episodes(lambda reward: (reward * weight).sum())(rollout.reward)
-
-
 def explained_variance(value: Array, target: Array, mask: Array) -> Array:
     """`1 - Var(target - value) / Var(target)` over all taken steps of the batch at once.
 
@@ -461,7 +445,7 @@ def explained_variance(value: Array, target: Array, mask: Array) -> Array:
     """
 
     def variance(x: Array) -> Array:
-        return masked_mean(jnp.square(x - masked_mean(x, mask)), mask)
+        return masked.mean(jnp.square(x - masked.mean(x, mask)), mask)
 
     total = variance(target)
     return jnp.where(

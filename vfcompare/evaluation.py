@@ -4,8 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vfcompare import calibration, returns
+from vfcompare import calibration
 from vfcompare.collect import Running, at_start, begin, unroll
 from vfcompare.streams import stream
 from vfcompare.types import Array, Carry, Env, Key, Metrics, Params, Policy
@@ -37,7 +38,7 @@ def evaluate(
     Returns:
       `return_sampled`, `return_greedy`, `length_sampled`, `length_greedy`, `entropy` (mean `-log π(a|s)` of a
       sampled action); and where episodes can pass (`env.passes`), `pass_at_1`, `pass_at_2`, `pass_at_4`, ...
-      up to `n`, see `vfcompare.returns.pass_at`, and the mean length of those that pass, `length_passed`,
+      up to `n`, see `pass_at`, and the mean length of those that pass, `length_passed`,
       and that do not, `length_failed`, not a number where there are none. Where the first step says which
       it will be (`env.report`), also the mean probability of saying `<yes>`, `confidence`, and what it is
       worth, `brier` and `auroc`, see `vfcompare.calibration`.
@@ -95,9 +96,25 @@ def passing(passed: Array, length: Array, attempts: int) -> Metrics:
     """
     count = passed.reshape(-1, attempts).sum(1)
     sizes = [2**i for i in range(attempts.bit_length())]
-    rates = {f"pass_at_{k}": returns.pass_at(count, attempts, k).mean() for k in sizes}
+    rates = {f"pass_at_{k}": pass_at(count, attempts, k).mean() for k in sizes}
     lengths = {
         f"length_{name}": jnp.mean(length, where=chosen)
         for name, chosen in (("passed", passed), ("failed", ~passed))
     }
     return rates | lengths
+
+
+def pass_at(passed: Array, attempts: int, k: int) -> Array:
+    """pass@k, `1 - C(n - c, k) / C(n, k)`: the chance that one of `k` attempts out of `n` passes.
+
+    Unbiased for `1 - (1 - p)^k` (Chen et al., 2021, arXiv:2107.03374), as the product
+    `1 - Π_{i<k} (n - c - i) / (n - i)`.
+
+    Args:
+      passed: `c`, of any shape.
+      attempts: `n`.
+      k: at most `n`.
+    """
+    i = np.arange(k)
+    left = jnp.maximum(attempts - passed[..., None] - i, 0) / (attempts - i)
+    return 1.0 - left.prod(-1)

@@ -57,13 +57,12 @@ def _lessons(agent: Part, estimator: Part) -> Iterator[str]:
             "agent.rows_of=steps is not allowed where the critic alone has a memory: minibatches would be of "
             "whole episodes, the policy's too; allowed: episodes, for each agent that it is compared with"
         )
-    surrogate, aggregate = agent.get("surrogate") or {}, function(agent.get("aggregate"))
-    kind = function(surrogate)
-    summed = kind == "preference" or (kind == "sequence_clipped" and not surrogate["normalise"])
-    if summed and aggregate != "sequence":
+    surrogate, aggregate = function(agent.get("surrogate")), function(agent.get("aggregate"))
+    if surrogate in ("preference", "episode_clipped") and aggregate != "episodes":
         yield (
-            f"agent.aggregate={aggregate} is not allowed: the surrogate {kind} says the same at every step "
-            "of an episode, so that long ones would count more; allowed: aggregate@agent.aggregate=sequence"
+            f"agent.aggregate={aggregate} is not allowed: the surrogate {surrogate} says the same at "
+            "every step of an episode, so that long ones would count more; "
+            "allowed: aggregate@agent.aggregate=episodes"
         )
 
 

@@ -6,7 +6,7 @@ one support of a histogram, fit tasks that pay 1 and tasks that pay 500.
 
 import jax.numpy as jnp
 
-from vfcompare.advantages import moments
+from vfcompare import masked
 from vfcompare.returns import reward_to_go
 from vfcompare.types import Array, Rollout
 from vfcompare.valuation import Scaling, Unit
@@ -36,7 +36,7 @@ def running_deviation(*, gamma: float, decay: float) -> Scaling:
 
     def update(memory: tuple[Array, Array, Array], rollout: Rollout) -> tuple[Array, ...]:
         mean, squares, weight = memory
-        center, variance = moments(reward_to_go(rollout, gamma=gamma), rollout.mask, ddof=0)
+        center, variance = masked.moments(reward_to_go(rollout, gamma=gamma), rollout.mask, ddof=0)
         old, new = decay * weight, 1.0 - decay
         share, apart = new / (old + new), center - mean
         squares = decay * squares + new * variance + old * share * jnp.square(apart)

@@ -1,12 +1,11 @@
-"""Surrogate losses per step, and how steps are averaged: two separate, named choices.
+"""Surrogate losses, `(log_prob, behaviour_log_prob, advantage, mask) -> loss`: one value per step.
 
-A surrogate is `(log_prob, behaviour_log_prob, advantage, mask) -> loss`, one value per step; an aggregation
-returns one weight per step. The loss is `Σ weight · value`, a plain sum, so that any cut of the batch into
-minibatches or micro-batches adds up to it. `ρ_t = π(a_t|s_t) / μ(a_t|s_t)`, `μ` the policy that collected.
+`vfcompare.aggregates` make one loss of them. `ρ_t = π(a_t|s_t) / μ(a_t|s_t)`, `μ` the policy that collected.
 
 Surrogates of whole episodes look along the last axis and need minibatches of episodes (`rows_of=episodes`);
 `preference` compares the episodes of a group and needs minibatches of groups (`rows_of=groups`).
-Their value is the same at every step: weights that sum to `1/N` over an episode (`sequence`) average them.
+Their value is the same at every step: weights that sum to `1/N` over an episode (`aggregates.episodes`)
+average them.
 """
 
 from collections.abc import Callable
@@ -87,7 +86,7 @@ def clipped(
     return loss
 
 
-def sequence_clipped(
+def episode_clipped(
     log_prob: Array,
     behaviour_log_prob: Array,
     advantage: Array,
@@ -95,35 +94,44 @@ def sequence_clipped(
     *,
     epsilon: float,
     epsilon_high: float | None,
-    normalise: bool,
 ) -> Array:
-    """`clipped`, with one ratio for the whole episode.
+    """`clipped`, with the ratio of the episodes' probabilities, `Π_t ρ_t`, at each of their steps.
 
-    `normalise` takes its geometric mean, `s = exp(Σ log ρ_t / |o|)` (GSPO, arXiv:2507.18071); without, it is
-    the ratio of the episodes' probabilities, `exp(Σ log ρ_t)`, as in TRL's RLOO trainer.
-
-    Args:
-      log_prob: `[..., T]` under the policy that is learned.
-      behaviour_log_prob: `[..., T]` under the policy that collected.
-      advantage: `[..., T]`, taken as constant.
-      mask: `[..., T]`.
-      epsilon: clip range.
-      epsilon_high: upper clip range where it differs, else None.
-      normalise: whether the ratio is per step.
-
-    Returns:
-      `[..., T]`, the episode's loss at each of its steps.
+    As in TRL's RLOO trainer. Arguments are those of `clipped`, of whole episodes `[..., T]`.
     """
     total = ((log_prob - behaviour_log_prob) * mask).sum(-1, keepdims=True)
-    if normalise:
-        total = total / jnp.maximum(mask.sum(-1, keepdims=True), 1.0)
-    whole = jnp.broadcast_to(total, log_prob.shape)
+    return of_one_ratio(total, advantage, mask, epsilon=epsilon, epsilon_high=epsilon_high)
+
+
+def gspo(
+    log_prob: Array,
+    behaviour_log_prob: Array,
+    advantage: Array,
+    mask: Array,
+    *,
+    epsilon: float,
+    epsilon_high: float | None,
+) -> Array:
+    """`clipped`, with the geometric mean of the episode's ratios, `(Π_t ρ_t)^(1/|o|)`, at each of its steps.
+
+    GSPO (arXiv:2507.18071). Arguments are those of `clipped`, of whole episodes `[..., T]`.
+    """
+    total = ((log_prob - behaviour_log_prob) * mask).sum(-1, keepdims=True)
+    mean = total / jnp.maximum(mask.sum(-1, keepdims=True), 1.0)
+    return of_one_ratio(mean, advantage, mask, epsilon=epsilon, epsilon_high=epsilon_high)
+
+
+def of_one_ratio(
+    log_ratio: Array, advantage: Array, mask: Array, *, epsilon: float, epsilon_high: float | None
+) -> Array:
+    """`clipped`, with one ratio for all steps of an episode, whose logarithm is `[..., 1]`."""
+    whole = jnp.broadcast_to(log_ratio, advantage.shape)
     return clipped(
         whole, jnp.zeros_like(whole), advantage, mask, epsilon=epsilon, epsilon_high=epsilon_high
     )
 
 
-def geometric_mean(
+def gmpo(
     log_prob: Array,
     behaviour_log_prob: Array,
     advantage: Array,
@@ -156,7 +164,7 @@ def geometric_mean(
     return jnp.broadcast_to(-mean * ratio, log_prob.shape)
 
 
-def weighted(
+def cispo(
     log_prob: Array,
     behaviour_log_prob: Array,
     advantage: Array,
@@ -181,7 +189,7 @@ def weighted(
     return -jax.lax.stop_gradient(ratio) * advantage * log_prob
 
 
-def gated(
+def sapo(
     log_prob: Array,
     behaviour_log_prob: Array,
     advantage: Array,
@@ -276,34 +284,3 @@ def k3(log_prob: Array, reference_log_prob: Array) -> Array:
     """
     difference = log_prob - reference_log_prob
     return jnp.expm1(-difference) + difference
-
-
-def token(mask: Array) -> Array:
-    """Every step counts the same: `w = m / Σ m` (DAPO, arXiv:2503.14476; PPO's mean over the batch).
-
-    Args:
-      mask: `[B, G, T]`.
-
-    Returns:
-      `[B, G, T]` weights that sum to one.
-    """
-    return mask / mask.sum()
-
-
-def sequence(mask: Array) -> Array:
-    """Every episode counts the same: `w = m / (|o_i| N)` (GRPO, arXiv:2402.03300).
-
-    Episodes without a step leave the count `N`.
-    """
-    length = mask.sum(-1, keepdims=True)
-    return mask / jnp.maximum(length, 1.0) / (length > 0).sum()
-
-
-def constant(mask: Array, *, length: float | None = None) -> Array:
-    """Sums over a constant: `w = m / (L N)` (Dr. GRPO, arXiv:2503.20783).
-
-    Args:
-      mask: `[B, G, T]`.
-      length: the constant `L`; by default the padded length `T`.
-    """
-    return mask / (mask.shape[-1] if length is None else length) / (mask.shape[0] * mask.shape[1])

@@ -124,6 +124,11 @@ class Rollout(struct.PyTreeNode):
         """`[B, G, T]`, one where the next row continues the same episode."""
         return self.mask * (1.0 - self.terminated) * (1.0 - self.truncated)
 
+    @property
+    def steps(self) -> "Steps":
+        """What the policy acted on, without the bootstrap row: leaves are `[B, G, T, ...]`."""
+        return Steps(self.obs[:, :, :-1], self.action, self.first, self.legal, self.carry)
+
 
 class Steps(struct.PyTreeNode):
     """What a policy is evaluated on: any leading shape for feed-forward ones, `[..., T]` for recurrent ones.

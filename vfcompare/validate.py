@@ -102,6 +102,7 @@ def _figures(value: Any) -> bool:
 RULES: dict[str, Rule] = {
     "learning_rate": POSITIVE,
     "eps": POSITIVE,
+    "eps_of_variance": POSITIVE,
     "epsilon": _or_null(POSITIVE),
     "epsilon_high": _or_null(POSITIVE),
     "max_grad_norm": _or_null(POSITIVE),
@@ -204,7 +205,6 @@ RULES: dict[str, Rule] = {
     "rows_of": _word("steps", "episodes", "groups"),
     "dual": _or_null(POSITIVE),
     "ceiling": _or_null(POSITIVE),
-    "normalise": SWITCH,
     "tau": POSITIVE,
     "beta": POSITIVE,
     "tau_negative": POSITIVE,

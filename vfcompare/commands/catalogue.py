@@ -34,11 +34,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "study": ("questions, each with the sweep that answers it", "-m +study=NAME"),
     "recipe": ("all of an agent but its estimator", "recipe@agent=NAME"),
     "estimator": ("how advantages are made", "estimator@agent.estimator=NAME"),
-    "returns": (
-        "advantages made of values, and what a critic is fitted to",
-        "agent=ppo returns@agent.estimator.advantage=NAME",
-        "agent=ppo returns@agent.estimator.target=NAME",
+    "advantage": (
+        "advantages made of values",
+        "agent=ppo advantage@agent.estimator.advantage=NAME",
     ),
+    "target": ("what a critic is fitted to", "agent=ppo target@agent.estimator.target=NAME"),
     "critic": ("learned value functions", "agent=ppo critic@agent.estimator.critic=NAME"),
     "value_head": (
         "what a critic puts out",

@@ -1,0 +1,36 @@
+"""Statistics of the entries that count: of steps that were taken, of rollouts that could be scored."""
+
+import jax.numpy as jnp
+
+from vfcompare.types import Array
+
+
+def mean(x: Array, mask: Array) -> Array:
+    """Mean of the entries that count."""
+    return (x * mask).sum() / mask.sum()
+
+
+def moments(x: Array, mask: Array, *, ddof: int) -> tuple[Array, Array]:
+    """Mean and variance of the entries that count; of equal ones, exactly themselves and zero.
+
+    Args:
+      x: any shape.
+      mask: the same, zero or one.
+      ddof: what is subtracted from their number in the variance.
+    """
+    # Around one of them, as in `baselines.group_mean`: a rounding error here would be blown up by a division.
+    one, count = x.reshape(-1)[mask.argmax()], mask.sum()
+    mean = one + ((x - one) * mask).sum() / count
+    return mean, (jnp.square(x - mean) * mask).sum() / jnp.maximum(count - ddof, 1.0)
+
+
+def whitened(
+    advantage: Array, mask: Array, *, ddof: int, eps: float = 0.0, eps_of_variance: float = 0.0
+) -> Array:
+    """Centre and scale over all taken steps: `(A - mean) / (sqrt(var + e_v) + e)`, zero off the mask.
+
+    The normalisation of PPO's implementations (Huang et al., 2022). Computed once per batch, never per
+    minibatch, so that it does not depend on how the batch is cut.
+    """
+    mean, variance = moments(advantage, mask, ddof=ddof)
+    return (advantage - mean) / (jnp.sqrt(variance + eps_of_variance) + eps) * mask
