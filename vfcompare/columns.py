@@ -6,6 +6,9 @@ LOSSES = ("policy_loss", "critic_loss", "policy_grad_norm", "critic_grad_norm")
 ADVANTAGE_EDGES = (-2.0, -1.0, -0.5, -0.1, 0.1, 0.5, 1.0, 2.0)
 """Edges of the histogram of advantages, in units of their root mean square."""
 
+BINS = 4
+"""Parts into which the lab cuts time-to-go."""
+
 LAB = (
     *("gradient_bias", "gradient_variance", "gradient_snr", "gradient_cosine"),
     *("episodes_to_cosine", "gradient_norm", "gradient_scale"),
@@ -13,7 +16,7 @@ LAB = (
     *("advantage_bias", "advantage_variance", "advantage_mse", "signal_share"),
     *("score_square", "score_return_correlation", "lab_return", "return_variance"),
     *("value_rmse", "value_bias", "value_explained", "value_slope", "rank_accuracy"),
-    *(f"value_rmse_to_go_{part}_of_4" for part in range(1, 5)),
+    *(f"value_rmse_to_go_{part + 1}_of_{BINS}" for part in range(BINS)),
 )
 """Columns of the evaluation that the lab writes, see `vfcompare.diagnostics`."""
 

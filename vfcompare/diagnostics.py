@@ -15,15 +15,13 @@ from jax.flatten_util import ravel_pytree
 
 from vfcompare import exact
 from vfcompare.batching import zeros
+from vfcompare.columns import BINS
 from vfcompare.streams import stream
 from vfcompare.types import Access, Array, Env, Key, Metrics, Params, Policy, Rollout
 from vfcompare.valuation import Estimator
 
 COSINE = 0.9
 """The agreement with the true gradient at which a batch is called large enough."""
-
-BINS = 4
-"""Parts into which time-to-go is cut."""
 
 NOTHING = 1e-6
 """Variance relative to the square it is told from below which it counts as none, but rounding."""

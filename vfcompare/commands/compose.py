@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import resources
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -17,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from vfcompare.commands.catalogue import ERRORS, files
+from vfcompare.commands.catalogue import ERRORS, PACKAGE, files
 from vfcompare.commands.explain import (
     chosen_by,
     explain,
@@ -31,17 +32,14 @@ from vfcompare.settings import PRIVATE, key_of, value_of
 from vfcompare.training.cell import Cell
 from vfcompare.validate import FAMILIES, check, natural, takes_a_list
 
-KNOWN = (
-    *("agent", "env", "seeds", "first_seed", "env_steps", "evaluations", "lanes"),
-    *("root", "priors", "save_seconds", "resume", "study"),
-)
+USUAL: Any = OmegaConf.create(resources.files(PACKAGE).joinpath("config.yaml").read_text("utf-8"))
+"""What one run is, before anything is chosen."""
+
+KNOWN = ("agent", "env", *(key for key in USUAL if key not in ("defaults", "hydra")))
 """What a cell has settings for."""
 
-OF_A_STUDY = (
-    *("name", "question", "contrast", "metric", "margin", "threshold", "reference", "figures"),
-    *("seeds_apart", "minutes", "tune", "tuning", "tuned"),
-)
-"""What a study has settings for: those of `conf/config.yaml`, and what has to do with tuning."""
+OF_A_STUDY = (*USUAL.study, "tune", "tuning", "tuned")
+"""What a study has settings for: the usual ones, and what has to do with tuning."""
 
 OURS = "hydra_plugins.vfcompare.Planned"
 """The sweeper that is there unless another one is chosen."""
