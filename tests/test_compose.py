@@ -1,6 +1,9 @@
 """Cells that are composed together are those that Hydra composes one by one."""
 
 import shutil
+from importlib import resources
+from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
@@ -8,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import open_dict
 
-from vfcompare.commands import resume
+from vfcompare.commands import catalogue, resume
 from vfcompare.commands.compose import cells, jobs, to_cell
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, store
@@ -123,3 +126,16 @@ def test_names_that_a_study_has_are_kept_and_agents_that_are_the_same_stay_two(t
     (plain.study / "plan.json").unlink()
     plan.write(plain.study, {"name": "scratch"}, twice[2:])
     assert cells(["agent=rloo", "agent.gamma=0.99", *place], sweep=True) == [typed]
+
+
+def test_a_file_overrides_what_it_is_made_of_without_saying_so():
+    """Hydra asks for `_self_` in the first file alone, and that is where it stands."""
+    conf = resources.files("vfcompare.conf")
+    named = [path for path in Path(str(conf)).rglob("*.yaml") if "_self_" in path.read_text()]
+    assert [path.name for path in named] == ["config.yaml"]
+
+
+def test_what_environments_have_in_common_stands_in_one_file():
+    texts = [file.read_text().splitlines() for file in catalogue.files("env").values()]
+    told = [{line for line in text if "  # " in line} for text in texts]
+    assert max(len(one & other) for one, other in combinations(told, 2)) <= 1
