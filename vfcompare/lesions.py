@@ -2,7 +2,8 @@
 
 Some lesions change the values that are read (`zero`, `constant`, `bias`, `noise`, `noise_to`, `shuffle`,
 `another`), and leave the critic to learn as before; others change the critic itself (`freeze`, `reset`,
-`delay`). `after` is the share of the budget after which the damage is done.
+`delay`). `after` is the share of the budget after which the damage is done; a `critic` is the pair of its
+parameters and the memory of its unit, see `vfcompare.types.Read`.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vfcompare.types import Access, Array, Key, Params, Rollout
+from vfcompare.types import Access, Array, Key, Rollout
 from vfcompare.valuation import Hurt, Lesion, Reading
 
 
@@ -146,7 +147,7 @@ def freeze(*, after: float = 0.0) -> Lesion:
         held = choose(access.progress >= after, memory, reading.critic)
         return Hurt(reading.read(held), held, held)
 
-    return Lesion(apply, lambda params: params)
+    return Lesion(apply, lambda critic: critic)
 
 
 def reset(*, after: float) -> Lesion:
@@ -158,7 +159,7 @@ def reset(*, after: float) -> Lesion:
         critic = choose(due, first, reading.critic)
         return Hurt(reading.read(critic), (first, done | due), critic)
 
-    return Lesion(apply, lambda params: (params, jnp.bool_(False)))
+    return Lesion(apply, lambda critic: (critic, jnp.bool_(False)))
 
 
 def delay(*, updates: int, after: float = 0.0) -> Lesion:
@@ -170,12 +171,12 @@ def delay(*, updates: int, after: float = 0.0) -> Lesion:
         memory = jax.tree.map(lambda x, new: jnp.concatenate([x[1:], new[None]]), memory, critic)
         return Hurt(value, memory)
 
-    def init(params: Params) -> Params:
-        return jax.tree.map(lambda x: jnp.repeat(x[None], updates, 0), params)
+    def init(critic: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.repeat(x[None], updates, 0), critic)
 
     return Lesion(apply, init)
 
 
-def choose(condition: Array, x: Params, y: Params) -> Params:
+def choose(condition: Array, x: Any, y: Any) -> Any:
     """`x` where the condition holds, else `y`, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
