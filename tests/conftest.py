@@ -56,9 +56,13 @@ def compose(*overrides: str) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def build() -> Callable[..., tuple[Any, Any]]:
     """`(overrides) -> (env, learner)`, as the command line builds them."""
-    from vfcompare.training import cell
+    from vfcompare.training import cell, tasks
 
-    return lambda *overrides: cell.build(compose(*overrides))
+    def made(*overrides: str) -> tuple[Any, Any]:
+        config = compose(*overrides)
+        return tasks.make(config["env"]), cell.build(config)
+
+    return made
 
 
 @pytest.fixture(scope="session")

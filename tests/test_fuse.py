@@ -11,14 +11,13 @@ from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.errors import InputError
 from vfcompare.runs import claim, run_folder, status, store, tables
-from vfcompare.training import devices, fuse, log, starts, sweep
+from vfcompare.training import devices, fuse, stages, starts, sweep
 from vfcompare.training import execute as execution
 from vfcompare.training.cell import Member
 from vfcompare.training.cell import build as usual
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
 from vfcompare.training.execute import execute, together
-from vfcompare.training.starts import start_hashes
-from vfcompare.training.train import depends
+from vfcompare.training.starts import depends, start_hashes
 from vfcompare.tree import at
 
 SWEEP = ["agent=rloo", "env=lock", "agent.gamma=0.9,0.95,1.0", "seeds=4"]
@@ -142,12 +141,12 @@ def test_a_cell_that_fails_at_the_end_leaves_those_before_it_completed(tmp_path,
     (group,) = fuse.groups(cells([*SWEEP[:3], *small, f"root={tmp_path}"], sweep=True), 512)
     begun = []
 
-    def paths(self):
-        begun.append(self)
+    def paths(log):
+        begun.append(log)
         if len(begun) == 2:
             raise RuntimeError("no picture")
 
-    monkeypatch.setattr(log.Log, "paths", paths)
+    monkeypatch.setattr(stages, "paths", paths)
     with pytest.raises(RuntimeError, match="no picture"):
         execute(group.cells, group.traced)
     folders = [run_folder.RunFolder(cell.study / cell.id) for cell in group.cells]
@@ -175,7 +174,7 @@ def content(folder):
     return {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
 
 
-def no_picture(self):
+def no_picture(log):
     raise RuntimeError("no picture")
 
 
@@ -187,7 +186,7 @@ def test_a_cell_that_another_process_takes_over_is_left_to_it_and_the_others_are
     going_on = when == "going on"
     if going_on:
         with monkeypatch.context() as patch:
-            patch.setattr(log.Log, "paths", no_picture)
+            patch.setattr(stages, "paths", no_picture)
             with pytest.raises(RuntimeError, match="no picture"):
                 execute(group.cells, group.traced)
     name = "_train" if going_on else when
@@ -336,7 +335,7 @@ def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
             execute([one])
         return store.read_json(one.study / one.id / "run.json")
 
-    monkeypatch.setattr(log.Log, "paths", no_picture)
+    monkeypatch.setattr(stages, "paths", no_picture)
     for _ in range(2):
         record = attempt()
         assert record["bit_exact"]
@@ -356,7 +355,7 @@ def test_what_a_user_changes_in_code_of_their_own_is_said(tmp_path, monkeypatch,
     file.write_text(begun)
     (one,) = cells([*SWEEP[:2], *TINY, target, f"root={tmp_path}/runs"], sweep=False)
     with monkeypatch.context() as patch:
-        patch.setattr(log.Log, "paths", no_picture)
+        patch.setattr(stages, "paths", no_picture)
         for text, same in ((begun, True), (begun, True), (f"{begun}# other\n", False)):
             file.write_text(text)
             with pytest.raises(RuntimeError, match="no picture"):
@@ -379,14 +378,14 @@ def test_what_a_user_changes_in_code_of_their_own_is_said(tmp_path, monkeypatch,
 def test_the_longer_it_takes_to_save_the_seldomer_it_is_done(tmp_path, monkeypatch):
     many = (*TINY[:2], "evaluations=20", TINY[3], "save_seconds=0.001", f"root={tmp_path}")
     (one,) = cells([*SWEEP[:2], *many], sweep=False)
-    act, saved = log.Log.save, []
+    act, saved = stages.save, []
 
-    def slow(self, point, spent):
+    def slow(log, point, spent):
         saved.append(point)
         time.sleep(1.0)
-        act(self, point, spent)
+        act(log, point, spent)
 
-    monkeypatch.setattr(log.Log, "save", slow)
+    monkeypatch.setattr(stages, "save", slow)
     execute([one])
     assert saved == [1, 20]
 

@@ -10,7 +10,7 @@ from vfcompare.agents import judging
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.streams import stream
-from vfcompare.training import judges, priors
+from vfcompare.training import judges, priors, tasks
 from vfcompare.training.cell import build, rehearse
 
 JUDGE = (
@@ -63,7 +63,7 @@ def test_it_tells_answers_apart_and_says_how_well(made):
 
 def test_its_scores_have_mean_zero_and_deviation_one_on_what_it_learned_from(made):
     _, told = made
-    env, _ = build(told)
+    env = tasks.make(told["env"])
     learner, params = judges.learner(told, env), made[0].load()
     rung = priors.asked(told)
     assert rung is not None
@@ -90,7 +90,7 @@ def test_it_is_the_same_whoever_makes_it(made, tmp_path):
 def test_it_pays_and_the_truth_is_logged(made, agent):
     model, told = made
     told = config(f"priors={told['priors']}", agent=agent)
-    env, learner = build(told)
+    env, learner = tasks.make(told["env"]), build(told)
     state, key = learner.init(jax.random.key(0)), jax.random.key(1)
     rollout = learner.rollout(state.params["policy"], state.collector, key)
     params, score = model.load(), judges.learner(told, env).score
@@ -107,8 +107,8 @@ def test_it_pays_and_the_truth_is_logged(made, agent):
 def test_evaluation_knows_the_truth(made):
     _, told = made
     plain = {**told, "agent": {**told["agent"], "judge": None}}
-    params, key = build(told)[1].init(jax.random.key(0)).params["policy"], jax.random.key(1)
-    found = [jax.jit(build(each)[1].evaluate)(params, key) for each in (told, plain)]
+    params, key = build(told).init(jax.random.key(0)).params["policy"], jax.random.key(1)
+    found = [jax.jit(build(each).evaluate)(params, key) for each in (told, plain)]
     assert found[0] == found[1]
 
 

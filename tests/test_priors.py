@@ -17,7 +17,7 @@ from vfcompare.errors import InputError
 from vfcompare.evaluation import pass_at
 from vfcompare.runs import store
 from vfcompare.runs.store import read_json
-from vfcompare.training import fuse, priors
+from vfcompare.training import fuse, priors, tasks
 from vfcompare.training.cell import build
 from vfcompare.types import Spec
 
@@ -47,7 +47,7 @@ def made(tmp_path_factory):
 
 
 def beginning(told):
-    _, learner = build(told)
+    learner = build(told)
     return learner.init(jax.random.key(3)).params
 
 
@@ -103,7 +103,7 @@ def test_a_critic_of_another_size_begins_at_random(made):
 
 
 def test_the_distance_to_the_prior_is_logged_and_begins_at_zero(made):
-    _, learner = build(made[1])
+    learner = build(made[1])
     state = learner.init(jax.random.key(0))
     first = jax.jit(learner.update)(state, jax.random.key(1), jnp.float32(0.0))
     second = jax.jit(learner.update)(first.state, jax.random.key(2), jnp.float32(0.0))
@@ -191,7 +191,7 @@ def test_an_entropy_that_cannot_be_is_refused_with_the_nearest(tmp_path):
 
 
 def test_sharpening_multiplies_logits(made):
-    env, _ = build(made[1])
+    env = tasks.make(made[1]["env"])
     params, obs = (
         made[0].load(),
         jnp.array([[3, 4, 5, 0, 0, 0], [3, 3, 5, 4, 0, 0]])[:, : env.length],
@@ -218,7 +218,7 @@ def test_the_share_of_right_demonstrations_is_what_it_says(made):
 
 
 def test_known_episodes_are_the_steps_that_lead_to_them(made):
-    env, _ = build(made[1])
+    env = tasks.make(made[1]["env"])
     tokens = pretraining.demonstrations(env, jax.random.key(1), 3, 1.0)
     states, actions, mask = jax.vmap(env.along)(tokens)
 
@@ -242,7 +242,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_success():
 
 
 def test_more_attempts_pass_more_often_and_the_first_of_them_is_the_return(made):
-    _, learner = build({**made[1], "agent": {**made[1]["agent"], "evaluation_attempts": 4}})
+    learner = build({**made[1], "agent": {**made[1]["agent"], "evaluation_attempts": 4}})
     found = jax.jit(learner.evaluate)(made[0].load(), jax.random.key(0))
     assert {"pass_at_1", "pass_at_2", "pass_at_4", "length_passed", "length_failed"} <= set(found)
     assert float(found["pass_at_1"]) == pytest.approx(float(found["return_sampled"]), abs=1e-6)

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from hydra.utils import instantiate
 
 from vfcompare.envs.base import Task
-from vfcompare.training.train import Trainer
+from vfcompare.training.trainer import Trainer
 
 AGENTS = (
     "reinforce",

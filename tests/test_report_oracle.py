@@ -495,7 +495,7 @@ def laid() -> dict[str, np.ndarray]:
     from vfcompare.training import cell
 
     overrides = ("agent=ppo", "env=maze_small", "+lab@agent.lab=standard", "agent.gamma=1")
-    _, learner = cell.build(compose(*overrides))
+    learner = cell.build(compose(*overrides))
     state = learner.init(jax.random.key(0))
     assert learner.maps is not None
     return jax.device_get(jax.jit(learner.maps)(state, jax.random.key(1)))
@@ -518,7 +518,7 @@ def test_an_environment_without_walls_has_no_maps() -> None:
     from tests.conftest import compose
     from vfcompare.training import cell
 
-    _, learner = cell.build(compose("agent=rloo", "env=lock", "+lab@agent.lab=standard"))
+    learner = cell.build(compose("agent=rloo", "env=lock", "+lab@agent.lab=standard"))
     assert learner.examine is not None
     assert learner.maps is None
 

@@ -98,7 +98,7 @@ def test_no_reward_teaches_the_report(agent, monkeypatch):
         return params, opt_state, dict.fromkeys(params, nothing)
 
     monkeypatch.setattr(policy_gradient, "descend", descend)
-    _, learner = build(config(agent=agent))
+    learner = build(config(agent=agent))
     state = learner.init(jax.random.key(0))
     learner.update(state, jax.random.key(1), jnp.float32(0.0))
     (batch,) = seen
@@ -117,17 +117,17 @@ def test_pretraining_makes_it_calibrated_and_every_evaluation_measures_it(tmp_pa
     # What is believed on average is what comes out on average, and no worse than that average alone.
     assert facts["confidence"] == pytest.approx(facts["pass_at_1"], abs=0.1)
     assert facts["brier"] < facts["pass_at_1"] * (1 - facts["pass_at_1"]) + 0.01
-    _, learner = build(told)
+    learner = build(told)
     found = jax.jit(learner.evaluate)(rung.load(), jax.random.key(0))
     assert {"confidence", "brier", "auroc", "pass_at_2"} <= set(found)
-    plain = jax.eval_shape(build(told)[1].evaluate, rung.load(), jax.random.key(0))
+    plain = jax.eval_shape(build(told).evaluate, rung.load(), jax.random.key(0))
     assert set(plain) == set(found)
 
 
 def test_a_lesson_about_itself_is_the_truth_about_its_own_answers():
     told = config()
     env = assemble(told["env"])
-    learner = build(told)[1]
+    learner = build(told)
     params = learner.init(jax.random.key(0)).params["policy"]
     rollout = learner.rollout(params, (), jax.random.key(1))
     steps, mask = pretraining.reported(env, rollout)

@@ -20,8 +20,11 @@ from vfcompare.commands import compose, resume, trust
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
 from vfcompare.runs import claim, plan, run_folder, store
-from vfcompare.training import devices, execute, fuse, log, priors, stopping
+from vfcompare.training import devices, execute, fuse, priors, stages, stopping
 from vfcompare.training.cell import Member
+from vfcompare.training.log import Log
+from vfcompare.training.share import Share
+from vfcompare.training.starts import Starts
 from vfcompare.training.stopping import Listener, Stopped
 
 FAIL_POINT = Path(__file__).with_name("fail_point.py")
@@ -686,14 +689,13 @@ def test_who_lost_a_claim_writes_nothing_more(tmp_path):
 
 
 WRITERS = {
-    "open": log.Log.open,
-    "write": log.Log.write,
-    "certificate": lambda kept: kept.certificate({}),
-    "restore": log.Log.restore,
-    "save": lambda kept: kept.save(0, {}),
-    "maps": lambda kept: kept.maps(0),
-    "paths": log.Log.paths,
-    "finish": lambda kept: kept.finish({}, {}),
+    "log": lambda log: Log(log.share),
+    "write": Log.write,
+    "certify": lambda log: stages.certify(log.share, Starts(log.share.trainer)),
+    "save": lambda log: stages.save(log, 0, {}),
+    "maps": lambda log: stages.maps(log.share, 0),
+    "paths": stages.paths,
+    "finish": lambda log: stages.finish(log, {}, {}),
 }
 
 
@@ -704,12 +706,12 @@ def test_whatever_writes_asks_first_whether_the_run_is_still_its_own(name, tmp_p
     folder = run_folder.RunFolder(cell.study / cell.id)
     nothing: Any = None
     with folder.hold():
-        member = Member(cell, folder, run_folder.Checkpoint(0, b"", {}, {}))
-        kept = log.Log(member, nothing, nothing, slice(0, 2), [])
+        log = Log(Share(Member(cell, folder), nothing, slice(0, 2), []))
         claimed(folder.path, host="elsewhere", pid=7)
+        before = [file for file in folder.path.rglob("*") if file.is_file()]
         with pytest.raises(ClaimLost, match="process 7 on elsewhere took it over"):
-            WRITERS[name](kept)
-    assert [file.name for file in folder.path.rglob("*")] == ["claim.json"]
+            WRITERS[name](log)
+    assert [file for file in folder.path.rglob("*") if file.is_file()] == before
 
 
 def tree_bytes(folder):

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from vfcompare.training import train
-from vfcompare.training.train import ROWS, Trainer
+from vfcompare.training import compiler
+from vfcompare.training.programs import ROWS
+from vfcompare.training.trainer import Trainer
 
 SMALL = (
     "agent.collector.prompts=2",
@@ -118,7 +119,7 @@ def test_a_checkpoint_knows_what_the_compiler_was_told_but_not_on_how_many_devic
         "--xla_cpu_enable_fast_math=true",
     ):
         monkeypatch.setenv("XLA_FLAGS", flags)
-        told[flags] = train.compiler_options()
+        told[flags] = compiler.options()
     usual, devices, same, narrow, fast = told.values()
     assert usual == devices == same
     assert len({usual, narrow, fast}) == 3

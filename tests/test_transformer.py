@@ -12,6 +12,7 @@ from vfcompare.batching import flat
 from vfcompare.collect import episodes
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
+from vfcompare.training import tasks
 from vfcompare.training.cell import build, rehearse
 from vfcompare.types import Spec
 
@@ -41,7 +42,7 @@ class Case:
 
     def __init__(self, settings):
         (cell,) = cells(["agent=ppo", *settings, *SMALL], sweep=False)
-        self.env, self.learner = build(cell.config)
+        self.env, self.learner = tasks.make(cell.config["env"]), build(cell.config)
         self.spec = Spec(
             self.env.observation_space,
             self.env.action_space,
@@ -130,7 +131,7 @@ def test_agents_learn_with_it_and_begin_at_ratio_one(settings):
     once = ("agent.batching.epochs=1", "agent.batching.minibatches=1")
     still = "agent.optimizer.learning_rate=1e-12"
     (cell,) = cells([*settings, "env=addition", *SMALL, *once, still], sweep=False)
-    _, learner = build(cell.config)
+    learner = build(cell.config)
     state = learner.init(KEY)
     metrics = jax.jit(learner.update)(state, KEY, jnp.float32(0.0)).metrics
     # Nothing moved, so that the ratio is that of reading at once to reading token by token.
@@ -175,7 +176,7 @@ TOKENS = ("env=modular_sum", "agent.collector.prompts=3", "agent.collector.group
 
 def learner(*settings):
     (cell,) = cells([*settings, *TOKENS], sweep=False)
-    return build(cell.config)[1]
+    return build(cell.config)
 
 
 def once(*settings):

@@ -3,7 +3,7 @@
 Some lesions change the values that are read (`zero`, `constant`, `bias`, `noise`, `noise_to`, `shuffle`,
 `another`), and leave the critic to learn as before; others change the critic itself (`freeze`, `reset`,
 `delay`). `after` is the share of the budget after which the damage is done; a `critic` is the pair of its
-parameters and the memory of its unit, see `vfcompare.types.Read`.
+parameters and the memory of its unit, see `vfcompare.valuation.Reading`.
 """
 
 from collections.abc import Callable

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args[0] in ("--help", "-h"):
                 print(USAGE, flush=True)
             verb = not args[0].startswith(("-", "+", "~")) and "=" not in args[0]
-            ended = verbs.run(args[0], args[1:]) if verb else train(args)
+            ended = verbs.run(args[0], args[1:]) if verb else hand_over(args)
             sys.stdout.flush()
             return ended
     except InputError as error:
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def train(args: list[str]) -> int:
+def hand_over(args: list[str]) -> int:
     """Hand over to Hydra, after every cell was checked and written into the plan."""
     import hydra
 

@@ -30,7 +30,7 @@ def make(shape: str) -> Any:
     epochs, minibatches = recipe.SHAPES[shape]
     batching = [f"agent.batching.epochs={epochs}", f"agent.batching.minibatches={minibatches}"]
     (cell,) = cells([*OVERRIDES, *batching], sweep=False)
-    return build(cell.config)[1]
+    return build(cell.config)
 
 
 def train(trainer: Any, steps: int) -> float:
@@ -44,7 +44,7 @@ def train(trainer: Any, steps: int) -> float:
 def run(request: recipe.Request) -> recipe.Measurement:
     """Train all seeds twice from the same start; the second time is timed."""
     devices.prepare()
-    from vfcompare.training.train import Trainer
+    from vfcompare.training.trainer import Trainer
 
     start = time.perf_counter()
     trainer = Trainer(make(request.shape), list(range(request.seeds)), request.steps)

@@ -19,7 +19,8 @@ from vfcompare.assemble import assemble
 from vfcompare.commands.compose import cells
 from vfcompare.envs.tokens.base import FIRST, State, Transcript
 from vfcompare.training import devices
-from vfcompare.training.train import Trainer, over_seeds
+from vfcompare.training.sharding import over_seeds
+from vfcompare.training.trainer import Trainer
 from vfcompare.types import Policy, Spec
 
 BLOCKS = (8, 16, 32, 64)

@@ -13,7 +13,7 @@ import yaml
 
 from vfcompare.runs import run_folder, store
 from vfcompare.training.cell import Cell
-from vfcompare.training.log import Log
+from vfcompare.training.share import Share
 from vfcompare.tree import leaves
 
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")
@@ -51,22 +51,23 @@ def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fie
     store.write_bytes(folder.path / "config.yaml", text.encode())
 
 
-def program_fields(log: Log, devices: int) -> dict[str, Any]:
+def program_fields(share: Share, devices: int) -> dict[str, Any]:
     """`PROGRAM_FIELDS`, once the program of a cell was made.
 
     Args:
-      log: of the cell.
+      share: of the cell.
       devices: over which it is spread.
     """
-    goes_on = log.member.checkpoint is not None
-    before, now = log.member.folder.record if goes_on else {}, code(log.member.cell)
+    cell, folder, checkpoint = share.member
+    goes_on = checkpoint is not None
+    before, now = folder.record if goes_on else {}, code(cell)
     first = before.get("begun_with") or {name: before.get(name) for name in now}
     same = not goes_on or _decisive(first) == _decisive(now)
     return {
         "devices": devices,
-        "bit_exact": log.exact and same and before.get("bit_exact", True),
+        "bit_exact": share.bit_exact and same and before.get("bit_exact", True),
         "begun_with": first if goes_on else now,
-        "reference": log.env.held_out().reference._asdict(),
+        "reference": share.env.held_out().reference._asdict(),
         "env_steps": before.get("env_steps", 0),
     }
 

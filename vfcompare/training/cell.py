@@ -10,8 +10,9 @@ from vfcompare.assemble import assemble
 from vfcompare.errors import InputError, elsewhere
 from vfcompare.runs import run_folder, store
 from vfcompare.settings import PRIVATE, goes_along
-from vfcompare.training import judges, priors
-from vfcompare.tree import leaves, replaced
+from vfcompare.training import judges, priors, tasks
+from vfcompare.training.tasks import own
+from vfcompare.tree import replaced
 
 if TYPE_CHECKING:
     from vfcompare.types import Learner
@@ -97,16 +98,13 @@ def build(
     numbers: Mapping[str, Any] | None = None,
     *,
     rehearsal: bool = False,
-) -> tuple[Any, "Learner"]:
-    """Make the environment and the learner of a configuration.
+) -> "Learner":
+    """Make the learner of a configuration.
 
     Args:
       config: resolved and plain.
       numbers: what stands in place of numbers of the configuration, by path, such as what JAX traces.
       rehearsal: whether only shapes matter, so that a prior need not have been made.
-
-    Returns:
-      `(env, learner)`.
 
     Raises:
       InputError: where a part refuses its parameters.
@@ -115,25 +113,12 @@ def build(
     for path, value in (numbers or {}).items():
         chosen = replaced(chosen, path.split("."), value)
     with saying_where(config):
-        env = task(chosen["env"])
+        env = tasks.make(chosen["env"])
         prior = priors.given(chosen, rehearsal=rehearsal)
         judge = judges.given(chosen, env, rehearsal=rehearsal)
         agent = {k: part for k, part in chosen["agent"].items() if k not in ("prior", "judge")}
-        return env, assemble(agent, "agent", env=env, prior=prior, judge=judge)
-
-
-def task(config: Mapping[str, Any]) -> Any:
-    """Make an environment; one of the user's own, or around it, is asked whether it does what it says.
-
-    Raises:
-      ValueError: where it does not.
-    """
-    from vfcompare.contract import require_task
-
-    env = assemble(config, "env")
-    if "_target_" not in config or own(config):
-        require_task(env)
-    return env
+        learner: Learner = assemble(agent, "agent", env=env, prior=prior, judge=judge)
+        return learner
 
 
 @contextmanager
@@ -165,16 +150,6 @@ def beside(config: Mapping[str, Any]) -> str:
     return f"; of your own here: {found}" if found else ""
 
 
-def own(config: Mapping[str, Any]) -> list[str]:
-    """The parts of the user's own, with what makes them."""
-    targets = ((path, str(value)) for path, key, value in leaves(config) if key == "_target_")
-    return [
-        f"{path.rpartition('.')[0]} ({target})"
-        for path, target in targets
-        if not target.startswith("vfcompare.")
-    ]
-
-
 def rehearse(config: Mapping[str, Any]) -> None:
     """Trace one update without running it: what parts refuse of each other shows before anything is written.
 
@@ -184,7 +159,7 @@ def rehearse(config: Mapping[str, Any]) -> None:
     import jax
     import jax.numpy as jnp
 
-    _, learner = build(config, rehearsal=True)
+    learner = build(config, rehearsal=True)
     key = jax.random.key(0)
     with saying_where(config):
         jax.eval_shape(learner.update, jax.eval_shape(learner.init, key), key, jnp.float32(0.0))

@@ -24,7 +24,7 @@ def present(held: Any, lanes: int, traced: Sequence[str]) -> dict[str, Any]:
     """
     import jax
 
-    from vfcompare.training.train import compiler_options
+    from vfcompare.training import compiler
 
     paths = jax.tree_util.tree_flatten_with_path(held)[0]
     tree = [[jax.tree_util.keystr(k), str(v.dtype), list(v.shape)] for k, v in paths]
@@ -36,7 +36,7 @@ def present(held: Any, lanes: int, traced: Sequence[str]) -> dict[str, Any]:
         DEVICE: devices.kind(),
         "double precision": bool(jax.config.values["jax_enable_x64"]),
         "random numbers": str(jax.config.values["jax_default_prng_impl"]),
-        "compiler options": compiler_options(),
+        "compiler options": compiler.options(),
         SIDE_BY_SIDE: lanes,
         TRACED: list(traced),
     }

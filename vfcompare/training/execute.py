@@ -1,30 +1,32 @@
 """Train cells and keep what they leave: begin or go on, evaluate, save, write down how it ended."""
 
 import contextlib
-import json
 import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from vfcompare import failure
-from vfcompare.assemble import assemble
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.runs import claim, run_folder, store
-from vfcompare.training import attempts, devices, judges, priors
+from vfcompare.training import attempts, devices, judges, priors, stages
 from vfcompare.training.cell import Cell, Member, build
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
 from vfcompare.training.log import Log
 from vfcompare.training.progress import Progress
+from vfcompare.training.share import Share
+from vfcompare.training.starts import Starts
 from vfcompare.training.stopping import ASKED, Listener, Stopped
 from vfcompare.tree import at
 
 if TYPE_CHECKING:
-    from vfcompare.training.train import Trainer
+    from vfcompare.training.trainer import Trainer
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 SOON = 10.0
 """Seconds between checkpoints, at least, where no evaluation has ended."""
@@ -162,8 +164,8 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
 
     watch = store.Stopwatch()
 
-    def begin(log: Log) -> None:
-        cell, folder, going_on = log.member
+    def begin(share: Share) -> None:
+        cell, folder, going_on = share.member
         before, now_over = folder.record.get("devices", trainer.devices), trainer.devices
         if going_on is not None and before != now_over:
             progress.clear()
@@ -172,41 +174,45 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
                 "side by side on each, so that no bit depends on it",
                 file=sys.stderr,
             )
-        attempts.begin(cell, folder, traced, **attempts.program_fields(log, now_over))
+        attempts.begin(cell, folder, traced, **attempts.program_fields(share, now_over))
 
     with _progress(members) as progress:
-        trainer, logs = _made(members, traced)
-        each(logs, begin)
-        if len(logs) < len(members):
+        trainer, shares = _made(members, traced)
+        each(shares, begin)
+        if len(shares) < len(members):
             # Nothing is compiled yet, and what others train need not be trained here.
-            trainer, logs = _made([log.member for log in logs], traced)
-        outcomes = _train(logs, trainer, watch, progress)
+            trainer, shares = _made([share.member for share in shares], traced)
+        outcomes = _train(shares, trainer, watch, progress)
         # Programs of cells that are done would fill the memory of a long sweep; the disk has them.
         jax.clear_caches()
     return outcomes
 
 
-def _made(members: Sequence[Member], traced: Sequence[str]) -> tuple["Trainer", list[Log]]:
-    """What trains cells and what writes of them, none of which goes on under other circumstances."""
+def _made(members: Sequence[Member], traced: Sequence[str]) -> tuple["Trainer", list[Share]]:
+    """What trains cells, and the share of each."""
     trainer = _trainer(members, traced)
-    logs = _logs(members, trainer, traced)
-    for log in logs:
-        log.compare()
-    return trainer, logs
+    shares: list[Share] = []
+    begin = 0
+    for member in members:
+        rows = slice(begin, begin + len(member.cell.seeds))
+        shares.append(Share(member, trainer, rows, traced))
+        begin = rows.stop
+    return trainer, shares
 
 
 def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
     """What trains all seeds of all cells, as wide as it was before a kill."""
-    from vfcompare.training.train import Trainer, Varied, lanes_for
+    from vfcompare.training.sharding import lanes_for
+    from vfcompare.training.trainer import Trainer, Varied
 
     cells, going_on = [member.cell for member in members], members[0].checkpoint
     config = cells[0].config
-    _, learner = build(config)
+    learner = build(config)
     varied = None
     if traced:
         each = {p: [at(cell.config, p) for cell in cells for _ in cell.seeds] for p in traced}
         numbers = {path: np.array(values, np.float32) for path, values in each.items()}
-        varied = Varied(lambda numbers: build(config, numbers)[1], numbers)
+        varied = Varied(lambda numbers: build(config, numbers), numbers)
     seeds = [seed for cell in cells for seed in cell.seeds]
     # Not by how many cells there are: a cell has the same bits alone, among others, and after a kill.
     begun = None if going_on is None else going_on.circumstances.get(SIDE_BY_SIDE)
@@ -214,32 +220,14 @@ def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
     return Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
 
 
-@lru_cache(maxsize=8)
-def environment(config: str) -> Any:
-    """Make an environment, described in JSON: cells share it, and what was computed of it."""
-    return assemble(json.loads(config))
-
-
-def _logs(members: Sequence[Member], trainer: "Trainer", traced: Sequence[str]) -> list[Log]:
-    """One for each cell, with its share of the trainer's seeds."""
-    logs: list[Log] = []
-    begin = 0
-    for member in members:
-        rows = slice(begin, begin + len(member.cell.seeds))
-        env = environment(json.dumps(member.cell.config["env"]))
-        logs.append(Log(member, env, trainer, rows, traced))
-        begin = rows.stop
-    return logs
-
-
 def _train(
-    logs: list[Log], trainer: "Trainer", watch: store.Stopwatch, progress: Progress
+    shares: list[Share], trainer: "Trainer", watch: store.Stopwatch, progress: Progress
 ) -> dict[str, str]:
     """Train to the end, evaluating and saving on the way."""
-    first = logs[0].member.cell
+    first, folder, _ = shares[0].member
     budget, evaluations = first.config["env_steps"], first.config["evaluations"]
-    place = logs[0].place if len(logs) == 1 else f"{len(logs)} cells in {first.study}"
-    point = _start(logs, trainer, progress)
+    place = str(folder.path) if len(shares) == 1 else f"{len(shares)} cells in {first.study}"
+    logs, point = _start(shares, trainer, progress)
     seconds, most = 0.0, first.config["save_seconds"]
     saved, pause = store.Stopwatch(), 0.0
 
@@ -249,7 +237,7 @@ def _train(
     def save(point: int) -> None:
         nonlocal saved, pause
         took = store.Stopwatch()
-        each(logs, lambda log: log.save(point, spent()))
+        each(logs, lambda log: stages.save(log, point, spent()))
         # Tables are written whole each time, which takes ever longer.
         saved, pause = store.Stopwatch(), min(SPARE * took(), LONGEST)
 
@@ -258,7 +246,7 @@ def _train(
             target = -(-budget * index // evaluations)
             for chunk in trainer.chunks(target):
                 for log in logs:
-                    log.chunk(chunk)
+                    log.trained(chunk)
                 seconds += chunk.seconds
                 steps = np.minimum(trainer.counter("env_steps"), budget)
                 # A seed that has diverged goes no further.
@@ -281,21 +269,19 @@ def _train(
     return outcomes
 
 
-def _start(logs: list[Log], trainer: "Trainer", progress: Progress) -> int:
-    """Compile, and begin or go on; returns the last evaluation that was made."""
-    everyone, going_on = list(logs), logs[0].member.checkpoint
-    each(logs, Log.open)
+def _start(shares: list[Share], trainer: "Trainer", progress: Progress) -> tuple[list[Log], int]:
+    """Compile, and begin or go on; returns what logs each cell, and the last evaluation that was made."""
+    going_on = shares[0].member.checkpoint
     trainer.compile(start=going_on is None)
-    if going_on is None:
-        starting_points: dict[tuple[float, ...], dict[str, str]] = {}
-        each(logs, lambda log: log.certificate(starting_points))
-        evaluate(trainer, logs, 0)
-        return 0
-    # With those that others have taken over meanwhile: they are part of the program.
-    trainer.restore([log.reached() for log in everyone])
-    each(logs, Log.restore)
-    progress.begun = int(trainer.counter("env_steps").sum())
-    return going_on.point
+    if going_on is not None:
+        # With those that others have taken over meanwhile: they are part of the program.
+        trainer.restore([share.reached() for share in shares])
+        progress.begun = int(trainer.counter("env_steps").sum())
+        return each(shares, Log), going_on.point
+    logs, starts = each(shares, Log), Starts(trainer)
+    each(logs, lambda log: stages.certify(log.share, starts))
+    evaluate(trainer, logs, 0)
+    return logs, 0
 
 
 def _finish(
@@ -305,10 +291,10 @@ def _finish(
     outcomes: dict[str, str] = {}
 
     def finish(log: Log) -> None:
-        log.maps(point)
-        log.paths()
+        stages.maps(log.share, point)
+        stages.paths(log)
         device = devices.describe(trainer.devices)
-        outcomes[log.member.cell.id] = log.finish(spent(), device)
+        outcomes[log.share.member.cell.id] = stages.finish(log, spent(), device)
 
     each(logs, finish)
     return outcomes
@@ -319,21 +305,26 @@ def evaluate(trainer: "Trainer", logs: list[Log], point: int) -> None:
     metrics = trainer.evaluate(point)
     each(
         logs,
-        lambda log: log.evaluation(point, {name: x[log.rows] for name, x in metrics.items()}),
+        lambda log: log.evaluated(point, {name: x[log.share.rows] for name, x in metrics.items()}),
     )
 
 
-def each(logs: list[Log], act: Callable[[Log], None]) -> None:
-    """Act for every cell; what another process has taken over is left to it, and is not in `logs` any more.
+def each(cells: list[T], act: Callable[[T], R]) -> list[R]:
+    """Act for every cell; what another process has taken over is left to it, and taken out of `cells`.
+
+    Returns:
+      What came of it, of the others.
 
     Raises:
       ClaimLost: if none is left.
     """
-    for log in list(logs):
+    found = []
+    for cell in list(cells):
         try:
-            act(log)
+            found.append(act(cell))
         except ClaimLost as lost:
-            logs.remove(log)
-            if not logs:
+            cells.remove(cell)
+            if not cells:
                 raise
             print(lost, file=sys.stderr)
+    return found

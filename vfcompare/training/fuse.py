@@ -88,7 +88,7 @@ def room(config: Mapping[str, Any]) -> float:
     """
     import jax
 
-    _, learner = build(config, rehearsal=True)
+    learner = build(config, rehearsal=True)
     state = jax.eval_shape(learner.init, jax.random.key(0))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     return free_memory() / 2 / (COPIES * size)
@@ -129,7 +129,7 @@ def traceable(config: Mapping[str, Any], paths: Sequence[str]) -> bool:
     import jax.numpy as jnp
 
     def attempt(number: Any, key: Any) -> Any:
-        _, learner = build(config, dict.fromkeys(paths, number), rehearsal=True)
+        learner = build(config, dict.fromkeys(paths, number), rehearsal=True)
         made = learner.update(learner.init(key), key, jnp.float32(0.0))
         examined = None
         if learner.examine is not None:

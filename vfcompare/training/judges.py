@@ -79,8 +79,7 @@ def make(config: Mapping[str, Any], made: Artifact) -> None:
     """Learn from the prior's answers, measure on held-out prompts, and write it."""
     import jax
 
-    from vfcompare.streams import stream
-    from vfcompare.training.train import root_key
+    from vfcompare.streams import root_key, stream
 
     judge, rung = config["agent"]["judge"], priors.asked(config)
     assert rung is not None
@@ -89,7 +88,7 @@ def make(config: Mapping[str, Any], made: Artifact) -> None:
 
     def train(prior: Any) -> Any:
         state = judging.init(prior, stream(key, "init"))
-        return judging.finish(supervised.train(judging, key, state, 0, judge["updates"]))
+        return judging.finish(supervised.updated(judging, key, state, 0, judge["updates"]))
 
     params = jax.device_get(jax.jit(train)(prior))
     measured = jax.jit(judging.measure)(params, prior, stream(key, "final"))

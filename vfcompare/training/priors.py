@@ -184,8 +184,8 @@ class Climber:
         """
         import jax
 
-        from vfcompare.streams import stream
-        from vfcompare.training.train import over_seeds, root_key
+        from vfcompare.streams import root_key, stream
+        from vfcompare.training.sharding import over_seeds
 
         prior = config["agent"]["prior"]
         shard = -(-prior["prompts"] // SHARDS)
@@ -199,7 +199,7 @@ class Climber:
                 "sharpens it; allowed: null, or network@agent.network=transformer"
             )
         devices = max(n for n in (1, 2, 4, 8) if n <= jax.local_device_count())
-        self._train = jax.jit(partial(supervised.train, learner, key))
+        self._train = jax.jit(partial(supervised.updated, learner, key))
         self._measure = over_seeds(
             lambda name, shard, params: learner.measure(
                 params, jax.random.fold_in(jax.random.fold_in(key, name), shard)

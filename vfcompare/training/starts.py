@@ -1,6 +1,7 @@
 """Where seeds start, as hashes: what the certificates of matched cells have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,32 +9,44 @@ import numpy as np
 from vfcompare.runs import certificate
 
 if TYPE_CHECKING:
-    from vfcompare.training.train import Trainer
-    from vfcompare.types import LearnerState, Rollout
+    from vfcompare.training.trainer import Numbers, Trainer
+    from vfcompare.types import Array, LearnerState, Rollout
 
 
-def hashes(
-    trainer: "Trainer",
-    seeds: Sequence[int],
-    first: int,
-    known: dict[tuple[float, ...], dict[str, str]],
-) -> dict[int, dict[str, str]]:
-    """Hashes of where every seed of a cell starts.
+class Starts:
+    """Where the seeds of a trainer that has not trained yet start; each different start is hashed once."""
 
-    Args:
-      trainer: that has not trained yet.
-      seeds: of the cell.
-      first: place of their first among all seeds of the trainer.
-      known: hashes of starting points, by what determines them; new ones are added. Cells of a sweep that
-        differ in what is used later have them in common.
-    """
-    found = {}
-    for index, seed in enumerate(seeds, first):
-        beginning = trainer.beginning(index)
-        if beginning not in known:
-            known[beginning] = start_hashes(trainer.state(index), trainer.rollout(index))
-        found[seed] = known[beginning]
-    return found
+    def __init__(self, trainer: "Trainer") -> None:
+        """Begin with nothing hashed."""
+        self._trainer = trainer
+        self._known: dict[tuple[float, ...], dict[str, str]] = {}
+
+    def hashes(self, rows: slice) -> dict[int, dict[str, str]]:
+        """Hashes of where some seeds start; cells that differ in what is used later have them in common."""
+        trainer = self._trainer
+        found = {}
+        for index, seed in enumerate(trainer.seeds[rows], rows.start):
+            determined_by = (seed, *(float(trainer.numbers[n][index]) for n in self._decisive))
+            if determined_by not in self._known:
+                start = start_hashes(trainer.state(index), trainer.rollout(index))
+                self._known[determined_by] = start
+            found[seed] = self._known[determined_by]
+        return found
+
+    @cached_property
+    def _decisive(self) -> list[str]:
+        """Numbers on which the first rollouts depend, for which most of what is swept is not yet used."""
+        from vfcompare.training import programs
+
+        def first(numbers: "Numbers", seed: "Array") -> Any:
+            learner = trainer.make(numbers)
+            run = programs.init(learner, seed)
+            return run, programs.rollout(learner, seed, run)
+
+        trainer = self._trainer
+        numbers = {name: x[0] for name, x in trainer.numbers.items()}
+        used = depends(first, numbers, np.uint32(trainer.seeds[0])) if numbers else []
+        return [name for name, matters in zip(sorted(numbers), used, strict=False) if matters]
 
 
 def start_hashes(state: "LearnerState", rollout: "Rollout") -> dict[str, str]:
@@ -54,3 +67,19 @@ def hash_tree(tree: Any) -> str:
 
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     return certificate.hash_arrays((jax.tree_util.keystr(k), np.asarray(v)) for k, v in paths)
+
+
+def depends(f: Callable[..., Any], *args: Any) -> list[bool]:
+    """On which leaves of its arguments a function's result depends, by the operations that are traced.
+
+    An operation's results count as depending on all that it is given.
+    """
+    import jax
+    from jax.extend.core import Var
+
+    traced = jax.make_jaxpr(f)(*args).jaxpr
+    needed = {x for x in traced.outvars if isinstance(x, Var)}
+    for operation in reversed(traced.eqns):
+        if needed.intersection(operation.outvars):
+            needed.update(x for x in operation.invars if isinstance(x, Var))
+    return [x in needed for x in traced.invars]

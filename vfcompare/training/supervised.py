@@ -7,6 +7,7 @@ from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
 from vfcompare.runs import store
 from vfcompare.runs.artifacts import Artifact
+from vfcompare.training import tasks
 
 
 def learner(
@@ -28,13 +29,13 @@ def learner(
     told = {key: value for key, value in agent[part].items() if key not in untold}
     told |= {"network": agent["network"], "policy": agent["policy"], **numbers}
     try:
-        env = assemble(config["env"], "env") if env is None else env
+        env = tasks.make(config["env"]) if env is None else env
         return assemble(told, f"agent.{part}", env=env)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(str(error)) from error
 
 
-def train(learner: Any, key: Any, state: Any, begin: Any, end: Any) -> Any:
+def updated(learner: Any, key: Any, state: Any, begin: Any, end: Any) -> Any:
     """The learner's state after its updates `begin` to `end - 1`, each on a random stream of its own."""
     import jax
 

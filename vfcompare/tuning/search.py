@@ -13,8 +13,8 @@ from vfcompare.errors import InputError, nearest
 from vfcompare.runs import claim, plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
-from vfcompare.training import devices, sweep
-from vfcompare.training.cell import Cell, rehearse, task
+from vfcompare.training import devices, sweep, tasks
+from vfcompare.training.cell import Cell, rehearse
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
 from vfcompare.tuning.outcome import show
@@ -213,7 +213,7 @@ class Search:
         devices.prepare()
         found = {}
         for player in self.players:
-            known = task(player.preset.config["env"]).held_out().reference
+            known = tasks.make(player.preset.config["env"]).held_out().reference
             found[player.name[1]] = Reference(known.random, known.optimal)
         return found
 
