@@ -22,8 +22,9 @@ from vfcompare.report import data, scoring
 from vfcompare.runs import run_folder, store
 from vfcompare.training import sweep
 from vfcompare.tuning import ledger, search, space
+from vfcompare.tuning.command import tune
 from vfcompare.tuning.ledger import Rated, Reference, Trial
-from vfcompare.tuning.search import Options, Search, tune
+from vfcompare.tuning.search import Options, Search
 from vfcompare.validate import TUNING_SEEDS
 
 LEARNING_RATE = "agent.optimizer.learning_rate"

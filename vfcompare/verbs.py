@@ -269,11 +269,11 @@ def _tune_options(parser: ArgumentParser) -> None:
 
 def tune(options: Namespace) -> int:
     """Try settings of agents, as many for each, on seeds that no report uses; the same command continues."""
-    from vfcompare.tuning import search
+    from vfcompare.tuning import command, search
 
     given = vars(options)
     settings = given.pop("settings")
-    return OK if search.tune(settings, search.Options(**given)) else SOME_FAILED
+    return OK if command.tune(settings, search.Options(**given)) else SOME_FAILED
 
 
 def cancel(options: Namespace) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,16 +12,14 @@ from vfcompare.runs import store
 from vfcompare.settings import key_of
 from vfcompare.tuning import ledger
 from vfcompare.tuning.ledger import LEDGER, Rated, Sensitivity
+from vfcompare.tuning.search import Player, Search
 from vfcompare.tuning.space import overrides
-
-if TYPE_CHECKING:
-    from vfcompare.tuning.search import Player, Search
 
 SEEDS = 20
 """Of the commands that are printed."""
 
 
-def show(search: "Search", rated: Sequence[Rated]) -> None:
+def show(search: Search, rated: Sequence[Rated]) -> None:
     """Write `tuned.json`, and print it."""
     found = outcome(search, rated)
     store.write_json(search.study / "tuned.json", found)
@@ -66,7 +64,7 @@ def show(search: "Search", rated: Sequence[Rated]) -> None:
     print(f"\nEvery trial: {search.study / LEDGER}; the above: {search.study / 'tuned.json'}")
 
 
-def outcome(search: "Search", rated: Sequence[Rated]) -> dict[str, Any]:
+def outcome(search: Search, rated: Sequence[Rated]) -> dict[str, Any]:
     """What was found, as plain data."""
     sheet = (search.study / LEDGER).read_bytes()
     measures = measure(search, rated)
@@ -85,7 +83,7 @@ def outcome(search: "Search", rated: Sequence[Rated]) -> dict[str, Any]:
     }
 
 
-def best(search: "Search", rated: Sequence[Rated], player: "Player") -> dict[str, Any]:
+def best(search: Search, rated: Sequence[Rated], player: Player) -> dict[str, Any]:
     """The best trial of a player; of equals the first, which may be the preset."""
     name = player.name
     mine = [one for one in rated if one.trial.name == name]
@@ -108,7 +106,7 @@ def best(search: "Search", rated: Sequence[Rated], player: "Player") -> dict[str
     }
 
 
-def shared(search: "Search", rated: Sequence[Rated]) -> list[dict[str, Any]]:
+def shared(search: Search, rated: Sequence[Rated]) -> list[dict[str, Any]]:
     """For each agent the setting with the best mean score over environments, where they tried the same.
 
     Returns of environments whose optimum is not known have no common scale: nothing then.
@@ -136,7 +134,7 @@ def shared(search: "Search", rated: Sequence[Rated]) -> list[dict[str, Any]]:
     return found
 
 
-def command(search: "Search", agent: str, envs: Sequence[str], chosen: Rated) -> str:
+def command(search: Search, agent: str, envs: Sequence[str], chosen: Rated) -> str:
     """The command line that trains a setting with fresh seeds; its runs remember where it comes from."""
     replaced = ("agent", "env", "study.name", "resume")
     settings = [text for text in search.settings if key_of(text) not in replaced]
@@ -150,7 +148,7 @@ def command(search: "Search", agent: str, envs: Sequence[str], chosen: Rated) ->
     return shlex.join(words)
 
 
-def measure(search: "Search", rated: Sequence[Rated]) -> dict[str, Sensitivity] | str:
+def measure(search: Search, rated: Sequence[Rated]) -> dict[str, Sensitivity] | str:
     """The measures of Adkins et al., or why there are none."""
     if len(search.envs) < 2:
         return "not from one environment: it is what tuning on each of several buys; allowed: env=A,B,..."

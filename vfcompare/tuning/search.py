@@ -1,23 +1,21 @@
-"""`vfcompare tune`: trials are proposed, trained together like any cells, and judged from their files."""
+"""A search: trials are proposed, trained together like any cells, and judged from their files."""
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from vfcompare import failure
-from vfcompare.commands.compose import as_known, cells, recompose, refuse_launchers
+from vfcompare.commands.compose import as_known, cells, recompose
 from vfcompare.errors import InputError, nearest
-from vfcompare.runs import claim, plan, run_folder, store
+from vfcompare.runs import plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
 from vfcompare.training import devices, sweep, tasks
 from vfcompare.training.cell import Cell, rehearse
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
-from vfcompare.tuning.outcome import show
 from vfcompare.tuning.space import Knob, Values, overrides
 from vfcompare.tuning.tpe import Tpe
 from vfcompare.validate import TUNING_SEEDS
@@ -92,48 +90,6 @@ class Player(NamedTuple):
     def name(self) -> tuple[str, str]:
         """Agent and environment."""
         return self.preset.agent, self.preset.env
-
-
-def tune(settings: Sequence[str], options: Options) -> bool:
-    """Search as the options say, go on where it was stopped, and print what was found.
-
-    Args:
-      settings: overrides, as typed; `agent` and `env` may be lists.
-      options: how to search.
-
-    Returns:
-      Whether every trial has ended, and none with an exception.
-
-    Raises:
-      InputError: for what is wrong; nothing is written then.
-    """
-    options.check()
-    refuse_launchers(
-        settings,
-        "without it, in this process; or, once it has begun, vfcompare submit runs/NAME-tune, and when that "
-        "has ended the same command again",
-    )
-    search = Search(settings, options)
-    search.check()
-    folder = search.folder
-    with folder.hold() as mine:
-        if not mine:
-            told = f"{search.study}: {folder.claim.owner} is tuning it"
-            raise InputError(f"{told}; allowed: when that has ended")
-        with claim.kept([folder.claim]):
-            search.declare()
-            rated = search.run()
-    left = [one for one in rated if not one.over]
-    if left or len(rated) < len(search.players) * search.trials:
-        told = _open(left[0]) if left else "trials are missing"
-        print(
-            f"vfcompare: {search.study}: {len(left)} trials have not ended ({told}); `vfcompare status "
-            f"{search.study}` says more, the same command continues",
-            file=sys.stderr,
-        )
-        return False
-    show(search, rated)
-    return not any(one.status in ("crashed", "out of memory") for one in rated)
 
 
 class Search:
@@ -400,12 +356,6 @@ class Search:
             return None
         number = self.options.levels
         return {p.name[0]: tuple(len(k.levels(number)) for k in p.knobs) for p in self.players}
-
-
-def _open(rated: Rated) -> str:
-    """Why a trial has not ended."""
-    machine = f" by the machine, not by its settings: {rated.note}" if rated.again else ""
-    return f"{rated.trial.cell.id} is {rated.status}{machine}"
 
 
 def decisive(settings: Sequence[str]) -> list[str]:
