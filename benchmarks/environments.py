@@ -14,12 +14,12 @@ from gymnasium.spaces import Discrete
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vfcompare.assemble import assemble
 from vfcompare.commands.catalogue import describe, files
 from vfcompare.commands.compose import cells
 from vfcompare.envs.base import Task, random_action
 from vfcompare.exact import require_enumerable
 from vfcompare.runs.store import write_bytes
+from vfcompare.training import tasks
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "environments.md"
@@ -86,7 +86,7 @@ class Facts(NamedTuple):
 def make(name: str) -> Task:
     """An environment with its defaults."""
     (cell,) = cells([f"env={name}"], sweep=False)
-    made: Task = assemble(cell.config["env"], "env")
+    made: Task = tasks.make(cell.config["env"])
     return made
 
 

@@ -5,7 +5,9 @@ import pytest
 from scipy import stats
 
 from benchmarks import environments, estimators, presets, speed
+from benchmarks.peers import ours
 from vfcompare.commands.catalogue import describe, files
+from vfcompare.commands.compose import cells
 from vfcompare.report import scoring
 from vfcompare.report.cells import Cell, Run
 from vfcompare.report.data import Study
@@ -106,3 +108,15 @@ def test_the_page_of_environments_has_all_of_them_as_they_are() -> None:
 @pytest.mark.slow
 def test_the_page_of_environments_has_the_returns_that_are_known() -> None:
     assert environments.page() == environments.PAGE.read_text()
+
+
+def test_every_number_of_the_recipe_is_told_to_our_side_and_is_the_preset_s() -> None:
+    other = [
+        *("agent.gamma=0.5", "agent.surrogate.epsilon=0.5", "agent.network.hidden=[8]"),
+        *("agent.estimator.advantage.lambda_=0.5", "agent.estimator.target.lambda_=0.5"),
+        *("agent.estimator.critic.coef=0.1", "agent.estimator.critic.head.clip=0.5"),
+        *("agent.entropy_coef=0.5", "agent.optimizer.learning_rate=0.5"),
+    ]
+    (preset,) = cells(ours.OVERRIDES[:2], sweep=False)
+    (found,) = cells([*ours.OVERRIDES[:2], *other, *ours.OVERRIDES[2:]], sweep=False)
+    assert found.config == preset.config
