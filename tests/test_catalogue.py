@@ -319,6 +319,13 @@ def test_one_preset_in_full(capsys):
     assert "clipped epsilon=0.2" in page
 
 
+def test_a_file_is_shown_with_those_that_it_begins_with():
+    shown = listing.show("envs", "addition_scratch")
+    for name in ("addition_scratch", "addition", "base/tokens"):
+        assert (CONF / "env" / f"{name}.yaml").read_text().strip() in shown
+    assert "It begins with addition:" in shown
+
+
 def test_one_file_of_another_group_is_shown_as_it_is():
     assert (CONF / "env" / "maze.yaml").read_text().strip() in listing.show("envs", "maze")
 

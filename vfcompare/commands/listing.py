@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from vfcompare.commands.catalogue import (
+    ERRORS,
     FAMILIES,
     GROUPS,
     PACKAGE,
@@ -124,16 +126,33 @@ def entries(group: str, width: int, own: Sequence[Traversable]) -> str:
 
 
 def entry(group: str, name: str, own: Sequence[Traversable]) -> str:
-    """One file of a group as it is: its comments say what its settings mean."""
+    """One file of a group as it is, and those of the group that it begins with.
+
+    Their comments say what the settings mean.
+    """
     file = files(group, own)[name]
-    text = file.read_text("utf-8").rstrip()
     place = found_with(file, own)
     uses = [
         f"{use.replace('NAME', name)}{place}"
         for use in _uses(group, _is_patch(group, file))
         if "NAME" in use
     ]
-    return "\n".join([f"{name}    {_place(group, name, file)}", *uses, "", text])
+    return "\n".join([f"{name}    {_place(group, name, file)}", *uses, *_texts(Path(str(file)))])
+
+
+def _texts(file: Path) -> Iterator[str]:
+    """A file, and behind it what it begins with."""
+    text = file.read_text("utf-8").rstrip()
+    yield from ("", text)
+    begun: list[Path] = []
+    # One that cannot be read is shown nevertheless.
+    with suppress(*ERRORS):
+        defaults: Any = OmegaConf.select(OmegaConf.create(text), "defaults") or ()
+        words = (word for word in defaults if isinstance(word, str))
+        begun = [file.parent / f"{word.partition('@')[0]}.yaml" for word in words]
+    for other in begun:
+        if other.is_file():
+            yield from ("", f"It begins with {other.stem}:", *_texts(other))
 
 
 def sound(own: Sequence[Traversable], wanted: str | None = None) -> dict[str, Preset]:
