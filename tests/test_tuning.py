@@ -230,7 +230,7 @@ def test_an_unfair_or_mistyped_search_is_refused_and_nothing_written(here, words
 
 def test_tpe_without_optuna_says_how_to_get_it(here, monkeypatch):
     monkeypatch.setattr("vfcompare.tuning.tpe.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'vfcompare\[tune\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[tune\]' in the clone"):
         tune(["agent=rloo", "env=lock"], Options(sampler="tpe"))
     assert not here.parent.exists()
 

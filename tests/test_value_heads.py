@@ -13,7 +13,7 @@ from scipy.stats import norm
 from vfcompare import estimators, lesions, scaling
 from vfcompare.agents import critics, value_heads
 from vfcompare.agents.networks import Mlp
-from vfcompare.types import Rollout, Spec, Steps
+from vfcompare.types import Batch, Lesson, Rollout, Spec, Steps
 
 HEADS = {
     "scalar": value_heads.scalar(clip=None),
@@ -242,10 +242,16 @@ class TestHalves:
 
     def gradient(self, critic, params, rows):
         obs = self.obs[rows]
-        data = {
-            "steps": Steps(obs, jnp.zeros(len(rows), jnp.int32), jnp.zeros(len(rows))),
-            "critic": {"target": obs.sum(-1), "old": jnp.zeros(len(rows)), "episode": rows},
-        }
+        zero = jnp.zeros(len(rows))
+        data = Batch(
+            steps=Steps(obs, zero.astype(jnp.int32), zero),
+            valid=zero,
+            mask=zero,
+            log_prob=zero,
+            advantage=zero,
+            weight={},
+            lesson=Lesson(target=obs.sum(-1), old=zero, episode=rows),
+        )
         return jax.grad(lambda params: critic.loss({"critic": params}, data).sum())(params)
 
     def test_the_two_begin_apart(self):
