@@ -54,6 +54,9 @@ class Case:
         self.policy = policies.policy(
             spec=self.spec, network=self.network, head="auto", gain=0.01, temperature=1.0
         )
+        # Compiled once for all tests of the case.
+        self.evaluate = jax.jit(self.policy.evaluate)
+        self.log_probs = jax.jit(self.policy.log_probs)
         obs = self.env.observation(self.env.initial(KEY), KEY)
         self.params = sharpened(self.policy.init(KEY, obs))
         collector = episodes(self.env, prompts=3, group=4, start="shared")
@@ -68,7 +71,7 @@ def case(request):
 
 
 def test_a_token_at_a_time_is_the_whole_sequence_at_once(case):
-    log_prob, entropy = jax.jit(case.policy.evaluate)(case.params, case.rollout.steps)
+    log_prob, entropy = case.evaluate(case.params, case.rollout.steps)
     mask = case.rollout.mask
     np.testing.assert_allclose(log_prob * mask, case.rollout.log_prob * mask, atol=ROUNDING)
     # Else every policy that is nearly uniform would pass.
@@ -77,9 +80,9 @@ def test_a_token_at_a_time_is_the_whole_sequence_at_once(case):
 
 def test_a_row_by_itself_is_that_row_of_the_sequence(case):
     taken = case.rollout.steps
-    listed = jax.jit(case.policy.log_probs)(case.params, taken.obs, taken.legal)
+    listed = case.log_probs(case.params, taken.obs, taken.legal)
     each = jnp.take_along_axis(listed, taken.action[..., None], -1)[..., 0]
-    log_prob, _ = case.policy.evaluate(case.params, taken)
+    log_prob, _ = case.evaluate(case.params, taken)
     np.testing.assert_allclose(
         each * case.rollout.mask, log_prob * case.rollout.mask, atol=ROUNDING
     )
@@ -91,9 +94,14 @@ def test_going_on_from_the_middle_is_going_on(case):
     obs, legal = case.rollout.obs[0, 0, time], None
     if case.rollout.legal is not None:
         legal = case.rollout.legal[0, 0, time]
-    carry = case.policy.begin(case.params, obs)
-    _, action, log_prob = case.policy.act(case.params, carry, obs, legal, jnp.float32(0.5))
-    want = case.policy.log_probs(case.params, obs, legal)[action]
+
+    @jax.jit
+    def go_on(params, obs, legal):
+        carry = case.policy.begin(params, obs)
+        return case.policy.act(params, carry, obs, legal, jnp.float32(0.5))
+
+    _, action, log_prob = go_on(case.params, obs, legal)
+    want = case.log_probs(case.params, obs, legal)[action]
     np.testing.assert_allclose(log_prob, want, atol=ROUNDING)
 
 
@@ -102,7 +110,7 @@ def test_what_follows_an_episode_has_no_influence(case):
     shown = jnp.pad(rollout.mask, ((0, 0), (0, 0), (0, 1)))[..., None] > 0
     noise = jax.random.randint(KEY, rollout.obs.shape, 0, case.env.layout.vocabulary)
     soiled = rollout.replace(obs=jnp.where(shown, rollout.obs, noise))
-    want, got = (case.policy.evaluate(case.params, r.steps)[0] for r in (rollout, soiled))
+    want, got = (case.evaluate(case.params, r.steps)[0] for r in (rollout, soiled))
     np.testing.assert_array_equal(got * rollout.mask, want * rollout.mask)
 
 
@@ -111,8 +119,8 @@ def test_the_order_of_episodes_and_how_many_there_are_changes_nothing(case):
     order = np.random.default_rng(0).permutation(12)[:5]
     some = jax.tree.map(lambda x: x[order], episodes)
     mask = case.rollout.mask.reshape(12, -1)
-    want = case.policy.evaluate(case.params, episodes)[0] * mask
-    got = case.policy.evaluate(case.params, some)[0] * mask[order]
+    want = case.evaluate(case.params, episodes)[0] * mask
+    got = case.evaluate(case.params, some)[0] * mask[order]
     np.testing.assert_allclose(got, want[order], atol=ROUNDING)
 
 
@@ -147,11 +155,12 @@ def test_a_critic_sees_no_later_token(case, trunk):
     critic = assemble(parts, spec=spec)(network=case.network)
     networks = {"policy": case.params}
     networks["critic"] = sharpened(critic.init(KEY, networks, case.rollout.obs[0, 0, 0]))
-    want = critic.value(networks, case.rollout)
+    value = jax.jit(critic.value)
+    want = value(networks, case.rollout)
     for time in range(case.env.horizon):
         # Only what is written at a step is new in the row after it.
         later = case.rollout.replace(obs=case.rollout.obs.at[:, :, time + 1 :].set(1))
-        got = critic.value(networks, later)
+        got = value(networks, later)
         np.testing.assert_array_equal(got[..., : time + 1], want[..., : time + 1])
         assert (got[..., time + 1] != want[..., time + 1]).any()
 
