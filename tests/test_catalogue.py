@@ -384,3 +384,9 @@ def test_parts_of_the_users_own_are_listed_beside_ours(own, capsys):
     assert main(["list", "agents", "half"]) == 2
     assert main(["list", "agents", "hydra.searchpath=[file:///nowhere]"]) == 2
     assert "file:///nowhere is no folder" in capsys.readouterr().err
+
+
+def test_the_readme_counts_what_there_is():
+    agents, envs, studies = (len(catalogue.files(group)) for group in ("agent", "env", "study"))
+    readme = (CONF.parent / "README.md").read_text()
+    assert f"{agents} agents, {envs} environments and {studies} studies" in " ".join(readme.split())

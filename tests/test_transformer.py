@@ -56,6 +56,7 @@ class Case:
         )
         # Compiled once for all tests of the case.
         self.evaluate = jax.jit(self.policy.evaluate)
+        assert self.policy.log_probs is not None
         self.log_probs = jax.jit(self.policy.log_probs)
         obs = self.env.observation(self.env.initial(KEY), KEY)
         self.params = sharpened(self.policy.init(KEY, obs))
@@ -209,9 +210,8 @@ def test_temperature_belongs_to_the_policy(case):
     )
     episodes = flat(case.rollout.steps, 2)
     row = case.rollout.obs[0, 0, 1], None if (x := case.rollout.legal) is None else x[0, 0, 1]
-    assert case.policy.log_probs is not None
     assert hot.log_probs is not None
-    logits = case.policy.log_probs(case.params, *row)
+    logits = case.log_probs(case.params, *row)
     want = jax.nn.log_softmax(jnp.where(logits < -1e6, -jnp.inf, logits / 2.0))
     got = hot.log_probs(case.params, *row)
     np.testing.assert_allclose(jnp.exp(got), jnp.exp(want), atol=ROUNDING)
