@@ -326,6 +326,11 @@ def test_a_file_is_shown_with_those_that_it_begins_with():
     assert "It begins with addition:" in shown
 
 
+def test_a_part_of_the_users_own_is_shown_with_ours_that_it_begins_with(own, capsys):
+    assert main(["list", "estimators", "half", own]) == 0
+    assert "It begins with monte_carlo:" in capsys.readouterr().out
+
+
 def test_one_file_of_another_group_is_shown_as_it_is():
     assert (CONF / "env" / "maze.yaml").read_text().strip() in listing.show("envs", "maze")
 

@@ -357,6 +357,17 @@ class Lane(NamedTuple):
     cut: Array
 
 
+def starts(env: Env, key: Key, length: int, number: int) -> State:
+    """`[length, number]` states in which lanes may begin anew.
+
+    One a lane for as many rows as no two episodes can begin in.
+    """
+    gap = min(env.shortest, env.horizon, length)
+    keys = jax.random.split(key, (-(-length // gap), number))
+    fresh = jax.vmap(jax.vmap(env.initial))(keys)
+    return jax.tree.map(lambda x: jnp.repeat(x, gap, 0)[:length], fresh)
+
+
 def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncates") -> Collector:
     """`length` steps of each of `number` environments that go on across updates and reset by themselves.
 
@@ -410,11 +421,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             )
             return lane, (step, return_, time.astype(jnp.float32))
 
-        # One start state a lane for as many rows as no two episodes can begin in.
-        gap = min(env.shortest, env.horizon, length)
-        keys = jax.random.split(stream(key, "start"), (-(-length // gap), number))
-        fresh = jax.vmap(jax.vmap(env.initial))(keys)
-        fresh = jax.tree.map(lambda x: jnp.repeat(x, gap, 0)[:length], fresh)
+        fresh = starts(env, stream(key, "start"), length, number)
         draws = (*randomness(key, length, number, policy.noise_shape), fresh)
         after, (steps, return_, lengths) = jax.lax.scan(body, lane, draws, unroll=4)
         last_keys = jax.random.split(stream(key, "last"), number)

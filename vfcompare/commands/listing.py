@@ -137,22 +137,23 @@ def entry(group: str, name: str, own: Sequence[Traversable]) -> str:
         for use in _uses(group, _is_patch(group, file))
         if "NAME" in use
     ]
-    return "\n".join([f"{name}    {_place(group, name, file)}", *uses, *_texts(Path(str(file)))])
+    return "\n".join([f"{name}    {_place(group, name, file)}", *uses, *_texts(group, file, own)])
 
 
-def _texts(file: Path) -> Iterator[str]:
-    """A file, and behind it what it begins with."""
+def _texts(group: str, file: Traversable, own: Sequence[Traversable]) -> Iterator[str]:
+    """A file of a group, and behind it what it begins with, ours or the user's own."""
     text = file.read_text("utf-8").rstrip()
     yield from ("", text)
-    begun: list[Path] = []
+    names: list[str] = []
     # One that cannot be read is shown nevertheless.
     with suppress(*ERRORS):
         defaults: Any = OmegaConf.select(OmegaConf.create(text), "defaults") or ()
-        words = (word for word in defaults if isinstance(word, str))
-        begun = [file.parent / f"{word.partition('@')[0]}.yaml" for word in words]
-    for other in begun:
-        if other.is_file():
-            yield from ("", f"It begins with {other.stem}:", *_texts(other))
+        names = [word.partition("@")[0] for word in defaults if isinstance(word, str)]
+    for name in names:
+        places = (place / group / f"{name}.yaml" for place in (resources.files(PACKAGE), *own))
+        other = next((place for place in places if place.is_file()), file)
+        if other != file:
+            yield from ("", f"It begins with {name}:", *_texts(group, other, own))
 
 
 def sound(own: Sequence[Traversable], wanted: str | None = None) -> dict[str, Preset]:
