@@ -66,7 +66,7 @@ def test_a_report_under_other_names_is_the_same_report(tmp_path: Path) -> None:
 
 
 def test_numbers_and_colours_are_those_of_the_files(tmp_path: Path) -> None:
-    study = report.load(write_study(tmp_path, seeds=5))
+    study = report.load(write_study(tmp_path, envs=TWO, seeds=5))
     shown = {"ppo": "PPO (λ = 0.95)", "rloo": "RLOO", "maze": "Mazes"}
     before, after = analyse(study), analyse(renamed(study, shown))
     look, other = drawing.looks(before.shown.lines), drawing.looks(after.shown.lines)
@@ -77,6 +77,15 @@ def test_numbers_and_colours_are_those_of_the_files(tmp_path: Path) -> None:
     told = dict(method(after))["Names"]
     assert told.startswith("In the files of the study RLOO is rloo, PPO (λ = 0.95) is ppo")
     assert "Names" not in dict(method(before))
+
+
+def test_agents_with_a_colour_of_their_own_have_it_before_others_choose(tmp_path: Path) -> None:
+    agents = {"reinforce_mean": 1.0, "rloo": 1.1, "grpo": 1.2, "ppo": 1.5}
+    study = report.load(write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=3))
+    before, after = analyse(study), analyse(renamed(study, {n: n.upper() for n in agents}))
+    looks = drawing.looks(before.shown.lines)
+    turned = drawing.looks(after.shown.lines)
+    assert list(turned.items()) == [(name.upper(), look) for name, look in looks.items()]
 
 
 def test_the_question_is_about_the_agents_that_the_plan_names(tmp_path: Path) -> None:

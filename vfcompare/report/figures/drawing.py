@@ -102,7 +102,7 @@ def looks(arms: Sequence[Arm]) -> dict[str, Look]:
     for critic in (False, True):
         family = [arm for arm in arms if arm.critic == critic]
         taken: set[int] = set()
-        for arm in sorted(family, key=lambda arm: arm.name not in KNOWN):
+        for arm in sorted(family, key=lambda arm: arm.key not in KNOWN):
             wish = KNOWN.get(arm.preset, len(taken))
             slot = wish if wish not in taken else min(set(range(len(family) + 3)) - taken)
             taken.add(slot)
