@@ -8,20 +8,19 @@ import jax
 BITLESS = ("xla_force_host_platform_device_count", "xla_cpu_multi_thread_eigen", "xla_dump_")
 """How flags of XLA begin on which no result depends."""
 
-ONCE = ("init", "rollout", "maps")
-"""Programs that run once, or once a seed."""
 
 
-def effort(program: str) -> dict[str, Any]:
-    """Compiler options of a program, each unless `XLA_FLAGS` has it.
+def effort() -> dict[str, Any]:
+    """Compiler options, each unless `XLA_FLAGS` has it.
 
-    On CPUs the first level compiles in five sixths of the time of XLA's default and runs as fast; what runs
-    once is not worth even that. XLA's default uses half the width of AVX-512; CPUs without ignore it.
+    On CPUs the first level compiles in five sixths of the time of XLA's default and runs as fast, and level 0
+    would take five times as long for initial weights. XLA's default uses half the width of AVX-512; CPUs
+    without ignore it.
     """
     if jax.default_backend() != "cpu":
         return {}
     options = {
-        "xla_backend_optimization_level": 0 if program in ONCE else 1,
+        "xla_backend_optimization_level": 1,
         "xla_cpu_prefer_vector_width": 512,
     }
     chosen = os.environ.get("XLA_FLAGS", "")
@@ -31,5 +30,5 @@ def effort(program: str) -> dict[str, Any]:
 def options() -> str:
     """All that XLA is told of training, by us or in `XLA_FLAGS`, that may move the last bits of a result."""
     chosen = [flag.lstrip("-") for flag in os.environ.get("XLA_FLAGS", "").split()]
-    ours = [f"{name}={value}" for name, value in effort("advance").items()]
+    ours = [f"{name}={value}" for name, value in effort().items()]
     return " ".join(sorted(option for option in chosen + ours if not option.startswith(BITLESS)))

@@ -120,7 +120,7 @@ class Trainer:
         return np.concatenate([x, np.repeat(x[-1:], self._padding, 0)])
 
     def compile(self, *, start: bool) -> None:
-        """Compile what training calls, side by side: one program keeps one core busy.
+        """Compile what training calls, the largest program beside all that is traced meanwhile.
 
         Args:
           start: whether `rollout` is called, too.
@@ -136,18 +136,20 @@ class Trainer:
             calls["rollout"] = self._alone(0)
         begin = time.perf_counter()
         with ThreadPoolExecutor(thread_name_prefix=COMPILER) as pool:
-            done = pool.map(self._compiled, calls, calls.values())
-        self._programs |= dict(zip(calls, done, strict=True))
+            # Python traces one program at a time, and XLA compiles without it.
+            compiling = {
+                name: pool.submit(self._functions[name].lower(*args).compile, effort())
+                for name, args in calls.items()
+            }
+            _ = self.work
+        self._programs |= {name: one.result() for name, one in compiling.items()}
         self.compile_seconds += time.perf_counter() - begin
-
-    def _compiled(self, name: str, args: tuple[Any, ...]) -> Any:
-        return self._functions[name].lower(*args).compile(effort(name))
 
     def _call(self, name: str, *args: Any) -> Any:
         """Run a program, compiling it the first time, with compile time kept apart."""
         if name not in self._programs:
             begin = time.perf_counter()
-            self._programs[name] = self._compiled(name, args)
+            self._programs[name] = self._functions[name].lower(*args).compile(effort())
             self.compile_seconds += time.perf_counter() - begin
         return self._programs[name](*args)
 
