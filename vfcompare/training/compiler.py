@@ -9,7 +9,6 @@ BITLESS = ("xla_force_host_platform_device_count", "xla_cpu_multi_thread_eigen",
 """How flags of XLA begin on which no result depends."""
 
 
-
 def effort() -> dict[str, Any]:
     """Compiler options, each unless `XLA_FLAGS` has it.
 
