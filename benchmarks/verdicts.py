@@ -14,10 +14,10 @@ from scipy import stats
 
 from benchmarks.populations import NORMAL, POPULATIONS, SEED, in_parallel
 from vfcompare import statistics as s
+from vfcompare.families import CRITIC, OUTCOME_ONLY
 from vfcompare.report import analysis, data
 from vfcompare.report.cells import Cell, Run
 from vfcompare.statistics import Array
-from vfcompare.validate import FAMILIES
 
 LEVEL = 0.05
 CRITICS = frozenset("bde")
@@ -74,7 +74,7 @@ def cell(rng: np.random.Generator, agent: str, critic: bool, task: int, values: 
         agent=agent,
         env=f"task {task}",
         settings={},
-        family=FAMILIES[not critic],
+        family=CRITIC if critic else OUTCOME_ONLY,
         planned=True,
         runs=runs,
         info={},

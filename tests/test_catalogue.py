@@ -83,13 +83,13 @@ def test_a_preset_is_composed_as_hydra_composes_it(presets, name):
     assert presets[name].config == composed(f"agent={name}")
 
 
-def test_every_preset_has_a_formula_and_a_family(presets):
+def test_every_preset_has_a_formula_and_a_heading(presets):
     assert [name for name, preset in presets.items() if not preset.formula] == []
-    assert {catalogue.family(preset) for preset in presets.values()} == set(catalogue.FAMILIES)
+    assert {catalogue.heading(preset) for preset in presets.values()} == set(catalogue.HEADINGS)
 
 
 @pytest.mark.parametrize(
-    ("name", "family"),
+    ("name", "heading"),
     [
         ("rloo", "Outcome-only"),
         ("dapo", "Outcome-only"),
@@ -104,8 +104,8 @@ def test_every_preset_has_a_formula_and_a_family(presets):
         ("rloo_idle", "Controls"),
     ],
 )
-def test_families_follow_from_the_configuration(presets, name, family):
-    assert catalogue.family(presets[name]) == family
+def test_headings_follow_from_the_configuration(presets, name, heading):
+    assert catalogue.heading(presets[name]) == heading
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_a_submission_is_on_disk_and_is_not_repeated_while_it_waits(tmp_path, to
     sweep = ("agent=rloo,grpo", "env=lock", *TINY)
     done = vfcompare("submit", *sweep, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "2 cells are SLURM's job 41" in done.stdout
+    assert "2 cells in SLURM's job 41" in done.stdout
     (job,) = slurm.jobs(path)
     planned = list(plan.cells(path))
     assert (job.slurm, job.groups) == ("41", [[name] for name in planned])
@@ -237,7 +237,7 @@ def test_a_submission_is_on_disk_and_is_not_repeated_while_it_waits(tmp_path, to
     for again in (sweep, (str(path),)):
         done = vfcompare("submit", *again, cwd=tmp_path)
         assert (done.returncode, "nothing to submit" in done.stdout) == (0, True), done.stderr
-        assert "2 cells are queued or running at SLURM" in done.stderr
+        assert "2 cells queued or running at SLURM" in done.stderr
     done = vfcompare("resume", str(path), cwd=tmp_path)
     assert "0 cells to go" in done.stdout
     assert (tools / "sbatch.calls").read_text().count("\n") == 1
@@ -341,7 +341,7 @@ def test_a_job_whose_number_sbatch_did_not_tell_is_found_by_its_name(tools, mark
     assert resume.waiting(path) == []
     cluster.DYING, before = 0.1, cluster.DYING
     try:
-        assert cluster.cancel(path).startswith("cancelled job 9: 1 cells were queued, 0 running")
+        assert cluster.cancel(path).startswith("cancelled job 9: 1 cell queued, 0 running")
     finally:
         cluster.DYING = before
     assert (tools / "scancel.calls").read_text() == "9\n"
@@ -364,7 +364,7 @@ def test_ctrl_c_while_sbatch_is_asked_keeps_the_files_of_the_job(
         with pytest.raises(KeyboardInterrupt):
             cluster.submit(path, planned, cluster.Options())
     assert (
-        "sbatch may have taken the job (1 tasks): runs/scratch/jobs/0.json"
+        "sbatch may have taken the job (1 task): runs/scratch/jobs/0.json"
         in capsys.readouterr().err
     )
     (job,) = slurm.jobs(path)
@@ -591,7 +591,7 @@ def test_cancelling_stops_jobs_and_marks_cells(tmp_path, tools):
     tool(tools, "scancel", "")
     done = vfcompare("cancel", str(path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "cancelled job 7: 2 cells were queued, 0 running" in done.stdout
+    assert "cancelled job 7: 2 cells queued, 0 running" in done.stdout
     assert (tools / "scancel.calls").read_text() == "7\n"
     assert statuses(path) == {"a": "completed", "b": "cancelled", "c": "cancelled"}
     assert store.read_json(path / "c" / "run.json")["status"] == "cancelled"
@@ -647,7 +647,7 @@ def test_resume_retries_what_the_machines_broke_and_says_what_crashed(tmp_path, 
     (path / "damaged" / "run.json").write_text("{")
     assert resume.waiting(path) == [*(name for name in records if name != "completed"), "planned"]
     said = capsys.readouterr().err
-    assert "1 cells crashed and are tried again" in said
+    assert "1 cell crashed and tried again" in said
     assert "boom" in said
     assert "damaged: run.json is damaged, left alone" in said
 
@@ -830,7 +830,7 @@ def test_a_crash_and_a_kill_are_of_one_cell_and_resume_completes_them(real, begi
     (folder_of(path, "rloo") / "metrics.parquet").rmdir()
     done = vfcompare("resume", str(path), cwd=path, env=real)
     assert done.returncode == 0, done.stderr
-    assert "1 cells crashed and are tried again" in done.stderr
+    assert "1 cell crashed and tried again" in done.stderr
     assert ask(path, real)[0] == dict.fromkeys(found, "completed")
     assert attempts(path) == {"rloo": 2, "grpo": 2, "reinforce": 1}
     assert same_bits(path, uninterrupted)
@@ -1017,7 +1017,7 @@ def test_a_copy_leaves_the_jobs_of_the_original_alone(real, begin):
     done = vfcompare("submit", str(path), cwd=path, env=real)
     assert "nothing to submit" in done.stdout
     done = vfcompare("cancel", str(path), cwd=path, env=real)
-    assert "1 cells were queued, 1 running" in done.stdout
+    assert "1 cell queued, 1 running" in done.stdout
     assert not private.alive(pid)
     at_rest(real)
 
@@ -1031,7 +1031,7 @@ def test_cancelling_takes_back_what_runs_and_what_waits(real, begin, uninterrupt
     assert "nothing to submit" in done.stdout
     done = vfcompare("cancel", str(path), cwd=path, env=real)
     assert done.returncode == 0, done.stderr
-    assert "2 cells were queued, 1 running" in done.stdout
+    assert "2 cells queued, 1 running" in done.stdout
     assert not private.alive(pid)
     found, said = ask(path, real)
     assert set(found.values()) == {"cancelled"}, said

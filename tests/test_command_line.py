@@ -281,7 +281,7 @@ def test_a_study_with_parts_of_the_users_own_is_gone_on_with(tmp_path, own):
     shutil.rmtree(next(study.glob("lock-half-*")))
     assert vfcompare("resume", "runs/scratch", cwd=tmp_path).returncode == 2
     done = vfcompare("resume", "runs/scratch", own, cwd=tmp_path)
-    assert (done.returncode, "1 cells to go" in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, "1 cell to go" in done.stdout) == (0, True), done.stderr
     assert len(plan.runs(study)) == 2
 
 

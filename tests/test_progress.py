@@ -72,7 +72,7 @@ def test_compiling_is_said_at_once_and_the_last_line_has_the_folder_and_the_retu
     with Progress("cell", 1_000, written) as progress:
         assert written.getvalue() == f"{over}cell: compiling ...{end}"
         progress.done("runs/s/cell", 1_000, 2.0, 1.0, final=0.8125, diverged=1)
-    told = "1,000 steps in 2.0 s (500/s), compiled in 1.0 s, return 0.812, 1 seeds diverged"
+    told = "1,000 steps in 2.0 s (500/s), compiled in 1.0 s, return 0.812, 1 seed diverged"
     assert written.getvalue().endswith(f"{over}runs/s/cell: {told}\n{over}")
 
 

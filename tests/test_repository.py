@@ -36,6 +36,7 @@ FLOORS: dict[int, set[str]] = {
         "pairings",
         "settings",
         "tree",
+        "words",
     },
     1: {
         "streams",
@@ -49,6 +50,7 @@ FLOORS: dict[int, set[str]] = {
         "aggregates",
         "calibration",
         "contract",
+        "families",
         "scaling",
         "exact",
         "flops",

@@ -70,9 +70,6 @@ ACTIVATIONS = (
 )
 """Functions of `flax.linen` that networks may be given."""
 
-FAMILIES = ("critic", "outcome-only")
-"""What a contrast may name in place of agents: those that read learned values, and those that read none."""
-
 MOST_STEPS = 2_000_000_000
 """They are counted in 32 bits, and an update overshoots."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError, nearest
+from vfcompare.words import counted
 
 OK, SOME_FAILED, BAD_INPUT, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
@@ -155,7 +156,7 @@ def resume(options: Namespace) -> int:
     cells = resume.unfinished(options.study, options.own)
     if cells:
         must_be_writable(options.study)
-    print(f"{options.study}: {len(cells)} cells to go")
+    print(f"{options.study}: {counted(len(cells), 'cell')} to go")
     train(cells)
     return exit_code(options.study, plan.cells(options.study))
 
@@ -209,7 +210,9 @@ def submit(options: Namespace) -> int:
         print(cluster.preview(study, cells, asked, own), end="")
     else:
         number = cluster.submit(study, cells, asked, own)
-        print(f"{study}: {len(cells)} cells are SLURM's job {number}; `vfcompare status {study}`")
+        print(
+            f"{study}: {counted(len(cells), 'cell')} in SLURM's job {number}; `vfcompare status {study}`"
+        )
     return OK
 
 
@@ -307,7 +310,7 @@ def drop(options: Namespace) -> int:
                 "it does"
             )
     plan.drop(options.study, options.cells)
-    print(f"{options.study}: {len(options.cells)} cells are not planned any more")
+    print(f"{options.study}: {counted(len(options.cells), 'cell')} dropped from the plan")
     return OK
 
 

@@ -77,7 +77,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 WRAPPED = ("inner", "part")
 """Keys of a part that another one wraps: a collector that draws again, two critics instead of one."""
 
-FAMILIES: dict[str, str] = {
+HEADINGS: dict[str, str] = {
     "Outcome-only": "the return of an episode, and a baseline made of other returns",
     "With a learned critic": "values that are learned beside the policy",
     "Simulated": "a baseline or values by extra episodes of the present policy",
@@ -324,7 +324,7 @@ def needs(config: Config) -> dict[str, list[str]]:
     return {need: reasons for need, reasons in found.items() if reasons}
 
 
-def family(preset: Preset) -> str:
+def heading(preset: Preset) -> str:
     """The heading that a preset stands under."""
     needed, estimator = needs(preset.config), preset.config.get("estimator") or {}
     if preset.comment.startswith("Control:"):

@@ -25,6 +25,7 @@ from vfcompare.training import devices, sweep
 from vfcompare.training.cell import Cell
 from vfcompare.training.fuse import groups
 from vfcompare.training.stopping import Stopped, remember_until_training
+from vfcompare.words import counted
 
 STARTING = 300
 """Seconds that a task may need before it trains; shorter ones would hear of their end before they begin."""
@@ -271,13 +272,15 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
     except OSError:
         _forget(file, text)
         raise
-    done = _hand_over(command, study, f"the job ({len(tasks)} tasks): {file} is kept for it")
+    done = _hand_over(
+        command, study, f"the job ({counted(len(tasks), 'task')}): {file} is kept for it"
+    )
     found = re.match(r"\d+", done.stdout) if done.returncode == 0 else None
     if found is None:
         _forget(file, text)
         why = slurm.words(done, command)
         hint = "; a larger --max-seeds makes fewer" if "array" in why else ""
-        raise InputError(f"{why} ({len(tasks)} tasks{hint})")
+        raise InputError(f"{why} ({counted(len(tasks), 'task')}{hint})")
     store.write_json(file, content | {"slurm": found.group()})
     return found.group()
 
@@ -421,10 +424,8 @@ def cancel(study: Path) -> str:
     _await_end(jobs)
     _mark_cancelled(study, [cell.id for cell in taken])
     queued = sum(cell.status == "queued" for cell in taken)
-    return (
-        f"cancelled job {', '.join(numbers)}: {queued} cells were queued, {len(taken) - queued} running; "
-        "`vfcompare resume` goes on"
-    )
+    told = f"{counted(queued, 'cell')} queued, {len(taken) - queued} running"
+    return f"cancelled job {', '.join(numbers)}: {told}; `vfcompare resume` goes on"
 
 
 def _await_end(jobs: Sequence[slurm.Job]) -> None:

@@ -27,10 +27,11 @@ from vfcompare.commands.explain import (
     words_for_parts,
 )
 from vfcompare.errors import InputError, nearest
+from vfcompare.families import SIDES
 from vfcompare.runs import plan, store
 from vfcompare.settings import PRIVATE, key_of, value_of
 from vfcompare.training.cell import Cell
-from vfcompare.validate import FAMILIES, check, natural, takes_a_list
+from vfcompare.validate import check, natural, takes_a_list
 
 USUAL: Any = OmegaConf.create(resources.files(PACKAGE).joinpath("config.yaml").read_text("utf-8"))
 """What one run is, before anything is chosen."""
@@ -236,7 +237,7 @@ def contrasted(found: Sequence[Cell], agents: set[str]) -> None:
     Raises:
       InputError: that names the nearest one.
     """
-    known = agents | {*FAMILIES}
+    known = agents | {*SIDES}
     for side in found[0].config["study"].get("contrast") or ():
         for name in side if isinstance(side, list) else [side]:
             if name not in known:

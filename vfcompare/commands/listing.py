@@ -14,16 +14,16 @@ from omegaconf import OmegaConf
 
 from vfcompare.commands.catalogue import (
     ERRORS,
-    FAMILIES,
     GROUPS,
+    HEADINGS,
     PACKAGE,
     Config,
     Preset,
     describe,
     differences,
-    family,
     files,
     groups,
+    heading,
     needs,
     neighbours,
     presets,
@@ -181,13 +181,13 @@ def agents(width: int, own: Sequence[Traversable]) -> str:
     """Every preset in short, under the heading of its family."""
     found = sound(own)
     near = neighbours(found)
-    families: dict[str, list[Preset]] = {heading: [] for heading in FAMILIES}
+    families: dict[str, list[Preset]] = {words: [] for words in HEADINGS}
     for preset in found.values():
-        families[family(preset)].append(preset)
+        families[heading(preset)].append(preset)
     lines: list[str] = []
-    for heading, members in families.items():
+    for words, members in families.items():
         if members:
-            lines += [f"{heading.upper()}: {FAMILIES[heading]}", ""]
+            lines += [f"{words.upper()}: {HEADINGS[words]}", ""]
             for preset in members:
                 relative = found[near[preset.name][0]] if near[preset.name] else None
                 lines += [f"  {preset.name}", *_about(preset, relative, width), ""]

@@ -14,6 +14,7 @@ from vfcompare.runs.claim import Claim
 from vfcompare.runs.status import DONE, CellStatus
 from vfcompare.settings import SEARCHPATH, key_of
 from vfcompare.training.cell import Cell
+from vfcompare.words import counted
 
 
 def unfinished(study: Path, own: Sequence[str] = (), *, release: bool = True) -> list[Cell]:
@@ -56,19 +57,19 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
     elsewhere = [cell for cell in cells if cell.task]
     if elsewhere:
         print(
-            f"{study}: {len(elsewhere)} cells are queued or running at SLURM and left alone; "
+            f"{study}: {counted(len(elsewhere), 'cell')} queued or running at SLURM, left alone; "
             "`vfcompare cancel` takes them back",
             file=sys.stderr,
         )
     here = [cell for cell in cells if cell.status == "running" and not cell.task]
     if here:
-        told = f"{len(here)} cells are being trained by other processes and left alone"
+        told = f"{counted(len(here), 'cell')} being trained by other processes, left alone"
         print(f"{study}: {told}", file=sys.stderr)
     crashed = [cell for cell in cells if cell.status == "crashed"]
     if crashed:
         print(
-            f"{study}: {len(crashed)} cells crashed and are tried again; unless something changed "
-            f"they will again, like {crashed[0].id}: {crashed[0].note}",
+            f"{study}: {counted(len(crashed), 'cell')} crashed and tried again; unless something changed "
+            f"that will end as before, like {crashed[0].id}: {crashed[0].note}",
             file=sys.stderr,
         )
     for cell in cells if release else ():

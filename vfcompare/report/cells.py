@@ -87,7 +87,7 @@ class Cell:
       task: label of what it is compared on: the environment and its settings where they vary.
       chosen: the agent's settings that vary in the study, by short name.
       posed: the environment's settings that vary, by short name.
-      family: one of `FAMILIES`, or of `vfcompare.report.data.UNLEARNED`.
+      family: one of those of `vfcompare.families`.
       planned: whether the plan lists it.
       runs: one for each planned seed.
       info: run.json, as data.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vfcompare.needs import NEEDED_BY
+from vfcompare.families import SIDES, family
 from vfcompare.report.cells import Cell
 from vfcompare.report.files import (
     clean,
@@ -36,8 +36,6 @@ from vfcompare.report.runs import (
 from vfcompare.report.seeds import joined, mean_over_seeds
 from vfcompare.report.table import join
 from vfcompare.runs.claim import Claim
-from vfcompare.tree import leaves
-from vfcompare.validate import FAMILIES
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
 """Settings that no name of a run repeats."""
@@ -45,16 +43,6 @@ PROTOCOL = ("env_steps", "evaluations", "lanes")
 
 MARGIN = 0.05
 """Of studies that decided on none."""
-
-CRITIC_AGENTS = frozenset({"a2c", "ppo", "reinforce_v"})
-"""Of which it is known without their configuration."""
-
-UNLEARNED = {
-    "exact values": NEEDED_BY["exact values"].keys(),
-    "simulated values": {"estimators.simulated"},
-}
-"""Families of agents that read values which no critic learns, by the parts that give these values."""
-
 
 Contrasted = tuple[tuple[str, ...], tuple[str, ...]]
 """Names of agents on two sides."""
@@ -137,7 +125,7 @@ def _unlike(studies: Sequence[Study]) -> str:
     used = {
         "metric": f"{LEADING[0]} is judged first",
         "margin": "the smaller margin is used",
-        "contrast": f"the question is {' against '.join(FAMILIES)}",
+        "contrast": f"the question is {' against '.join(SIDES)}",
     }
     mine = [study for study in studies if study.decided]
     told: list[str] = []
@@ -155,7 +143,7 @@ def _unlike(studies: Sequence[Study]) -> str:
 def _in_words(decision: str | float | Contrasted | None) -> str:
     if isinstance(decision, str | float):
         return f"{decision:g}" if isinstance(decision, float) else decision
-    sides = decision or tuple((name,) for name in FAMILIES)
+    sides = decision or tuple((name,) for name in SIDES)
     return " against ".join(" + ".join(side) for side in sides)
 
 
@@ -217,7 +205,7 @@ def _contrasted(value: object) -> Contrasted | None:
     if not isinstance(value, list) or len(value) != 2:
         return None
     first, second = (tuple(map(clean, s if isinstance(s, list) else [s])) for s in value)
-    default = (first, second) == tuple((name,) for name in FAMILIES)
+    default = (first, second) == tuple((name,) for name in SIDES)
     return (first, second) if first and second and not default else None
 
 
@@ -283,7 +271,7 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         agent=clean(agent),
         env=clean(entry.get("env", (info or {}).get("env", "unknown"))),
         settings=_settings(settings),
-        family=_family(str(agent), config or {}),
+        family=family(str(agent), tree(config or {}, "agent.estimator")),
         planned=planned,
         runs=runs,
         info=info or {},
@@ -341,19 +329,3 @@ def _reference(info: Mapping[str, Any] | None) -> dict[str, float | None]:
     found = (info or {}).get("reference")
     known = found if isinstance(found, dict) else {}
     return {key: number(known.get(key)) for key in ("random", "optimal", "threshold")}
-
-
-def _family(agent: str, config: Mapping[str, Any]) -> str:
-    """What the advantage reads: values that are learned, or outcomes alone, or values from elsewhere."""
-    estimator = tree(config, "agent.estimator")
-    if not estimator:
-        return FAMILIES[agent not in CRITIC_AGENTS]
-    made_by = {
-        str(value).removeprefix("vfcompare.")
-        for _, key, value in leaves(estimator)
-        if key == "_target_"
-    }
-    elsewhere = next((kind for kind, parts in UNLEARNED.items() if made_by & parts), None)
-    # A critic that is never read is a control.
-    learned = bool(estimator.get("critic")) and "estimators.auxiliary" not in made_by
-    return elsewhere or FAMILIES[not learned]

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from vfcompare.families import CRITIC
 from vfcompare.report import formats
 from vfcompare.report.data import Study
 from vfcompare.report.document import compose
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import GRID_POINTS, Score, Task, counted, outcome, score
 from vfcompare.report.table import Table, Value
-from vfcompare.validate import FAMILIES
 
 FORMATS = ("csv", "parquet", "latex", "marl-eval")
 
@@ -51,7 +51,7 @@ def runs(study: Study) -> Table:
         for run in folder.runs:
             item = scores.get((cell.task, cell.arm, run.seed))
             status = outcome(run, tasks[cell.task].end)
-            fate = (int(cell.family == FAMILIES[0]), run.seed, status, run.reason, run.failed_at)
+            fate = (int(cell.family == CRITIC), run.seed, status, run.reason, run.failed_at)
             rows.append((*names, *fate, *_numbers(item), *_scale(tasks[cell.task])))
     heads = (
         *("study", "cell", "task", "arm", "env", "agent", "settings", "critic"),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vfcompare import failure
 from vfcompare.runs import plan, slurm, store
 from vfcompare.runs.claim import Claim
+from vfcompare.words import counted
 
 DONE = ("completed", "diverged")
 """What is trained to its end."""
@@ -256,7 +257,11 @@ def show(study: Path, cells: Sequence[CellStatus]) -> str:
     rows = [("cell", "status", "seeds", "")]
     for cell in cells:
         seeds = f"{cell.done}/{cell.seeds}"
-        note = f"{cell.diverged} seeds diverged  {cell.note}" if cell.diverged else cell.note
+        note = (
+            f"{counted(cell.diverged, 'seed')} diverged  {cell.note}"
+            if cell.diverged
+            else cell.note
+        )
         name = "".join(letter if letter.isprintable() else "?" for letter in cell.id)
         rows.append((name, cell.status, seeds, note))
     wide = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -266,7 +271,7 @@ def show(study: Path, cells: Sequence[CellStatus]) -> str:
     )
     counts = Counter(cell.status for cell in cells)
     total = ", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing"
-    return "\n".join([f"{study} ({len(cells)} cells)", *lines, total])
+    return "\n".join([f"{study} ({counted(len(cells), 'cell')})", *lines, total])
 
 
 def as_json(study: Path, cells: Sequence[CellStatus]) -> str:

@@ -4,6 +4,8 @@ import math
 import time
 from typing import Self, TextIO
 
+from vfcompare.words import counted
+
 HEARTBEAT = 30.0
 """Seconds between two lines where there is no terminal."""
 
@@ -93,7 +95,7 @@ class Progress:
         if math.isfinite(final):
             line += f", return {final:.3g}"
         if diverged:
-            line += f", {diverged} seeds diverged"
+            line += f", {counted(diverged, 'seed')} diverged"
         self._write(line, stays=True)
 
     def _write(self, line: str, *, stays: bool) -> None:

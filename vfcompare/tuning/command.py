@@ -9,6 +9,7 @@ from vfcompare.runs import claim
 from vfcompare.tuning.ledger import Rated
 from vfcompare.tuning.outcome import show
 from vfcompare.tuning.search import Options, Search
+from vfcompare.words import counted
 
 
 def tune(settings: Sequence[str], options: Options) -> bool:
@@ -44,7 +45,7 @@ def tune(settings: Sequence[str], options: Options) -> bool:
     if left or len(rated) < len(search.players) * search.trials:
         told = _open(left[0]) if left else "trials are missing"
         print(
-            f"vfcompare: {search.study}: {len(left)} trials have not ended ({told}); `vfcompare status "
+            f"vfcompare: {search.study}: {counted(len(left), 'trial')} not ended ({told}); `vfcompare status "
             f"{search.study}` says more, the same command continues",
             file=sys.stderr,
         )

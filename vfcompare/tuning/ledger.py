@@ -14,6 +14,7 @@ from vfcompare.errors import InputError
 from vfcompare.runs import plan, status, store
 from vfcompare.tuning.space import Values
 from vfcompare.validate import TUNING_SEEDS
+from vfcompare.words import counted
 
 if TYPE_CHECKING:
     from vfcompare.training.cell import Cell
@@ -214,7 +215,7 @@ def _read(
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Rated(trial, "damaged", {}, None, None, failure.describe(error)[:200])
     failed = sum(math.isnan(score) for score in scores.values())
-    note = f"{failed} seeds diverged" if failed else ""
+    note = f"{counted(failed, 'seed')} diverged" if failed else ""
     return Rated(trial, now.status, scores, steps_taken, float(seconds), note, before)
 
 

@@ -19,6 +19,7 @@ from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
 from vfcompare.tuning.space import Knob, Values, overrides
 from vfcompare.tuning.tpe import Tpe
 from vfcompare.validate import TUNING_SEEDS
+from vfcompare.words import counted
 
 SAMPLERS = ("random", "grid", "tpe")
 
@@ -333,7 +334,7 @@ class Search:
         waiting = {t.cell.id: t.cell for t in batch if t.cell.id not in done}
         print(
             f"{self.study}: trials {numbers.start} to {numbers.stop - 1} of {self.trials}, "
-            f"{', '.join(self.agents)} on {', '.join(self.envs)}: {len(waiting)} cells to train, "
+            f"{', '.join(self.agents)} on {', '.join(self.envs)}: {counted(len(waiting), 'cell')} to train, "
             f"{len(done & {trial.cell.id for trial in batch})} done",
             flush=True,
         )

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vfcompare import statistics
+from vfcompare import families, statistics
 from vfcompare.report.cells import Names
 from vfcompare.report.data import Study
 from vfcompare.report.scoring import Task, column
 from vfcompare.report.seeds import plain
-from vfcompare.validate import FAMILIES
 
 ROWS = 45
 """Most arms that get a row of their own in a figure or a printed table."""
@@ -27,7 +26,7 @@ class Arm:
     Attributes:
       name: label, unique in the study.
       agent: name of the agent.
-      family: of `FAMILIES`, or of `vfcompare.report.data.UNLEARNED`, which stand on neither side of these.
+      family: one of those of `vfcompare.families`.
       settings: those of its own that vary in the study, by short name.
       original: what the files call it, where a reader is shown other names.
     """
@@ -51,7 +50,7 @@ class Arm:
     @property
     def critic(self) -> bool:
         """Whether it learns a value function, and reads it."""
-        return self.family == FAMILIES[0]
+        return self.family == families.CRITIC
 
     @property
     def tuned(self) -> Mapping[str, str]:
@@ -135,8 +134,8 @@ def arms_of(study: Study) -> tuple[Arm, ...]:
     """The arms of a study, those without a learned critic first."""
     cells = [cell for cell in study.cells if cell.planned]
     # What a cell that has not begun reads is a guess from its name.
-    families = {cell.arm: cell.family for cell in sorted(cells, key=lambda cell: bool(cell.config))}
-    found = {c.arm: Arm(c.arm, c.agent, families[c.arm], c.chosen, c.original) for c in cells}
+    reads = {cell.arm: cell.family for cell in sorted(cells, key=lambda cell: bool(cell.config))}
+    found = {c.arm: Arm(c.arm, c.agent, reads[c.arm], c.chosen, c.original) for c in cells}
     return tuple(sorted(found.values(), key=lambda arm: arm.critic))
 
 
@@ -146,8 +145,10 @@ def sides_of(study: Study, arms: Sequence[Arm]) -> Sides:
     They are called by those of their agents that were planned.
     """
     if study.contrast is None:
-        first, second = (tuple(arm for arm in arms if arm.family == name) for name in FAMILIES)
-        return Sides(first, second, FAMILIES, FAMILIES)
+        first, second = (
+            tuple(arm for arm in arms if arm.family == name) for name in families.SIDES
+        )
+        return Sides(first, second, families.SIDES, families.SIDES)
     first, second = (
         tuple(arm for arm in arms if {arm.preset, arm.family} & {*side}) for side in study.contrast
     )

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vfcompare.families import CRITIC, OUTCOME_ONLY
 from vfcompare.report.analysis import Arm
 from vfcompare.report.figures.drawing import (
     Look,
@@ -34,7 +35,6 @@ from vfcompare.report.oracle.points import (
     unit,
 )
 from vfcompare.statistics import Array, Interval
-from vfcompare.validate import FAMILIES
 
 MOST_AGENTS = 12
 """Agents that a legend can tell apart."""
@@ -112,9 +112,7 @@ def row_name(point: Point, axis: str | None, common: str | None) -> str:
 
 def families(findings: Findings) -> dict[str, Look]:
     """Two looks, for readers of values and for others, where there are too many agents for more."""
-    kinds = looks(
-        [Arm("without values", "grpo", FAMILIES[1]), Arm("with values", "ppo", FAMILIES[0])]
-    )
+    kinds = looks([Arm("without values", "grpo", OUTCOME_ONLY), Arm("with values", "ppo", CRITIC)])
     return {
         arm.name: kinds["with values" if arm.critic else "without values"] for arm in findings.arms
     }

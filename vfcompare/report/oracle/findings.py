@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vfcompare import statistics
+from vfcompare.families import CRITIC, OUTCOME_ONLY
 from vfcompare.report.analysis import Arm, partners, resampling
 from vfcompare.report.analysis.resampling import generator
 from vfcompare.report.cells import Cell, Names, held_still
@@ -21,7 +22,6 @@ from vfcompare.report.data import Study
 from vfcompare.report.files import number, part, setting, tree
 from vfcompare.report.labels import short_names, varying
 from vfcompare.statistics import Interval
-from vfcompare.validate import FAMILIES
 
 MEDIANS = frozenset({"episodes_to_cosine"})
 """Metrics that are infinite for some seeds: their median and its interval may be, a mean may not."""
@@ -117,7 +117,7 @@ class Findings:
         readers = {item.agent for item in self.subjects if item.values("value_rmse")}
         found = {item.agent: item.original for item in self.subjects}
         return tuple(
-            Arm(name, name, FAMILIES[name not in readers], original=original)
+            Arm(name, name, CRITIC if name in readers else OUTCOME_ONLY, original=original)
             for name, original in found.items()
         )
 
