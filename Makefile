@@ -95,7 +95,7 @@ bench-tokens: $(READY) .trl-venv/.ready  ## Compare speed on tokens with TRL on 
 	@touch $@
 
 .PHONY: reproduce
-reproduce: $(READY)  ## Reproduce the published results in benchmarks/results
+reproduce: $(READY)  ## Train what others have published, and print the table of the README
 	$(BIN)/python benchmarks/reproduce.py
 
 .PHONY: wheel

@@ -288,7 +288,7 @@ class Agent:
             who = collect.greedy(policy) if greedy else policy
             return self.collector.simulate(states, who, params, key, **clock)
 
-        def value(rollout: Rollout, sharpness: float) -> Array:
+        def exact_value(rollout: Rollout, sharpness: float) -> Array:
             chances = exact.sharpened(exact.listed(policy, params), sharpness)
             env = exact.require_enumerable(self.env)
             return exact.along(env, chances, rollout.state, gamma=gamma)
@@ -296,10 +296,10 @@ class Agent:
         def log_prob(rollout: Rollout) -> Array:
             return policy.evaluate(params, rollout.steps)[0]
 
-        def score(rollout: Rollout) -> Array:
+        def squared(rollout: Rollout) -> Array:
             return squared_score(policy, params, rollout.steps)
 
-        return Access(simulate, value, log_prob, score, progress, moved)
+        return Access(simulate, exact_value, log_prob, squared, progress, moved)
 
     def subject(self) -> Subject:
         """What the lab holds against the truth."""

@@ -63,7 +63,7 @@ def run() -> int:
     if code:
         return code
     print(
-        "| environment | published (CleanRL, 3 seeds) | vfcompare `ppo_cleanrl` | n | IQM | range |"
+        "| environment | published (CleanRL, 3 seeds) | vfcompare `ppo_cleanrl` | n | IQM | mean within |"
     )
     print("|---|---|---|---|---|---|")
     met = True

@@ -22,7 +22,12 @@ def refuse(*args, **options):
 
 def access(**known):
     """Access to what is given, and to nothing else."""
-    nothing = {"simulate": refuse, "value": refuse, "log_prob": refuse, "score": refuse}
+    nothing = {
+        "simulate": refuse,
+        "exact_value": refuse,
+        "log_prob": refuse,
+        "squared_score": refuse,
+    }
     still = {"progress": jnp.float32(1.0), "moved": jnp.float32(0.0)}
     return Access(**{**nothing, **still, **known})
 

@@ -301,7 +301,7 @@ def test_optimal_token_is_verl_optimal_token_baseline():
     score = jnp.asarray(1 - 2 * taken + total)[None]
     got = advantages.relative(
         episodes,
-        access(score=lambda rollout: score),
+        access(squared_score=lambda rollout: score),
         gamma=1.0,
         credit=returns.reward_to_go,
         baseline=partial(baselines.optimal_token, eps=inputs["eps"]),
@@ -977,7 +977,7 @@ def test_the_optimal_token_baseline_is_what_a_naive_loop_finds(group, credit):
         batch,
         credit,
         partial(baselines.optimal_token, eps=1e-8),
-        reach=access(score=lambda rollout: jnp.asarray(score)),
+        reach=access(squared_score=lambda rollout: jnp.asarray(score)),
     )
     same(got, naive.advantages(partial(naive.optimal_token, score=score)))
 

@@ -67,7 +67,7 @@ TRUTH = jnp.where(TAKEN, jnp.arange(84.0).reshape(3, 4, 7), 0.0)
 
 def hurt(lesion, value=VALUE, rollout=ROLLOUT, progress=1.0, key=KEY):
     """The values that are left, of a critic that is nothing but them."""
-    reach = access(progress=jnp.float32(progress), value=lambda rollout, sharpness: TRUTH)
+    reach = access(progress=jnp.float32(progress), exact_value=lambda rollout, sharpness: TRUTH)
     memory = lesion.init(())
     found = lesion.apply(memory, Reading((), value, lambda params: value), rollout, reach, key)
     assert found.critic is None
@@ -228,7 +228,7 @@ def test_another_is_the_exact_value_of_the_policy_that_it_names():
 
     lesion = lesions.another(sharpness=0.25)
     found = lesion.apply(
-        (), Reading((), VALUE, lambda params: VALUE), ROLLOUT, access(value=truth), KEY
+        (), Reading((), VALUE, lambda params: VALUE), ROLLOUT, access(exact_value=truth), KEY
     )
     np.testing.assert_array_equal(found.value, TRUTH)
     assert asked == [(True, 0.25)]
@@ -314,7 +314,7 @@ def test_a_delayed_critic_is_read_as_it_was_and_learns_on():
 def test_a_critic_whose_values_are_damaged_learns_on(name):
     estimator = estimator_of(OF_VALUES[name]())
     networks = {"critic": jnp.float32(7.0)}
-    reach = access(value=lambda rollout, sharpness: TRUTH)
+    reach = access(exact_value=lambda rollout, sharpness: TRUTH)
     found = estimator.estimate(estimator.init(networks), networks, ROLLOUT, reach, KEY)
     # Its targets and its old values are its own.
     assert found.critic is None

@@ -205,7 +205,7 @@ class Lake:
             lesion=lesion,
             sharpness=1.0,
         )
-        known = access(value=lambda rollout, sharpness: self.value)
+        known = access(exact_value=lambda rollout, sharpness: self.value)
         return self.expected(ask(estimator, self.rollout, known, key=key).advantage)
 
     def effect(self, by):

@@ -91,11 +91,11 @@ class Chain:
             chances = exact.sharpened(self.log_probs, sharpness)
             return exact.along(self.env, chances, rollout.state, gamma=1.0)
 
-        return access(value=value)
+        return access(exact_value=value)
 
     def alone(self, estimator):
         """Mean and summed variance of the gradient of one episode."""
-        known = access(value=lambda rollout, sharpness: self.value)
+        known = access(exact_value=lambda rollout, sharpness: self.value)
         estimate = ask(estimator, self.rollout, known)
         gradient = self.score * np.asarray(estimate.advantage, float)[:, 0]
         return spread(gradient, self.probability)

@@ -92,7 +92,7 @@ def optimal_token(sample: Sample, *, eps: float) -> Array:
     """
     assert sample.access is not None
     mask = sample.rollout.mask * sample.scored
-    weight = jnp.cumsum(sample.access.score(sample.rollout) * mask, -1) * mask
+    weight = jnp.cumsum(sample.access.squared_score(sample.rollout) * mask, -1) * mask
     total = (sample.credit * weight).sum(1, keepdims=True)
     return total / (weight.sum(1, keepdims=True) + eps)
 

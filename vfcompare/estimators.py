@@ -351,7 +351,7 @@ def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: f
         memory: Any, networks: Networks, rollout: Rollout, access: Access, key: Key
     ) -> Estimate:
         del networks
-        truth = access.value(rollout, sharpness)
+        truth = access.exact_value(rollout, sharpness)
         reading = Reading((), truth, lambda _: truth)
         found = lesion.apply(memory, reading, rollout, access, key)
         advised = advantage(rollout, found.value)
@@ -382,7 +382,7 @@ def mixed(
 
     def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
         del key
-        value = (1.0 - eta) * value + eta * access.value(rollout, 1.0)
+        value = (1.0 - eta) * value + eta * access.exact_value(rollout, 1.0)
         return Advice(advantage(rollout, value), target(rollout, own), value)
 
     return learning(critic(spec=spec), advise, privileged=True)

@@ -135,7 +135,7 @@ def another(*, sharpness: float, after: float = 0.0) -> Lesion:
     """
 
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
-        return access.value(rollout, sharpness)
+        return access.exact_value(rollout, sharpness)
 
     return of_values(damage, after, privileged=True)
 

@@ -331,19 +331,19 @@ class Access(NamedTuple):
 
     Attributes:
       simulate: more episodes, charged to the budget, see `Simulate`.
-      value: `(rollout, sharpness) -> [B, G, T + 1]`, the exact value of each visited state under the present
+      exact_value: `(rollout, sharpness) -> [B, G, T + 1]`, that of each visited state under the present
         policy with its logits times `sharpness`, see `vfcompare.exact`. A privilege that costs nothing.
       log_prob: `(rollout) -> [B, G, T]`, of its actions under the present policy.
-      score: `(rollout) -> [B, G, T]`, squared length of the gradient of `log π(a|s)` by the logits.
+      squared_score: `(rollout) -> [B, G, T]`, squared length of the gradient of `log π(a|s)` by the logits.
       progress: share of the budget that is used up.
       moved: mean `|log π_after - log π_before|` of the last update on the steps it learned from, "before"
         being the policy that took them.
     """
 
     simulate: Simulate
-    value: Callable[[Rollout, float], Array]
+    exact_value: Callable[[Rollout, float], Array]
     log_prob: Callable[[Rollout], Array]
-    score: Callable[[Rollout], Array]
+    squared_score: Callable[[Rollout], Array]
     progress: Array
     moved: Array
 
