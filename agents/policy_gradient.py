@@ -121,13 +121,13 @@ class Agent:
         """The state before the first update."""
         obs = example(self.env, key)
         params: Networks = {"policy": self.policy.init(stream(key, "policy"), obs)}
-        prior, critic = self.prior, self.estimator.critic
+        prior = self.prior
         if prior is not None and prior.params is not None:
             params["policy"] = fitting(prior.params, params["policy"])
-        if critic is not None:
-            params["critic"] = critic.init(stream(key, "critic"), params, obs)
+        for name, critic in self.estimator.critics.items():
+            params[name] = critic.init(stream(key, name), params, obs)
             if prior is not None and prior.inherited:
-                params["critic"] = inheriting(params["critic"], params["policy"])
+                params[name] = inheriting(params[name], params["policy"])
         held = self.penalty is not None or prior is not None
         return State(
             params=params,
@@ -143,9 +143,8 @@ class Agent:
         """Collect, estimate the advantage, improve policy and critic, see `vfcompare.types.Learner`."""
         seen = self.observe(state, key, progress)
         collected, estimate = seen.collected, seen.estimate
-        if estimate.critic is not None:
-            state = state.replace(params=state.params | {"critic": estimate.critic})
-        batch = self.lessons(state, seen)
+        state = state.replace(params=state.params | estimate.critics)
+        batch = self.lessons(seen)
         state, finite, improved = self.improve(state, batch, stream(key, "minibatch"), progress)
         metrics = seen.metrics | estimate.metrics | improved | self.counts(seen)
         metrics |= measures.advantages(estimate.advantage, collected.rollout.mask)
@@ -182,19 +181,19 @@ class Agent:
         require_shape("estimator", "the advantage", estimate.advantage, rollout.mask)
         return Experience(collected, reference, estimate, metrics)
 
-    def lessons(self, state: State, seen: Experience) -> Batch:
+    def lessons(self, seen: Experience) -> Batch:
         """What the networks are to learn, as rows of a batch."""
         rollout, estimate = seen.collected.rollout, seen.estimate
         # What no reward teaches keeps its place in the episode, and counts for nothing.
         mask = rollout.mask.at[:, :, : self.env.mute].set(0.0)
-        weight = {"policy": self.aggregate(mask), "critic": aggregates.steps(rollout.mask)}
+        of_critics = dict.fromkeys(self.estimator.critics, aggregates.steps(rollout.mask))
         batch = Batch(
             steps=rollout.steps,
             valid=present(rollout.mask, self.rows_of),
             mask=mask,
             log_prob=rollout.log_prob,
             advantage=estimate.advantage,
-            weight={name: weight[name] for name in state.params},
+            weight={"policy": self.aggregate(mask)} | of_critics,
             reference=seen.reference,
             lesson=estimate.lesson,
         )
@@ -250,9 +249,8 @@ class Agent:
         penalty = self.penalty
         if penalty is not None and row.reference is not None and not penalty.on_reward:
             loss += penalty.coef * penalty.divergence(log_prob, row.reference)
-        if self.estimator.critic is None:
-            return {"policy": loss}
-        return {"policy": loss, "critic": self.estimator.critic.loss(params, row)}
+        critics = self.estimator.critics
+        return {"policy": loss} | {name: critics[name].loss(params, row) for name in critics}
 
     def waiting(
         self, begun: Networks, warm: Array, params: Networks, row: Batch
@@ -321,7 +319,7 @@ class Agent:
         def sample(key: Key) -> tuple[State, Rollout, Batch]:
             state = self.init(key)
             seen = self.observe(state, key, jnp.float32(0.0))
-            return state, seen.collected.rollout, self.lessons(state, seen)
+            return state, seen.collected.rollout, self.lessons(seen)
 
         state, rollout, batch = jax.eval_shape(sample, jax.random.key(0))
         act, begin = flops.acting(self.policy, state.params["policy"], rollout)
@@ -399,8 +397,8 @@ def make(
     gatherer = collector(env) if judge is None else collect.judged(collector(env), judge)
     actor, advisor = completed(env, gatherer, network, policy, estimator)
     require_truth(env, gatherer, actor, advisor, judged=judge is not None, examined=lab is not None)
-    critic = advisor.critic
-    remembers = actor.recurrent or (critic is not None and critic.recurrent)
+    critics = advisor.critics
+    remembers = actor.recurrent or any(critic.recurrent for critic in critics.values())
     rows_of = "episodes" if remembers and rows_of == "steps" else rows_of
     agent = Agent(
         env=env,
@@ -411,7 +409,7 @@ def make(
         surrogate=surrogate,
         aggregate=aggregate,
         penalty=penalty,
-        optimizers={"policy": optimizer} | ({} if critic is None else {"critic": critic.optimizer}),
+        optimizers={"policy": optimizer} | {name: critics[name].optimizer for name in critics},
         rows_of=rows_of,
         batching=batching(dense=not gatherer.whole_episodes or rows_of != "steps"),
         entropy_coef=entropy_coef,

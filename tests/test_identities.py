@@ -310,7 +310,7 @@ class Enumeration:
 
     def relative(self, baseline, credit=returns.outcome):
         def estimate(rollout):
-            reach = access(score=lambda rollout: self.score_square(rollout.action))
+            reach = access(squared_score=lambda rollout: self.score_square(rollout.action))
             made = advantages.relative(
                 rollout,
                 reach,

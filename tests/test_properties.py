@@ -180,9 +180,9 @@ def estimate(config):
             networks = {"critic": case.value}
             reach = access(
                 simulate=simulator(case.rollout.mask.shape[-1]),
-                value=lambda rollout, sharpness: case.value,
+                exact_value=lambda rollout, sharpness: case.value,
                 log_prob=lambda rollout: case.log_prob,
-                score=lambda rollout: case.score,
+                squared_score=lambda rollout: case.score,
             )
             memory = estimator.init(networks)
             said = estimator.estimate(memory, networks, case.rollout, reach, KEY)

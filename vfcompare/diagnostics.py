@@ -413,8 +413,8 @@ def reader(subject: Subject, state: Any) -> Reader | None:
 
     What a critic with a memory says of a place depends on how the episode came there: it has none either.
     """
-    critic, value = subject.estimator.critic, subject.estimator.value
-    if critic is None or value is None or critic.recurrent:
+    critics, value = subject.estimator.critics, subject.estimator.value
+    if value is None or any(critic.recurrent for critic in critics.values()):
         return None
 
     def read(start: Any, time: Array) -> Array:

@@ -231,10 +231,10 @@ def learning(
         present = networks["critic"], scale
         own = read(present)
         hurt = critic.lesion.apply(harm, Reading(present, own, read), rollout, access, key)
-        params = None
+        renewed: Networks = {}
         if hurt.critic is not None:
             own = read(hurt.critic)
-            params, scale = hurt.critic
+            renewed["critic"], scale = hurt.critic
         advantage, target, used, metrics = advise(
             rollout, hurt.value, own, access, stream(key, "advice")
         )
@@ -244,10 +244,11 @@ def learning(
         scale = critic.scaling.update(scale, rollout)
         lesson = Lesson(critic.scaling.unit(scale).down(target), old, episode_index(target))
         metrics = {"explained_variance": explained, **metrics}
-        return Estimate(advantage, lesson, metrics, used, (scale, hurt.memory), params)
+        return Estimate(advantage, lesson, metrics, used, (scale, hurt.memory), renewed)
 
     asks = privileged or critic.lesion.privileged
-    return Estimator(estimate, init, critic, value, needs_state=asks, privileged=asks)
+    critics = {"critic": critic}
+    return Estimator(estimate, init, critics, value, needs_state=asks, privileged=asks)
 
 
 def episode_index(x: Array) -> Array:

@@ -3,7 +3,7 @@
 Shapes are those of `vfcompare.types`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import optax
@@ -124,7 +124,7 @@ class Estimate(NamedTuple):
       value: `[B, G, T + 1]`, the values that were read, or None where there are none.
       metrics: what to log.
       memory: what the estimator remembers until the next update.
-      critic: parameters that the critic is to go on from, where they are not its own, else None.
+      critics: parameters that critics are to go on from, where they are not their own.
       charge: what is counted against the budget of environment steps, None where it simulates nothing.
     """
 
@@ -133,7 +133,7 @@ class Estimate(NamedTuple):
     metrics: Metrics = {}  # noqa: RUF012 - never written to
     value: Array | None = None
     memory: Any = ()
-    critic: Params = None
+    critics: Networks = {}  # noqa: RUF012 - never written to
     charge: Charge | None = None
 
 
@@ -143,7 +143,7 @@ class Estimator(NamedTuple):
     Attributes:
       estimate: `(memory, networks, rollout, access, key) -> Estimate`.
       init: `(networks) -> memory`, what is remembered from update to update.
-      critic: what is learned beside the policy, or None.
+      critics: what is learned beside the policy, by the name of its network: `critic`, or nothing.
       value: `(memory, networks, rollout) -> [B, G, T + 1]`, what the critic says in the unit of returns,
         without its lesion, or None.
       needs_state: whether the rollout must keep environment states.
@@ -152,7 +152,7 @@ class Estimator(NamedTuple):
 
     estimate: Callable[[Any, Networks, Rollout, Access, Key], Estimate]
     init: Callable[[Networks], Any] = lambda networks: ()
-    critic: Critic | None = None
+    critics: Mapping[str, Critic] = {}
     value: Callable[[Any, Networks, Rollout], Array] | None = None
     needs_state: bool = False
     privileged: bool = False
