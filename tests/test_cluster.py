@@ -68,12 +68,12 @@ def study(where, records, groups=None, slurm_number="7", **job):
     for name, record in records.items():
         if record is not None:
             seeds = {seed: {"status": record["status"]} for seed in "01"}
-            store.write_json(
-                path / name / "run.json",
-                {"heartbeat": store.now(), "started": store.now(), "seeds": seeds, **record},
-            )
+            said = {"heartbeat": store.now(), "started": store.now(), "seeds": seeds, **record}
+            store.write_json(path / name / "run.json", said)
+            if record["status"] == "completed":
+                (path / name / "evaluation.parquet").touch()
             if record["status"] == "running":
-                claim = {"host": "a node", "pid": 1, "time": store.now()}
+                claim = {"host": "a node", "pid": 1, "time": said["heartbeat"]}
                 store.write_json(path / name / "claim.json", claim)
     if groups is not None:
         # As an earlier version wrote it, without the name of the job.
@@ -649,7 +649,8 @@ def test_resume_retries_what_the_machines_broke_and_says_what_crashed(tmp_path, 
     said = capsys.readouterr().err
     assert "1 cell crashed and tried again" in said
     assert "boom" in said
-    assert "damaged: run.json is damaged, left alone" in said
+    assert "damaged: damaged (JSONDecodeError: " in said
+    assert said.count("left alone; without its folder it begins anew") == 1
 
 
 def test_the_status_of_a_thousand_cells_comes_at_once(tmp_path):

@@ -1,5 +1,6 @@
 """Plans, claims and records: what was said first stays said, and nobody is taken for somebody else."""
 
+import errno
 import os
 import subprocess
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vfcompare.commands import resume
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
 from vfcompare.report import writing
@@ -112,6 +114,165 @@ def test_a_cell_that_a_local_process_trains_is_running_whatever_slurm_was_told(
         store.write_json(path / "jobs" / "0.json", job)
         (cell,) = status.read(path)
         assert (cell.status, cell.task) == ("running", "")
+
+
+def failing(monkeypatch, number, name, times):
+    """Let the next openings of files of a name fail, with an error of the system."""
+    real, left = os.open, [times]
+
+    def answer(path, *args, **options):
+        if os.path.basename(path) == name and left[0] > 0:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number), path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(store, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(os, "open", answer)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE])
+def test_what_cannot_be_read_for_a_moment_ends_no_healthy_run(tmp_path, monkeypatch, number):
+    mine = RunFolder(tmp_path / "cell")
+    with mine.hold():
+        failing(monkeypatch, number, "claim.json", times=3)
+        mine.update(status="running")
+        failing(monkeypatch, number, "claim.json", times=100)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            mine.update(status="running")
+        monkeypatch.undo()
+        mine.update(status="completed")
+    assert not (tmp_path / "cell" / "claim.json").exists()
+
+
+def test_a_claim_that_is_gone_or_somebody_else_s_is_lost(tmp_path):
+    for name, content in (("gone", None), ("torn", "{"), ("another", '{"host": "b", "pid": 7}')):
+        mine = RunFolder(tmp_path / name)
+        with mine.hold():
+            file = tmp_path / name / "claim.json"
+            file.unlink()
+            if content is not None:
+                file.write_text(content)
+            with pytest.raises(ClaimLost):
+                mine.update(status="running")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE])
+def test_a_record_that_cannot_be_read_is_no_reason_to_remove_it(
+    tmp_path, monkeypatch, capsys, number
+):
+    plan.write(tmp_path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
+    RunFolder(tmp_path / "cell").update(status="completed", seeds={"0": {"status": "completed"}})
+    failing(monkeypatch, number, "run.json", times=100)
+    with pytest.raises(InputError, match=r"run\.json cannot be read") as refused:
+        RunFolder(tmp_path / "cell")
+    assert "remove" not in str(refused.value)
+    (cell,) = status.read(tmp_path)
+    assert cell.note == f"run.json cannot be read: {os.strerror(number)}"
+    assert resume.waiting(tmp_path) == []
+    told = capsys.readouterr().err
+    assert cell.note in told
+    assert "anew" not in told
+
+
+def test_what_a_later_version_wrote_is_refused_by_name(tmp_path, capsys):
+    plan.write(tmp_path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
+    RunFolder(tmp_path / "cell").update(status="completed", seeds={"0": {"status": "completed"}})
+    for name in ("cell/run.json", "plan.json"):
+        file = tmp_path / name
+        store.write_json(file, store.read_json(file) | {"schema": store.SCHEMA + 1})
+    with pytest.raises(InputError, match=r"run\.json was written by a later version \(layout 2"):
+        RunFolder(tmp_path / "cell")
+    for verb in ("status", "resume"):
+        assert main([verb, str(tmp_path)]) == 2
+        assert "plan.json was written by a later version" in capsys.readouterr().err
+    (tmp_path / "plan.json").unlink()
+    (cell,) = status.read(tmp_path)
+    assert (cell.status, cell.note[:28]) == ("damaged", "run.json cannot be read: it ")
+
+
+def test_what_is_completed_without_its_evaluations_is_damaged(tmp_path, capsys):
+    plan.write(tmp_path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
+    RunFolder(tmp_path / "cell").update(status="completed", seeds={"0": {"status": "completed"}})
+    (cell,) = status.read(tmp_path)
+    assert (cell.status, cell.note) == ("damaged", "evaluation.parquet is missing")
+    assert resume.waiting(tmp_path) == []
+    assert (
+        "evaluation.parquet is missing), left alone; without its folder" in capsys.readouterr().err
+    )
+
+
+LONG_AGO = "2020-01-01T00:00:00+00:00"
+
+
+def test_a_claim_that_is_renewed_is_a_sign_of_life(tmp_path):
+    folder = RunFolder(tmp_path / "cell")
+    with folder.hold():
+        folder.begin(id="cell", seeds={"0": {"status": "running"}})
+        file = tmp_path / "cell" / "run.json"
+        store.write_json(file, store.read_json(file) | {"heartbeat": LONG_AGO})
+        (cell,) = status.read(tmp_path)
+        assert (cell.status, cell.note) == ("running", "last sign of life 0 s ago")
+        held = tmp_path / "cell" / "claim.json"
+        store.write_json(held, store.read_json(held) | {"time": LONG_AGO})
+        assert status.read(tmp_path)[0].status == "lost"
+
+
+def test_a_folder_that_a_network_does_not_show_yet_is_waited_for(tmp_path, monkeypatch):
+    real, blind = Path.is_dir, [4]
+
+    def is_dir(path):
+        if path.name == "new" and blind[0]:
+            blind[0] -= 1
+            return False
+        return real(path)
+
+    (tmp_path / "new").mkdir()
+    monkeypatch.setattr(store, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    store.make_folder(tmp_path / "new" / "below")
+    assert (tmp_path / "new" / "below").is_dir()
+
+
+def test_the_lock_of_a_colleague_is_held_though_it_may_only_be_read(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / ".lock").touch()
+    real = os.open
+
+    def refuse(path, flags, *mode, unreadable=False):
+        if os.path.basename(path) == ".lock" and (unreadable or flags & os.O_RDWR):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with store.guard(tmp_path), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    monkeypatch.setattr(os, "open", lambda *args: refuse(*args, unreadable=True))
+    told = r"\.lock cannot be written: Permission denied"
+    with pytest.raises(InputError, match=told), store.guard(tmp_path):
+        pass
+
+
+def test_where_nothing_can_be_locked_it_is_said_once(tmp_path, monkeypatch, capsys):
+    fcntl = pytest.importorskip("fcntl")
+
+    def unlocked(handle, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unlocked)
+    for name in "ab":
+        plan.write(tmp_path, {"name": "x"}, [{"id": name}])
+    assert list(plan.cells(tmp_path)) == ["a", "b"]
+    assert capsys.readouterr().err.count("cannot be locked (No locks available)") == 1
+
+
+def test_what_kills_left_is_swept_up_and_what_is_being_written_is_not(tmp_path):
+    names = [".index.html.00ff00ff.tmp", ".index.html.11ff11ff.tmp", ".mine.00ff00ff.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+    for name in names[::2]:
+        os.utime(tmp_path / name, (0, 0))
+    writing.keep(tmp_path, {"index.html": b"x"})
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", *names[1:]}
 
 
 # What the system answers for a place below `tmp_path`, in which `file` is one.

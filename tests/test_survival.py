@@ -989,6 +989,8 @@ def test_resume_ends_with_1_while_anything_is_not_finished(tmp_path, monkeypatch
     assert "1 damaged; `vfcompare status" in capsys.readouterr().err
     record = {"status": "completed", "seeds": {"0": {"status": "completed"}}}
     store.write_json(study / said["id"] / "run.json", record)
+    assert main(["resume", str(study)]) == 1
+    (study / said["id"] / "evaluation.parquet").touch()
     assert main(["resume", str(study)]) == 0
 
 

@@ -246,9 +246,11 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
       OSError: for a full disk, likewise.
     """
     folder = study / "jobs"
+    store.stay_inside(folder)
     store.must_be_writable(folder)
     tasks = split(study, cells, options)
-    folder.mkdir(parents=True, exist_ok=True)
+    store.make_folder(folder)
+    store.sweep_up(folder, older=store.LEFT)
     number = next(n for n in itertools.count() if _take(folder / f"{n}.json"))
     file, text = folder / f"{number}.json", folder / f"{number}.sh"
     name = slurm.new_name(study.name)
@@ -410,6 +412,7 @@ def cancel(study: Path) -> str:
     if not jobs:
         return "no job of this study waits or runs"
     needs("scancel")
+    store.stay_inside(study / "jobs")
     store.must_be_writable(study / "jobs")
     for job in jobs:
         # Before scancel, since a task that is stopped looks here for the reason.

@@ -49,10 +49,9 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
     cells = [cell for cell in cells if cell.status not in DONE]
     for cell in cells:
         if cell.status == "damaged":
-            print(
-                f"{cell.id}: run.json is damaged, left alone; without its folder it begins anew",
-                file=sys.stderr,
-            )
+            anew = "; without its folder it begins anew"
+            hint = "" if cell.note.startswith(status.UNREAD) else anew
+            print(f"{cell.id}: damaged ({cell.note}), left alone{hint}", file=sys.stderr)
     cells = [cell for cell in cells if cell.status != "damaged"]
     elsewhere = [cell for cell in cells if cell.task]
     if elsewhere:

@@ -68,9 +68,10 @@ def _settings(shown: Path) -> Iterator[dict[str, Any]]:
     """Agent, environment and what else was set of each cell."""
     for link in shown.rglob("*"):
         if link.is_symlink():
-            with contextlib.suppress(OSError, ValueError, KeyError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 run = read_json(link.resolve().parent.parent / "run.json")
-                yield {"agent": run["agent"], "env": run["env"], **run["settings"]}
+                told = {"agent": run["agent"], "env": run["env"], **run["settings"]}
+                yield {_text(name): value for name, value in told.items()}
 
 
 def _columns(cells: Sequence[Mapping[str, Any]], shown: Path) -> None:
@@ -104,8 +105,13 @@ def _domain(values: Sequence[Any]) -> Any:
     try:
         numbers = [float(value) for value in values]
         return hparams.RealInterval(min(numbers), max(numbers))
-    except (TypeError, ValueError):
-        return hparams.Discrete(sorted({str(value) for value in values}))
+    except (TypeError, ValueError, OverflowError):
+        return hparams.Discrete(sorted({_text(value) for value in values}))
+
+
+def _text(value: Any) -> str:
+    """A value as text that TensorBoard can store: not every JSON string is UTF-8."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _keep_linked(study: Path, shown: Path) -> None:

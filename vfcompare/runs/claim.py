@@ -67,9 +67,7 @@ def _create(file: Path, content: Mapping[str, Any]) -> bool:
 
 def _read(file: Path) -> dict[str, Any]:
     """What a claim says; studies may be of unknown origin, and a report would read a file of any size."""
-    if file.stat().st_size > CLAIM_BYTES:
-        raise ValueError("larger than any claim")
-    return read_json(file)
+    return read_json(file, CLAIM_BYTES)
 
 
 def _here(claim: Mapping[str, Any]) -> bool:
@@ -129,8 +127,10 @@ class Claim:
             yield got
         finally:
             self._mine = None
-            if got and self._holds(mine):
-                self._file.unlink(missing_ok=True)
+            # One that cannot be read is left: it is stale with this process.
+            with contextlib.suppress(OSError):
+                if got and self._holds(mine):
+                    self._file.unlink(missing_ok=True)
 
     def renew(self) -> None:
         """Say in the claim that it is still held, if it is."""
@@ -147,6 +147,7 @@ class Claim:
 
         Raises:
           ClaimLost: if this process has claimed the run, and has it no longer.
+          OSError: if the claim cannot be read: nobody need have taken it.
         """
         if self._mine is not None and not self._holds(self._mine):
             taken = self._file.exists()
@@ -156,16 +157,16 @@ class Claim:
     def release(self, task: str) -> None:
         """Take the run from a task of SLURM that has ended, where that holds it still."""
         with contextlib.suppress(OSError, ValueError):
-            if task and read_json(self._file).get("task") == task:
+            if task and _read(self._file).get("task") == task:
                 self._file.unlink()
 
     @property
     def owner(self) -> str:
         """Who holds the run, in words."""
         try:
-            claim = read_json(self._file)
+            claim = _read(self._file)
             return f"process {int(claim['pid'])} on {slug(str(claim['host']))}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return "another process"
 
     @property
@@ -188,7 +189,7 @@ class Claim:
           record: what its `run.json` says.
         """
         try:
-            silent = age(record) > LOST_AFTER
+            silent = self.silence(record) > LOST_AFTER
         except (ValueError, KeyError, TypeError) as error:
             return "damaged", f"heartbeat: {error}"
         if not self._file.exists():
@@ -201,12 +202,27 @@ class Claim:
             return "lost", f"silent for more than {LOST_AFTER / 60:.0f} minutes"
         return "running", ""
 
+    def silence(self, record: Mapping[str, Any]) -> float:
+        """Seconds since the last sign of life: of the run, or of the claim, which is renewed meanwhile.
+
+        Raises:
+          ValueError, KeyError, TypeError: if the record has no heartbeat.
+        """
+        quiet = age(record)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            quiet = min(quiet, age({"heartbeat": _read(self._file)["time"]}))
+        return quiet
+
     def _holds(self, mine: Mapping[str, Any]) -> bool:
-        """Whether the claim is still that of this process: one that slept for long may have lost it."""
+        """Whether the claim is still that of this process: one that slept for long may have lost it.
+
+        Raises:
+          OSError: if that cannot be read.
+        """
         try:
             # A claim may have been renewed.
-            return read_json(self._file) | {"time": None} == {**mine, "time": None}
-        except (OSError, ValueError):
+            return _read(self._file) | {"time": None} == {**mine, "time": None}
+        except (FileNotFoundError, ValueError):
             return False
 
     def _stale(self) -> bool:
@@ -237,10 +253,14 @@ class Claim:
             return True
 
     def _silent(self) -> bool:
-        """Whether the run itself has had no heartbeat for long."""
+        """Whether the run itself has had no heartbeat for long.
+
+        Raises:
+          OSError: if that cannot be read.
+        """
         try:
             return age(read_json(self._folder / "run.json")) > LOST_AFTER
-        except (OSError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError):
             return True
 
     def _ended(self) -> bool:

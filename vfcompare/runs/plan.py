@@ -120,15 +120,26 @@ def cells(study: Path) -> dict[str, dict[str, Any]]:
     """The cells of a plan by name; none where there is no plan.
 
     Raises:
-      InputError: if the plan is damaged, or names cells that are not folders of the study.
+      InputError: if the plan cannot be read, is damaged or of a later version, or names cells that are not
+        folders of the study.
     """
     file = study / "plan.json"
-    if not file.exists():
-        return {}
     try:
-        found = {str(cell["id"]): dict(cell) for cell in store.read_json(file)["cells"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = store.read_json(file)
+        told = store.later(content)
+        found = {} if told else {str(cell["id"]): dict(cell) for cell in content["cells"]}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be read ({error.strerror}); allowed: a file that you may read"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged ({failure.describe(error)})") from error
+    if told:
+        raise InputError(
+            f"{file} {told}; allowed: the version that wrote it, or another study.name"
+        )
     for name in found:
         if store.slug(name, len(name)) != name:
             raise InputError(

@@ -14,9 +14,11 @@ from vfcompare.runs.claim import TASK, Claim
 from vfcompare.runs.store import (
     SCHEMA,
     digest,
+    later,
     now,
     read_json,
     read_table,
+    stay_inside,
     sweep_up,
     write_bytes,
     write_json,
@@ -68,13 +70,30 @@ class RunFolder:
         self.begun = False
 
     def _read(self) -> dict[str, Any]:
+        """What `run.json` says; nothing where there is none.
+
+        Raises:
+          InputError: if it is damaged or of a later version, or cannot be read, by which nothing is lost.
+        """
         file = self.path / "run.json"
         try:
-            return read_json(file) if file.exists() else {}
-        except (OSError, ValueError) as error:
+            record = read_json(file)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({error.strerror}); allowed: a file that you may read, or the same "
+                "command again where that passes"
+            ) from error
+        except ValueError as error:
             raise InputError(
                 f"{file} is damaged ({error}); remove its folder to begin the run anew"
             ) from error
+        if told := later(record):
+            raise InputError(
+                f"{file} {told}; allowed: the version that wrote it, or another study.name"
+            )
+        return record
 
     @property
     def completed(self) -> bool:
@@ -101,7 +120,7 @@ class RunFolder:
         Raises:
           InputError: if the folder cannot be written, or is a link.
         """
-        self._stay_inside()
+        stay_inside(self.path, self.path / "checkpoint", self.path / "tb")
         with self.claim.hold() as got:
             if got:
                 self.begun = False
@@ -110,16 +129,6 @@ class RunFolder:
                 for folder in (self.path, self.path / "checkpoint"):
                     sweep_up(folder)
             yield got and not self.completed
-
-    def _stay_inside(self) -> None:
-        """Refuse to write where links lead.
-
-        Raises:
-          InputError: that names the link.
-        """
-        for path in (self.path, self.path / "checkpoint", self.path / "tb"):
-            if path.is_symlink():
-                raise InputError(f"{path} is a link; allowed: folders within the study")
 
     def save_checkpoint(
         self,

@@ -148,6 +148,8 @@ def read_job(file: Path) -> Job:
         if name and not re.fullmatch(r"[A-Za-z0-9=._-]+", name):
             raise ValueError(f"name={name!r} is not the name of a job")
         folder = str(content.get("folder") or file.parent.parent.resolve())
+        if b"\0" in os.fsencode(folder):
+            raise ValueError(f"folder={folder!r} is no folder")
         created, cancelled = str(content["created"]), bool(content.get("cancelled"))
         return Job(file, number, created, groups, cancelled, name, folder)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -25,6 +25,9 @@ UNSETTLED = ("running", "lost", "preempted", "interrupted")
 SAVED = ("COMPLETED", "FAILED", "PREEMPTED")
 """How a task ends that was told to stop and could save; what it wrote says more."""
 
+UNREAD = "run.json cannot be read"
+"""How the note of a `damaged` cell begins that may be whole, so that nothing of it is to be removed."""
+
 END = 500
 """Bytes at the end of a log that are of the end of a task, and not of an earlier attempt."""
 
@@ -103,13 +106,31 @@ def read(study: Path) -> list[CellStatus]:
 
 
 def _record(path: Path) -> dict[str, Any]:
+    """What `run.json` says, with the status of each seed; else why not, as one that is `damaged`."""
     try:
         record = store.read_json(path / "run.json")
-        if all("status" in words for words in record["seeds"].values()):
+        if told := store.later(record):
+            why = f"{UNREAD}: it {told}"
+        elif all(isinstance(seed, dict) and "status" in seed for seed in record["seeds"].values()):
             return record | {"status": str(record["status"])}
-        raise ValueError("a seed has no status")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return {"status": "damaged", "message": failure.describe(error), "seeds": {}}
+        else:
+            why = "a seed has no status"
+    except OSError as error:
+        why = f"{UNREAD}: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = failure.describe(error)
+    return {"status": "damaged", "message": why, "seeds": {}}
+
+
+def _missing(file: Path) -> bool:
+    """Whether a file is known not to be there."""
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _task(record: Mapping[str, Any]) -> str:
@@ -126,7 +147,8 @@ def _cell(
     copied: Mapping[str, str],
 ) -> CellStatus:
     words = Counter(str(seed["status"]) for seed in (record or {"seeds": {}})["seeds"].values())
-    seeds = len(planned.get("seeds", [])) or sum(words.values())
+    listed = planned.get("seeds")
+    seeds = (len(listed) if isinstance(listed, list) else 0) or sum(words.values())
     status, note = _on_disk(path, record)
     task = gone = perhaps = ""
     if status not in (*DONE, "damaged"):
@@ -141,10 +163,14 @@ def _cell(
         gone = own if there is not None else gone
         if tasks is None and place is not None and not place.job.cancelled:
             perhaps = place.job.slurm or place.job.name
-    note = "".join(letter if letter.isprintable() else " " for letter in note)[:100]
+    note = _printable(note, " ")[:100]
     return CellStatus(
         path.name, status, seeds, words["completed"], words["diverged"], note, task, gone, perhaps
     )
+
+
+def _printable(text: str, instead: str) -> str:
+    return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
 def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
@@ -153,19 +179,22 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return "planned", ""
     status, message = record["status"], str(record.get("message") or "")
     if status == "completed":
+        if _missing(path / "evaluation.parquet"):
+            return "damaged", "evaluation.parquet is missing"
         diverged = sum(seed["status"] == "diverged" for seed in record["seeds"].values())
         seconds = record.get("seconds")
         total = seconds.get("total") if isinstance(seconds, dict) else None
-        note = f"{total:.0f} s" if isinstance(total, int | float) else ""
+        note = f"{total:.0f} s" if isinstance(total, int | float) and 0 <= total < 1e12 else ""
         return "diverged" if diverged else "completed", note
     if status == "crashed" and failure.of_memory(message):
         return "out of memory", message
     if status != "running":
         return status, message
-    status, why = Claim(path).liveness(record)
+    claim = Claim(path)
+    status, why = claim.liveness(record)
     if status == "damaged":
         return status, why
-    last = f"last sign of life {max(store.age(record), 0.0):,.0f} s ago"
+    last = f"last sign of life {max(claim.silence(record), 0.0):,.0f} s ago"
     return status, f"{why}, {last}" if why else f"{_share(record)}{last}"
 
 
@@ -175,8 +204,8 @@ def _share(record: Mapping[str, Any]) -> str:
     of_seed = budget.get("env_steps") if isinstance(budget, dict) else None
     if not isinstance(of_seed, int) or not isinstance(steps, int) or of_seed < 1:
         return ""
-    share = min(steps / (of_seed * max(len(record["seeds"]), 1)), 1.0)
-    return f"{100 * share:.0f} % saved, "
+    whole = of_seed * max(len(record["seeds"]), 1)
+    return f"{100 * (min(max(steps, 0), whole) / whole):.0f} % saved, "
 
 
 def _at_slurm(
@@ -262,14 +291,13 @@ def show(study: Path, cells: Sequence[CellStatus]) -> str:
             if cell.diverged
             else cell.note
         )
-        name = "".join(letter if letter.isprintable() else "?" for letter in cell.id)
-        rows.append((name, cell.status, seeds, note))
+        rows.append((_printable(cell.id, "?"), _printable(cell.status, "?"), seeds, note))
     wide = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = (
         "  ".join([*(t.ljust(w) for t, w in zip(row[:3], wide, strict=True)), row[3]]).rstrip()
         for row in rows
     )
-    counts = Counter(cell.status for cell in cells)
+    counts = Counter(_printable(cell.status, "?") for cell in cells)
     total = ", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing"
     return "\n".join([f"{study} ({counted(len(cells), 'cell')})", *lines, total])
 

@@ -22,14 +22,16 @@ import json
 import os
 import re
 import secrets
+import stat
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -43,9 +45,109 @@ SCHEMA = 1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system answers where a disk, a quota or the largest allowed file is full."""
 
+TRANSIENT = tuple(
+    getattr(errno, name) for name in ("ESTALE", "EIO", "EMFILE", "ENFILE") if hasattr(errno, name)
+)
+"""What the system answers for moments, over a network or where many files are open."""
+
+PAUSES = (0.05, 0.2, 0.5)
+"""Seconds between attempts at what may fail for a moment."""
+
+JSON_BYTES = 64_000_000
+"""More than any plan or record has."""
+
+LEFT = 600.0
+"""Seconds after which nobody is writing a temporary file any more."""
+
 PACKAGES = ("vfcompare", "jax", "jaxlib", "flax", "optax", "rlax", "gymnasium", "numpy")
 
 Table = dict[str, np.ndarray]
+
+T = TypeVar("T")
+
+
+def patiently(act: Callable[[], T], passing: Collection[int] = TRANSIENT) -> T:
+    """What a function returns, tried again a few times where the system refuses it for reasons that pass.
+
+    Args:
+      act: what is tried.
+      passing: numbers of the errors that may pass.
+
+    Raises:
+      OSError: if it does not pass, or is another one.
+    """
+    for pause in PAUSES:
+        try:
+            return act()
+        except OSError as error:
+            if error.errno not in passing:
+                raise
+            time.sleep(pause)
+    return act()
+
+
+@contextlib.contextmanager
+def opened(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """Open a file of unknown origin to read it: one that ends, of at most `limit` bytes, and no link.
+
+    A pipe, a device or a folder would be waited for, or read without end.
+
+    Raises:
+      ValueError: that says why it is not read.
+      OSError: if it cannot be opened.
+    """
+    wanted = ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in wanted)
+    try:
+        handle = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("a link") from error
+        raise
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError("not a regular file")
+        if about.st_size > limit:
+            raise ValueError("larger than the limit")
+        with open(handle, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(handle)
+
+
+def bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a file of unknown origin, at most `limit`; see `opened`.
+
+    Raises:
+      ValueError: that says why it is not read.
+      OSError: if it cannot be read, also after some patience.
+    """
+
+    def read() -> bytes:
+        with opened(path, limit) as file:
+            return file.read(limit + 1)
+
+    content = patiently(read)
+    if len(content) > limit:
+        # The size that a file states need not be the one it has.
+        raise ValueError("larger than the limit")
+    return content
+
+
+def stay_inside(*paths: Path, hint: str = "") -> None:
+    """Refuse to write where links lead.
+
+    Args:
+      *paths: folders that are to be written to, and need not exist.
+      hint: what else is allowed.
+
+    Raises:
+      InputError: that names the link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise InputError(f"{path} is a link; allowed: folders within the study{hint}")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -77,7 +179,8 @@ def make_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing, so that a power cut does not lose them."""
     if not path.is_dir():
         make_folder(path.parent)
-        path.mkdir(exist_ok=True)
+        # Another machine may have made it a moment ago, and a network does not show it yet.
+        patiently(lambda: path.mkdir(exist_ok=True), (errno.EEXIST,))
         sync_folder(path.parent)
 
 
@@ -184,24 +287,62 @@ def guard(folder: Path) -> Iterator[None]:
     """Let one process at a time look and write; the system ends it with the process, also after a kill.
 
     Others wait as long as it is held: for moments, or until a prior that many ask for is made. Where a file
-    system has no locks, or Python none for the system, it does nothing.
+    system has no locks it says so once; where Python has none for the system it does nothing.
+
+    Raises:
+      InputError: if the folder has no lock that may be opened.
     """
     make_folder(folder)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    handle = _open_lock(folder / ".lock")
     try:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        _lock(handle, folder)
         yield
     finally:
         os.close(handle)
 
 
-def sweep_up(folder: Path) -> None:
-    """Remove what killed processes had begun to write; nobody else may be writing there."""
+def _open_lock(file: Path) -> int:
+    """The file that is locked; that of a colleague may be one that only he writes to."""
+    with refusing(file):
+        try:
+            return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except PermissionError:
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+            raise
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        _say_unguarded(os.fspath(folder), str(error.strerror))
+
+
+@functools.cache
+def _say_unguarded(folder: str, why: str) -> None:
+    told = "of commands that begin here together one may forget the cells of another"
+    print(f"vfcompare: {folder} cannot be locked ({why}): {told}", file=sys.stderr)
+
+
+def sweep_up(folder: Path, *, older: float = 0.0, of: Collection[str] | None = None) -> None:
+    """Remove what killed processes had begun to write.
+
+    Args:
+      folder: where nobody else is writing, or what is swept is old enough.
+      older: seconds since it was written to.
+      of: names of the files that it was to become; any if None.
+    """
     for file in folder.glob(".*.tmp"):
-        file.unlink(missing_ok=True)
+        meant = file.name[1:].rsplit(".", 2)[0]
+        with contextlib.suppress(FileNotFoundError):
+            still = older and time.time() - file.lstat().st_mtime < older
+            if not still and (of is None or meant in of):
+                file.unlink()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -209,19 +350,28 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(content, indent=1, sort_keys=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
+    """Read a JSON object, see `bounded`.
 
     Raises:
       ValueError: if the file does not hold one.
+      OSError: if it cannot be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(bounded(path, limit).decode("utf-8"))
     except RecursionError as error:
-        raise ValueError(f"{path}: nested too deeply") from error
+        raise ValueError("nested too deeply") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object")
+        raise ValueError("not a JSON object")
     return content
+
+
+def later(content: Mapping[str, Any]) -> str:
+    """Which later version wrote a plan or a record, in words; nothing where this one knows its layout."""
+    layout = content.get("schema")
+    if not isinstance(layout, int) or layout <= SCHEMA:
+        return ""
+    return f"was written by a later version (layout {str(layout)[:20]}, this one reads {SCHEMA})"
 
 
 def write_table(path: Path, table: Table) -> None:
