@@ -3,6 +3,7 @@
 Links that lead out of a study are refused, and names are cleaned of control characters.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from vfcompare.report.files import (
     read_arrays,
     read_inside,
     read_json,
+    read_record,
     read_yaml,
     tree,
     why,
@@ -35,6 +37,7 @@ from vfcompare.report.runs import (
 )
 from vfcompare.report.seeds import joined, mean_over_seeds
 from vfcompare.report.table import join
+from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
@@ -212,7 +215,7 @@ def _contrasted(value: object) -> Contrasted | None:
 def _plan(root: Path, problems: list[str]) -> dict[str, Any]:
     path = root / "plan.json"
     try:
-        plan = read_json(path)
+        plan = read_record(path)
         entries = plan.get("cells")
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise ValueError("no list of cells")
@@ -220,17 +223,13 @@ def _plan(root: Path, problems: list[str]) -> dict[str, Any]:
         problems.append("There is no plan.json: what was found on disk is the denominator.")
         return {}
     except (OSError, ValueError) as error:
-        problems.append(f"plan.json is damaged ({why(error)}): what was found is the denominator.")
+        problems.append(f"plan.json: {why(error)}; what was found on disk is the denominator.")
         return {}
     return plan
 
 
 def _found(root: Path) -> list[str]:
-    try:
-        folders = sorted(path for path in root.iterdir() if path.is_dir())
-    except OSError:
-        return []
-    return [path.name for path in folders if path.name != "report" and (path / "run.json").exists()]
+    return [path.name for path in plans.runs(root) if path.name != "report"]
 
 
 def _folder(root: Path, name: str) -> Path | None:
@@ -254,7 +253,7 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
     if folder is None:
         problems.append("the id is not the name of a folder of this study")
     present = folder is not None and folder.is_dir()
-    info = read_inside(folder, "run.json", read_json, problems) if present else None
+    info = read_inside(folder, "run.json", read_record, problems) if present else None
     settings = entry.get("settings", (info or {}).get("settings"))
     agent = entry.get("agent", (info or {}).get("agent", "unknown"))
     config = read_inside(folder, "config.yaml", read_yaml, problems) if info is not None else None
@@ -264,7 +263,7 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
     told = Told(table, reason, breaks(updates))
     runs, trouble = runs_of(entry, _alive(folder, info), told, present=present)
     trained = diagnostics(updates)
-    drawn = folder is not None and (folder / "oracle.npz").exists()
+    drawn = folder is not None and os.path.lexists(folder / "oracle.npz")
     maps = (read_inside(folder, "oracle.npz", read_arrays, problems) or {}) if drawn else {}
     return Cell(
         id=clean(name),
@@ -302,7 +301,7 @@ def _alive(folder: Path | None, info: dict[str, Any] | None) -> dict[str, Any] |
 def _pictures(folder: Path | None) -> Path | None:
     """Where a cell's pictures are, unless they are a link that leads out of its folder."""
     path = None if folder is None else folder / "paths.npz"
-    return path if path is not None and path.is_file() and path.resolve() == path else None
+    return path if path is not None and os.path.isfile(path) and path.resolve() == path else None
 
 
 def _settings(value: object) -> dict[str, str]:

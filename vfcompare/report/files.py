@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import yaml
 
+from vfcompare.runs import store
+
 Array = npt.NDArray[np.float64]
 
 Pixels = npt.NDArray[Any]
@@ -21,6 +23,7 @@ Pixels = npt.NDArray[Any]
 TEXT_BYTES = 8_000_000
 TABLE_BYTES = 512_000_000
 TABLE_ROWS = 20_000_000
+TABLE_MEMORY = 4_000_000_000
 NAME_LENGTH = 60
 PICTURE_BYTES = 64_000_000
 ARRAYS = 64
@@ -78,16 +81,20 @@ def part(config: Mapping[str, Any], path: str) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of bounded size; ValueError or OSError says what is wrong with it."""
-    try:
-        value = json.loads(_bounded(path))
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    return _mapping(value)
+    return store.read_json(path, TEXT_BYTES)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A plan or a `run.json`: the same of a layout that this version knows."""
+    content = read_json(path)
+    if told := store.later(content):
+        raise ValueError(told)
+    return content
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping of bounded size and depth, parsed without any constructor beyond plain data."""
-    text = _bounded(path)
+    text = store.bounded(path, TEXT_BYTES).decode("utf-8")
     try:
         _must_be_shallow(text)
         return _mapping(LOADER(text).get_single_data())
@@ -117,13 +124,17 @@ def read_table(
       path: of the file.
       choose: which of its columns are read; all by default.
     """
-    if path.stat().st_size > TABLE_BYTES:
-        raise ValueError("larger than the limit")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if file.metadata.num_rows > TABLE_ROWS:
-                raise ValueError("claims more rows than the limit")
+        with (
+            store.opened(path, TABLE_BYTES) as opened,
+            pq.ParquetFile(opened, page_checksum_verification=True) as file,
+        ):
+            rows = file.metadata.num_rows
             names = list(choose(file.schema_arrow.names))
+            if rows > TABLE_ROWS:
+                raise ValueError("claims more rows than the limit")
+            if 8 * rows * len(names) > TABLE_MEMORY:
+                raise ValueError("claims more numbers than the limit")
             table = file.read(columns=names, use_threads=False)
             return {name: _floats(table.column(name)) for name in names}
     except (OSError, ValueError):
@@ -145,12 +156,14 @@ def read_pictures(path: Path) -> dict[str, Pixels]:
 
 def _npz(path: Path, limit: int, make: Callable[[Pixels], Pixels]) -> dict[str, Pixels]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = [item.file_size for item in archive.infolist()]
-        if len(sizes) > ARRAYS or sum(sizes) > limit:
-            raise ValueError("larger than the limit")
-        with np.load(path, allow_pickle=False) as file:
-            return {clean(name): make(file[name]) for name in file.files}
+        with store.opened(path, limit) as opened:
+            with zipfile.ZipFile(opened) as archive:
+                sizes = [item.file_size for item in archive.infolist()]
+            if len(sizes) > ARRAYS or sum(sizes) > limit:
+                raise ValueError("larger than the limit")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                return {clean(name): make(file[name]) for name in file.files}
     except (OSError, ValueError):
         raise
     except Exception as error:
@@ -163,12 +176,6 @@ def _floats(column: Any) -> Array:
     if values.dtype.kind not in "iufb":
         return np.full(len(values), np.nan)
     return np.asarray(values, dtype=np.float64)
-
-
-def _bounded(path: Path) -> str:
-    if path.stat().st_size > TEXT_BYTES:
-        raise ValueError("larger than the limit")
-    return path.read_text(encoding="utf-8")
 
 
 def _mapping(value: object) -> dict[str, Any]:

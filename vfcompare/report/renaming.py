@@ -20,7 +20,8 @@ def read_names(file: Path | None) -> dict[str, str]:
     if file is None:
         return {}
     try:
-        found = read_yaml(file)
+        # A file that was typed may be a link.
+        found = read_yaml(file.resolve())
     except (OSError, ValueError) as error:
         raise InputError(
             f"--names={file}: {why(error)}; allowed: a YAML file of names, such as ppo: PPO"

@@ -16,7 +16,14 @@ from vfcompare.report.renaming import read_names, renamed
 from vfcompare.report.scoring import score
 from vfcompare.report.table import Table, join
 from vfcompare.report.venues import width_of
-from vfcompare.runs.store import must_be_writable, refusing, write_bytes
+from vfcompare.runs.store import (
+    LEFT,
+    must_be_writable,
+    refusing,
+    stay_inside,
+    sweep_up,
+    write_bytes,
+)
 
 
 def write(
@@ -38,20 +45,23 @@ def write(
 
     Raises:
       InputError: there are several studies and no `out`, the venue or a name is unknown, or the folder
-        cannot be written.
+        cannot be written, or is a link that nobody typed.
     """
     folders = [studies] if isinstance(studies, Path) else list(studies)
     if out is None and len(folders) > 1:
         raise InputError("--out is missing; allowed: the folder for the report of several studies")
     folder = folders[0] / "report" if out is None else Path(out)
     width = width_of(venue)
+    if out is None:
+        below = (folder / name for name in ("figures", "tables"))
+        stay_inside(folder, *below, hint=", or --out=FOLDER")
     must_be_writable(folder, f"--out={folder}")
     keep(folder, report_files(read(folders, anonymous=anonymous, names=names), width))
     return folder / "index.html"
 
 
 def keep(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Writes files by their names, and returns their paths.
+    """Writes files by their names, and returns their paths; what a kill once left of these is swept up.
 
     Raises:
       InputError: one of them cannot be written.
@@ -59,7 +69,10 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     for name, content in files.items():
         with refusing(folder / name):
             write_bytes(folder / name, content)
-    return [folder / name for name in files]
+    paths = [folder / name for name in files]
+    for place in {path.parent for path in paths}:
+        sweep_up(place, older=LEFT, of={path.name for path in paths})
+    return paths
 
 
 def read(folders: Sequence[Path], *, anonymous: bool = False, names: Path | None = None) -> Study:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,9 +33,28 @@ MACHINE = "search/machine.json"
 
 
 def has_tuning_seeds(study: Path) -> bool:
-    """Whether a study's seeds have chosen settings, so that they must not judge them, too."""
-    planned = plan.cells(study).values()
-    return any(max(map(int, cell.get("seeds") or [0])) >= TUNING_SEEDS for cell in planned)
+    """Whether a study's seeds have chosen settings, so that they must not judge them, too.
+
+    By its plan, and by what it trained where nobody can read that.
+    """
+    entries: list[Any] = []
+    try:
+        planned = store.read_json(study / "plan.json").get("cells")
+        entries = planned if isinstance(planned, list) else entries
+    except (OSError, ValueError):
+        for folder in plan.runs(study):
+            with contextlib.suppress(OSError, ValueError):
+                entries.append(store.read_json(folder / "run.json"))
+    return any(seed >= TUNING_SEEDS for entry in entries for seed in _seeds(entry))
+
+
+def _seeds(entry: Any) -> Iterator[int]:
+    """Whole numbers among the seeds of an entry of a plan, or of a `run.json`."""
+    listed = entry.get("seeds") if isinstance(entry, dict) else None
+    for seed in listed if isinstance(listed, list | dict) else ():
+        with contextlib.suppress(ValueError):
+            if isinstance(seed, int | str):
+                yield int(seed)
 
 
 class Trial(NamedTuple):
