@@ -17,6 +17,7 @@ from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.report import files
 from vfcompare.runs import board, slurm, status, store
+from vfcompare.runs.events import TOGETHER
 from vfcompare.validate import TUNING_SEEDS
 
 CELL = "maze-ppo-1a2b3c4d"
@@ -195,7 +196,7 @@ def test_whatever_json_a_study_has_its_report_ends_with_a_code(
 def test_columns_of_tensorboard_are_made_of_whatever_was_set(
     tmp_path: Path, settings: Any, shown: list[str]
 ) -> None:
-    (tmp_path / "study" / "c" / "tb" / board.TOGETHER).mkdir(parents=True)
+    (tmp_path / "study" / "c" / "tb" / TOGETHER).mkdir(parents=True)
     put(tmp_path / "study", "c/run.json", {"agent": "ppo", "env": "maze", "settings": settings})
     (tmp_path / "shown").mkdir()
     board._link(tmp_path / "study", tmp_path / "shown")

@@ -66,7 +66,7 @@ FLOORS: dict[int, set[str]] = {
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HYDRA_FROM = 6
-NEVER = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
+NEVER = {"pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
 
 
 def module_name(path: Path) -> str:
@@ -187,6 +187,19 @@ def test_hydra_stays_at_the_door(module: str) -> None:
 @pytest.mark.parametrize("module", SOURCES)
 def test_nothing_loads_code_from_data(module: str) -> None:
     assert not {name.split(".")[0] for name in imports(module)} & NEVER
+    assert not list(loaders(module))
+
+
+def loaders(module: str) -> Iterator[str]:
+    """Yield what a module calls that runs what it is given, and arrays that may hold pickles."""
+    for node in ast.walk(ast.parse(SOURCES[module].read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("eval", "exec", "yaml.load", "yaml.load_all", "yaml.unsafe_load"):
+                yield called
+            for option in node.keywords:
+                if option.arg == "allow_pickle" and ast.unparse(option.value) != "False":
+                    yield f"{called}(allow_pickle)"
 
 
 def test_parts_of_vfcompare_do_not_import_each_other_in_a_circle() -> None:
