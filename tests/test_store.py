@@ -6,6 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from vfcompare.commands import resume
@@ -142,6 +144,33 @@ def test_what_cannot_be_read_for_a_moment_ends_no_healthy_run(tmp_path, monkeypa
         monkeypatch.undo()
         mine.update(status="completed")
     assert not (tmp_path / "cell" / "claim.json").exists()
+
+
+def test_what_cannot_be_read_for_a_moment_costs_no_checkpoint(tmp_path, monkeypatch, capsys):
+    mine = RunFolder(tmp_path / "cell")
+    with mine.hold():
+        mine.save_checkpoint(3, b"state")
+        for name in ("metrics", "evaluation"):
+            store.write_table(tmp_path / "cell" / f"{name}.parquet", {"seed": np.zeros(1)})
+        real = {"read_bytes": Path.read_bytes, "read_table": pq.read_table}
+        calls = dict.fromkeys(real, 0)
+
+        def flaky(name):
+            def read(*args, **options):
+                calls[name] += 1
+                if calls[name] == 1:
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+                return real[name](*args, **options)
+
+            return read
+
+        monkeypatch.setattr(Path, "read_bytes", flaky("read_bytes"))
+        monkeypatch.setattr(pq, "read_table", flaky("read_table"))
+        found = mine.load_checkpoint()
+    assert found is not None
+    assert (found.point, found.state, mine.damage) == (3, b"state", [])
+    assert calls == {"read_bytes": 2, "read_table": 3}
+    assert capsys.readouterr().err == ""
 
 
 def test_a_claim_that_is_gone_or_somebody_else_s_is_lost(tmp_path):

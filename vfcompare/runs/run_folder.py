@@ -16,6 +16,7 @@ from vfcompare.runs.store import (
     digest,
     later,
     now,
+    patiently,
     read_json,
     read_table,
     stay_inside,
@@ -216,7 +217,7 @@ class RunFolder:
         for entry in known:
             name = f"checkpoint/{entry['file']}"
             try:
-                state = (self.path / name).read_bytes()
+                state = patiently((self.path / name).read_bytes)
                 if seal(entry, state) != entry["sha256"]:
                     raise ValueError("it is not what was written")
                 circumstances, seconds = entry["circumstances"], entry.get("seconds", {})

@@ -383,7 +383,7 @@ def write_table(path: Path, table: Table) -> None:
 
 def read_table(path: Path) -> Table:
     """Read the columns of a Parquet file, verifying its checksums."""
-    table = pq.read_table(path, page_checksum_verification=True)
+    table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
