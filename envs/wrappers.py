@@ -149,9 +149,10 @@ class TimeAware(Wrapper):
 class OutcomeOnly(Wrapper):
     """Pays the whole undiscounted return at the end of the episode, and nothing before.
 
-    Isolates what dense reward is worth: the optimal policies and the returns are those of the inner task
-    within its horizon, only the timing of the reward differs. The time limit becomes part of the task
-    (`TimeAware`), since an outcome needs an end.
+    Isolates what dense reward is worth. With γ = 1 the optimal policies and the returns are those of the
+    inner task within its horizon, only the timing of the reward differs; with less, an agent is paid
+    `γ^(T-1) R` for an episode of T steps, which prefers late ends of bad episodes (R < 0) and early ends of
+    good ones. The time limit becomes part of the task (`TimeAware`), since an outcome needs an end.
 
     The return so far is not in the observation. Where it does not follow from state and time (Pendulum,
     CliffWalking, Taxi, dense mazes), a critic cannot see the part of the outcome that is already earned and

@@ -96,6 +96,45 @@ def batch(key, shape=(3, 4, 6)):
     return rollout, jax.random.normal(value_key, (*shape[:2], shape[2] + 1))
 
 
+def paid_at_end(outcomes):
+    """A group of finished episodes, `[1, G, T]`, from pairs of a length and what its last step pays."""
+    lengths, paid = map(np.array, zip(*outcomes, strict=True))
+    time = np.arange(lengths.max())
+    last = jnp.float32(time == lengths[:, None] - 1)[None]
+    mask = jnp.float32(time < lengths[:, None])[None]
+    rollout, _ = batch(KEY, mask.shape)
+    return rollout.replace(reward=last * paid[:, None], terminated=last, mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "best_discounted"),
+    [
+        ([(500, 500.0), (100, 100.0), (10, 10.0)], 1),  # cartpole_outcome: falling at 100
+        ([(122, -122.0), (200, -200.0)], 1),  # mountain_car_outcome: never arriving
+        ([(5, -4.0), (500, -500.0)], 1),  # acrobot_outcome: likewise, but for the fastest
+        ([(4, -3.0), (500, -500.0)], 0),
+    ],
+)
+def test_what_is_paid_at_the_end_orders_episodes_as_their_returns_without_a_discount_alone(
+    outcomes, best_discounted
+):
+    rollout = paid_at_end(outcomes)
+    returned = np.array([paid for _, paid in outcomes])
+    for gamma, best in ((1.0, 0), (0.99, best_discounted)):
+        credited = np.asarray(returns.outcome(rollout, gamma=gamma))[0, :, 0]
+        exponents = np.array([length for length, _ in outcomes]) - 1
+        np.testing.assert_allclose(credited, gamma**exponents * returned, rtol=1e-4)
+        assert credited.argmax() == best
+
+
+@pytest.mark.parametrize(("gamma", "wanted"), [(1.0, (0.0, 0.0)), (0.99, (0.34, -2.40))])
+def test_with_a_discount_grpo_takes_one_more_step_for_a_failure(gamma, wanted):
+    group = paid_at_end([*[(5, 1.0)] * 7, (6, 1.0)])
+    scale = partial(scales.group_std, ddof=1, eps=1e-4)
+    grpo = relative(group, gamma=gamma, baseline=baselines.group_mean, scale=scale)[0, :, 0]
+    np.testing.assert_allclose(grpo, [*[wanted[0]] * 7, wanted[1]], atol=0.005)
+
+
 relative = partial(advantages.relative, gamma=0.9, credit=returns.outcome, scale=scales.unscaled)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vfcompare.tree import function
+from vfcompare.tree import function, leaves
 
 Part = Mapping[str, Any]
 
@@ -15,6 +15,18 @@ def critic_of(estimator: Part) -> Part:
     """What learns values, of `halves` each of the two; empty where nothing does."""
     critic: Part = estimator.get("critic") or {}
     return critic.get("part", critic)
+
+
+def credits_whole(estimator: Part) -> bool:
+    """Whether every step is credited with `R = Σ γ^t r_t` of the whole episode: γ^t is in the gradient."""
+    made_by = {
+        path: str(value).rpartition(".")[2]
+        for path, key, value in leaves(estimator)
+        if key == "_target_"
+    }
+    credits = (made_by.get("advantage.credit._target_"), made_by.get("credit._target_"))
+    above = made_by.get("advantage._target_") in ("above_start", "above_others")
+    return above or "outcome" in credits
 
 
 def refused(agent: Part) -> Iterator[str]:
@@ -124,10 +136,7 @@ def _judge(agent: Part) -> Iterator[str]:
 
 def _fade(agent: Part, estimator: Part) -> Iterator[str]:
     fade, gamma = agent["lab"]["fade"], agent["gamma"]
-    advantage = estimator.get("advantage") or {}
-    credits = (advantage.get("credit"), estimator.get("credit"))
-    whole = "outcome" in map(function, credits)
-    whole |= function(advantage) in ("above_start", "above_others")
+    whole = credits_whole(estimator)
     if fade not in (1, None):
         yield f"agent.lab.fade={fade} is not allowed; allowed: 1, or null for γ"
     elif gamma != 1 and (fade is None) != whole:

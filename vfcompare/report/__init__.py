@@ -5,8 +5,8 @@ names are only ever printed.
 
 Rooms, each importing only from those before it: `files`, `table`, `metrics` and `venues`, `formats`,
 `cells`, `labels`, `chains`, `seeds` and `runs`, `data`, `anonymous` and `renaming`, `scoring`, `analysis`,
-`planes`, `sentences`, `tables`, `method`, `fairness`, `learning`, `budgets` and `limits`, `claims`,
-`verdicts`, `figures`, `oracle`, `document`, `page`, `export`, `writing`.
+`planes`, `sentences`, `tables`, `method`, `fairness`, `learning`, `budgets`, `credit` and `limits`,
+`claims`, `verdicts`, `figures`, `oracle`, `document`, `page`, `export`, `writing`.
 """
 
 from vfcompare.report.data import load

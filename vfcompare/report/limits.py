@@ -8,6 +8,7 @@ from vfcompare.report.analysis.arms import settings_in
 from vfcompare.report.analysis.contrasts import seeds_of
 from vfcompare.report.budgets import cautions
 from vfcompare.report.cells import STATUSES
+from vfcompare.report.credit import credited
 from vfcompare.report.files import clean
 from vfcompare.report.learning import SOLVED, lessons, solved
 from vfcompare.report.scoring import Task, failed, late
@@ -130,6 +131,7 @@ def caveats(results: Results) -> Iterable[Sentence]:
         text = f"The smallest group has n = {few}: {_covered(few)}"
         yield Sentence(text, "warning", "Few seeds")
     yield from cautions(results)
+    yield from credited(results)
     yield from _own_code(results)
     numbers = tried(results)
     if len(set(numbers.values())) > 1:

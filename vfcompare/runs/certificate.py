@@ -16,6 +16,9 @@ from vfcompare.tree import function
 
 FLOPS = "FLOPs of a step"
 
+TIME_LIMIT = "time limit"
+SHOWN, CUTS = "part of the task", "cuts episodes off"
+
 BY_DESIGN = ("estimator", "critic parameters", "privilege", FLOPS)
 """Items that may differ between the agents of a study: they are what is compared."""
 

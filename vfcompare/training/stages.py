@@ -38,6 +38,7 @@ def certify(share: Share, starts: Starts) -> None:
             "prior": describe(priors.asked(cell.config)),
             "judge": describe(judges.asked(cell.config)),
             certificate.FLOPS: "unknown" if work is None else work.told(),
+            certificate.TIME_LIMIT: certificate.SHOWN if share.env.time_aware else certificate.CUTS,
             "lanes": trainer.lanes,
             "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
             **store.versions(),

@@ -1,0 +1,121 @@
+"""What a report says of discounts and time limits, which certificates cannot call different."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report_study import ENVS, write_study
+from vfcompare import report
+from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.credit import credited
+from vfcompare.report.sentences import Sentence
+from vfcompare.runs import certificate
+
+WRAPPERS = "vfcompare.envs.wrappers"
+OUTCOME = {"_target_": "vfcompare.returns.outcome"}
+ESTIMATORS: Mapping[str, dict[str, Any]] = {
+    "rloo": {"advantage": {"_target_": "vfcompare.advantages.relative", "credit": OUTCOME}},
+    "spo": {"credit": OUTCOME},
+    "token_reinforce": {
+        "advantage": {"credit": {"_target_": "vfcompare.returns.reward_to_go"}},
+    },
+    "ppo": {"advantage": {"_target_": "vfcompare.advantages.gae"}, "critic": {"lr": 0.1}},
+    "poise": {"advantage": {"_target_": "vfcompare.advantages.above_start"}, "critic": {"lr": 0.1}},
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "REPS", 50)
+    monkeypatch.setattr(resampling, "PAIR_REPS", 50)
+
+
+def told(
+    root: Path,
+    *agents: str,
+    gamma: object = 0.99,
+    env: object = None,
+    limit: object = certificate.SHOWN,
+    collector: object = None,
+) -> dict[str, Sentence]:
+    """What is said of a study of these agents on one environment, by title."""
+    envs = {"cartpole": ENVS["cartpole"]}
+    study = write_study(root, agents=dict.fromkeys(agents, 1.5), envs=envs)
+    for agent in agents:
+        folder = study / f"cartpole-{agent}-1a2b3c4d"
+        found = {"estimator": ESTIMATORS[agent], "gamma": gamma, "collector": collector}
+        (folder / "config.yaml").write_text(json.dumps({"agent": found, "env": env}))
+        facts = {"facts": {certificate.TIME_LIMIT: limit}}
+        (folder / "certificate.json").write_text(json.dumps(facts))
+    results = analyse(report.load(study))
+    return {sentence.title: sentence for sentence in credited(results)}
+
+
+def test_a_discount_on_outcomes_is_told_with_what_it_prefers(tmp_path: Path) -> None:
+    twin = {"_target_": f"{WRAPPERS}.OutcomeOnly"}
+    sentence = told(tmp_path, "ppo", "rloo", env=twin)["Discounted outcomes"]
+    assert sentence.tone == "warning"
+    assert sentence.text.startswith("On cartpole the whole return is paid at the end")
+    for words in ("(0.99)", "early ends", "late ends", "agent.gamma=1"):
+        assert words in sentence.text
+
+
+@pytest.mark.parametrize(
+    ("gamma", "target"),
+    [(1.0, "OutcomeOnly"), (1, "OutcomeOnly"), (0.99, "TimeAware"), ("?", "OutcomeOnly")],
+)
+def test_nothing_is_said_of_outcomes_without_a_discount_or_of_other_tasks(
+    tmp_path: Path, gamma: object, target: str
+) -> None:
+    env = {"_target_": f"{WRAPPERS}.{target}"}
+    assert "Discounted outcomes" not in told(tmp_path, "ppo", "rloo", gamma=gamma, env=env)
+
+
+def test_whose_gradient_has_the_discount_in_it_is_told(tmp_path: Path) -> None:
+    sentence = told(tmp_path, "ppo", "rloo", "spo", "token_reinforce")["Discount"]
+    assert sentence.tone == "plain"
+    whole, ahead = sentence.text.split("; ")
+    assert whole.endswith("γ^t, with rloo and spo")
+    assert ahead.startswith("what ppo and token_reinforce credit steps with does not")
+
+
+@pytest.mark.parametrize(
+    ("agents", "gamma"),
+    [(("ppo", "rloo"), 1.0), (("ppo", "token_reinforce"), 0.99), (("poise", "rloo"), 0.99)],
+)
+def test_sides_that_discount_alike_are_not_told_apart(
+    tmp_path: Path, agents: tuple[str, ...], gamma: float
+) -> None:
+    assert "Discount" not in told(tmp_path, *agents, gamma=gamma)
+
+
+def test_one_side_alone_is_compared_with_nobody(tmp_path: Path) -> None:
+    assert not told(tmp_path, "rloo", "token_reinforce", limit=certificate.CUTS)
+
+
+def test_for_whom_values_go_on_beyond_the_clock_is_told(tmp_path: Path) -> None:
+    found = told(tmp_path, "ppo", "poise", "rloo", gamma=1.0, limit=certificate.CUTS)
+    assert [*found] == ["Time limits"]
+    assert found["Time limits"].text == (
+        "On cartpole a time limit cuts episodes off: for the rest, values of ppo stand in, and returns of "
+        "rloo have nothing."
+    )
+
+
+@pytest.mark.parametrize(
+    ("agents", "limit", "ends"),
+    [
+        (("ppo", "rloo"), certificate.SHOWN, None),
+        (("ppo", "rloo"), None, None),
+        (("poise", "rloo"), certificate.CUTS, None),
+        (("ppo", "rloo"), certificate.CUTS, "terminates"),
+    ],
+)
+def test_no_value_goes_on_where_the_clock_is_the_tasks_own_or_none_is_read(
+    tmp_path: Path, agents: tuple[str, ...], limit: object, ends: object
+) -> None:
+    collector = {"time_limit": ends}
+    assert not told(tmp_path, *agents, gamma=1.0, limit=limit, collector=collector)

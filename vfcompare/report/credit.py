@@ -1,0 +1,112 @@
+"""What discounts and time limits do to what steps are credited with, in sentences."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vfcompare import families
+from vfcompare.pairings import credits_whole
+from vfcompare.report.analysis import Results
+from vfcompare.report.cells import Cell
+from vfcompare.report.files import number, part, setting, tree
+from vfcompare.report.scoring import Task
+from vfcompare.report.sentences import Sentence
+from vfcompare.report.table import join
+from vfcompare.runs import certificate
+
+
+def credited(results: Results) -> Iterable[Sentence]:
+    """What a reader must know of how agents are credited, beyond what is matched."""
+    scored = [task for task in results.tasks if not task.empty]
+    yield from _outcomes(scored)
+    yield from _fading(results, scored)
+    yield from _cut_off(results, scored)
+
+
+def discount(config: Mapping[str, Any]) -> float | None:
+    """An agent's γ where it is below 1; None where it is 1 or not known."""
+    gamma = number(setting(config, "agent.gamma"))
+    return gamma if gamma is not None and gamma < 1 else None
+
+
+def _outcomes(tasks: Iterable[Task]) -> Iterable[Sentence]:
+    """Twins that pay the return at the end, of which a discount makes another objective."""
+    found = {
+        task.name: gammas
+        for task in tasks
+        if (gammas := {discount(c.config) for c in task.cells.values() if _paid_at_end(c)} - {None})
+    }
+    if found:
+        gammas = sorted({gamma for each in found.values() for gamma in each if gamma is not None})
+        text = (
+            f"On {join(found)} the whole return is paid at the end, where a discount "
+            f"({join(f'{gamma:g}' for gamma in gammas)}) shrinks it with every step: agents are paid for "
+            "early ends of episodes that return more than zero and for late ends of others, not for the "
+            "return that is judged. With agent.gamma=1 they are paid for it."
+        )
+        yield Sentence(text, "warning", "Discounted outcomes")
+
+
+def _paid_at_end(cell: Cell) -> bool:
+    return part(cell.config, "env") == "OutcomeOnly"
+
+
+def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
+    """Sides of which some agents have γ^t in their gradient, and others not."""
+    compared = [cell for task in tasks for cell in _compared(results, task)]
+    discounted = [cell for cell in compared if discount(cell.config) is not None]
+    whole = [cell for cell in discounted if _whole(cell)]
+    ahead = [cell for cell in discounted if not _whole(cell)]
+    if whole and ahead:
+        text = (
+            f"Whole discounted returns weigh the gradient of step t by γ^t, with {_who(results, whole)}; "
+            f"what {_who(results, ahead)} credit steps with does not. With agent.gamma=1 nothing does."
+        )
+        yield Sentence(text, "plain", "Discount")
+
+
+def _cut_off(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
+    """Time limits, beyond which a critic's values go on and returns do not."""
+    where, with_values, without = [], [], []
+    for task in tasks:
+        compared = [cell for cell in _compared(results, task) if _cuts(cell)]
+        goes_on = [cell for cell in compared if _bootstraps(results, cell)]
+        ends = [c for c in compared if results.arm(c.arm).family == families.OUTCOME_ONLY]
+        if goes_on and ends:
+            where.append(task.name)
+            with_values += goes_on
+            without += ends
+    if where:
+        text = (
+            f"On {join(where)} a time limit cuts episodes off: for the rest, values of "
+            f"{_who(results, with_values)} stand in, and returns of {_who(results, without)} have nothing."
+        )
+        yield Sentence(text, "plain", "Time limits")
+
+
+def _compared(results: Results, task: Task) -> list[Cell]:
+    """The scored cells of the two sides, where both have some."""
+    sides = [
+        [task.cells[arm.name] for arm in side if task.scores.get(arm.name)]
+        for side in results.sides.both
+    ]
+    return [cell for side in sides for cell in side] if all(sides) else []
+
+
+def _whole(cell: Cell) -> bool:
+    return credits_whole(tree(cell.config, "agent.estimator"))
+
+
+def _cuts(cell: Cell) -> bool:
+    """Whether a certificate says that the clock ends episodes which the task would have gone on with."""
+    facts = (tree(folder.certificate or {}, "facts") for folder in cell.folders)
+    return any(each.get(certificate.TIME_LIMIT) == certificate.CUTS for each in facts)
+
+
+def _bootstraps(results: Results, cell: Cell) -> bool:
+    """Whether a learned value stands in for what the clock cut off."""
+    ends = setting(cell.config, "agent.collector.time_limit") == "terminates"
+    return results.arm(cell.arm).critic and not _whole(cell) and not ends
+
+
+def _who(results: Results, cells: Iterable[Cell]) -> str:
+    return join(dict.fromkeys(results.called(cell.arm) for cell in cells))
