@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MATCHED
+from vfcompare.needs import resets
+from vfcompare.pairings import policys_body
 from vfcompare.runs import certificate
 
 
@@ -48,8 +50,12 @@ def make(config, agent, **changes):
         env="cartpole",
         seeds=hashes,
         parameters={"policy": 10, "critic": 11 if agent == "ppo" else 0},
-        facts={"jax": "1"},
+        facts={"jax": "1", **told(config(f"agent={agent}")["agent"])},
     )
+
+
+def told(agent):
+    return {certificate.BODY: policys_body(agent), certificate.RESETS: resets(agent)}
 
 
 def verdicts(*certificates):
@@ -97,3 +103,42 @@ def test_disjoint_seeds_are_no_mismatch(config):
     one, other = make(config, "ppo"), make(config, "ppo")
     other["seeds"] = {str(int(seed) + 20): h for seed, h in other["seeds"].items()}
     assert set(verdicts(one, other).values()) == {"equal", "not compared"}
+
+
+@pytest.mark.parametrize(
+    ("agent", "body"),
+    [
+        *(("ppo", "its own"), ("rloo", "its own"), ("rloo_idle", "its own"), ("asyppo", "its own")),
+        *(("ppo_shared", "also the critic's"), ("rloo_elapsed", "also the critic's")),
+    ],
+)
+def test_a_body_that_the_critic_shapes_too_is_not_what_is_compared(config, agent, body):
+    assert policys_body(config(f"agent={agent}")["agent"]) == body
+    found = verdicts(make(config, agent), make(config, "grpo"))
+    assert found["policy's body"] == ("equal" if body == "its own" else "different")
+
+
+def test_a_probe_reads_the_policys_body_and_leaves_it_alone(config):
+    agent = config("agent=rloo_idle", "critic@agent.estimator.critic=probe")["agent"]
+    assert agent["estimator"]["critic"]["trunk"] == "stopped"
+    assert policys_body(agent) == "its own"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (("agent=ppo",), "to the start"),
+        (("agent=rloo",), "to the start"),
+        (("agent=dapo",), "to the start"),
+        (("agent=vine",), "in mid-episode"),
+        (("agent=a2c_sb3",), "none"),
+        (("agent=ppo", "agent.collector.start=independent"), "none"),
+        (("agent=remax", "agent.collector.start=independent"), "to the start"),
+    ],
+)
+def test_where_episodes_begin_a_second_time_is_told(config, overrides, wanted):
+    assert resets(config(*overrides)["agent"]) == wanted
+
+
+def test_resets_in_mid_episode_are_what_vine_is_compared_for(config):
+    assert verdicts(make(config, "vine"), make(config, "rloo"))["resets"] == "by design"

@@ -77,9 +77,10 @@ def test_nothing_is_said_of_outcomes_without_a_discount_or_of_other_tasks(
 def test_whose_gradient_has_the_discount_in_it_is_told(tmp_path: Path) -> None:
     sentence = told(tmp_path, "ppo", "rloo", "spo", "token_reinforce")["Discount"]
     assert sentence.tone == "plain"
-    whole, ahead = sentence.text.split("; ")
-    assert whole.endswith("γ^t, with rloo and spo")
-    assert ahead.startswith("what ppo and token_reinforce credit steps with does not")
+    assert sentence.text == (
+        "Credit of whole discounted returns weighs the gradient of step t by γ^t (rloo and spo), other credit "
+        "does not (ppo and token_reinforce). With agent.gamma=1 nothing does."
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.report_study import ENVS, edit, set_returns, write_study
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import Results, analyse, resampling
-from vfcompare.report.fairness import matching
+from vfcompare.report.fairness import matching, unfair
 from vfcompare.runs import certificate
 
 STARTS = tuple(certificate.PER_SEED.values())
@@ -101,6 +101,49 @@ def test_what_was_not_compared_is_not_called_matched(tmp_path: Path) -> None:
     (table,) = tables.matching(results)
     assert [row[1] for row in table.rows[:3]] == ["not compared"] * 3
     assert {table.marks[index] for index in range(3)} == {"bad"}
+
+
+def told(**facts: str) -> dict[str, Any]:
+    found = made("ppo", [0, 1])
+    found["facts"] |= facts
+    return found
+
+
+@pytest.mark.parametrize("name", certificate.LATER)
+def test_what_an_earlier_version_did_not_tell_is_no_difference(name: str) -> None:
+    old, new = told(), told(**{name: "this"})
+    assert verdicts(old, new)[name] == "equal"
+    assert verdicts(new, old, told(**{name: "that"}))[name] in ("different", "by design")
+    (row,) = [row for row in certificate.compare({"a": new, "b": old}) if row.item == name]
+    assert row.values == {"a": "this", "b": certificate.UNTOLD}
+
+
+def test_a_control_with_another_body_makes_no_alarm_of_the_question(tmp_path: Path) -> None:
+    agents = {"ppo": "its own", "rloo": "its own", "ppo_shared": "also the critic's"}
+    decided = {"metric": "auc", "margin": 0.05, "contrast": ["ppo", "rloo"]}
+    speeds = dict.fromkeys(agents, 1.5)
+    envs = {"maze": ENVS["maze"]}
+    study = write_study(tmp_path, agents=speeds, envs=envs, seeds=3, decided=decided)
+    for agent, body in agents.items():
+        path = study / f"maze-{agent}-1a2b3c4d" / "certificate.json"
+        path.write_text(json.dumps(told(**{certificate.BODY: body})))
+    results = analyse(report.load(study))
+    (alarm,) = unfair(results)
+    assert alarm.text == (
+        "On maze ppo and rloo are alike but for what is compared; other agents of the study differ from them "
+        "in policy's body, too."
+    )
+    (sentence,) = matching(results)
+    assert sentence.tone == "warning"
+    assert sentence.text.startswith(
+        "ppo and rloo are matched; different with other agents: policy's"
+    )
+    path = study / "maze-rloo-1a2b3c4d" / "certificate.json"
+    path.write_text(json.dumps(told(**{certificate.BODY: "also the critic's"})))
+    results = analyse(report.load(study))
+    (alarm,) = unfair(results)
+    assert alarm.text == "On maze the runs differ where they should not: policy's body."
+    assert matching(results)[0].text.startswith("Different where it should be equal")
 
 
 def test_common_seeds_are_matched(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from vfcompare.types import Array
 def steps(mask: Array) -> Array:
     """Every step counts the same: `w = m / Σ m` (DAPO's token mean, arXiv:2503.14476; PPO's mean).
 
+    Steps of groups without a signal stay in the denominator; `signal_fraction` says how many groups have one.
+
     Args:
       mask: `[B, G, T]`.
 

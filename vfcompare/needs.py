@@ -1,5 +1,10 @@
 """What parts of an agent need, and why: said to users, and checked before a run."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from vfcompare.tree import leaves
+
 NEEDS: dict[str, str] = {
     "groups": "several rollouts that are compared with each other",
     "resets": "to begin several episodes in the same state",
@@ -66,3 +71,20 @@ NEEDED_BY: dict[str, dict[str, str]] = {
 
 A critic is seen in the configuration itself, and resets follow from groups with a shared start.
 """
+
+MIDWAY = "estimators.simulated"
+"""Of what resets, that which begins episodes where others are under way."""
+
+
+def resets(agent: Mapping[str, Any]) -> str:
+    """Where an agent's configuration has episodes begin a second time, as far as the environment lets it."""
+    made_by = {
+        str(value).removeprefix("vfcompare.")
+        for _, key, value in leaves(agent)
+        if key == "_target_"
+    }
+    if MIDWAY in made_by:
+        return "in mid-episode"
+    collector = {key: value for _, key, value in leaves(agent.get("collector") or {})}
+    groups = collector.get("start") == "shared" and collector.get("group", 1) > 1
+    return "to the start" if groups or made_by & NEEDED_BY["resets"].keys() else "none"

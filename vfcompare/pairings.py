@@ -17,6 +17,12 @@ def critic_of(estimator: Part) -> Part:
     return critic.get("part", critic)
 
 
+def policys_body(agent: Part) -> str:
+    """Whether the policy's body learns from the critic's loss, too."""
+    shared = critic_of(agent.get("estimator") or {}).get("trunk") == "shared"
+    return "also the critic's" if shared else "its own"
+
+
 def credits_whole(estimator: Part) -> bool:
     """Whether every step is credited with `R = Σ γ^t r_t` of the whole episode: γ^t is in the gradient."""
     made_by = {

@@ -30,13 +30,14 @@ def discount(config: Mapping[str, Any]) -> float | None:
 
 def _outcomes(tasks: Iterable[Task]) -> Iterable[Sentence]:
     """Twins that pay the return at the end, of which a discount makes another objective."""
-    found = {
-        task.name: gammas
-        for task in tasks
-        if (gammas := {discount(c.config) for c in task.cells.values() if _paid_at_end(c)} - {None})
-    }
+    found: dict[str, list[float]] = {}
+    for task in tasks:
+        for cell in task.cells.values():
+            gamma = discount(cell.config)
+            if gamma is not None and part(cell.config, "env") == "OutcomeOnly":
+                found.setdefault(task.name, []).append(gamma)
     if found:
-        gammas = sorted({gamma for each in found.values() for gamma in each if gamma is not None})
+        gammas = sorted({gamma for each in found.values() for gamma in each})
         text = (
             f"On {join(found)} the whole return is paid at the end, where a discount "
             f"({join(f'{gamma:g}' for gamma in gammas)}) shrinks it with every step: agents are paid for "
@@ -44,10 +45,6 @@ def _outcomes(tasks: Iterable[Task]) -> Iterable[Sentence]:
             "return that is judged. With agent.gamma=1 they are paid for it."
         )
         yield Sentence(text, "warning", "Discounted outcomes")
-
-
-def _paid_at_end(cell: Cell) -> bool:
-    return part(cell.config, "env") == "OutcomeOnly"
 
 
 def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
@@ -58,8 +55,9 @@ def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
     ahead = [cell for cell in discounted if not _whole(cell)]
     if whole and ahead:
         text = (
-            f"Whole discounted returns weigh the gradient of step t by γ^t, with {_who(results, whole)}; "
-            f"what {_who(results, ahead)} credit steps with does not. With agent.gamma=1 nothing does."
+            "Credit of whole discounted returns weighs the gradient of step t by γ^t "
+            f"({_who(results, whole)}), other credit does not ({_who(results, ahead)}). With agent.gamma=1 "
+            "nothing does."
         )
         yield Sentence(text, "plain", "Discount")
 

@@ -5,24 +5,44 @@ from dataclasses import replace
 
 from vfcompare.report.analysis import Matching, Results
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import Sentence, capital
+from vfcompare.report.sentences import Sentence, capital, in_words, opening
 from vfcompare.report.table import join, show_float
 
 
 def unfair(results: Results) -> Iterable[Sentence]:
     """What differs where it should not."""
     found: dict[tuple[str, ...], list[str]] = {}
+    others: dict[tuple[str, ...], list[str]] = {}
     for match in results.matching:
         if match.different:
-            found.setdefault(match.different, []).append(match.task)
+            alarms = others if _sides_agree(results, match) else found
+            alarms.setdefault(match.different, []).append(match.task)
     for items, names in found.items():
         text = f"On {join(names)} the runs differ where they should not: {join(items, 10)}."
         yield Sentence(text, "warning", "Not a fair comparison")
+    for items, names in others.items():
+        text = (
+            f"On {join(names)} {' and '.join(in_words(results))} are alike but for what is compared; other "
+            f"agents of the study differ from them in {join(items, 10)}, too."
+        )
+        yield Sentence(text, "warning", "Not matched throughout")
     for task in results.tasks:
         if parts := _unlike_returns(task):
             told = f"On {task.name} the runs record unlike returns: {'; '.join(parts)}"
             text = f"{told}. The first is used for all."
             yield Sentence(text, "warning", "Unlike scales")
+
+
+def _sides_agree(results: Results, match: Matching) -> bool:
+    """Whether all that differs does so with agents that are on neither side of a question about others."""
+    sides = [{arm.name for arm in side} & {*match.arms} for side in results.sides.both]
+    asked = {name for side in sides for name in side}
+    values = {
+        item: {value for arm, value in zip(match.arms, shown, strict=True) if arm in asked}
+        for item, _, shown in match.rows
+    }
+    alike = all(len(values[item]) == 1 for item in match.different)
+    return all(sides) and alike and not match.uncompared
 
 
 def _unlike_returns(task: Task) -> list[str]:
@@ -62,11 +82,11 @@ def matching(results: Results) -> list[Sentence]:
     """Whether the word may be used, for each environment; those of which the same is said, together."""
     found: dict[Sentence, list[str]] = {}
     for match in results.matching:
-        found.setdefault(_matching_sentence(match), []).append(match.task)
+        found.setdefault(_matching_sentence(results, match), []).append(match.task)
     return [replace(sentence, title=join(names)) for sentence, names in found.items()]
 
 
-def _matching_sentence(match: Matching) -> Sentence:
+def _matching_sentence(results: Results, match: Matching) -> Sentence:
     if match.reason:
         return Sentence(f"Unchecked: {match.reason}.", "warning")
     verdict_counts = [verdict for _, verdict, _ in match.rows]
@@ -79,6 +99,10 @@ def _matching_sentence(match: Matching) -> Sentence:
         counts += f", tuned for each agent: {join(match.tuned)}"
     if match.different:
         items = join(match.different, 10)
+        if _sides_agree(results, match):
+            sides = opening(results, " and ".join(in_words(results)))
+            text = f"{sides} are matched; different with other agents: {items} ({counts})."
+            return Sentence(text, "warning")
         return Sentence(f"Different where it should be equal: {items} ({counts}).", "warning")
     if match.uncompared:
         items = join(match.uncompared, 10)

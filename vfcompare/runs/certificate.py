@@ -19,7 +19,15 @@ FLOPS = "FLOPs of a step"
 TIME_LIMIT = "time limit"
 SHOWN, CUTS = "part of the task", "cuts episodes off"
 
-BY_DESIGN = ("estimator", "critic parameters", "privilege", FLOPS)
+RESETS = "resets"
+BODY = "policy's body"
+
+LATER = (TIME_LIMIT, RESETS, BODY)
+"""Facts that certificates of earlier versions do not tell: they are compared where they are told."""
+
+UNTOLD = "not told"
+
+BY_DESIGN = ("estimator", "critic parameters", "privilege", RESETS, FLOPS)
 """Items that may differ between the agents of a study: they are what is compared."""
 
 PER_SEED = {
@@ -160,7 +168,9 @@ def _number_rows(certificates: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     for section, suffix in (("parameters", " parameters"), ("facts", "")):
         names = dict.fromkeys(name for c in certificates.values() for name in c[section])
         for name in names:
-            values = {run: str(c[section].get(name, "none")) for run, c in certificates.items()}
+            lacking = UNTOLD if name in LATER else "none"
+            values = {run: str(c[section].get(name, lacking)) for run, c in certificates.items()}
+            told = [value for value in values.values() if value != UNTOLD]
             item = name + suffix
-            rows.append(Row(item, _verdict(item, values.values()), values))
+            rows.append(Row(item, _verdict(item, told), values))
     return rows

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vfcompare.needs import resets
+from vfcompare.pairings import policys_body
 from vfcompare.runs import certificate, pictures, store
 from vfcompare.runs.artifacts import describe
 from vfcompare.training import judges, priors
@@ -35,6 +37,8 @@ def certify(share: Share, starts: Starts) -> None:
         parameters=parameters,
         facts={
             "privilege": "exact values" if trainer.learner.privileged else "none",
+            certificate.RESETS: resets(cell.config["agent"]),
+            certificate.BODY: policys_body(cell.config["agent"]),
             "prior": describe(priors.asked(cell.config)),
             "judge": describe(judges.asked(cell.config)),
             certificate.FLOPS: "unknown" if work is None else work.told(),
