@@ -68,9 +68,9 @@ agreed. *Exact*: whether its states can be listed, so that values, advantages an
 known by dynamic programming ([oracle.md](oracle.md)).
 
 An `_outcome` twin pays the whole return R at the end, at step T. With a discount an agent is paid γ^(T-1) R,
-which prefers late ends of bad episodes and early ends of good ones: with γ = 0.99 falling at step 100 of
-`cartpole_outcome` is worth 36.6 and standing to the end 3.3, and never arriving on `mountain_car_outcome` is
-worth more than arriving. `agent.gamma=1` asks for the return itself.
+which prefers late ends of bad episodes and early ends of good ones: with γ = 0.99 falling at step 100
+of `cartpole_outcome` is worth 36.6 and standing to the end 3.3, and never arriving on `mountain_car_outcome`
+is worth more than arriving. `agent.gamma=1` asks for the return itself.
 """
 
 HEAD = """

@@ -74,8 +74,8 @@ measured apart (`agent=vine`): its lab takes too long in a sweep. Presets that a
 estimator of one that is (`ppo_cleanrl` whitens it) and differ in surrogate, network or collector; `sft` and
 `dpo` estimate no gradient of the return, `mixed` lies between `ppo` and `oracle_v`.
 
-* **gradient**: of advantages summed over each episode, in the mean over episodes, before `aggregate`, clipping
-  and entropy bonus.
+* **gradient**: of advantages summed over each episode, in the mean over episodes, before `aggregate`,
+  clipping and entropy bonus.
 * **scale**: how long the expected gradient is along the exact one; 1 is unbiased.
 * **bias**: length of the expected less the exact gradient, relative to the exact one, less what chance
   explains (a negative number is less than chance).

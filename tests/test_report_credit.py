@@ -78,8 +78,8 @@ def test_whose_gradient_has_the_discount_in_it_is_told(tmp_path: Path) -> None:
     sentence = told(tmp_path, "ppo", "rloo", "spo", "token_reinforce")["Discount"]
     assert sentence.tone == "plain"
     assert sentence.text == (
-        "Credit of whole discounted returns weighs the gradient of step t by γ^t (rloo and spo), other credit "
-        "does not (ppo and token_reinforce). With agent.gamma=1 nothing does."
+        "Credit of whole discounted returns weighs the gradient of step t by γ^t (rloo and spo), other "
+        "credit does not (ppo and token_reinforce). With agent.gamma=1 nothing does."
     )
 
 
