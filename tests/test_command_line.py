@@ -209,6 +209,13 @@ MISTAKES = {
     "env=maze env.size=8": ("size", "odd"),
     "stauts": ("stauts", "status"),
     "report nowhere": ("nowhere", "folder"),
+    "agent=ppo env=maze --resolve": ("--resolve", "--cfg"),
+    "--shell-completion foo=bash": ("install", "query"),
+    "agent=ppo --run --cfg job": ("--run", "--cfg"),
+    "--cfg job --package nope": ("'nope' not found",),
+    "-m --cfg job agent=grpo,ppo": ("allowed: one value, or vfcompare plan -m ... agent=grpo,ppo",),
+    "--cfgg": ("--info, --help", "did you mean '--cfg'"),
+    "agent=ppo --config-dir=x": ("allowed: 'hydra.searchpath=[file:///FOLDER]'",),
 }
 
 
@@ -291,6 +298,13 @@ def test_help_names_the_commands_and_the_version_is_ours(capsys):
     with pytest.raises(SystemExit):
         main(["tune", "--help"])
     assert "default: random" in capsys.readouterr().out
+
+
+def test_a_crash_of_the_interpreter_says_where():
+    code = "import os\nfrom vfcompare.main import main\nmain(['--version'])\nos.kill(os.getpid(), 11)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "Segmentation fault" in done.stderr
+    assert 'File "<string>", line 4' in done.stderr
 
 
 def test_a_reader_that_has_read_enough_gets_no_traceback():

@@ -1,5 +1,6 @@
 """The command line: a word in first place is a verb, anything else is for Hydra."""
 
+import faulthandler
 import os
 import sys
 from collections.abc import Sequence
@@ -7,7 +8,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from vfcompare import verbs
-from vfcompare.errors import ClaimLost, InputError
+from vfcompare.errors import ClaimLost, InputError, nearest
+from vfcompare.settings import SEARCHPATH
 from vfcompare.training.stopping import (
     abandon_compiler,
     ending_at_second_interrupt,
@@ -49,6 +51,12 @@ TAKING = {"--cfg", "-c", "--info", "-i", "--package", "-p"}
 RUNS = {"--run", "-r"}
 """Options of Hydra that change nothing."""
 
+SHOWN = (*SWEEPS, "--run", "-r", "--cfg", "--info", "--help", "--hydra-help", "--version")
+"""Options that are told to those who typed another one."""
+
+ELSEWHERE = {"--config-dir", "-cd", "--config-path", "-cp"}
+"""Options of Hydra in whose place a setting says where else configurations are."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
@@ -56,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args:
         print(USAGE, end="")
         return OK
+    if sys.__stderr__ is not None and not faulthandler.is_enabled():
+        # So that a segmentation fault says where it was.
+        faulthandler.enable(sys.__stderr__)
     spare_until_training()
     try:
         with ending_at_second_interrupt():
@@ -111,7 +122,7 @@ def hand_over(args: list[str]) -> int:
         args = [arg for arg in args if arg not in SWEEPS]
     else:
         for name in names - RUNS - set(SWEEPS):
-            raise InputError(f"{name} is no option; allowed: {', '.join((*SWEEPS, *sorted(RUNS)))}")
+            raise no_option(name)
         # Behind a setting Hydra takes those that follow an option for unknown.
         args = [*options, *settings]
         planned = compose.cells(settings, sweep=sweep)
@@ -129,9 +140,26 @@ def hand_over(args: list[str]) -> int:
         entry(run)()
     except catalogue.ERRORS as error:
         raise InputError(explain.explain(error, settings)) from error
+    except ValueError as error:
+        # How Hydra refuses its own options.
+        if planned:
+            raise
+        raise InputError(str(error).splitlines()[0]) from error
+    except SystemExit as ended:
+        # It has said why: --package is of what is not there.
+        if planned or ended.code != 1:
+            raise
+        return BAD_INPUT
     if not planned:
         return OK
     return verbs.exit_code(planned[0].study, {cell.id for cell in planned})
+
+
+def no_option(name: str) -> InputError:
+    """Refuses an option that is none, or one of Hydra's that has no place here."""
+    if name in ELSEWHERE:
+        return InputError(f"{name} is no option; allowed: '{SEARCHPATH}[file:///FOLDER]'")
+    return InputError(f"{name} is no option; allowed: {', '.join(SHOWN)}{nearest(name, SHOWN)}")
 
 
 def left(planned: "Sequence[Cell]") -> "list[Cell]":

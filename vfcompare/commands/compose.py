@@ -1,12 +1,15 @@
 """From the words of a command line to checked cells."""
 
 import copy
+import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -15,7 +18,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override, OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from vfcompare.commands.catalogue import ERRORS, PACKAGE, files
@@ -32,12 +35,19 @@ from vfcompare.runs import plan, store
 from vfcompare.settings import PRIVATE, key_of, value_of
 from vfcompare.training.cell import Cell
 from vfcompare.validate import check, natural, takes_a_list
+from vfcompare.words import counted
 
 USUAL: Any = OmegaConf.create(resources.files(PACKAGE).joinpath("config.yaml").read_text("utf-8"))
 """What one run is, before anything is chosen."""
 
 KNOWN = ("agent", "env", *(key for key in USUAL if key not in ("defaults", "hydra")))
 """What a cell has settings for."""
+
+PLAIN = {key for key, value in USUAL.items() if not OmegaConf.is_config(value)}
+"""Settings beside parts: numbers and words."""
+
+MOST_CELLS = 20_000
+"""Of one sweep."""
 
 OF_A_STUDY = (*USUAL.study, "tune", "tuning", "tuned")
 """What a study has settings for: the usual ones, and what has to do with tuning."""
@@ -124,13 +134,26 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
     contrasted(found, {*files("agent", own), *(cell.agent for cell in found)})
     referred(found, {*files("env", own), *(cell.env for cell in found)})
     named = as_known(found)
-    others = [(typed.id, cell.id) for typed, cell in zip(found, named, strict=True)]
-    others = [(typed, name) for typed, name in others if typed != name]
+    told_of_copies([cell.id for cell in found], [cell.id for cell in named])
+    return list({cell.id: cell for cell in named}.values())
+
+
+def told_of_copies(typed: Sequence[str], named: Sequence[str]) -> None:
+    """Say which cells of a command line are another one of it, or of its study.
+
+    Args:
+      typed: their names by the words that were typed.
+      named: the names that they have.
+    """
+    others = [(one, name) for one, name in zip(typed, named, strict=True) if one != name]
     if others:
         more = f"; {len(others) - 1} more cells likewise" if len(others) > 1 else ""
         told = f"{others[0][0]} is {others[0][1]} in other words, and is trained once{more}"
         print(f"vfcompare: {told}", file=sys.stderr)
-    return list({cell.id: cell for cell in named}.values())
+    twice = [name for name, times in Counter(typed).items() if times > 1]
+    if twice:
+        more = f"; {counted(len(twice) - 1, 'more cell')} likewise" if len(twice) > 1 else ""
+        print(f"vfcompare: {twice[0]} is typed twice, and is trained once{more}", file=sys.stderr)
 
 
 def as_known(found: Sequence[Cell]) -> list[Cell]:
@@ -174,11 +197,16 @@ def refuse(settings: Sequence[Override]) -> None:
     """Refuse what Hydra has no words for, or what a sweep would silently do otherwise than it says.
 
     Raises:
-      InputError: for parts that are null, for sweeps over several studies or places, and for a change of
-        place between what is checked and what is trained.
+      InputError: for what is typed twice, for parts that are null, for sweeps over several studies or places,
+        and for a change of place between what is checked and what is trained.
     """
+    typed: dict[str, str] = {}
     for one in settings:
         key = one.key_or_group
+        if one.type == OverrideType.CHANGE:
+            first = typed.setdefault(one.get_key_element(), str(one.input_line))
+            if first is not one.input_line:
+                raise InputError(f"{first} and {one.input_line} are typed together; allowed: one of them")
         names = files(key)
         if names and not is_value(one) and one.package is None and one.value() is None:
             raise InputError(f"{key}=null is not allowed; allowed: {', '.join(names)}")
@@ -331,14 +359,35 @@ def is_value(override: Override) -> bool:
     """Whether an override sets a value within what was chosen, rather than choose, add or remove."""
     key = override.key_or_group
     inside = "." in key and "/" not in key and not key.startswith("hydra.")
-    return override.type == OverrideType.CHANGE and override.package is None and inside
+    changes = override.type == OverrideType.CHANGE and override.package is None
+    return changes and (inside or key in PLAIN)
 
 
 def jobs(settings: Sequence[Override]) -> Iterator[list[str]]:
     """The overrides of every job of a sweep, as Hydra's own sweeper will make them."""
     swept = OverridesParser.create().parse_overrides(swept_by_default(settings))
+    refuse_number([*swept, *settings])
     for batch in BasicSweeper.split_arguments([*swept, *settings], None):
         yield from (list(job) for job in batch)
+
+
+def refuse_number(settings: Sequence[Override]) -> None:
+    """Refuse sweeps of no cells, and of more than anybody means.
+
+    Raises:
+      InputError: with their number.
+    """
+    numbers = []
+    for one in settings:
+        if one.is_discrete_sweep() and not isinstance(one.value(), Glob):
+            # A range may be endless.
+            numbers.append(sum(1 for _ in islice(one.sweep_iterator(), MOST_CELLS + 1)))
+            if not numbers[-1]:
+                raise InputError(f"{one.input_line} has no value; allowed: one or more")
+    if math.prod(numbers) > MOST_CELLS:
+        raise InputError(
+            f"a sweep of {math.prod(numbers):,} cells or more is not allowed; allowed: {MOST_CELLS:,} at most"
+        )
 
 
 def swept_by_default(settings: Sequence[Override]) -> list[str]:

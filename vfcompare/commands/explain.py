@@ -39,6 +39,7 @@ def explain(error: Exception, settings: Sequence[str]) -> str:
         unreadable_file(error)
         or no_setting(error)
         or unreadable(settings)
+        or ambiguous(error)
         or unread(error)
         or circular(error, settings)
         or unknown_choice(error, settings)
@@ -164,6 +165,17 @@ def _rest(settings: Sequence[str]) -> Iterator[str]:
         yield text
         if text.endswith("]"):
             return
+
+
+def ambiguous(error: Exception) -> str | None:
+    """For several values where Hydra answers for one cell."""
+    found = re.match(r"Ambiguous value for argument '(.*)'$", str(error).splitlines()[0])
+    if not found:
+        return None
+    return (
+        f"{found.group(1)} has several values, and this is of one cell; allowed: one value, or "
+        f"vfcompare plan -m ... {found.group(1)}"
+    )
 
 
 def no_setting(error: Exception) -> str | None:
