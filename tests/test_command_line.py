@@ -301,7 +301,9 @@ def test_help_names_the_commands_and_the_version_is_ours(capsys):
 
 
 def test_a_crash_of_the_interpreter_says_where():
-    code = "import os\nfrom vfcompare.main import main\nmain(['--version'])\nos.kill(os.getpid(), 11)"
+    code = (
+        "import os\nfrom vfcompare.main import main\nmain(['--version'])\nos.kill(os.getpid(), 11)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "Segmentation fault" in done.stderr
     assert 'File "<string>", line 4' in done.stderr

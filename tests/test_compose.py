@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import open_dict
 
 from vfcompare.commands import catalogue, resume
+from vfcompare.commands import compose as composing
 from vfcompare.commands.compose import cells, jobs, to_cell
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, store
@@ -33,6 +34,16 @@ SWEEPS = {
         "agent.entropy_coef=0,0.01",
     ],
     "lists": ["agent=rloo", "agent.network.hidden=[8],[8,8]", "seeds=3"],
+    "numbers beside parts": [
+        "agent=rloo,ppo",
+        "first_seed=range(0,6,2)",
+        "env_steps=1e4,20000",
+        "evaluations=2",
+        "lanes=null",
+        "root=${study.name}",
+        "agent.evaluation_episodes=${seeds}",
+    ],
+    "numbers beside parts, of a study": ["+study=critic_error", "seeds=2,3", "env_steps=5000"],
     "something added": ["agent=rloo", "+agent.collector.extra=1,2", "agent.collector.prompts=2"],
     "a study": ["+study=critic_error", "seeds=2", "agent.optimizer.learning_rate=1e-3"],
     "Hydra's own": [
@@ -73,6 +84,28 @@ def test_what_was_typed_is_parsed_once(monkeypatch):
     monkeypatch.setattr(OverridesParser, "parse_overrides", noted)
     cells(["agent=rloo,grpo", "env=lock"], sweep=True)
     assert seen.count("agent=rloo,grpo") == 1
+
+
+def test_a_long_sweep_reads_each_choice_once(monkeypatch):
+    composed = []
+    made = composing.compose
+
+    def noted(name, overrides, **more):
+        composed.append(tuple(overrides))
+        return made(name, overrides, **more)
+
+    monkeypatch.setattr(composing, "compose", noted)
+    assert (
+        len(cells(["agent=rloo", "env=lock", "seeds=2", "first_seed=range(0,9)"], sweep=True)) == 9
+    )
+    assert composed == [("agent=rloo", "env=lock", "seeds=2"), ("agent=rloo", "env=lock")]
+
+
+def test_cells_that_are_the_same_in_the_same_words_are_told(capsys):
+    assert len(cells(["agent=ppo,ppo,rloo,rloo,rloo", "env=lock"], sweep=True)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("vfcompare: lock-ppo-")
+    assert line.endswith(" is typed more than once, and is trained once; 1 more cell likewise")
 
 
 def test_a_value_that_does_not_exist_is_named():

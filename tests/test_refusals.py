@@ -99,6 +99,18 @@ REFUSED |= {
     "agent=mixed +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=mixed",
     "agent=sft +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=successes",
 }
+REFUSED |= {
+    "agent=ppo agent=rloo": "^agent=ppo and agent=rloo are typed together; allowed: one of them$",
+    "seeds=2 env=lock seeds=3": "seeds=2 and seeds=3 are typed together",
+    "agent.gamma=0.9 agent.gamma=0.9,1": "agent.gamma=0.9 and agent.gamma=0.9,1 are typed together",
+    "first_seed=range(0,0)": "range.0,0. has no value; allowed: one or more",
+    "agent.gamma=choice()": "agent.gamma=choice",
+    "agent=ppo,rloo first_seed=range(0,15000)": "a sweep of 30,000 cells or more .*allowed: 20,000 at most",
+    "first_seed=range(0,1000000000000)": "a sweep of 20,001 cells or more",
+    "hydra/launcher=submitit_slurm": "max_num_timeout=0 .*allowed: 1 or more, or hydra/launcher=slurm",
+    "hydra/launcher=slurm hydra.launcher.max_num_timeout=0": "max_num_timeout=0 is not allowed",
+    "hydra/launcher=slurm hydra.launcher.timeout_min=7": "timeout_min=7 is not .*allowed: 8 or more",
+}
 ALLOWED = [
     "agent=reinforce_running agent.refresh=4",
     "agent=vtrace agent.refresh=4 surrogate@agent.surrogate=policy_gradient",

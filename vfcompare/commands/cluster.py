@@ -27,9 +27,6 @@ from vfcompare.training.fuse import groups
 from vfcompare.training.stopping import Stopped, remember_until_training
 from vfcompare.words import counted
 
-STARTING = 300
-"""Seconds that a task may need before it trains; shorter ones would hear of their end before they begin."""
-
 ANSWER = 60.0
 """Seconds that sbatch is waited for."""
 
@@ -75,8 +72,8 @@ class Options(NamedTuple):
             value = getattr(self, name)
             if value < 1:
                 raise InputError(f"{option(name)} {value} is not allowed; allowed: 1 or more")
-        if self.minutes * 60 <= self.signal_delay + STARTING:
-            least = (self.signal_delay + STARTING) // 60 + 1
+        least = compose.least_minutes(self.signal_delay)
+        if self.minutes < least:
             raise InputError(
                 f"--time {self.minutes} is too short for --signal-delay {self.signal_delay}: a task would be "
                 f"told to stop before it trains; allowed: --time {least} or more"

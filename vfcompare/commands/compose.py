@@ -55,6 +55,12 @@ OF_A_STUDY = (*USUAL.study, "tune", "tuning", "tuned")
 OURS = "hydra_plugins.vfcompare.Planned"
 """The sweeper that is there unless another one is chosen."""
 
+STARTING = 300
+"""Seconds that a task may need before it trains; shorter ones would hear of their end before they begin."""
+
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+"""Hydra's launcher on a cluster."""
+
 SWEEPER = ("_target_", "params", "max_batch_size")
 """What it is given."""
 
@@ -153,7 +159,10 @@ def told_of_copies(typed: Sequence[str], named: Sequence[str]) -> None:
     twice = [name for name, times in Counter(typed).items() if times > 1]
     if twice:
         more = f"; {counted(len(twice) - 1, 'more cell')} likewise" if len(twice) > 1 else ""
-        print(f"vfcompare: {twice[0]} is typed twice, and is trained once{more}", file=sys.stderr)
+        print(
+            f"vfcompare: {twice[0]} is typed more than once, and is trained once{more}",
+            file=sys.stderr,
+        )
 
 
 def as_known(found: Sequence[Cell]) -> list[Cell]:
@@ -204,9 +213,12 @@ def refuse(settings: Sequence[Override]) -> None:
     for one in settings:
         key = one.key_or_group
         if one.type == OverrideType.CHANGE:
-            first = typed.setdefault(one.get_key_element(), str(one.input_line))
-            if first is not one.input_line:
-                raise InputError(f"{first} and {one.input_line} are typed together; allowed: one of them")
+            name = one.get_key_element()
+            if name in typed:
+                raise InputError(
+                    f"{typed[name]} and {one.input_line} are typed together; allowed: one of them"
+                )
+            typed[name] = str(one.input_line)
         names = files(key)
         if names and not is_value(one) and one.package is None and one.value() is None:
             raise InputError(f"{key}=null is not allowed; allowed: {', '.join(names)}")
@@ -393,8 +405,11 @@ def refuse_number(settings: Sequence[Override]) -> None:
 def swept_by_default(settings: Sequence[Override]) -> list[str]:
     """What the configuration, such as a study, sweeps and the settings do not set."""
     # Values are for the agents that are swept, not for the one that is chosen by default.
-    fixed = [str(o.input_line) for o in settings if not o.is_sweep_override() and not is_value(o)]
-    sweeper = compose("config", fixed, return_hydra_config=True).hydra.sweeper
+    one = [o for o in settings if not o.is_sweep_override()]
+    fixed = [str(o.input_line) for o in one if o.key_or_group in PLAIN or not is_value(o)]
+    composed = compose("config", fixed, return_hydra_config=True).hydra
+    refuse_limits(composed.launcher)
+    sweeper = composed.sweeper
     if sweeper.get("_target_") == OURS:
         for name in sorted({str(key) for key in sweeper} - {*SWEEPER}):
             raise InputError(
@@ -403,6 +418,37 @@ def swept_by_default(settings: Sequence[Override]) -> list[str]:
             )
     told = {o.get_key_element() for o in settings}
     return [one_of(key, value) for key, value in (sweeper.params or {}).items() if key not in told]
+
+
+def least_minutes(signal_delay: int) -> int:
+    """Shortest time limit of a task of SLURM that trains before it is told to stop.
+
+    Args:
+      signal_delay: seconds between the notice and the end.
+    """
+    return (signal_delay + STARTING) // 60 + 1
+
+
+def refuse_limits(launcher: Any) -> None:
+    """Refuse limits with which Hydra's launcher on a cluster loses work.
+
+    Args:
+      launcher: its settings.
+
+    Raises:
+      InputError: for tasks that end before they train, or are given up at their limit.
+    """
+    if launcher.get("_target_") != SLURM:
+        return
+    for name, least, why in (
+        ("timeout_min", least_minutes(launcher.signal_delay_s), "is told to stop before it trains"),
+        ("max_num_timeout", 1, "is given up at its limit, or if it is preempted"),
+    ):
+        if launcher[name] < least:
+            raise InputError(
+                f"hydra.launcher.{name}={launcher[name]} is not allowed: a task {why}; allowed: {least} or "
+                "more, or hydra/launcher=slurm as it is"
+            )
 
 
 def one_of(key: str, value: Any) -> str:
