@@ -12,6 +12,7 @@ from gymnasium import Space
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Discrete
 
+from vfcompare.errors import NotAllowed
 from vfcompare.types import Layout
 
 
@@ -83,9 +84,9 @@ class Task(FuncEnv):
 
 
 def require(ok: bool, field: str, value: object, allowed: str) -> None:
-    """Raise a ValueError that names the field, its value and what is allowed."""
+    """Raise a `NotAllowed` that names the field, its value and what is allowed."""
     if not ok:
-        raise ValueError(f"{field}={value!r} is not allowed: {allowed}")
+        raise NotAllowed(f"{field}={value!r} is not allowed; allowed: {allowed}")
 
 
 def require_count(field: str, value: object, least: int) -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from vfcompare.errors import NotAllowed
 from vfcompare.exact import Outcomes
 
 from . import drawing
@@ -212,14 +213,14 @@ class Tabular(Tables):
         try:
             origin = gymnasium.make(id, **options)
         except gymnasium.error.Error as error:
-            raise ValueError(
-                f"id={id!r} is not allowed: a task with a table P, such as FrozenLake-v1 ({error})"
+            raise NotAllowed(
+                f"id={id!r} is not allowed; allowed: a task with a table P, such as FrozenLake-v1 ({error})"
             ) from error
         base: Any = origin.unwrapped
         spec = origin.spec
         require(hasattr(base, "P"), "id", id, "a task with a table P, such as FrozenLake-v1")
         fickle = getattr(base, "fickle_passenger", False)
-        require(not fickle, "fickle_passenger", fickle, "the table P does not contain it")
+        require(not fickle, "fickle_passenger", fickle, "false: the table P does not contain it")
         steps = horizon or (spec.max_episode_steps if spec else None) or 0
         require(steps >= 1, "horizon", horizon, f"a whole number from 1, as {id} has no limit")
         masks = None

@@ -142,7 +142,9 @@ UNFIT = {
     "agent=vine env=maze_partial network@agent.network=gru": "a policy without a memory",
     "agent=vtrace env=frozen_lake collector@agent.collector=fragments "
     "lesion@agent.estimator.critic.lesion=another": "known by their time in the episode",
-    "env=frozen_lake env.id=Foo-v0": "id='Foo-v0' is not allowed: .*FrozenLake-v1",
+    "env=frozen_lake env.id=Foo-v0": "^env.id='Foo-v0' is not allowed; allowed: .*FrozenLake-v1",
+    "env=maze env.size=50": "^env.size=50 is not allowed; allowed: an odd number from 5 to 21$",
+    "env=lock env.actions=1": "^env.actions=1 is not allowed; allowed: a whole number from 2$",
     "env=maze_small agent.network.hidden=64": "hidden=64 is not allowed; allowed: a list",
     "network@agent.network=gru agent.network.hidden=[64]": "hidden=.64,. is not allowed; allowed: one",
     "env=maze network@agent.network=cnn agent.network.hidden=[64]": "allowed: one width",
@@ -240,6 +242,28 @@ def test_an_error_of_the_users_own_part_says_where(name, line, tmp_path, monkeyp
     (cell,) = cells(["agent=rloo", "env=lock", target], sweep=False)
     with pytest.raises(InputError, match=rf"mine_wrong.py:{line}, in {name}\)$"):
         rehearse(cell.config)
+
+
+QUITS = {
+    "early": "import sys\nsys.exit(0)\n",
+    "late": "import sys\nfrom vfcompare.envs.lock import Lock\n\ndef Quits(**numbers):\n    sys.exit(3)\n",
+    "later": "import sys\nfrom vfcompare.envs.lock import Lock\n\n"
+    "class Quits(Lock):\n    def reward(self, *args):\n        sys.exit('no')\n",
+}
+
+
+@pytest.mark.parametrize(("when", "told"), [("early", "0"), ("late", "3"), ("later", "no")])
+def test_a_part_that_ends_the_program_is_refused(when, told, tmp_path, monkeypatch, capsys):
+    module = f"quits_{when}"
+    (tmp_path / f"{module}.py").write_text(QUITS[when])
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "quits.yaml").write_text(f"_target_: {module}.Quits\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    place = [f"hydra.searchpath=[file://{tmp_path}]", f"root={tmp_path}/runs"]
+    assert main(["-m", "agent=rloo", "env=quits,lock", *place]) == 2
+    said = capsys.readouterr().err
+    assert f"ends the program (SystemExit: {told}) ({tmp_path}/{module}.py:" in said
+    assert not (tmp_path / "runs").exists()
 
 
 def test_help_has_a_verb_behind_it_as_one_expects(capsys):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -71,11 +72,9 @@ def vfcompare(*args, cwd, at=None, timeout=300, **env):
     )
 
 
-def begin(*args, cwd, at=None):
+def begin(*args, cwd, at=None, out=subprocess.PIPE):
     cwd.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        command(*args, at=at), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command(*args, at=at), cwd=cwd, stdout=out, stderr=out, text=True)
 
 
 def await_file(process, cwd, pattern, patience=240):
@@ -1240,7 +1239,7 @@ def test_cells_with_other_budgets_are_not_trained_together():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [essential("SIGTERM"), "SIGINT", "SIGUSR2"])
+@pytest.mark.parametrize("name", [essential("SIGTERM"), "SIGINT", "SIGHUP", "SIGUSR2"])
 def test_a_signal_ends_training_and_the_same_command_continues_it(long, name, tmp_path):
     process = begin(*LONG, cwd=tmp_path)
     await_file(process, tmp_path, "checkpoints.json")
@@ -1248,7 +1247,8 @@ def test_a_signal_ends_training_and_the_same_command_continues_it(long, name, tm
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert status(only(tmp_path)) == ("interrupted" if name == "SIGINT" else "preempted")
+    asked = "interrupted" if name in ("SIGINT", "SIGHUP") else "preempted"
+    assert status(only(tmp_path)) == asked
     assert not (only(tmp_path) / "claim.json").exists()
     assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
     same(only(tmp_path), long)
@@ -1287,6 +1287,19 @@ def test_an_interrupt_before_a_killed_cell_goes_on_is_told_as_one(tmp_path, monk
         execute.execute([cell])
     found = store.read_json(folder / "run.json")
     assert (found["status"], found["message"]) == ("interrupted", "SIGINT")
+
+
+def test_a_part_that_ends_the_program_leaves_a_crash(tmp_path, monkeypatch):
+    (cell,) = compose.cells([*SMALL, f"root={tmp_path}"], sweep=False)
+
+    def quits(configs):
+        sys.exit(0)
+
+    monkeypatch.setattr(priors, "ensure", quits)
+    with pytest.raises(RuntimeError, match=r"ends the program \(SystemExit: 0\)"):
+        execute.execute([cell])
+    found = store.read_json(cell.study / cell.id / "run.json")
+    assert (found["status"], found["message"]) == ("crashed", "SystemExit: 0")
 
 
 @pytest.mark.slow
@@ -1393,6 +1406,38 @@ def test_a_second_interrupt_ends_a_process_that_cannot_hear_the_first():
     assert process.returncode == 130
     assert "ended at once" in err
     assert out == ""
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_is_closed_is_saved_and_continues(long, tmp_path):
+    shown, own = pty.openpty()
+    process = begin(*LONG, cwd=tmp_path, out=own)
+    os.close(own)
+    await_file(process, tmp_path, "checkpoints.json")
+    os.close(shown)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(120) == 130
+    found = store.read_json(only(tmp_path) / "run.json")
+    assert (found["status"], found["message"]) == ("interrupted", "SIGHUP")
+    assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
+    same(only(tmp_path), long)
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "nohup"])
+def test_a_closed_terminal_is_heard_unless_it_is_ignored(ignored):
+    code = """
+import signal
+from vfcompare.training.stopping import Listener
+with Listener() as listener:
+    signal.raise_signal(signal.SIGHUP)
+    print(listener.heard, flush=True)
+"""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (done.returncode, done.stdout) == (0, f"{None if ignored else 'SIGHUP'}\n"), done.stderr
 
 
 def test_interrupts_are_no_longer_counted_after_the_command(monkeypatch):

@@ -10,7 +10,7 @@ from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
-from vfcompare.errors import InputError, elsewhere, nearest
+from vfcompare.errors import InputError, NotAllowed, called, elsewhere, nearest
 
 KINDS: Mapping[Any, str] = {
     int: "a whole number",
@@ -57,11 +57,12 @@ def assemble(node: Any, place: str = "", /, **more: Any) -> Any:
         return partial(target, **parts, **more)
     try:
         return target(**parts, **more)
-    except Exception as error:
+    except NotAllowed as error:
+        raise InputError(f"{place}.{error}".lstrip(".")) from error
+    except (Exception, SystemExit) as error:
         if isinstance(error, InputError) or name.startswith("vfcompare."):
             raise
-        kind = type(error).__name__
-        raise InputError(f"{place} ({name}): {kind}: {error}{elsewhere(error)}") from error
+        raise InputError(f"{place} ({name}): {called(error)}{elsewhere(error)}") from error
 
 
 def locate(path: str, place: str = "") -> Callable[..., Any]:
@@ -80,10 +81,9 @@ def locate(path: str, place: str = "") -> Callable[..., Any]:
         ours = str(error.name) in (module, module.partition(".")[0])
         hint = "; is its folder on PYTHONPATH?" if ours else elsewhere(error)
         raise InputError(f"{field}: {error}{hint}") from error
-    except Exception as error:
-        kind = type(error).__name__
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"{field} cannot be imported: {kind}: {error}{elsewhere(error)}"
+            f"{field} cannot be imported: {called(error)}{elsewhere(error)}"
         ) from error
     if not hasattr(found, name):
         raise InputError(f"{field}: {module} has no {name}{nearest(name, dir(found))}")

@@ -11,6 +11,10 @@ class InputError(ValueError):
     """Bad input: exit code 2, no traceback, nothing left behind."""
 
 
+class NotAllowed(ValueError):
+    """A parameter of a part that it refuses, `field=value is not allowed`: where the part stands, others know."""
+
+
 class ClaimLost(Exception):
     """A run that this process had is another's by now, or its folder is gone; it was not touched."""
 
@@ -31,6 +35,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """The closest valid choice as a clause, or nothing where none is close."""
     found = closest(word, choices)
     return f"; did you mean {found!r}?" if found else ""
+
+
+def called(error: BaseException) -> str:
+    """What an error of somebody's code is, in a clause behind where it stands."""
+    kind = f"{type(error).__name__}: {error}"
+    return f"ends the program ({kind})" if isinstance(error, SystemExit) else kind
 
 
 def elsewhere(error: BaseException) -> str:

@@ -405,8 +405,8 @@ class TokenTask(Transcript):
             0 < share < 1,
             "held_out",
             self.share,
-            f"of 1000 prompts {'all' if share else 'none'} would be held out; take another share, a larger "
-            "task, or 0",
+            "another share, a larger task, or 0, as of 1000 prompts "
+            f"{'all' if share else 'none'} would be held out",
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
-from vfcompare.errors import InputError, elsewhere
+from vfcompare.errors import InputError, called, elsewhere
 from vfcompare.runs import run_folder, store
 from vfcompare.settings import PRIVATE, goes_along
 from vfcompare.training import judges, priors, tasks
@@ -134,6 +134,8 @@ def saying_where(config: Mapping[str, Any]) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except SystemExit as error:
+        raise InputError(f"a part {called(error)}{elsewhere(error) or beside(config)}") from error
     except Exception as error:
         refused = isinstance(error, ValueError) and "allowed" in str(error)
         where = elsewhere(error) or ("" if refused else beside(config))

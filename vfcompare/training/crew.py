@@ -15,7 +15,16 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from vfcompare.training.stopping import STDERR, Stopped, answer, interrupt, obeying, restore
+from vfcompare.training.stopping import (
+    HEARD,
+    STDERR,
+    Stopped,
+    answer,
+    interrupt,
+    leave_terminal,
+    obeying,
+    restore,
+)
 
 STOP = "stop"
 """Name of the file that tells those who begin later."""
@@ -111,7 +120,7 @@ class Crew:
     def __enter__(self) -> "Crew":
         """Begin to listen; only a main thread can."""
         if threading.current_thread() is threading.main_thread():
-            self._before = answer(self._hear, ("SIGINT", "SIGTERM"))
+            self._before = answer(self._hear, [name for name in HEARD if name != "SIGUSR2"])
         return self
 
     def __exit__(
@@ -136,6 +145,7 @@ class Crew:
         name = signal.Signals(number).name
         if self._over.is_set():
             return
+        leave_terminal(name)
         if self._saved.is_set():
             raise Stopped(str(self._heard))
         if self._heard is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from vfcompare import failure
-from vfcompare.errors import ClaimLost, InputError
+from vfcompare.errors import ClaimLost, InputError, called, elsewhere
 from vfcompare.runs import claim, run_folder, store
 from vfcompare.training import attempts, devices, judges, priors, stages
 from vfcompare.training.cell import Cell, Member, build
@@ -139,7 +139,7 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
                 with contextlib.suppress(ClaimLost):
                     folder.update(status=ASKED[name], ended=store.now(), message=name)
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, InputError) and not any(member.folder.begun for member in members):
             raise
         message, trace = failure.describe(error), traceback.format_exc()
@@ -150,6 +150,8 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
                     attempts.begin(cell, folder, traced, **attempts.carried_over(folder.record))
                 folder.update(status="crashed", ended=store.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
+        if isinstance(error, SystemExit):
+            raise RuntimeError(f"a part {called(error)}{elsewhere(error)}") from error
         raise
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -11,8 +12,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
-ASKED = {"SIGINT": "interrupted", "SIGTERM": "preempted", "SIGUSR2": "preempted"}
-"""Signals that are heard, and the status of a run that stopped for one."""
+ASKED = {
+    "SIGINT": "interrupted",
+    "SIGHUP": "interrupted",
+    "SIGTERM": "preempted",
+    "SIGUSR2": "preempted",
+}
+"""Signals that ask a run to stop, and the status of one that did."""
+
+
+def heard() -> tuple[str, ...]:
+    """Signals that are heard: those that this system has, and not the closing of a terminal behind `nohup`."""
+    found = (name for name in ASKED if hasattr(signal, name))
+    return tuple(name for name in found if name != "SIGHUP" or not _ignored(name))
+
+
+def _ignored(name: str) -> bool:
+    return signal.getsignal(getattr(signal, name)) is signal.SIG_IGN
+
+
+HEARD = heard()
+"""Signals that this process hears, whatever answers them later."""
 
 
 HASTE = 1.0
@@ -23,7 +43,7 @@ COMPILER = "compiler"
 """How threads are called in which XLA compiles."""
 
 
-STDERR = 2
+STDOUT, STDERR = 1, 2
 """Written to without Python's buffer, which a signal may have caught half-way."""
 
 
@@ -78,6 +98,7 @@ class Listener:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
+        leave_terminal(name)
         if self.heard is not None and name == "SIGINT" and not _obedient:
             raise KeyboardInterrupt
         if name == "SIGINT" and not _obedient:
@@ -180,8 +201,10 @@ def obeying() -> Iterator[None]:
     _obedient = True
 
     def stop(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        leave_terminal(name)
         _hear_nothing()
-        raise Stopped(signal.Signals(number).name)
+        raise Stopped(name)
 
     answer(stop)
     try:
@@ -194,13 +217,29 @@ def _hear_nothing() -> None:
     answer(signal.SIG_IGN)
 
 
-def answer(handler: Any, names: Iterable[str] = ASKED) -> dict[int, Any]:
-    """Answer signals, those that this system has; returns what answered them before, see `restore`.
+def leave_terminal(name: str) -> None:
+    """Write nothing more to a terminal that was closed, which would be an error while a run is saved.
+
+    Args:
+      name: of the signal that was heard.
+    """
+    if name != "SIGHUP":
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (STDOUT, STDERR):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def answer(handler: Any, names: Iterable[str] = HEARD) -> dict[int, Any]:
+    """Answer signals; returns what answered them before, see `restore`.
 
     Only a main thread can.
     """
-    numbers = (getattr(signal, name, None) for name in names)
-    return {number: signal.signal(number, handler) for number in numbers if number is not None}
+    numbers = [getattr(signal, name) for name in names]
+    return {number: signal.signal(number, handler) for number in numbers}
 
 
 def restore(before: Mapping[int, Any]) -> None:
