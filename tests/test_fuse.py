@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.errors import InputError
 from vfcompare.runs import claim, run_folder, status, store, tables
-from vfcompare.training import devices, fuse, stages, starts, sweep
+from vfcompare.training import attempts, devices, fuse, stages, starts, sweep
 from vfcompare.training import execute as execution
 from vfcompare.training.cell import Member
 from vfcompare.training.cell import build as usual
@@ -344,7 +345,40 @@ def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
         record = attempt()
         assert not record["bit_exact"], "nor after the next attempt"
         assert record["versions"] == versions
-        assert record["begun_with"] == {"versions": first, "git": store.git_state(), "own": {}}
+        begun = {"versions": first, "git": store.git_state(), "source": attempts.source()}
+        assert record["begun_with"] == begun | {"own": {}}
+
+
+def test_our_code_edited_at_the_same_commit_is_other_code(tmp_path, monkeypatch):
+    (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
+    file = one.study / one.id / "run.json"
+    monkeypatch.setattr(stages, "paths", no_picture)
+
+    def attempt(source):
+        monkeypatch.setattr(attempts, "source", lambda: source)
+        with pytest.raises(RuntimeError, match="no picture"):
+            execute([one])
+        return store.read_json(file)
+
+    record = attempt("a")
+    del record["source"], record["begun_with"]["source"]
+    store.write_json(file, record)
+    assert attempt("b")["bit_exact"], "as nobody knows better"
+    store.write_json(
+        file, store.read_json(file) | {"begun_with": record["begun_with"] | {"source": "b"}}
+    )
+    assert attempt("b")["bit_exact"]
+    assert not attempt("c")["bit_exact"]
+
+
+def test_an_edited_module_of_ours_has_another_sum(tmp_path, monkeypatch):
+    (tmp_path / "part.py").write_text("one = 1")
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(attempts.importlib.util, "find_spec", lambda name: found)
+    before = attempts.source.__wrapped__()
+    assert attempts.source.__wrapped__() == before
+    (tmp_path / "part.py").write_text("one = 2")
+    assert attempts.source.__wrapped__() != before
 
 
 def test_what_a_user_changes_in_code_of_their_own_is_said(tmp_path, monkeypatch, capsys):

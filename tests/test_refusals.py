@@ -197,6 +197,28 @@ def test_contrasts_of_agents_and_of_families_are_allowed(contrast):
     assert cells(["agent=rloo,ppo", f"study.contrast={contrast}"], sweep=True)
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("agent.optimizer.learning_rate=-1", ["agent.optimizer.learning_rate=-1"]),
+        (
+            "agent.optimizer.learning_rate=-1 agent.estimator.critic.optimizer.learning_rate=-2",
+            [
+                "agent.optimizer.learning_rate=-1",
+                "agent.estimator.critic.optimizer.learning_rate=-2",
+            ],
+        ),
+        ("agent.optimizer.learning_rate=-1 agent.gamma=2", ["agent.optimizer.l", "agent.gamma=2"]),
+    ],
+)
+def test_what_follows_from_a_wrong_number_is_not_said_as_well(words, named):
+    with pytest.raises(InputError) as told:
+        cells(["agent=ppo", *words.split()], sweep=False)
+    lines = str(told.value).splitlines()
+    assert len(lines) == len(named)
+    assert all(any(line.startswith(name) for line in lines) for name in named)
+
+
 def test_a_list_is_one_value_unless_what_stands_in_it_is_asked_for():
     config = {"a": [{"b": 1}, [2]], "c": {"d": (), "e": None}}
     whole = [("a", "a", [{"b": 1}, [2]]), ("c.d", "d", ()), ("c.e", "e", None)]

@@ -848,6 +848,10 @@ HOSTILE = {
     "a folder of Hydra": (lambda base: more(f"hydra.run.dir={base}/away"), "hydra.run.dir"),
     "a callback": (lambda base: more(f"+hydra.callbacks.x={call(base)}"), "hydra.callbacks"),
     "a callback from a group": (lambda base: more("+env@hydra.callbacks=maze"), "hydra.callbacks"),
+    "a secret": (lambda base: more("study.question=${oc.env:HOME}"), "oc.env:HOME"),
+    "a secret in disguise": (lambda base: more(r"study.question=$\{oc.env\:HOME\}"), "oc.env"),
+    "a secret behind another": (lambda base: more("study.question='${${seeds}.x:HOME}'"), "x:HOME"),
+    "brackets": (lambda base: more(f"+agent.x={'[' * 3000}{']' * 3000}"), "nested too deeply"),
     "another name": (lambda base: more("study.name=../away"), "study.name"),
     "another cell": (lambda base: {"id": "lock-ppo-0123456789"}, "composed as"),
 }
@@ -1434,7 +1438,9 @@ with Listener() as listener:
 """
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        )
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (done.returncode, done.stdout) == (0, f"{None if ignored else 'SIGHUP'}\n"), done.stderr

@@ -261,16 +261,17 @@ def takes_a_list(key: str) -> bool:
     return key not in RULES or RULES[key].holds([1])
 
 
-def check(config: Mapping[str, Any]) -> None:
+def check(config: Mapping[str, Any], reads: Callable[[str], str] = lambda path: "") -> None:
     """Check ranges, and the rules that tie several values together.
 
     Args:
       config: resolved and plain.
+      reads: from the path of a value to the words with which it reads other ones; none where it stands itself.
 
     Raises:
       InputError: with one line per problem.
     """
-    problems = [*_whole(config["agent"])] or [*_ranges(config)] or [*_ties(config)]
+    problems = [*_whole(config["agent"])] or [*_ranges(config, reads)] or [*_ties(config)]
     if problems:
         raise InputError("\n".join(problems))
 
@@ -289,11 +290,12 @@ def _whole(agent: Mapping[str, Any]) -> Iterator[str]:
         yield f"agent.{name} is no setting; allowed: {allowed}{nearest(name, OF_AN_AGENT)}"
 
 
-def _ranges(config: Mapping[str, Any]) -> Iterator[str]:
+def _ranges(config: Mapping[str, Any], reads: Callable[[str], str]) -> Iterator[str]:
     for part in PARTS:
         if part in config["agent"] and config["agent"][part] is None:
             yield f"agent.{part}=null is not allowed: no agent is without; allowed: leave it as it is"
     yield from _scales(config["study"].get("reference"))
+    wrong: dict[str, str] = {}
     told = set()
     for path, key, value in leaves(_known(config)):
         rule = None if path.startswith("study.reference.") else RULES.get(key)
@@ -302,7 +304,11 @@ def _ranges(config: Mapping[str, Any]) -> Iterator[str]:
             told.add((key, str(value)))
             hint = nearest(str(value), rule.choices)
             typed = "null" if value is None else value
-            yield f"{path}={typed} is not allowed; allowed: {rule.allowed}{hint}"
+            wrong[path] = f"{path}={typed} is not allowed; allowed: {rule.allowed}{hint}"
+    for path, problem in wrong.items():
+        read = reads(path) if len(wrong) > 1 else ""
+        if not any(f"{{{source}}}" in read for source in wrong):
+            yield problem
 
 
 def _known(node: Mapping[str, Any], ours: bool = True) -> dict[str, Any]:

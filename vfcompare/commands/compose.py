@@ -96,10 +96,19 @@ def to_cell(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any
         more = f"; did you mean '{way}'?" if way else nearest(name, KNOWN)
         raise InputError(f"{name} is no setting; allowed: {', '.join(KNOWN)}{more}")
     known_study(config["study"])
-    check(config)
+    check(config, lambda path: read_by(cfg, path))
     told = ((key_of(text), value_of(text)) for text in overrides if "=" in text)
     settings = {k: v for k, v in told if k not in NAMED and k.split(".")[0] not in PRIVATE}
     return Cell(str(choices["agent"]), str(choices["env"]), settings, config, tuple(overrides))
+
+
+def read_by(cfg: DictConfig, path: str) -> str:
+    """The words with which a value reads others, `${agent.gamma}`; none where it stands itself."""
+    place, _, key = path.rpartition(".")
+    part = OmegaConf.select(cfg, place)
+    if not isinstance(part, DictConfig) or not OmegaConf.is_interpolation(part, key):
+        return ""
+    return str(OmegaConf.to_container(part, resolve=False)[key])
 
 
 def known_study(study: Any) -> None:
@@ -324,6 +333,8 @@ def composing(settings: list[str]) -> "Iterator[Composer]":
             yield Composer(lambda chosen: compose("config", chosen, return_hydra_config=True))
     except ERRORS as error:
         raise InputError(explain(error, settings)) from error
+    except RecursionError as error:
+        raise InputError("a setting is nested too deeply; allowed: some ten levels") from error
 
 
 class Composer:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare.commands.compose import called, recompose
-from vfcompare.commands.trust import foreign, foreigners, parts, strange, targets
+from vfcompare.commands.trust import foreign, foreigners, parts, resolves, strange, targets
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, status, store
 from vfcompare.runs.claim import Claim
@@ -93,8 +93,8 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
     overrides = [[str(text) for text in planned[name]["overrides"]] for name in names]
     texts = list(dict.fromkeys(text for texts in overrides for text in texts))
     for text in texts:
-        if "hydra" in key_of(text):
-            # Where it looks for configurations, and what it calls on the way.
+        # Where it looks for configurations, and what it calls on the way.
+        if "hydra" in key_of(text) or resolves(text):
             raise foreign(study, text)
     for text in strange(texts, known):
         raise InputError(

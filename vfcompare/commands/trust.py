@@ -96,6 +96,12 @@ def strange(texts: Iterable[str], known: Parts) -> Iterator[str]:
             yield text
 
 
+def resolves(text: str) -> bool:
+    """Whether an override calls a resolver, such as `${oc.env:TOKEN}`, which may read what is not ours."""
+    # Hydra reads `$\{` outside quotes as `${`.
+    return re.search(r"\$\{.*:", text.replace("\\", ""), re.DOTALL) is not None
+
+
 def foreigners(cells: "Iterable[Cell]", allowed: Collection[str]) -> Iterator[str]:
     """What cells name, `path=value`, that is not allowed: see `targets`."""
     for cell in cells:

@@ -97,7 +97,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     text = store.bounded(path, TEXT_BYTES).decode("utf-8")
     try:
         _must_be_shallow(text)
-        return _mapping(LOADER(text).get_single_data())
+        loader = LOADER(text)
+        node = loader.get_single_node()
+        _must_say_once(node)
+        return _mapping(None if node is None else loader.construct_document(node))
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError("not plain YAML") from error
 
@@ -113,6 +116,23 @@ def _must_be_shallow(text: str) -> None:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent) or depth > DEPTH:
             raise yaml.YAMLError("aliases and deep nesting are refused")
+
+
+def _must_say_once(node: Any) -> None:
+    """Refuses a key that a mapping has twice, of which YAML keeps the last without a word."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _must_say_once(item)
+    if isinstance(node, yaml.MappingNode):
+        said = set()
+        for key, value in node.value:
+            word = str(key.value)
+            if word in said:
+                raise ValueError(
+                    f"{word[:80]} stands there twice, in line {key.start_mark.line + 1} again"
+                )
+            said.add(word)
+            _must_say_once(value)
 
 
 def read_table(

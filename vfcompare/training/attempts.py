@@ -1,6 +1,7 @@
 """What `run.json` says of an attempt at a cell: by which code, how, and whether it goes on bit by bit."""
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import shlex
@@ -62,7 +63,7 @@ def program_fields(share: Share, devices: int) -> dict[str, Any]:
     goes_on = checkpoint is not None
     before, now = folder.record if goes_on else {}, code(cell)
     first = before.get("begun_with") or {name: before.get(name) for name in now}
-    same = not goes_on or _decisive(first) == _decisive(now)
+    same = not goes_on or _equal(first, now)
     return {
         "devices": devices,
         "bit_exact": share.bit_exact and same and before.get("bit_exact", True),
@@ -78,8 +79,27 @@ def carried_over(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def code(cell: Cell) -> dict[str, Any]:
-    """The code that this process runs: versions, commit, and what the user's own modules hash to."""
-    return {"versions": store.versions(), "git": store.git_state(), "own": own_code(cell.config)}
+    """The code that this process runs: versions, commit, and what our own and the user's modules hash to."""
+    return {
+        "versions": store.versions(),
+        "git": store.git_state(),
+        "source": source(),
+        "own": own_code(cell.config),
+    }
+
+
+@functools.cache
+def source() -> str:
+    """SHA-256 of our own modules, as they were when this process first asked: what it runs was read then."""
+    files = {}
+    for package in ("vfcompare", "vfcompare.agents", "vfcompare.envs", "vfcompare.conf"):
+        spec = importlib.util.find_spec(package)
+        for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
+            for file in folder.rglob("*.py"):
+                # By the names that modules have in a wheel, also in a clone.
+                name = f"{package.replace('.', '/')}/{file.relative_to(folder).as_posix()}"
+                files[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return store.digest(files)
 
 
 def own_code(config: Mapping[str, Any]) -> dict[str, str]:
@@ -109,6 +129,12 @@ def told_if_changed(cell: Cell) -> None:
             "without its folder",
             file=sys.stderr,
         )
+
+
+def _equal(first: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two pieces of code, see `code`, have the same bits; earlier records have no `source`."""
+    edited = first.get("source") not in (None, now["source"])
+    return not edited and _decisive(first) == _decisive(now)
 
 
 def _decisive(code: Mapping[str, Any]) -> list[Any]:
