@@ -27,7 +27,7 @@ TINY = (
     *("seeds=2", "env_steps=600", "evaluations=2", "save_seconds=0", "agent.evaluation_episodes=2"),
     *("agent.collector.prompts=2", "agent.collector.group=4", "agent.network.hidden=[8]"),
 )
-LONG = ("env=lock", *TINY, "env_steps=200000", "evaluations=20")
+LONG = ("env=lock", TINY[0], *TINY[3:], "env_steps=200000", "evaluations=20")
 """A second or two of training, with many checkpoints."""
 
 

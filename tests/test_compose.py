@@ -88,11 +88,10 @@ def test_what_was_typed_is_parsed_once(monkeypatch):
 
 def test_a_long_sweep_reads_each_choice_once(monkeypatch):
     composed = []
-    made = composing.compose
 
     def noted(name, overrides, **more):
         composed.append(tuple(overrides))
-        return made(name, overrides, **more)
+        return compose(name, overrides, **more)
 
     monkeypatch.setattr(composing, "compose", noted)
     assert (

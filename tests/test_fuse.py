@@ -1,5 +1,6 @@
 """Which cells are trained together, how many at once, and what becomes of the others where one fails."""
 
+import importlib.util
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -374,7 +375,7 @@ def test_our_code_edited_at_the_same_commit_is_other_code(tmp_path, monkeypatch)
 def test_an_edited_module_of_ours_has_another_sum(tmp_path, monkeypatch):
     (tmp_path / "part.py").write_text("one = 1")
     found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(attempts.importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     before = attempts.source.__wrapped__()
     assert attempts.source.__wrapped__() == before
     (tmp_path / "part.py").write_text("one = 2")

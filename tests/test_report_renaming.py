@@ -151,6 +151,11 @@ def test_names_that_would_mislead_are_refused(
         ("ppo: [PPO]", "ppo=.'PPO'.; allowed: what ppo is to be called"),
         ("ppo: ''", "ppo=''; allowed"),
         ("a: &x b\nc: *x", "not plain YAML"),
+        ("", "not a mapping"),
+        (
+            "ppo: A\nrloo: B\nppo: C",
+            "ppo stands there twice, in line 3 again; allowed: a YAML file",
+        ),
     ],
 )
 def test_a_file_without_names_is_refused(tmp_path: Path, text: str, told: str) -> None:

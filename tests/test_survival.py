@@ -206,7 +206,7 @@ def test_kills_at_ten_random_times_change_no_bit(long, seed, tmp_path):
 def test_a_run_that_is_over_soon_is_saved_once_and_a_kill_before_that_changes_no_bit(
     whole, tmp_path
 ):
-    seldom = (*SMALL, "save_seconds=300")
+    seldom = (*(text for text in SMALL if text != "save_seconds=0"), "save_seconds=300")
     done = vfcompare(*seldom, cwd=tmp_path / "once", at=("list", 0, "writes"))
     assert done.returncode == 0, done.stderr
     writes = (tmp_path / "once" / "writes").read_text().split()

@@ -12,7 +12,7 @@ class InputError(ValueError):
 
 
 class NotAllowed(ValueError):
-    """A parameter of a part that it refuses, `field=value is not allowed`: where the part stands, others know."""
+    """A parameter that a part refuses, `field=value is not allowed`: where the part stands, others know."""
 
 
 class ClaimLost(Exception):

@@ -266,7 +266,7 @@ def check(config: Mapping[str, Any], reads: Callable[[str], str] = lambda path: 
 
     Args:
       config: resolved and plain.
-      reads: from the path of a value to the words with which it reads other ones; none where it stands itself.
+      reads: from the path of a value to the words with which it reads others; none where it reads none.
 
     Raises:
       InputError: with one line per problem.

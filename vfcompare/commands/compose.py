@@ -108,7 +108,8 @@ def read_by(cfg: DictConfig, path: str) -> str:
     part = OmegaConf.select(cfg, place)
     if not isinstance(part, DictConfig) or not OmegaConf.is_interpolation(part, key):
         return ""
-    return str(OmegaConf.to_container(part, resolve=False)[key])
+    words: Any = OmegaConf.to_container(part, resolve=False)
+    return str(words[key])
 
 
 def known_study(study: Any) -> None:

@@ -22,7 +22,7 @@ ASKED = {
 
 
 def heard() -> tuple[str, ...]:
-    """Signals that are heard: those that this system has, and not the closing of a terminal behind `nohup`."""
+    """Signals that are heard: those that this system has, and no closing of a terminal behind `nohup`."""
     found = (name for name in ASKED if hasattr(signal, name))
     return tuple(name for name in found if name != "SIGHUP" or not _ignored(name))
 
