@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare import exact
+from vfcompare.settings import key_of
 from vfcompare.types import Access
 
 KEY = jax.random.key(0)
@@ -14,6 +15,12 @@ def write_files(folder, files):
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
+
+
+def settings_with(usual, *told):
+    """Settings of a command line: the usual ones but for those that are told, and these."""
+    keys = {key_of(text) for text in told}
+    return [*(text for text in usual if key_of(text) not in keys), *told]
 
 
 def refuse(*args, **options):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.helpers import settings_with
 from tests.test_priors import PRIOR, TASK
 from vfcompare.agents import judging
 from vfcompare.commands.compose import cells
@@ -20,7 +21,8 @@ JUDGE = (
 
 
 def config(*settings, agent="rloo"):
-    (cell,) = cells([f"agent={agent}", *TASK, *PRIOR, *JUDGE, *settings], sweep=False)
+    words = settings_with((*TASK, *PRIOR, *JUDGE), *settings)
+    (cell,) = cells([f"agent={agent}", *words], sweep=False)
     return cell.config
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.helpers import settings_with
 from vfcompare import main
 from vfcompare.agents import pretraining
 from vfcompare.agents.transformer import sharpened
@@ -34,7 +35,7 @@ PRIOR = (
 
 
 def config(*settings, agent="rloo"):
-    (cell,) = cells([f"agent={agent}", *TASK, *PRIOR, *settings], sweep=False)
+    (cell,) = cells([f"agent={agent}", *settings_with((*TASK, *PRIOR), *settings)], sweep=False)
     return cell.config
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
+from tests.helpers import settings_with
 from vfcompare import calibration, collect
 from vfcompare.agents import policies, policy_gradient, pretraining
 from vfcompare.agents.networks import Mlp
@@ -34,7 +35,7 @@ PRIOR = (
 
 
 def config(*settings, agent="rloo"):
-    (cell,) = cells([f"agent={agent}", *TASK, *settings], sweep=False)
+    (cell,) = cells([f"agent={agent}", *settings_with(TASK, *settings)], sweep=False)
     return cell.config
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.helpers import settings_with
 from vfcompare.agents import policies
 from vfcompare.agents.transformer import Transformer
 from vfcompare.assemble import assemble
@@ -171,7 +172,7 @@ def test_a_critic_sees_no_later_token(case, trunk):
     [
         (("env=cartpole", *SIZE), "a transformer reads tokens"),
         (("env=addition",), "does not embed tokens"),
-        (("env=addition", *SIZE, "agent.network.heads=3"), "not a multiple of 6"),
+        (("env=addition", *settings_with(SIZE, "agent.network.heads=3")), "not a multiple of 6"),
         (("env=addition", *SIZE, "collector@agent.collector=fragments"), "reads whole episodes"),
     ],
 )
