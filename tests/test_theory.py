@@ -275,6 +275,36 @@ def test_the_constant_of_the_closed_form_is_the_best_one(q, chain):
     assert variance(best) < min(variance(best + 0.1), variance(best - 0.1))
 
 
+def test_noise_in_a_start_value_adds_its_square_over_the_variance_of_the_return():
+    # A success in 2, and one in 10: Var(R) is 0.25 and 0.09.
+    assert theory.residual_variance(0.5, 0.5) == pytest.approx(2.0, abs=1e-12)
+    assert theory.residual_variance(0.1, 0.3) == pytest.approx(2.0, abs=1e-12)
+    assert theory.residual_variance(0.1, 0.6) == pytest.approx(5.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("q", "std"), [(0.7, 0.5), (0.4, 0.25)])
+@pytest.mark.parametrize("kind", ["start", "state", "td"])
+def test_independent_errors_of_a_critic_add_the_predicted_variance(kind, q, std, chain):
+    length, chain = 3, chain("lock", 3, q)
+    # Every combination of errors of plus and minus one standard deviation; the end is known to be worth 0.
+    errors = std * np.array(list(product((-1.0, 1.0), repeat=length)))
+    gradients = []
+    for error in errors:
+        value = chain.value.at[:, 0, :-1].add(jnp.asarray(error))
+        if kind == "start":
+            left = np.asarray(returns.outcome(chain.rollout, gamma=1.0))[:, 0]
+            advantage = left - q**length - error
+        else:
+            decay = {"state": 1.0, "td": 0.0}[kind]
+            advantage = np.asarray(generalised(decay)(chain.rollout, value), float)[:, 0]
+            advantage *= np.asarray(chain.rollout.mask)[:, 0]
+        gradients.append(chain.score * advantage)
+    weight = np.tile(chain.probability, len(errors)) / len(errors)
+    _, variance = spread(np.concatenate(gradients), weight)
+    clean = theory.lock_variance(q, length)[kind]
+    assert variance == pytest.approx(clean * theory.noisy_variance(kind, q, length, std), abs=1e-6)
+
+
 # T, V_0; variance over that of the V(s_0) baseline: none, best constant, V(s_t), TD.
 P3 = """
 8 .01 1.007 .999 .892 .162
