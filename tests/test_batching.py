@@ -169,6 +169,27 @@ def test_a_clip_looks_at_its_own_network_or_at_all(norm):
         np.testing.assert_allclose(length[name], norms[name] * factor, rtol=1e-4)
 
 
+@pytest.mark.parametrize("max_grad_norm", [None, 0.1])
+def test_an_annealed_step_is_the_share_of_the_budget_that_is_left(max_grad_norm):
+    gradient = {"net": jnp.array([0.3, -2.0, 0.1])}
+    clip = {"max_grad_norm": max_grad_norm, "norm": "own"}
+
+    def steps(progress, anneal):
+        """The second and third step, of which Adam's moments do not know how much is left."""
+        adam = optimizers.adam(learning_rate=0.5, eps=1e-5, anneal=anneal, **clip)
+        state, made = adam.init(gradient), []
+        for _ in range(3):
+            step, state = adam.update(gradient, state, gradient, progress=jnp.float32(progress))
+            made.append(step["net"])
+        return np.stack(made[1:])
+
+    plain = steps(0.25, anneal=False)
+    # Adam's step is the learning rate where gradients do not change.
+    np.testing.assert_allclose(abs(plain), 0.5, rtol=1e-2)
+    for progress in (0.0, 0.25, 1.0):
+        np.testing.assert_allclose(steps(progress, anneal=True), (1 - progress) * plain, rtol=1e-6)
+
+
 def test_rows_that_do_not_count_are_shared_by_all_minibatches_of_a_dense_batch(monkeypatch):
     """Were they all in the last one, its gradient would be smaller every time."""
     valid = jnp.ones(64).at[:8].set(0.0)

@@ -1120,3 +1120,18 @@ def test_every_vector_is_tested_or_has_a_reason_not_to_be():
         if named[name] > (name in ELSEWHERE) or name.startswith(tuple(prefixes))
     }
     assert set(VECTORS) - tested == set(ELSEWHERE)
+
+
+@pytest.mark.parametrize(("epsilon", "weight"), [(None, [0.5, 1.0, 2.0]), (0.2, [0.8, 1.0, 2.0])])
+def test_cispo_weighs_every_step_with_its_clipped_ratio(epsilon, weight):
+    now, behaviour = jnp.log(jnp.array([0.5, 1.0, 9.0])), jnp.zeros(3)
+    advantage, mask = jnp.array([1.0, -2.0, 3.0]), jnp.ones(3)
+
+    def loss(now):
+        lost = surrogates.cispo(now, behaviour, advantage, mask, epsilon=epsilon, epsilon_high=1.0)
+        return lost.sum(), lost
+
+    gradient, lost = jax.grad(loss, has_aux=True)(now)
+    factor = np.array(weight) * advantage
+    np.testing.assert_allclose(lost, -factor * now, rtol=1e-6)
+    np.testing.assert_allclose(gradient, -factor, rtol=1e-6)

@@ -24,6 +24,7 @@ from vfcompare import (
     surrogates,
     targets,
 )
+from vfcompare.agents.networks import Gru
 from vfcompare.streams import stream
 from vfcompare.types import Rollout, Spec
 from vfcompare.valuation import Critic
@@ -43,10 +44,17 @@ def largest_difference(a, b):
     return max(float(abs(x - y).max()) for x, y in leaves)
 
 
-def test_ppo_with_one_epoch_and_one_minibatch_is_a2c(build):
-    once = ("agent.batching.epochs=1", "agent.batching.minibatches=1", *SMALL)
-    _, ppo = build("agent=ppo", "env=cartpole", *once)
-    _, a2c = build("agent=ppo", "env=cartpole", "surrogate@agent.surrogate=policy_gradient", *once)
+ALL_STEPS = "agent.estimator.advantage.lambda_=1"
+
+
+@pytest.mark.parametrize(
+    "actor", [("agent=ppo", ALL_STEPS), ("agent=a2c", "agent.estimator.advantage.n=500")]
+)
+def test_ppo_with_one_epoch_and_one_minibatch_is_a2c(build, actor):
+    once = ("env=cartpole", "agent.batching.epochs=1", "agent.batching.minibatches=1", *SMALL)
+    _, ppo = build("agent=ppo", ALL_STEPS, *once)
+    # Returns of as many steps as an episode can have are those of λ = 1.
+    _, a2c = build(*actor, "surrogate@agent.surrogate=policy_gradient", *once)
     (one, _), (other, _) = after_one_update(ppo), after_one_update(a2c)
     # The gradient of ρA at ρ = exp(0) is A∇logπ, the same number; only the rounding of ρ stands between.
     assert largest_difference(one.params["policy"], other.params["policy"]) < 1e-6
@@ -76,6 +84,42 @@ def test_the_ratio_is_one_at_the_first_minibatch(build):
         _, metrics = after_one_update(ppo)
         # Collecting and learning multiply matrices of other shapes: a few units in the last place.
         assert float(metrics["ratio_deviation"]) < 1e-5, network
+
+
+def test_the_ratio_is_one_where_episodes_begin_inside_a_fragment(build):
+    _, ppo = build(
+        "agent=ppo",
+        "env=cartpole",
+        "network@agent.network=gru",
+        "collector@agent.collector=fragments",
+        "agent.collector.number=4",
+        "agent.collector.length=64",
+        "agent.batching.epochs=1",
+        "agent.batching.minibatches=1",
+        "agent.evaluation_episodes=2",
+        "agent.optimizer.learning_rate=1e-12",
+    )
+    state = jax.jit(ppo.init)(stream(KEY, "init"))
+    made = jax.jit(ppo.update)(state, stream(KEY, "update"), 0.0)
+    assert float(made.metrics["ratio_deviation"]) < 1e-5
+    # Episodes of an untrained policy last some 20 steps: others begin after them.
+    assert float(made.episodes) >= 4
+
+
+def test_a_memory_forgets_where_an_episode_begins():
+    gru = Gru(obs_ndim=1, hidden=5)
+    x, carry = jax.random.normal(KEY, (2, 6, 3)), jax.random.normal(jax.random.key(4), (2, 5))
+    none = jnp.zeros((2, 6))
+    params = gru.init(KEY, x, none, carry)
+    through = gru.apply(params, x, none, carry)
+    begun = gru.apply(params, x, none.at[:, 3].set(1.0), carry)
+    afresh = gru.apply(params, x[:, 3:], none[:, 3:], jnp.zeros_like(carry))
+    np.testing.assert_array_equal(begun[:, :3], through[:, :3])
+    np.testing.assert_allclose(begun[:, 3:], afresh, atol=1e-6)
+    assert (abs(through[:, 3:] - afresh).max(-1) > 1e-3).all()
+    # One episode of a batch that begins leaves the other alone.
+    one = gru.apply(params, x, none.at[0, 3].set(1.0), carry)
+    np.testing.assert_allclose(one, jnp.stack([begun[0], through[1]]), atol=1e-6)
 
 
 def batch(key, shape=(3, 4, 6)):
@@ -229,6 +273,48 @@ def test_a_ratio_that_single_precision_cannot_hold_has_a_gradient(name, advantag
     # What a clip has cut off, and a gate closed, moves nothing; what became too probable is pushed back.
     pushed = advantage < 0 and name != "sapo"
     assert (gradient > 0).all() if pushed else (gradient == 0).all()
+
+
+def test_values_of_simulated_episodes_are_their_mean_from_each_state():
+    # Episodes of 3, 1 and 2 steps, of which the last is cut off: the state after it is worth something.
+    mask = jnp.array([[[1.0, 1, 1], [1, 0, 0], [1, 1, 0]]])
+    last = mask - jnp.concatenate([mask[..., 1:], jnp.zeros((1, 3, 1))], -1)
+    cut = jnp.array([0.0, 0.0, 1.0])[:, None]
+    rollout = batch(KEY, (1, 3, 3))[0].replace(
+        mask=mask,
+        terminated=last * (1 - cut),
+        truncated=last * cut,
+        state=10.0 * jnp.arange(3)[None, :, None] + jnp.arange(4.0),
+    )
+
+    def simulate(states, key, *, time, alive):
+        # The k-th of two episodes from a state s lasts two steps, and pays s + k and 2 k, k of 0 and 1.
+        k = jnp.arange(len(states)) % 2
+        np.testing.assert_array_equal(time, states % 10)
+        np.testing.assert_array_equal(alive, np.repeat(live.reshape(-1), 2))
+        reward = jnp.stack([states + k, 2.0 * k], -1)[:, None]
+        return batch(key, reward.shape)[0].replace(reward=reward, mask=jnp.ones_like(reward))
+
+    vine = estimators.simulated(
+        spec=SPEC, rollouts=2, gamma=0.5, advantage=lambda rollout, value: value
+    )
+    live = np.array([[[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0]]])
+    made = ask(vine, rollout, access(simulate=simulate))
+    # The mean over k of s + k + 0.5 * 2 k, which is s + 1.
+    np.testing.assert_allclose(made.advantage, (rollout.state + 1.0) * live, atol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [-0.7, 0.4])
+def test_old_experience_is_corrected_by_the_present_probability_over_the_old_one(shift):
+    rollout, value = batch(KEY)
+    vtrace = partial(advantages.vtrace, gamma=0.9, lambda_=0.8, clip=2.0, clip_advantage=2.0)
+    estimator = estimators.off_policy(spec=SPEC, advantage=vtrace, critic=says(value))
+    reach = access(log_prob=lambda rollout: rollout.log_prob + shift)
+    made = ask(estimator, rollout, reach, networks={"critic": ()})
+    want = vtrace(rollout, value, jnp.exp(shift * rollout.mask))[0]
+    np.testing.assert_allclose(made.advantage, want, atol=1e-6)
+    other = vtrace(rollout, value, jnp.exp(-shift * rollout.mask))[0]
+    assert abs(want - other).max() > 0.1
 
 
 @pytest.mark.parametrize("name", ["mean", "outcome", "value"])

@@ -275,6 +275,14 @@ def test_the_constant_of_the_closed_form_is_the_best_one(q, chain):
     assert variance(best) < min(variance(best + 0.1), variance(best - 0.1))
 
 
+@pytest.mark.parametrize("group", [2, 3, 4, 8, 64])
+def test_the_variance_at_two_sizes_of_groups_tells_that_at_every_other(group):
+    # c = 0.02, a = 1, b = 0.5 in G c + a + b / (G - 1), written out.
+    known = {4: 0.08 + 1.0 + 0.5 / 3, 2: 0.04 + 1.0 + 0.5}
+    want = 0.02 * group + 1.0 + 0.5 / (group - 1)
+    assert theory.group_variance(group, 0.02, known) == pytest.approx(want, abs=1e-12)
+
+
 def test_noise_in_a_start_value_adds_its_square_over_the_variance_of_the_return():
     # A success in 2, and one in 10: Var(R) is 0.25 and 0.09.
     assert theory.residual_variance(0.5, 0.5) == pytest.approx(2.0, abs=1e-12)
