@@ -25,6 +25,7 @@ def test_the_order_is_a_permutation_with_the_valid_rows_in_front(valid, seed):
     assert all(valid[i] for i in order[: sum(valid)])
 
 
+@pytest.mark.statistical
 def test_every_row_is_as_likely_in_every_minibatch():
     valid = jnp.ones(64)
     orders = jax.jit(jax.vmap(lambda k: batching.order(k, valid)))(jax.random.split(KEY, 4000))
@@ -190,6 +191,7 @@ def test_an_annealed_step_is_the_share_of_the_budget_that_is_left(max_grad_norm)
         np.testing.assert_allclose(steps(progress, anneal=True), (1 - progress) * plain, rtol=1e-6)
 
 
+@pytest.mark.statistical
 def test_rows_that_do_not_count_are_shared_by_all_minibatches_of_a_dense_batch(monkeypatch):
     """Were they all in the last one, its gradient would be smaller every time."""
     valid = jnp.ones(64).at[:8].set(0.0)

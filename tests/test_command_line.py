@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -97,7 +98,8 @@ def test_report_is_written_from_files(sweep):
 @contextlib.contextmanager
 def tensorboard(*options):
     """The address of a server's data, while it runs."""
-    port = 16000 + (os.getpid() + len(options)) % 20000
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     command = [sys.executable, "-m", "vfcompare.main", "tb", *options, "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -430,6 +430,7 @@ def test_only_the_first_action_decides_the_delayed_outcome(distractors):
     assert 0 < float(episodes.state.need[:, 0].mean()) < 1
 
 
+@pytest.mark.statistical
 def test_distractors_do_not_tell_the_need_when_both_get_the_same_key():
     env = Delayed(distractors=4)
     keys = jax.random.split(jax.random.key(0), 2000)
@@ -453,6 +454,7 @@ def test_turning_one_knob_of_a_garnet_leaves_the_rest_of_the_instance():
     assert not np.array_equal(Garnet(instance=1).env.next_state, one.next_state)
 
 
+@pytest.mark.statistical
 def test_noise_of_a_garnet_is_the_weight_of_chance_against_one_outcome():
     quiet, half, full = (Garnet(noise=noise, branching=4).env for noise in (0.0, 0.5, 1.0))
     assert quiet.probability.shape == (20, 4, 1)
@@ -463,6 +465,7 @@ def test_noise_of_a_garnet_is_the_weight_of_chance_against_one_outcome():
     assert abs(full.probability.mean((0, 1)) - 0.25).max() < 4 * 0.194 / np.sqrt(80)
 
 
+@pytest.mark.statistical
 def test_a_distractor_changes_what_a_garnet_shows_and_nothing_it_is_worth():
     plain, busy = Garnet(), Garnet(distractors=3)
     assert busy.observation_space.shape == (20 + 3 + 1,)
@@ -535,6 +538,7 @@ def test_the_optimal_tabular_policy_earns_the_optimum(name):
     assert earned.mean() == pytest.approx(env.reference.optimal, abs=4 * error + 1e-6)
 
 
+@pytest.mark.statistical
 def test_the_transition_frequencies_are_those_of_the_table():
     env = task("frozen_lake")
     state = env.initial(jax.random.key(0))._replace(place=jnp.int32(14))

@@ -52,6 +52,13 @@ def test_a_critic_costs_what_a_policy_costs_and_epochs_multiply(build):
 
 
 def test_whole_episodes_and_a_cache_are_counted(build):
-    work = build("agent=rloo", "env=addition", "network@agent.network=transformer_tiny")[1].work()
-    assert work.begin > work.act > 0
+    network = "network@agent.network=transformer_tiny"
+    env, learner = build("agent=rloo", "env=addition", network)
+    work, width = learner.work(), 32
+    length, words = env.observation_space.shape[0], int(env.action_space.n)
+    # One block: query, key, value, out, and a perceptron four times as wide; scores and sums over all rows.
+    token = 2 * (4 + 2 * 4) * width**2 + 2 * 2 * length * width
+    assert work.begin == length * token
+    assert work.act == token + 2 * width * words
+    assert work.total(10, 2, 5) == 10 * work.act + 2 * work.begin + 5 * work.learn
     assert work.told().startswith("act ")

@@ -113,7 +113,11 @@ def test_what_a_result_depends_on(f, other):
 @pytest.mark.parametrize("values", ["null,0.5", "0.5,null", "null,0.5,1.0"])
 def test_a_number_and_none_are_not_trained_together(values):
     found = cells(["agent=ppo", "env=lock", f"agent.optimizer.max_grad_norm={values}"], sweep=True)
-    for group in fuse.groups(found, 512):
+    groups = fuse.groups(found, 512)
+    assert len(groups) == 2
+    ids = [cell.id for group in groups for cell in group.cells]
+    assert sorted(ids) == sorted(cell.id for cell in found)
+    for group in groups:
         norms = [at(cell.config, "agent.optimizer.max_grad_norm") for cell in group.cells]
         assert (None in norms) == (norms == [None])
         assert len(norms) == 1 or "agent.optimizer.max_grad_norm" in group.traced
@@ -411,18 +415,36 @@ def test_what_a_user_changes_in_code_of_their_own_is_said(tmp_path, monkeypatch,
 
 
 def test_the_longer_it_takes_to_save_the_seldomer_it_is_done(tmp_path, monkeypatch):
+    """Ten times as long as a checkpoint took none is saved: of evaluations of 0.75 s that is the 14th."""
     many = (*TINY[:2], "evaluations=20", TINY[3], "save_seconds=0.001", f"root={tmp_path}")
     (one,) = cells([*SWEEP[:2], *many], sweep=False)
-    act, saved = stages.save, []
+    act, judge, saved, now = stages.save, execution.evaluate, [], 0.0
+
+    class Watch:
+        """Time that passes in evaluations and checkpoints alone."""
+
+        def __init__(self):
+            self.begun = now
+
+        def __call__(self):
+            return now - self.begun
+
+    def evaluate(*args):
+        nonlocal now
+        now += 0.75
+        return judge(*args)
 
     def slow(log, point, spent):
+        nonlocal now
         saved.append(point)
-        time.sleep(1.0)
+        now += 1.0
         act(log, point, spent)
 
+    monkeypatch.setattr(store, "Stopwatch", Watch)
+    monkeypatch.setattr(execution, "evaluate", evaluate)
     monkeypatch.setattr(stages, "save", slow)
     execute([one])
-    assert saved == [1, 20]
+    assert saved == [1, 15, 20]
 
 
 def test_a_table_in_pieces_is_put_together_in_the_order_of_seeds_and_updates():

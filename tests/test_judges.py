@@ -63,6 +63,25 @@ def test_it_tells_answers_apart_and_says_how_well(made):
     assert facts["pairs"] > 100
 
 
+def test_its_accuracy_is_the_share_of_pairs_whose_right_answer_scores_higher(made):
+    model, told = made
+    learner, params = judges.learner(told, tasks.make(told["env"])), model.load()
+    rung = priors.asked(told)
+    assert rung is not None
+    state = learner.init(rung.load(), stream(stream(jax.random.key(0), "judge"), "init"))
+    tokens, right = state[2]
+    scores = np.asarray(jax.vmap(jax.vmap(lambda x: learner.score(params, x)))(tokens))
+    won = [
+        better > worse
+        for prompt, known in zip(scores, np.asarray(right), strict=True)
+        for better in prompt[known]
+        for worse in prompt[~known]
+    ]
+    assert model.read()["pairs"] == len(won)
+    # An answer that two score alike, but for rounding, may count either way.
+    assert model.read()["accuracy_seen"] == pytest.approx(np.mean(won), abs=2 / len(won))
+
+
 def test_its_scores_have_mean_zero_and_deviation_one_on_what_it_learned_from(made):
     _, told = made
     env = tasks.make(told["env"])

@@ -161,6 +161,7 @@ def test_dense_and_outcome_mazes_have_the_same_optimal_actions(slip):
         assert float(own) == pytest.approx(value[place], abs=1e-5)
 
 
+@pytest.mark.statistical
 def test_a_slip_replaces_the_action_by_any_of_the_four_equally():
     env = Maze(5, slip=0.4)
     draws = jax.random.split(jax.random.key(0), 40_000)

@@ -712,6 +712,7 @@ def test_the_lab_knows_how_far_training_is_where_lesions_depend_on_it(build):
     assert found["hurt", 0.6] != pytest.approx(found["whole", 0.6])
 
 
+@pytest.mark.statistical
 def test_whole_returns_have_the_gradient_of_the_discounted_return(build):
     settings = ("env=lock_each", "env.length=6", "agent.gamma=0.7", "+lab@agent.lab=standard")
     scales = {}

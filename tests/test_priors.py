@@ -206,6 +206,7 @@ def test_sharpening_multiplies_logits(made):
     np.testing.assert_allclose(after, jax.nn.log_softmax(3 * before), atol=1e-5)
 
 
+@pytest.mark.statistical
 def test_the_share_of_right_demonstrations_is_what_it_says(made):
     _, told = made
     for share in (0.0, 0.5, 1.0):

@@ -76,6 +76,13 @@ class FirstActionMatters(Probe):
         return jnp.where(self.terminal(next_state, rng), jnp.where(right, 1.0, -1.0), 0.0)
 
 
+class SignIsPaid(Probe):
+    """One step; the sign that is shown is paid, whatever is done: does the critic read its observation?"""
+
+    def reward(self, state, action, next_state, rng, params=None):
+        return state[0]
+
+
 class SignIsHidden(ObservationMatters):
     """As `ObservationMatters`, with the sign shown nowhere: nobody can do better than chance."""
 
@@ -103,6 +110,15 @@ def score(config, env, agent, *overrides, steps=16000):
     return trainer.evaluate(1)["return_sampled"]
 
 
+def require_chance(returns):
+    """32 episodes of ±1 about 0 for each seed, a deviation of 0.18: each seed, and their mean, within four.
+
+    What solves a probe scores above 0.8.
+    """
+    assert (abs(returns) < 4 * 0.18).all()
+    assert abs(returns.mean()) < 4 * 0.18 / np.sqrt(len(returns))
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("probe", [ActionMatters, ObservationMatters, FirstActionMatters])
 def test_every_agent_solves_what_it_should(config, probe, agent):
@@ -110,12 +126,13 @@ def test_every_agent_solves_what_it_should(config, probe, agent):
     assert (score(config, probe(), agent) > 0.8).all()
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("agent", ["grpo", "ppo"])
 def test_nobody_guesses_what_is_hidden(config, agent):
-    # 4 seeds of 32 episodes of ±1 about 0: a standard deviation of 0.18 each.
-    assert (abs(score(config, SignIsHidden(), agent)) < 5 * 0.18).all()
+    require_chance(score(config, SignIsHidden(), agent))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("agent", ["rloo", "ppo"])
 def test_a_memory_solves_what_only_a_memory_can(config, agent):
     gru = ("network@agent.network=gru", "agent.network.hidden=16", "agent.batching.minibatches=1")
@@ -124,17 +141,16 @@ def test_a_memory_solves_what_only_a_memory_can(config, agent):
     for _ in trainer.chunks(30000):
         pass
     assert (trainer.evaluate(1)["return_sampled"] > 0.8).all()
-    without = score(config, MustRemember(), agent)
-    assert (abs(without) < 5 * 0.18).all()
+    require_chance(score(config, MustRemember(), agent))
 
 
 @pytest.mark.parametrize("agent", CRITICS)
 def test_a_critic_learns_the_value_of_what_it_sees(config, agent):
-    # From action 1's return of 1 under a policy that has learned it, V = 1 at the only observation.
+    # V is the sign; the best constant, 0, has an error of 1.
     cfg = config(
         f"agent={agent}", "agent.network.hidden=[16]", "agent.optimizer.learning_rate=0.01"
     )
-    env = ActionMatters()
+    env = SignIsPaid()
     trainer = Trainer(instantiate(cfg["agent"], env=env), [0], 16000)
     for chunk in trainer.chunks(16000):
         last = chunk

@@ -135,14 +135,21 @@ def test_ids_are_unique_across_figures(written: Path) -> None:
 
 def test_every_figure_exists_in_four_forms(written: Path) -> None:
     content = json.loads((written.parent / "report.json").read_text())
+    assert {"learning-1", "scores"} <= set(content["figures"])
     for name in content["figures"]:
-        for kind, magic in (("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG"), ("csv", b"")):
+        for kind, magic in (("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")):
             path = written.parent / "figures" / f"{name}.{kind}"
             assert path.read_bytes().startswith(magic)
+        with (written.parent / "figures" / f"{name}.csv").open() as file:
+            head, *rows = csv.reader(file)
+        assert len(set(head)) == len(head) > 1, name
+        assert rows, name
+        assert {len(row) for row in rows} == {len(head)}, name
 
 
 def test_every_linked_file_exists(written: Path) -> None:
     links = re.findall(r'href="([^"#]+)"', written.read_text())
+    assert links
     assert all((written.parent / link).is_file() for link in links)
 
 
@@ -372,8 +379,10 @@ def test_few_seeds_give_a_report_without_intervals(tmp_path: Path, seeds: int) -
     study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=seeds)
     _, content, text = read(report.write(study))
     assert "nsufficient" in text
-    for row in content["tables"].get("scores", {"rows": []})["rows"]:
-        assert all(cell["low"] is None for cell in row if isinstance(cell, dict))
+    rows = content["tables"].get("scores", {"rows": []})["rows"]
+    scores = [cell for row in rows for cell in row if isinstance(cell, dict)]
+    assert bool(scores) == (seeds > 0)
+    assert all(cell["low"] is None for cell in scores)
 
 
 def test_all_runs_failed(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def test_runs_on_the_edge_count_with_what_lies_inside() -> None:
     assert float(s.iqm(tasks)) == pytest.approx(expected)
 
 
+@pytest.mark.statistical
 def test_bootstrap_agrees_with_scipy() -> None:
     values = generator(1).gamma(2.0, size=25)
     mine = rejected.bootstrap(generator(2), [values], s.mean, reps=20_000, method="percentile")
@@ -506,8 +507,32 @@ def test_curve_band_is_the_pointwise_bootstrap() -> None:
     estimate, low, high = s.curve_interval(generator(19), curves, reps=500)
     assert low is not None
     assert high is not None
-    assert np.all((low <= estimate) & (estimate <= high))
+    for point in range(3):
+        alone = s.bootstrap(generator(19), [curves[:, point]], reps=500)
+        found = (estimate[point], low[point], high[point])
+        assert found == pytest.approx((alone.estimate, alone.low, alone.high), rel=1e-12)
+    assert np.all((low < estimate) & (estimate < high))
     assert estimate[1] == pytest.approx(stats.trim_mean(curves[:, 1], 0.25))
+
+
+@pytest.mark.parametrize(
+    ("runs", "confidence"),
+    [(5, 0.9), (5, 0.95), (30, 0.9), (30, 0.95), (30, 1 - 0.05 / 36)],
+)
+def test_the_ends_for_a_mean_of_normal_runs_are_students(runs: int, confidence: float) -> None:
+    # What resampling a normal sample of deviation 1 gives of its mean, in standard errors.
+    levels = (np.arange(200_000) + 0.5) / 200_000
+    replicates = stats.norm.ppf(levels) * math.sqrt((runs - 1) / runs)
+    found = s.percentile_interval(0.0, replicates, n=runs, confidence=confidence)
+    end = stats.t.ppf(1 - (1 - confidence) / 2, runs - 1)
+    assert (found.low, found.high) == pytest.approx((-end, end), rel=2e-2)
+    assert (found.n, found.confidence) == (runs, confidence)
+
+
+def test_an_interval_never_goes_beyond_its_replicates() -> None:
+    replicates = np.linspace(-1.0, 1.0, 2000)
+    found = s.percentile_interval(0.0, replicates, n=5, confidence=1 - 0.05 / 36)
+    assert (found.low, found.high) == (-1.0, 1.0)
 
 
 def test_normalisation_needs_an_order() -> None:
@@ -554,6 +579,7 @@ def test_power_is_known_for_effects_that_scipy_has_no_number_for() -> None:
     assert found.max() == 1.0
 
 
+@pytest.mark.statistical
 def test_pairing_saves_seeds_by_what_the_seeds_share() -> None:
     """Correlation 0.75 leaves a quarter of the variance."""
     common, own = generator(39).normal(size=100_000), generator(40).normal(size=(2, 100_000))
@@ -611,6 +637,7 @@ def test_no_tuning_is_needed_where_environments_agree() -> None:
     assert s.effective_dimensionality(same) == 0
 
 
+@pytest.mark.statistical
 def test_an_agent_does_not_beat_itself() -> None:
     """A/A: two agents of one distribution are told apart in at most 5% of studies.
 
@@ -623,6 +650,7 @@ def test_an_agent_does_not_beat_itself() -> None:
     assert 6 <= np.sum(np.array(p) <= 0.05) <= 33
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(("apart", "alone"), [(0.1, 0.45), (0.2, 0.04)])
 def test_unlike_effects_of_tasks_are_noise_to_the_test(apart: float, alone: float) -> None:
     """Of 200 studies of 3 tasks with 20 pairs, as docs/statistics.md has it; within three errors."""
@@ -642,6 +670,7 @@ def test_unlike_effects_of_tasks_are_noise_to_the_test(apart: float, alone: floa
     assert found(together) > 0.8 - 0.085
 
 
+@pytest.mark.statistical
 def test_holm_keeps_the_family_error_under_the_null() -> None:
     """Ten true nulls: one false claim in at most 5% of 200 families, within three errors."""
     rng = generator(22)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -301,11 +302,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(folder, harm, 
 
 @pytest.mark.parametrize("share", np.linspace(0, 1, 40))
 def test_a_damaged_list_of_checkpoints_never_misleads(folder, share, capsys):
-    flip(folder.path / "checkpoint" / "checkpoints.json", share, bit=0)
-    try:
-        found = folder.load_checkpoint()
-    except InputError:
-        return  # another layout
+    file = folder.path / "checkpoint" / "checkpoints.json"
+    whole = file.read_bytes()
+    flip(file, share, bit=0)
+    layout = re.search(rb'"schema": *(\d+)', whole)
+    assert layout is not None
+    if layout.start(1) <= int(share * (len(whole) - 1)) < layout.end(1):
+        with pytest.raises(InputError, match="has layout"):
+            folder.load_checkpoint()
+        return
+    found = folder.load_checkpoint()
     err = capsys.readouterr().err
     if found is None:
         assert "anew" in err
@@ -313,6 +319,13 @@ def test_a_damaged_list_of_checkpoints_never_misleads(folder, share, capsys):
         assert found == (found.point, bytes([found.point]) * 1000, {"jax": "1"}, {})
         # Of the space between two words it does not matter which it is.
         assert found.point == 2 or "state-2.msgpack" in err
+
+
+def test_a_list_of_checkpoints_in_another_layout_is_refused(folder):
+    file = folder.path / "checkpoint" / "checkpoints.json"
+    store.write_json(file, store.read_json(file) | {"schema": -1})
+    with pytest.raises(InputError, match="has layout -1"):
+        folder.load_checkpoint()
 
 
 def test_with_no_whole_checkpoint_left_it_says_that_training_begins_anew(folder, capsys):
@@ -1259,19 +1272,28 @@ def test_a_signal_ends_training_and_the_same_command_continues_it(long, name, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR2"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_before_training_is_not_lost(long, name, tmp_path):
     process = begin(*LONG, cwd=tmp_path)
     await_file(process, tmp_path, "run.json")
     process.send_signal(getattr(signal, name))
     _, err = process.communicate(timeout=240)
-    # While there is nothing to save, the first two have their default effect; the third, which only says that
-    # another will follow, may be passed over.
-    if name == "SIGUSR2":
-        assert process.returncode in (130, 0), err
-    else:
-        assert process.returncode in (130, -signal.SIGTERM), err
-        assert status(only(tmp_path)) in ("running", "interrupted", "preempted")
+    # While there is nothing to save, they have their default effect.
+    assert process.returncode in (130, -signal.SIGTERM), err
+    assert status(only(tmp_path)) in ("running", "interrupted", "preempted")
+    assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
+    same(only(tmp_path), long)
+
+
+@pytest.mark.slow
+def test_a_warning_before_training_harms_nothing(long, tmp_path):
+    """It only says that another signal will follow: it ends training, or is passed over."""
+    process = begin(*LONG, cwd=tmp_path)
+    await_file(process, tmp_path, "run.json")
+    process.send_signal(signal.SIGUSR2)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode in (130, 0), err
+    assert status(only(tmp_path)) == ("preempted" if process.returncode else "completed")
     assert vfcompare(*LONG, cwd=tmp_path).returncode == 0
     same(only(tmp_path), long)
 

@@ -598,6 +598,7 @@ def grids():
     return jax.jit(jax.vmap(env.initial))(keys(64, seed=1))
 
 
+@pytest.mark.statistical
 def test_grids_of_gold_and_mold_are_made_as_stated():
     starts = grids()
     mold, gold = (np.asarray(x).reshape(-1, 100, 100) for x in (starts.mold, starts.gold))
@@ -670,6 +671,7 @@ def retold(state, told, turns):
     return paid, order
 
 
+@pytest.mark.statistical
 def test_a_turn_moves_then_blows_and_reports_as_an_independent_copy_does():
     env = GoldMold(wind=0.4)
     episodes = jax.jit(jax.vmap(lambda key: play(env, key, env.horizon)))(keys(60))
@@ -686,6 +688,7 @@ def test_a_turn_moves_then_blows_and_reports_as_an_independent_copy_does():
     assert abs(blown / 900 - 0.4) < 4 * np.sqrt(0.4 * 0.6 / 900)
 
 
+@pytest.mark.statistical
 def test_the_wind_comes_from_all_sides_alike():
     env = GoldMold()
     state = env.initial(jax.random.key(0))
