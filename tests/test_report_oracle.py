@@ -361,6 +361,8 @@ def test_the_page_has_the_section_and_its_tables_as_files(tmp_path: Path) -> Non
     assert "Never" in content["figures"]["oracle-cosine"]["caption"]
     with (page.parent / "tables" / "oracle-predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
+    # Groups with a signal, and four ratios of variances, each at two chances of success.
+    assert [row[""] for row in rows] == ["P1"] * 2 + ["P3"] * 8
     assert {row["verdict"] for row in rows} <= {"agrees", "disagrees"}
     assert all(float(row["measured low"]) <= float(row["measured"]) for row in rows)
     assert 'id="oracle"' in page.read_text()
