@@ -1,5 +1,10 @@
 """What several tests ask of an estimator, and of an enumerable task; and files that they write."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +13,19 @@ from vfcompare.settings import key_of
 from vfcompare.types import Access
 
 KEY = jax.random.key(0)
+GOLDEN = {
+    vector["name"]: vector
+    for vector in json.loads((Path(__file__).parent / "data" / "golden.json").read_text())
+}
+"""Inputs, outputs and tolerances by other libraries' own code and by enumeration; see `tests/data`."""
+
+
+def vfcompare(*args, cwd, env=None, timeout=300):
+    """Run the command line in a folder."""
+    command = [sys.executable, "-m", "vfcompare.main", *args]
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
 
 
 def write_files(folder, files):

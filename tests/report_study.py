@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from vfcompare.report.analysis import resampling
+from vfcompare.report.figures import output
 
 AGENTS = {"reinforce": 0.8, "rloo": 1.2, "grpo": 1.1, "a2c": 1.7, "ppo": 1.8}
 ENVS = {
@@ -28,6 +32,25 @@ HOSTILE = {
     "{{ 7*7 }}": 1.7,
     "a_b^c&d%e$f#g~h": 1.8,
 }
+
+
+def quick(reps: int, pair_reps: int, *, svg: bool = False) -> Any:
+    """A fixture of a whole module: few resamples, and figures in one format alone where drawing takes long.
+
+    Args:
+      reps: resamples of an interval.
+      pair_reps: of a comparison of two agents.
+      svg: whether that is the only format.
+    """
+
+    @pytest.fixture(autouse=True)
+    def made(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(resampling, "REPS", reps)
+        monkeypatch.setattr(resampling, "PAIR_REPS", pair_reps)
+        if svg:
+            monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+
+    return made
 
 
 class Row(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests import slurm as private
+from tests.helpers import vfcompare
 from vfcompare.commands import cluster, resume
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
@@ -29,14 +30,6 @@ TINY = (
 )
 LONG = ("env=lock", TINY[0], *TINY[3:], "env_steps=200000", "evaluations=20")
 """A second or two of training, with many checkpoints."""
-
-
-def vfcompare(*args, cwd, env=None, timeout=300):
-    """Run the command line in a folder."""
-    command = [sys.executable, "-m", "vfcompare.main", *args]
-    return subprocess.run(
-        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
-    )
 
 
 def tool(folder, name, script):

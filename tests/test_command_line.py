@@ -14,6 +14,7 @@ from urllib import parse
 
 import pytest
 
+from tests.helpers import vfcompare
 from vfcompare.main import main
 from vfcompare.runs import plan, run_folder, store
 
@@ -26,12 +27,6 @@ SMALL = (
     "agent.collector.group=4",
     "agent.network.hidden=[8]",
 )
-
-
-def vfcompare(*args, cwd, timeout=300):
-    """Run the command line in a folder."""
-    command = [sys.executable, "-m", "vfcompare.main", *args]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tests import report_study
 from tests import test_report_oracle as lab
 from tests import test_report_scale as scale
 from tests.report_study import ENVS, edit, write_parquet, write_study
 from vfcompare import report
-from vfcompare.report.analysis import resampling
 from vfcompare.report.document import compose
 from vfcompare.report.figures import drawing, output, sizes
 from vfcompare.report.figures.fitting import fit
@@ -32,11 +32,7 @@ PANEL, PICTURE = 0.8, 0.44
 SMALLEST = 7.0
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 50)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 50)
-    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+_quick = report_study.quick(50, 50, svg=True)
 
 
 def write_compared(root: Path) -> Path:

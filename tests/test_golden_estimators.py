@@ -1,6 +1,5 @@
 """Returns, advantages, losses and heads against vectors of other libraries' own code, and naive loops."""
 
-import json
 import re
 from collections import Counter, defaultdict
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.helpers import access, ask
+from tests.helpers import GOLDEN, access, ask
 from vfcompare import (
     advantages,
     aggregates,
@@ -31,11 +30,6 @@ from vfcompare.agents import policies, value_heads
 from vfcompare.estimators import explained_variance
 from vfcompare.types import Rollout, Spec
 from vfcompare.valuation import Critic
-
-VECTORS = {
-    vector["name"]: vector
-    for vector in json.loads((Path(__file__).parent / "data" / "golden.json").read_text())
-}
 
 
 def rollout(reward, mask=None, terminated=None, truncated=None):
@@ -100,16 +94,16 @@ def std(vector):
     return partial(scales.group_std, ddof=inputs["ddof"], eps=inputs["eps"])
 
 
-@pytest.mark.parametrize("name", [n for n in VECTORS if n.startswith("grpo_verl")])
+@pytest.mark.parametrize("name", [n for n in GOLDEN if n.startswith("grpo_verl")])
 def test_group_mean_over_group_std_is_verl_grpo(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     got, mask = grouped(vector, baselines.group_mean, std(vector))
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
-@pytest.mark.parametrize("name", [n for n in VECTORS if n.startswith("grpo_trl")])
+@pytest.mark.parametrize("name", [n for n in GOLDEN if n.startswith("grpo_trl")])
 def test_group_mean_over_group_std_is_trl_grpo(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     inputs = vector["inputs"]
     size = inputs["num_generations"]
     scale = std(vector) if inputs["scale_rewards"] == "group" else scales.unscaled
@@ -120,34 +114,34 @@ def test_group_mean_over_group_std_is_trl_grpo(name):
 
 @pytest.mark.parametrize("name", ["rloo_verl_1001", "rloo_verl_continuous"])
 def test_leave_one_out_is_verl_rloo(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     got, mask = grouped(vector, baselines.leave_one_out, scales.unscaled)
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
 def test_leave_one_out_of_one_follows_verl_vectorized_and_trl():
-    vector = VECTORS["rloo_verl_singleton"]
+    vector = GOLDEN["rloo_verl_singleton"]
     got, mask = grouped(vector, baselines.leave_one_out, scales.unscaled)
     check(vector, got, vector["outputs"]["advantages_vectorized"], mask)
-    trl = VECTORS["rloo_trl_singleton"]
+    trl = GOLDEN["rloo_trl_singleton"]
     check(trl, got[:, 0], trl["outputs"]["advantages"])
 
 
 @pytest.mark.parametrize("name", ["rloo_trl_1001", "rloo_trl_nan"])
 def test_leave_one_out_is_trl_rloo_also_where_a_reward_is_not_a_number(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     got, _ = grouped(vector, baselines.leave_one_out, scales.unscaled)
     check(vector, got[:, 0], vector["outputs"]["advantages"])
 
 
 def test_group_mean_is_openrlhf_dr_grpo():
-    vector = VECTORS["openrlhf_dr_grpo_1001"]
+    vector = GOLDEN["openrlhf_dr_grpo_1001"]
     got, mask = grouped(vector, baselines.group_mean, scales.unscaled)
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
 def test_second_best_over_group_std_is_verl_pass_at_k():
-    vector = VECTORS["grpo_passk_verl"]
+    vector = GOLDEN["grpo_passk_verl"]
     # The vector does not name its numbers: they are those of verl's other group estimators.
     scale = partial(scales.group_std, ddof=1, eps=1e-6)
     got, mask = grouped(vector, baselines.second_best, scale)
@@ -155,13 +149,13 @@ def test_second_best_over_group_std_is_verl_pass_at_k():
 
 
 def test_length_weighted_is_verl_opo():
-    vector = VECTORS["opo_verl_length_weighted"]
+    vector = GOLDEN["opo_verl_length_weighted"]
     got, mask = grouped(vector, baselines.length_weighted, scales.unscaled)
     check(vector, got, vector["outputs"]["advantages"], mask)
 
 
 def test_group_mean_over_paid_share_is_verl_gpg():
-    vector = VECTORS["gpg_verl"]
+    vector = GOLDEN["gpg_verl"]
     # One group is the whole batch here, over which the share is taken.
     got, mask = grouped(vector, baselines.group_mean, scales.paid_share)
     check(vector, got, vector["outputs"]["advantages"], mask)
@@ -170,7 +164,7 @@ def test_group_mean_over_paid_share_is_verl_gpg():
 def test_two_rewards_normalised_apart_then_summed_and_whitened_are_trl_gdpo():
     # No preset has two reward functions: composed here are `relative` over `group_std` of each of them,
     # their weighted sum, and `relative` over `episode_whitened` with that sum as credit.
-    vector = VECTORS["gdpo_trl_normalize_then_sum"]
+    vector = GOLDEN["gdpo_trl_normalize_then_sum"]
     inputs = vector["inputs"]
     one_step = np.ones((4, 1))
     batches = [outcomes(rewards, one_step) for rewards in np.asarray(inputs["rewards"]).T]
@@ -206,7 +200,7 @@ def reinforce_pp(batch, *, gamma, baseline=baselines.none, ddof, eps):
 
 
 def test_whitened_rewards_to_go_are_verl_reinforce_plus_plus():
-    vector = VECTORS["reinforce_pp_verl_g1"]
+    vector = GOLDEN["reinforce_pp_verl_g1"]
     inputs = vector["inputs"]
     mask = np.asarray(inputs["mask"])
     batch = rollout(np.asarray(inputs["token_rewards"])[:, None], mask[:, None])
@@ -219,7 +213,7 @@ def test_whitened_rewards_to_go_are_verl_reinforce_plus_plus():
 def test_whitened_rewards_to_go_are_verl_reinforce_plus_plus_once_a_gap_is_closed():
     # verl discounts nothing across tokens of a tool. Our rollouts have no such rows within an episode, so the
     # steps of the policy stand side by side here, which is the same sum.
-    vector = VECTORS["reinforce_pp_verl_tool_gap"]
+    vector = GOLDEN["reinforce_pp_verl_tool_gap"]
     inputs, outputs = vector["inputs"], vector["outputs"]
     taken = np.asarray(inputs["mask"]) > 0
 
@@ -241,7 +235,7 @@ def test_whitened_rewards_to_go_are_verl_reinforce_plus_plus_once_a_gap_is_close
     ],
 )
 def test_whitened_rewards_to_go_are_openrlhf_reinforce_plus_plus(name, baseline):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     inputs = vector["inputs"]
     batch = outcomes(inputs["rewards"], inputs["mask"])
     # Its variance is held above 1e-8 where ours has a number added: neither is felt here. It leaves numbers
@@ -251,7 +245,7 @@ def test_whitened_rewards_to_go_are_openrlhf_reinforce_plus_plus(name, baseline)
 
 
 def test_whitened_gae_is_openrlhf_gae():
-    vector = VECTORS["openrlhf_gae_g1_l0p95"]
+    vector = GOLDEN["openrlhf_gae_g1_l0p95"]
     inputs = vector["inputs"]
     options = {"gamma": inputs["gamma"], "lambda_": inputs["lam"]}
     batch = outcomes(inputs["rewards"], inputs["mask"])
@@ -269,7 +263,7 @@ def spec(batch):
 
 
 def test_return_above_that_of_greedy_episodes_is_verl_remax():
-    vector = VECTORS["remax_verl"]
+    vector = GOLDEN["remax_verl"]
     inputs = vector["inputs"]
     episodes = outcomes(inputs["rewards"], inputs["mask"])
     lanes, rows = episodes.mask.shape[1:]
@@ -294,7 +288,7 @@ def test_return_above_that_of_greedy_episodes_is_verl_remax():
 
 
 def test_optimal_token_is_verl_optimal_token_baseline():
-    vector = VECTORS["otb_verl"]
+    vector = GOLDEN["otb_verl"]
     inputs = vector["inputs"]
     episodes = outcomes(inputs["rewards"], inputs["mask"])
     taken, total = np.exp(inputs["old_log_probs"]), np.asarray(inputs["sum_pi_squared"])
@@ -321,7 +315,7 @@ def test_optimal_token_is_verl_optimal_token_baseline():
 )
 def test_tracked_is_a_step_of_spo(scale, output):
     # Which prompts SPO asks next, `prompt_weight`, is no part of an estimator.
-    vector = VECTORS["spo_tracker_step"]
+    vector = GOLDEN["spo_tracker_step"]
     inputs, outputs = vector["inputs"], vector["outputs"]
     episodes = rollout(np.asarray(inputs["rewards"])[:, None, None])
     first = jnp.arange(4.0)[:, None, None, None]
@@ -362,9 +356,9 @@ def test_tracked_is_a_step_of_spo(scale, output):
     assert (got.memory.moved[slot] == 0).all()
 
 
-@pytest.mark.parametrize("name", [n for n in VECTORS if n.startswith("gae_rlax")])
+@pytest.mark.parametrize("name", [n for n in GOLDEN if n.startswith("gae_rlax")])
 def test_gae_is_rlax_gae(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     inputs = vector["inputs"]
     discount = np.asarray(inputs["discounts"])
     batch = rollout([[inputs["rewards"]]], terminated=[[discount == 0]])
@@ -375,9 +369,9 @@ def test_gae_is_rlax_gae(name):
     check(vector, target[0, 0], vector["outputs"]["returns"])
 
 
-@pytest.mark.parametrize("name", [n for n in VECTORS if n.startswith("lambda_return_rlax")])
+@pytest.mark.parametrize("name", [n for n in GOLDEN if n.startswith("lambda_return_rlax")])
 def test_lambda_return_is_rlax_lambda_return(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     inputs = vector["inputs"]
     discount = np.asarray(inputs["discounts"])
     batch = rollout([[inputs["rewards"]]], terminated=[[discount == 0]])
@@ -388,7 +382,7 @@ def test_lambda_return_is_rlax_lambda_return(name):
 
 
 def test_n_step_is_rlax_n_step():
-    vector = VECTORS["nstep_rlax_n2"]
+    vector = GOLDEN["nstep_rlax_n2"]
     inputs = vector["inputs"]
     discount = np.asarray(inputs["discounts"])
     gamma = float(discount.max())
@@ -402,7 +396,7 @@ def test_n_step_is_rlax_n_step():
 
 @pytest.mark.parametrize("name", ["gae_sb3_no_done", "gae_sb3_term_mid"])
 def test_gae_is_sb3_gae(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     inputs = vector["inputs"]
     starts = [*inputs["episode_starts"][1:], int(inputs["last_done"])]
     batch = rollout([[inputs["rewards"]]], terminated=[[starts]])
@@ -412,7 +406,7 @@ def test_gae_is_sb3_gae(name):
 
 
 def test_truncation_bootstraps_from_the_final_observation_through_its_boundary_row():
-    vector = VECTORS["gae_truncation_mid_cross_check"]
+    vector = GOLDEN["gae_truncation_mid_cross_check"]
     inputs = vector["inputs"]
     # The boundary row after step 1 holds V(final observation) = 0.7 and no step.
     r, v = inputs["rewards"], inputs["v_tm1"]
@@ -429,7 +423,7 @@ def test_truncation_bootstraps_from_the_final_observation_through_its_boundary_r
 
 
 def test_padding_full_of_garbage_does_not_leak_into_gae():
-    vector = VECTORS["gae_verl_tokens_g1_l095"]
+    vector = GOLDEN["gae_verl_tokens_g1_l095"]
     inputs = vector["inputs"]
     mask = np.asarray(inputs["mask"])
     batch = rollout(np.asarray(inputs["token_rewards"])[:, None], mask[:, None])
@@ -441,7 +435,7 @@ def test_padding_full_of_garbage_does_not_leak_into_gae():
 
 
 def test_whitening_is_verl_whitening_on_taken_steps():
-    vector = VECTORS["masked_whiten_verl"]
+    vector = GOLDEN["masked_whiten_verl"]
     mask = jnp.asarray(vector["inputs"]["mask"])[:, None]
     values = jnp.asarray(vector["inputs"]["values"])[:, None]
     got = masked.whitened(values, mask, ddof=1, eps=0.0)
@@ -450,7 +444,7 @@ def test_whitening_is_verl_whitening_on_taken_steps():
 
 
 def test_steps_of_vine_are_one_step_advantages():
-    vector = VECTORS["vineppo_success_k9"]
+    vector = GOLDEN["vineppo_success_k9"]
     reward = vector["inputs"]["step_rewards"]
     # VinePPO does not sample the last state: its value is the reward, so that its advantage is zero.
     value = [*vector["inputs"]["mc_values"][:3], reward[-1], 0.0]
@@ -459,14 +453,14 @@ def test_steps_of_vine_are_one_step_advantages():
 
 
 def test_gae_is_rlax_td_lambda():
-    vector = VECTORS["td_lambda_rlax"]
+    vector = GOLDEN["td_lambda_rlax"]
     batch, value, gamma = fragment(vector["inputs"])
     got = advantages.gae(batch, value, gamma=gamma, lambda_=vector["inputs"]["lam"])
     check(vector, got[0, 0], vector["outputs"]["td_errors"])
 
 
 def test_lambda_return_with_lambda_1_is_rlax_discounted_return():
-    vector = VECTORS["discounted_returns_rlax"]
+    vector = GOLDEN["discounted_returns_rlax"]
     # The value of the first state is not part of a return.
     inputs = vector["inputs"] | {"v_tm1": [0.7, *vector["inputs"]["v_t"][:-1]]}
     batch, value, gamma = fragment(inputs)
@@ -487,7 +481,7 @@ def fragment(inputs):
     ["vtrace_rlax_offpolicy", "vtrace_rlax_terminal_end", "vtrace_rlax_lambda0p9_clip2"],
 )
 def test_vtrace_is_rlax_vtrace(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     inputs, outputs = vector["inputs"], vector["outputs"]
     batch, value, gamma = fragment(inputs)
     advantage, target = advantages.vtrace(
@@ -505,7 +499,7 @@ def test_vtrace_is_rlax_vtrace(name):
 
 
 def test_vtrace_that_leaks_is_rlax_leaky_vtrace():
-    vector = VECTORS["leaky_vtrace_rlax_a0p5"]
+    vector = GOLDEN["leaky_vtrace_rlax_a0p5"]
     inputs = vector["inputs"]
     batch, value, gamma = fragment(inputs)
     _, target = advantages.vtrace(
@@ -522,7 +516,7 @@ def test_vtrace_that_leaks_is_rlax_leaky_vtrace():
 
 
 def test_vtrace_does_not_fall_into_the_trap_of_truncation():
-    vector = VECTORS["vtrace_rlax_truncation_trap"]
+    vector = GOLDEN["vtrace_rlax_truncation_trap"]
     inputs, outputs = vector["inputs"], vector["outputs"]
     r, v, final = inputs["rewards"], inputs["v_tm1"], inputs["v_t"]
     # The boundary row after step 1 holds V(final observation) = 0.7 and no step.
@@ -554,7 +548,7 @@ def test_vtrace_does_not_fall_into_the_trap_of_truncation():
 
 @pytest.mark.parametrize("name", ["vapo_length_adaptive_lambda", "sao_length_adaptive_lambda_a1.5"])
 def test_lambda_adapts_to_the_length_and_is_never_negative(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     lengths = np.asarray(vector["inputs"]["lengths"])
     (want,) = vector["outputs"].values()
     mask = np.arange(lengths.max()) < lengths[:, None]
@@ -592,7 +586,7 @@ def said(value):
 
 
 def test_advantage_and_target_of_different_lambda_are_vc_ppo():
-    vector = VECTORS["vcppo_decoupled_gae"]
+    vector = GOLDEN["vcppo_decoupled_gae"]
     inputs = vector["inputs"]
     episodes = rollout(np.asarray(inputs["token_rewards"])[None])
     # Nothing follows the end: what the critic says there must not matter.
@@ -617,7 +611,7 @@ def learned_towards(head, target):
 
 
 def test_the_projection_of_a_distribution_is_rlax_projection_of_its_atoms():
-    vector = VECTORS["categorical_projection_rlax"]
+    vector = GOLDEN["categorical_projection_rlax"]
     inputs = vector["inputs"]
     # Ours is of single returns; that of a distribution is their mean.
     each = value_heads.onto(jnp.asarray(inputs["z_q"]), jnp.asarray(inputs["z_p"]))
@@ -625,7 +619,7 @@ def test_the_projection_of_a_distribution_is_rlax_projection_of_its_atoms():
 
 
 def test_the_categorical_head_learns_rlax_two_hot_probabilities():
-    vector = VECTORS["twohot_rlax"]
+    vector = GOLDEN["twohot_rlax"]
     inputs = vector["inputs"]
     head = value_heads.categorical(bins=inputs["bins"], low=inputs["min"], high=inputs["max"])
     # rlax adds 1e-5 to the width of 0.5 that it divides by: up to 2e-5 of a probability.
@@ -634,7 +628,7 @@ def test_the_categorical_head_learns_rlax_two_hot_probabilities():
 
 
 def test_two_hot_is_over_rlax_signed_hyperbolic():
-    vector = VECTORS["signed_hyperbolic_rlax"]
+    vector = GOLDEN["signed_hyperbolic_rlax"]
     x, h = np.asarray(vector["inputs"]["x"]), np.asarray(vector["outputs"]["h"])
     # Of two bins, the weight of the upper one says how far along the squeezed support a value lies.
     head = value_heads.two_hot(bins=2, low=x[0], high=x[-1])
@@ -646,7 +640,7 @@ def test_two_hot_is_over_rlax_signed_hyperbolic():
 
 
 def test_the_quantile_loss_is_rlax_quantile_huber_loss():
-    vector = VECTORS["quantile_huber_rlax"]
+    vector = GOLDEN["quantile_huber_rlax"]
     inputs = vector["inputs"]
     head = value_heads.quantile(quantiles=3, huber=inputs["huber"])
     target = jnp.asarray(inputs["dist_target"])
@@ -656,7 +650,7 @@ def test_the_quantile_loss_is_rlax_quantile_huber_loss():
 
 
 def test_hl_gauss_learns_the_histogram_of_hl_gauss_pytorch():
-    vector = VECTORS["hl_gauss_probs_ratio0p75"]
+    vector = GOLDEN["hl_gauss_probs_ratio0p75"]
     inputs, outputs = vector["inputs"], vector["outputs"]
     head = value_heads.hl_gauss(
         bins=inputs["bins"],
@@ -670,7 +664,7 @@ def test_hl_gauss_learns_the_histogram_of_hl_gauss_pytorch():
 
 
 def test_hl_gauss_has_the_bias_and_the_entropy_of_hl_gauss_pytorch_at_the_edge():
-    vector = VECTORS["hl_gauss_outcome_support_0.0_1.0"]
+    vector = GOLDEN["hl_gauss_outcome_support_0.0_1.0"]
     inputs, outputs = vector["inputs"], vector["outputs"]
     head = value_heads.hl_gauss(
         bins=inputs["bins"],
@@ -685,7 +679,7 @@ def test_hl_gauss_has_the_bias_and_the_entropy_of_hl_gauss_pytorch_at_the_edge()
 
 
 def test_the_clipped_value_loss_is_that_of_verl():
-    vector = VECTORS["value_loss_clipped_verl"]
+    vector = GOLDEN["value_loss_clipped_verl"]
     inputs = vector["inputs"]
     value, target, old, mask = (
         jnp.asarray(inputs[k], jnp.float32) for k in ("vpreds", "returns", "old_values", "mask")
@@ -698,7 +692,7 @@ def test_the_clipped_value_loss_is_that_of_verl():
 
 
 def test_the_policy_gradient_is_rlax_policy_gradient():
-    vector = VECTORS["pg_loss_rlax"]
+    vector = GOLDEN["pg_loss_rlax"]
     inputs = vector["inputs"]
     family = policies.categorical(gymnasium.spaces.Discrete(3))
     log_prob = family.log_prob(jnp.asarray(inputs["logits"]), jnp.asarray(inputs["actions"]))
@@ -710,7 +704,7 @@ def test_the_policy_gradient_is_rlax_policy_gradient():
 
 
 def test_the_entropy_is_rlax_entropy():
-    vector = VECTORS["entropy_loss_rlax"]
+    vector = GOLDEN["entropy_loss_rlax"]
     assert set(vector["inputs"]["w"]) == {1.0}
     family = policies.categorical(gymnasium.spaces.Discrete(3))
     entropy = family.entropy(jnp.asarray(vector["inputs"]["logits"]))
@@ -742,14 +736,14 @@ AVERAGES = {
 
 @pytest.mark.parametrize("mode", AVERAGES)
 def test_averages_are_verl_averages(mode):
-    vector = VECTORS["agg_loss_verl_all_modes"]
+    vector = GOLDEN["agg_loss_verl_all_modes"]
     mask = jnp.asarray(vector["inputs"]["mask"], jnp.float32)[None]
     weights = AVERAGES[mode](mask)
     check(vector, (weights * jnp.asarray(vector["inputs"]["loss"])).sum(), vector["outputs"][mode])
 
 
 def test_clipping_is_rlax_clipping():
-    vector = VECTORS["clipped_surrogate_rlax"]
+    vector = GOLDEN["clipped_surrogate_rlax"]
     inputs = vector["inputs"]
     log_prob = jnp.log(jnp.asarray(inputs["ratios"]))
     loss = surrogates.clipped(
@@ -793,7 +787,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_and_gradients_are_those_of_their_libraries(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     aggregate, surrogate = LOSSES[name]
     high = vector["inputs"].get("eps_high")
     assert high in (None, 0.2, 0.28), high
@@ -804,7 +798,7 @@ def test_losses_and_gradients_are_those_of_their_libraries(name):
 
 @pytest.mark.parametrize("name", ["kl_penalties_verl", "openrlhf_kl_k1k2k3"])
 def test_penalties_are_those_of_verl_and_openrlhf(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     log_prob, reference = (jnp.asarray(vector["inputs"][k]) for k in ("logp", "ref_logp"))
     for penalty in (surrogates.k1, surrogates.k2, surrogates.k3):
         check(vector, penalty(log_prob, reference), vector["outputs"][penalty.__name__])
@@ -833,9 +827,9 @@ def test_penalties_as_losses_have_the_gradients_they_are_said_to_have():
     assert abs(gradient["k3"] - right).max() > 0.01
 
 
-@pytest.mark.parametrize("name", [n for n in VECTORS if n.startswith("explained_variance")])
+@pytest.mark.parametrize("name", [n for n in GOLDEN if n.startswith("explained_variance")])
 def test_explained_variance_is_sb3_explained_variance(name):
-    vector = VECTORS[name]
+    vector = GOLDEN[name]
     value = jnp.asarray([[vector["inputs"]["y_pred"]]])
     target = jnp.asarray([[vector["inputs"]["y_true"]]])
     got = explained_variance(value, target, jnp.ones_like(value))
@@ -1110,16 +1104,16 @@ ELSEWHERE = {
 
 def test_every_vector_is_tested_or_has_a_reason_not_to_be():
     texts = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
-    text = "\n".join(text for text in texts if "golden.json" in text)
+    text = "\n".join(text for text in texts if "GOLDEN" in text)
     named = Counter(re.findall(r'"([\w.]+)"', text))
-    prefixes = re.findall(r'in (?:VECTORS|GOLDEN) if \w+\.startswith\("(\w+)"\)', text)
+    prefixes = re.findall(r'in GOLDEN if \w+\.startswith\("(\w+)"\)', text)
     tested = {
         name
-        for name in VECTORS
+        for name in GOLDEN
         # A vector that is put down above is named once without being tested.
         if named[name] > (name in ELSEWHERE) or name.startswith(tuple(prefixes))
     }
-    assert set(VECTORS) - tested == set(ELSEWHERE)
+    assert set(GOLDEN) - tested == set(ELSEWHERE)
 
 
 @pytest.mark.parametrize(("epsilon", "weight"), [(None, [0.5, 1.0, 2.0]), (0.2, [0.8, 1.0, 2.0])])

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 
+from tests import report_study
 from tests.report_study import (
     ENVS,
     column,
@@ -28,7 +29,7 @@ from tests.report_study import (
 )
 from vfcompare import report
 from vfcompare.report import files, formats, runs, scoring, tables
-from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.analysis import analyse
 from vfcompare.report.cells import STATUSES
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import CRITIC, INK, MUTED, OUTCOME, lettering, spread
@@ -45,12 +46,8 @@ def _certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate, "compare", compare)
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few resamples and one format; the module's own fixture keeps the real ones."""
-    monkeypatch.setattr(resampling, "REPS", 100)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
-    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+# The module's own fixture keeps the real numbers and formats.
+_quick = report_study.quick(100, 500, svg=True)
 
 
 @pytest.fixture(scope="module")

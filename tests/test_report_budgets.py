@@ -7,22 +7,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
+from tests import report_study
 from tests.report_study import ENVS, edit, write_parquet, write_study
 from tests.test_report_verdicts import said
 from vfcompare import report
 from vfcompare.report import export
-from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.document import compose
 
 MAZE = {"maze": ENVS["maze"]}
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 100)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
+_quick = report_study.quick(100, 500)
 
 
 def evaluate(folder: Path, updates: list[int], steps: list[int], seeds: int = 3) -> None:

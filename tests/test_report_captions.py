@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import report_study
 from tests.report_study import ENVS, set_info, set_returns, write_cell, write_study
 from tests.test_report_learning import flat, judged, rising, told
 from tests.test_report_verdicts import write_seeds
 from vfcompare import report, statistics
 from vfcompare.report import figures, formats, scoring, tables
-from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.figures import phase
 from vfcompare.report.table import Table
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 100)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
+_quick = report_study.quick(100, 500)
 
 
 PLACES = {("4", "0.0"): 0.85, ("4", "0.2"): 0.6, ("8", "0.0"): 0.4, ("8", "0.2"): 0.1}

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import test_report_oracle
+from tests import report_study, test_report_oracle
 from tests.report_study import ENVS, edit, set_returns, write_parquet, write_study
 from vfcompare import report, statistics
 from vfcompare.report import oracle, runs, scoring
-from vfcompare.report.analysis import Fate, Results, analyse, resampling
+from vfcompare.report.analysis import Fate, Results, analyse
 from vfcompare.report.document import compose
 from vfcompare.report.sentences import sizes
 
@@ -20,10 +20,7 @@ MAZE = {"maze": ENVS["maze"]}
 DISK_FULL = "OSError: [Errno 28] No space left on device: 'evaluation.parquet'"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 100)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 200)
+_quick = report_study.quick(100, 200)
 
 
 def study(root: Path, *, seeds: int = 4, budget: int | None = None) -> Path:

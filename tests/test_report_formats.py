@@ -15,25 +15,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from tests import report_study
 from tests.report_study import ENVS, edit, read, set_returns, write_parquet, write_study
 from vfcompare import report
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.report import export, formats, writing
-from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.analysis import analyse
 from vfcompare.report.anonymous import Ellipses, anonymous
-from vfcompare.report.figures import output
 from vfcompare.report.table import Table
 from vfcompare.statistics import Interval
 
 MAZE = {"maze": ENVS["maze"]}
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 50)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 50)
-    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+_quick = report_study.quick(50, 50, svg=True)
 
 
 @pytest.fixture

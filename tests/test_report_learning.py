@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import report_study
 from tests.report_study import ENVS, set_returns, write_study
 from vfcompare import report
-from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.sentences import Sentence
 from vfcompare.report.verdicts import verdicts
 
@@ -19,10 +20,7 @@ Curves = Mapping[str, Callable[[int], np.ndarray]]
 """Of each agent, the curve of a seed in normalised scores, without noise."""
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 100)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
+_quick = report_study.quick(100, 500)
 
 
 def write_curves(root: Path, curves: Curves, noise: float = 0.02, seeds: int = SEEDS) -> Path:

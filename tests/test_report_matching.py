@@ -6,22 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
+from tests import report_study
 from tests.report_study import ENVS, edit, set_returns, write_study
 from vfcompare import report
 from vfcompare.report import tables
-from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.fairness import matching, unfair
 from vfcompare.runs import certificate
 
 STARTS = tuple(certificate.PER_SEED.values())
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 50)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 50)
+_quick = report_study.quick(50, 50)
 
 
 def made(agent: str, seeds: list[int], **changes: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import pytest
 from tests import report_study
 from vfcompare import report, theory
 from vfcompare.report import chains, files, oracle
-from vfcompare.report.analysis import resampling
 from vfcompare.report.figures import mazes, output
 from vfcompare.report.oracle import points
 
@@ -53,11 +52,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 200)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 200)
-    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+_quick = report_study.quick(200, 200, svg=True)
 
 
 def configuration(agent: str, success: float, length: int = LENGTH) -> dict[str, Any]:
@@ -530,6 +525,7 @@ def test_maps_hold_what_dynamic_programming_says(
     learner, state, laid = mapped
     lab, subject = learner.maps.args
     env, read = subject.env, diagnostics.reader(subject, state)
+    assert read is not None
     log_probs = exact.listed(subject.policy, state.params["policy"])
 
     @jax.jit

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import report_study
 from tests.report_study import AGENTS, ENVS, write_study
 from tests.test_report_oracle import write_study as write_horizon
 from vfcompare import report
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.report import oracle
-from vfcompare.report.analysis import analyse, resampling
-from vfcompare.report.figures import drawing, output
+from vfcompare.report.analysis import analyse
+from vfcompare.report.figures import drawing
 from vfcompare.report.method import method
 from vfcompare.report.oracle.findings import measure
 from vfcompare.report.renaming import read_names, renamed
@@ -25,11 +26,7 @@ TURNED = {name: name[::-1] for name in (*AGENTS, "cartpole", "maze")}
 TWO = {name: ENVS[name] for name in ("cartpole", "maze")}
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 100)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
-    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+_quick = report_study.quick(100, 500, svg=True)
 
 
 def turned_back(text: str) -> str:

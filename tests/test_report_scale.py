@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import report_study
 from tests.report_study import (
     AGENTS,
     ENVS,
@@ -21,21 +22,17 @@ from tests.report_study import (
 )
 from vfcompare import report
 from vfcompare.report import tables
-from vfcompare.report.analysis import analyse, resampling
+from vfcompare.report.analysis import analyse
 from vfcompare.report.analysis.arms import LEADERS, ROWS
 from vfcompare.report.analysis.contrasts import ALL_PAIRS
-from vfcompare.report.figures import costs, drawing, improvement, output, pairs
+from vfcompare.report.figures import costs, drawing, improvement, pairs
 from vfcompare.report.figures.speed import pictures as arrivals
 
 RATES = [f"{0.0001 * 2**i:g}" for i in range(6)]
 ENTROPIES = ["0.0", "0.05"]
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 50)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 50)
-    monkeypatch.setattr(output, "FORMATS", {"svg": output.FORMATS["svg"]})
+_quick = report_study.quick(50, 50, svg=True)
 
 
 def write_sweep(root: Path, envs: tuple[str, ...] = ("maze", "chain"), seeds: int = 3) -> Path:

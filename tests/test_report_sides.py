@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import report_study
 from tests.report_study import ENVS, edit, set_returns, write_study
 from tests.test_report_verdicts import (
     Planned,
@@ -28,10 +29,7 @@ from vfcompare.report.verdicts import verdicts
 MAZE = {"maze": ENVS["maze"]}
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 100)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
+_quick = report_study.quick(100, 500)
 
 
 def reads(study: Path, estimators: Mapping[str, str]) -> Path:

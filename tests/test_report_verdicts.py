@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import report_study
 from tests.report_study import ENVS, edit, set_returns, write_cell, write_study
 from vfcompare import report, statistics
 from vfcompare.report import figures, tables
-from vfcompare.report.analysis import Results, analyse, resampling
+from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.figures import families, improvement, pairs, profile, speed
 from vfcompare.report.verdicts import ranking, verdicts
 
@@ -25,10 +26,7 @@ Planned = tuple[str, str, Sequence[int], Mapping[str, str]]
 """An agent, the number of its cell, its seeds and its settings."""
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "REPS", 100)
-    monkeypatch.setattr(resampling, "PAIR_REPS", 500)
+_quick = report_study.quick(100, 500)
 
 
 def said(results: Results) -> dict[str, str]:

@@ -1,8 +1,6 @@
 """Statistics against golden vectors, against scipy, and against their own promises."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +8,8 @@ import pytest
 from scipy import stats
 
 from benchmarks import rejected
+from tests.helpers import GOLDEN
 from vfcompare import statistics as s
-
-GOLDEN = {
-    item["name"]: item
-    for item in json.loads((Path(__file__).parent / "data" / "golden.json").read_text())
-}
 
 
 def golden(name: str) -> tuple[dict[str, Any], dict[str, Any], float]:

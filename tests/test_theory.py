@@ -1,26 +1,20 @@
 """What theory predicts of variances, held against the suite's own estimators by enumeration, and its lab."""
 
-import json
 from functools import partial
 from itertools import product
 from math import comb, sqrt
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.helpers import access, ask
+from tests.helpers import GOLDEN, access, ask
 from vfcompare import advantages, baselines, estimators, exact, lesions, returns, scales, theory
 from vfcompare.agents import measures
 from vfcompare.envs.lock import Lock
 from vfcompare.types import Rollout, Spec
 
-GOLDEN = {
-    vector["name"]: vector
-    for vector in json.loads((Path(__file__).parent / "data" / "golden.json").read_text())
-}
 VARIANCES = [name for name in GOLDEN if name.startswith("theory_variance")]
 SIGNALS = [name for name in GOLDEN if name.startswith("theory_group_signal")]
 KEY = jax.random.key(11)

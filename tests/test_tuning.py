@@ -1,7 +1,6 @@
 """Tuning: every agent has the same trials, none is lost or hidden, and no report sees a tuning seed."""
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers import GOLDEN
 from vfcompare.assemble import assemble
 from vfcompare.commands import resume
 from vfcompare.commands.compose import cells
@@ -507,9 +507,7 @@ def test_a_report_of_tuning_seeds_is_refused(here, trainer, capsys):
 
 
 def test_sensitivity_agrees_with_adkins_where_the_scale_changes_nothing(monkeypatch):
-    file = os.path.join(os.path.dirname(__file__), "data", "golden.json")
-    with open(file) as opened:
-        (golden,) = (g for g in json.load(opened) if g["name"] == "adkins_sensitivity")
+    golden = GOLDEN["adkins_sensitivity"]
     scores = np.array(golden["inputs"]["normalised_perf_alg_env_setting"])
     monkeypatch.setattr(ledger, "percentile_scaled", lambda x: x)
     found = ledger.sensitivities({"a": scores[0], "b": scores[1]}, None)
