@@ -78,7 +78,7 @@ class Chain:
         self.log_probs = lambda obs, legal: jnp.broadcast_to(
             jnp.log(jnp.array([q, 1 - q])), (obs.shape[0], 2)
         )
-        self.value = jax.jit(lambda rollout: self.access().value(rollout, 1.0))(self.rollout)
+        self.value = jax.jit(lambda rollout: self.access().exact_value(rollout, 1.0))(self.rollout)
 
     def access(self):
         def value(rollout, sharpness):
