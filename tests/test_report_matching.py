@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests import report_study
 from tests.report_study import ENVS, edit, set_returns, write_study
