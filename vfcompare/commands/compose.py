@@ -38,7 +38,7 @@ from vfcompare.validate import check, natural, takes_a_list
 from vfcompare.words import counted
 
 USUAL: Any = OmegaConf.create(resources.files(PACKAGE).joinpath("config.yaml").read_text("utf-8"))
-"""What one run is, before anything is chosen."""
+"""What one cell is, before anything is chosen."""
 
 KNOWN = ("agent", "env", *(key for key in USUAL if key not in ("defaults", "hydra")))
 """What a cell has settings for."""
