@@ -6,6 +6,7 @@ from scipy import stats
 
 from benchmarks import environments, estimators, presets, speed
 from benchmarks.peers import ours
+from tests.helpers import settings_with
 from vfcompare.commands.catalogue import describe, files
 from vfcompare.commands.compose import cells
 from vfcompare.report import scoring
@@ -118,5 +119,5 @@ def test_every_number_of_the_recipe_is_told_to_our_side_and_is_the_preset_s() ->
         *("agent.entropy_coef=0.5", "agent.optimizer.learning_rate=0.5"),
     ]
     (preset,) = cells(ours.OVERRIDES[:2], sweep=False)
-    (found,) = cells([*ours.OVERRIDES[:2], *other, *ours.OVERRIDES[2:]], sweep=False)
+    (found,) = cells(settings_with(other, *ours.OVERRIDES), sweep=False)
     assert found.config == preset.config
