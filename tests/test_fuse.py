@@ -45,7 +45,7 @@ def test_free_memory_is_what_slurm_gave_if_that_is_less(monkeypatch):
 
 def test_numbers_that_cannot_be_traced_split_a_group_and_the_others_do_not():
     found = cells([*SWEEP[:2], "agent.entropy_coef=0.0,0.1", "env.length=4,8"], sweep=True)
-    groups = fuse.groups(found, 512)
+    groups = list(fuse.groups(found, 512))
     assert [(len(group.cells), group.traced) for group in groups] == [
         (2, ["agent.entropy_coef"])
     ] * 2
@@ -113,7 +113,7 @@ def test_what_a_result_depends_on(f, other):
 @pytest.mark.parametrize("values", ["null,0.5", "0.5,null", "null,0.5,1.0"])
 def test_a_number_and_none_are_not_trained_together(values):
     found = cells(["agent=ppo", "env=lock", f"agent.optimizer.max_grad_norm={values}"], sweep=True)
-    groups = fuse.groups(found, 512)
+    groups = list(fuse.groups(found, 512))
     assert len(groups) == 2
     ids = [cell.id for group in groups for cell in group.cells]
     assert sorted(ids) == sorted(cell.id for cell in found)

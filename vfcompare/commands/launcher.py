@@ -101,7 +101,10 @@ class Fused(Launcher):
         """Train all cells of a sweep; a failure is of its group alone."""
         del initial_job_idx
         setup_globals()
-        cells = as_known([self._composer.cell(overrides) for overrides in job_overrides])
+        # Composed for the plan already, unless another sweeper has made these of its own.
+        planned = {cell.overrides: cell for cell in Planned.waiting}
+        jobs = [tuple(words) for words in job_overrides]
+        cells = as_known([planned.get(words) or self._composer.cell(words) for words in jobs])
         outcomes = train(list({cell.id: cell for cell in cells}.values()), self._max_seeds)
         return [
             JobReturn(

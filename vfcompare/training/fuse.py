@@ -36,8 +36,10 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def groups(cells: Sequence[Cell], max_seeds: int) -> list[Group]:
+def groups(cells: Sequence[Cell], max_seeds: int) -> Iterator[Group]:
     """Split cells into groups, in the order in which they come; what cannot be examined is one by itself.
+
+    Each is examined when it is asked for, so that the first need not wait for the others.
 
     Args:
       cells: of a sweep.
@@ -46,7 +48,8 @@ def groups(cells: Sequence[Cell], max_seeds: int) -> list[Group]:
     alike: dict[str, list[Cell]] = {}
     for cell in cells:
         alike.setdefault(digest(shape(cell.identity)), []).append(cell)
-    return [group for members in alike.values() for group in _split(members, max_seeds)]
+    for members in alike.values():
+        yield from _split(members, max_seeds)
 
 
 def shape(config: Mapping[str, Any]) -> dict[str, Any]:
