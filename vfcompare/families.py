@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vfcompare.needs import NEEDED_BY
-from vfcompare.tree import leaves
+from vfcompare.tree import made_by
 
 CRITIC, OUTCOME_ONLY = "critic", "outcome-only"
 
@@ -30,12 +30,8 @@ def family(agent: str, estimator: Mapping[str, Any]) -> str:
     """
     if not estimator:
         return CRITIC if agent in CRITIC_AGENTS else OUTCOME_ONLY
-    made_by = {
-        str(value).removeprefix("vfcompare.")
-        for _, key, value in leaves(estimator)
-        if key == "_target_"
-    }
+    made = {target.removeprefix("vfcompare.") for target in made_by(estimator).values()}
     # A critic that is never read is a control.
-    learned = bool(estimator.get("critic")) and "estimators.auxiliary" not in made_by
+    learned = bool(estimator.get("critic")) and "estimators.auxiliary" not in made
     side = CRITIC if learned else OUTCOME_ONLY
-    return next((kind for kind, parts in UNLEARNED.items() if made_by & parts), side)
+    return next((kind for kind, parts in UNLEARNED.items() if made & parts), side)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vfcompare.tree import leaves
+from vfcompare.tree import leaves, made_by
 
 NEEDS: dict[str, str] = {
     "groups": "several rollouts that are compared with each other",
@@ -78,13 +78,9 @@ MIDWAY = "estimators.simulated"
 
 def resets(agent: Mapping[str, Any]) -> str:
     """Where an agent's configuration has episodes begin a second time, as far as the environment lets it."""
-    made_by = {
-        str(value).removeprefix("vfcompare.")
-        for _, key, value in leaves(agent)
-        if key == "_target_"
-    }
-    if MIDWAY in made_by:
+    made = {target.removeprefix("vfcompare.") for target in made_by(agent).values()}
+    if MIDWAY in made:
         return "in mid-episode"
     collector = {key: value for _, key, value in leaves(agent.get("collector") or {})}
     groups = collector.get("start") == "shared" and collector.get("group", 1) > 1
-    return "to the start" if groups or made_by & NEEDED_BY["resets"].keys() else "none"
+    return "to the start" if groups or made & NEEDED_BY["resets"].keys() else "none"

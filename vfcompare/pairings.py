@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vfcompare.tree import function, leaves
+from vfcompare.tree import function, made_by
 
 Part = Mapping[str, Any]
 
@@ -25,13 +25,9 @@ def policys_body(agent: Part) -> str:
 
 def credits_whole(estimator: Part) -> bool:
     """Whether every step is credited with `R = Σ γ^t r_t` of the whole episode: γ^t is in the gradient."""
-    made_by = {
-        path: str(value).rpartition(".")[2]
-        for path, key, value in leaves(estimator)
-        if key == "_target_"
-    }
-    credits = (made_by.get("advantage.credit._target_"), made_by.get("credit._target_"))
-    above = made_by.get("advantage._target_") in ("above_start", "above_others")
+    made = {path: target.rpartition(".")[2] for path, target in made_by(estimator).items()}
+    credits = (made.get("advantage.credit._target_"), made.get("credit._target_"))
+    above = made.get("advantage._target_") in ("above_start", "above_others")
     return above or "outcome" in credits
 
 

@@ -34,3 +34,9 @@ def replaced(node: Mapping[str, Any], path: list[str], value: Any) -> dict[str, 
 def function(part: Mapping[str, Any] | None) -> str:
     """Name of the function that makes a part, without its module; empty where there is none."""
     return str((part or {}).get("_target_", "")).rpartition(".")[2]
+
+
+def made_by(config: Mapping[str, Any], *, lists: bool = False) -> dict[str, str]:
+    """What makes each part of a configuration, by the path of its `_target_`; `lists` as for `leaves`."""
+    found = leaves(config, lists=lists)
+    return {path: str(value) for path, key, value in found if key == "_target_"}

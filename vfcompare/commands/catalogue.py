@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vfcompare.needs import NEEDED_BY, NEEDS
-from vfcompare.tree import function, leaves
+from vfcompare.tree import function, leaves, made_by
 
 Config = Mapping[str, Any]
 
@@ -309,12 +309,11 @@ def short(value: Any) -> str:
 def needs(config: Config) -> dict[str, list[str]]:
     """What an agent needs, and why, in the order of `NEEDS`."""
     found: dict[str, list[str]] = {need: [] for need in NEEDS}
-    for _, key, target in leaves(config):
-        if key == "_target_":
-            part = str(target).removeprefix("vfcompare.")
-            for need, reasons in NEEDED_BY.items():
-                if part in reasons:
-                    found[need].append(f"{reasons[part]} ({part.rsplit('.', 1)[-1]})")
+    for target in made_by(config).values():
+        part = target.removeprefix("vfcompare.")
+        for need, reasons in NEEDED_BY.items():
+            if part in reasons:
+                found[need].append(f"{reasons[part]} ({part.rsplit('.', 1)[-1]})")
     estimator, collector = config.get("estimator") or {}, unwrap(config.get("collector") or {})
     if "critic" in estimator:
         unread = str(estimator["_target_"]).endswith(".auxiliary")

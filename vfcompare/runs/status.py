@@ -126,10 +126,8 @@ def _missing(file: Path) -> bool:
     """Whether a file is known not to be there."""
     try:
         file.stat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     return False
 
 

@@ -15,7 +15,7 @@ import yaml
 from vfcompare.runs import run_folder, store
 from vfcompare.training.cell import Cell
 from vfcompare.training.share import Share
-from vfcompare.tree import leaves
+from vfcompare.tree import made_by
 
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")
 """Packages that decide bits of a result beside JAX, whose versions a checkpoint holds fast."""
@@ -104,8 +104,7 @@ def source() -> str:
 
 def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     """SHA-256 of the files of modules that parts name by `_target_` and that are not ours, by module."""
-    targets = {str(x) for _, key, x in leaves(config, lists=True) if key == "_target_"}
-    modules = {target.rpartition(".")[0] for target in targets}
+    modules = {target.rpartition(".")[0] for target in made_by(config, lists=True).values()}
     found = {}
     for module in sorted(modules):
         if module.partition(".")[0] == "vfcompare":

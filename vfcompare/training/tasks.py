@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from vfcompare.assemble import assemble
-from vfcompare.tree import leaves
+from vfcompare.tree import made_by
 
 
 def make(config: Mapping[str, Any]) -> Any:
@@ -35,9 +35,8 @@ def _shared(config: str) -> Any:
 
 def own(config: Mapping[str, Any]) -> list[str]:
     """The parts of the user's own, with what makes them."""
-    targets = ((path, str(value)) for path, key, value in leaves(config) if key == "_target_")
     return [
         f"{path.rpartition('.')[0]} ({target})"
-        for path, target in targets
+        for path, target in made_by(config).items()
         if not target.startswith("vfcompare.")
     ]
