@@ -50,9 +50,10 @@ class Maze(Task):
     that still part two rooms is opened. Start and goal are distinct open squares, uniformly drawn.
     *Action.* 0 up, 1 right, 2 down, 3 left; into a wall means staying. With probability `slip` the action
     is replaced by a uniformly random one.
-    *Observation.* float32 planes in 0 to 1. `view="full"`: `[size, size, 4]` = walls, agent, goal, time
-    left (constant plane). `view="partial"`: `[2 radius + 1, 2 radius + 1, 3]` = walls, goal, time left
-    around the agent, so that the task is only solved by remembering.
+    *Observation.* float32 planes in 0 to 1. `view="full"`: `[size - 2, size - 2, 4]` = walls, agent, goal,
+    time left (constant plane), of all but the outer walls, which are the same in every maze.
+    `view="partial"`: `[2 radius + 1, 2 radius + 1, 3]` = walls, goal, time left around the agent, so that the
+    task is only solved by remembering.
     *Reward.* `"outcome"`: 1 on reaching the goal, else 0. `"dense"`: the same plus `phi(s') - phi(s)` with
     `phi = -distance / longest`, zero in terminal states, `longest = 2 rooms - 2` (Ng, Harada and Russell,
     1999). It adds exactly `distance(start) / longest` to the return of *every* episode, so at gamma = 1 the
@@ -91,7 +92,7 @@ class Maze(Task):
         self.longest = 2 * self.rooms - 2
         self.horizon = 4 * self.rooms if horizon is None else horizon
         side = 2 * radius + 1
-        shape = (size, size, 4) if view == "full" else (side, side, 3)
+        shape = (size - 2, size - 2, 4) if view == "full" else (side, side, 3)
         self.observation_space = Box(0.0, 1.0, shape, np.float32)
 
     @functools.cached_property
@@ -142,14 +143,14 @@ class Maze(Task):
         )
 
     def observation(self, state, rng, params=None):
-        """Planes of walls, agent, goal and time left: float32 `[size, size, 4]`, or the partial window."""
+        """Planes of walls, agent, goal and time left: float32 `[S - 2, S - 2, 4]`, or the partial window."""
         del rng, params
         left = (self.horizon - state.time).astype(jnp.float32) / self.horizon
         goal = self._one_hot(state.goal_row, state.goal_column)
         if self.view == "full":
             agent = self._one_hot(state.row, state.column)
             planes = (state.walls.astype(jnp.float32), agent, goal, jnp.full_like(goal, left))
-            return jnp.stack(planes, axis=-1)
+            return jnp.stack(planes, axis=-1)[1:-1, 1:-1]
         window = functools.partial(self._window, row=state.row, column=state.column)
         walls = window(state.walls.astype(jnp.float32), outside=1.0)
         goal = window(goal, outside=0.0)

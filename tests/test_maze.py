@@ -181,14 +181,28 @@ def test_walls_stop_and_open_squares_let_through():
         assert int(new.column) == int(state.column) + (0 if blocked else int(right))
 
 
+def test_the_full_view_shows_all_but_the_outer_walls():
+    env = Maze(9, horizon=20)
+    states = starts(env)._replace(time=jnp.full(KEYS, 5))
+    planes = np.asarray(jax.jit(jax.vmap(lambda s: env.observation(s, None)))(states))
+    assert planes.shape[1:] == env.observation_space.shape == (7, 7, 4)
+    for index, (walls, agent, goal, left) in enumerate(np.moveaxis(planes, -1, 1)):
+        state = row(states, index)
+        np.testing.assert_array_equal(np.pad(walls, 1, constant_values=1), state.walls)
+        assert np.argwhere(agent).tolist() == [[int(state.row) - 1, int(state.column) - 1]]
+        assert np.argwhere(goal).tolist() == [[int(state.goal_row) - 1, int(state.goal_column) - 1]]
+        assert agent.max() == goal.max() == 1
+        assert (left == np.float32(0.75)).all()
+
+
 def test_the_partial_view_is_a_window_of_the_full_one():
     full, partial = Maze(9), Maze(9, view="partial", radius=2)
     states = starts(full)
     both = jax.jit(jax.vmap(lambda s: (full.observation(s, None), partial.observation(s, None))))
     for index, (planes, window) in enumerate(zip(*map(np.asarray, both(states)), strict=True)):
         state = row(states, index)
-        padded = np.pad(planes, ((2, 2), (2, 2), (0, 0)))
-        padded[..., 0] = np.pad(planes[..., 0], 2, constant_values=1)
+        padded = np.pad(planes, ((3, 3), (3, 3), (0, 0)))  # the outer walls, and two squares beyond
+        padded[..., 0] = np.pad(planes[..., 0], 3, constant_values=1)
         r, c = int(state.row), int(state.column)
         expected = padded[r : r + 5, c : c + 5]
         np.testing.assert_array_equal(window[..., 0], expected[..., 0])
