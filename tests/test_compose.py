@@ -100,6 +100,13 @@ def test_a_long_sweep_reads_each_choice_once(monkeypatch):
     assert composed == [("agent=rloo", "env=lock", "seeds=2"), ("agent=rloo", "env=lock")]
 
 
+def test_who_waits_for_a_long_sweep_is_told_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(composing, "SILENCE", 0.0)
+    cells(["agent=rloo", "env=lock", "seeds=1,2,3"], sweep=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"vfcompare: checked {number} of 3 cells" for number in range(3)]
+
+
 def test_cells_that_are_the_same_in_the_same_words_are_told(capsys):
     assert len(cells(["agent=ppo,ppo,rloo,rloo,rloo", "env=lock"], sweep=True)) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from vfcompare.commands import compose
+from vfcompare.runs import status
+from vfcompare.runs.store import read_json
 from vfcompare.training.execute import execute
 from vfcompare.training.progress import HEARTBEAT, Progress, duration
 
@@ -51,6 +53,10 @@ def test_seeds_that_diverged_are_not_waited_for(tmp_path: Path, monkeypatch) -> 
     )
     assert execute(cells) == {cells[0].id: "diverged"}
     assert 0 < shown[-1][0] == shown[-1][1] < 2 * 20000
+    (cell,) = status.read(cells[0].study)
+    seeds = read_json(cells[0].study / cell.id / "run.json")["seeds"]
+    told = (f"seed {name} diverged in update {seeds[name]['update']}, " for name in ("0", "1"))
+    assert cell.note.startswith("".join(told))
 
 
 class Terminal(io.StringIO):

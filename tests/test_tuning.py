@@ -214,6 +214,11 @@ def test_a_bad_space_is_refused_and_nothing_written(here, tmp_path, text, hint):
         (["agent=rloo", "env=lock", "env_steps=100,200"], {}, "agents and environments alone"),
         (["agent=rloo", "env=lock", "first_seed=5"], {}, "1000000 or more"),
         (["agent=rloo", "env=lock", "seeds=1,2"], {}, "one whole number"),
+        (
+            ["agent=rloo", "env=lock", "seeds=2", "seeds=3"],
+            {},
+            "seeds=2 and seeds=3 are typed together",
+        ),
         (["agent=rloo", "env=lock", "hydra/launcher=slurm"], {}, "submit runs/NAME-tune"),
         (["agent=rloo", "env=lock", "hydra.launcher.n_jobs=2"], {}, "n_jobs=2 does nothing here"),
         (["agent=rloo", "env=lock"], {"sampler": "rondom"}, "did you mean 'random'"),

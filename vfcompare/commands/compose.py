@@ -4,6 +4,7 @@ import copy
 import math
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -45,6 +46,9 @@ KNOWN = ("agent", "env", *(key for key in USUAL if key not in ("defaults", "hydr
 
 PLAIN = {key for key, value in USUAL.items() if not OmegaConf.is_config(value)}
 """Settings beside parts: numbers and words."""
+
+SILENCE = 3.0
+"""Seconds after which those who wait are told how far it is."""
 
 MOST_CELLS = 20_000
 """Of one sweep."""
@@ -145,13 +149,24 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
         refuse(parsed)
         if not sweep:
             refuse_sweeps(parsed)
-        found = [composer.cell(job) for job in (jobs(parsed) if sweep else [settings])]
+        wanted = list(jobs(parsed)) if sweep else [settings]
+        found = [composer.cell(job) for job in watched(wanted)]
     own = own_folders(settings)
     contrasted(found, {*files("agent", own), *(cell.agent for cell in found)})
     referred(found, {*files("env", own), *(cell.env for cell in found)})
     named = as_known(found)
     told_of_copies([cell.id for cell in found], [cell.id for cell in named])
     return list({cell.id: cell for cell in named}.values())
+
+
+def watched(wanted: Sequence[list[str]]) -> Iterator[list[str]]:
+    """The overrides of every cell, one by one, and every few seconds a line that says how far it is."""
+    said = time.monotonic()
+    for number, job in enumerate(wanted):
+        if time.monotonic() - said > SILENCE:
+            print(f"vfcompare: checked {number:,} of {len(wanted):,} cells", file=sys.stderr)
+            said = time.monotonic()
+        yield job
 
 
 def told_of_copies(typed: Sequence[str], named: Sequence[str]) -> None:

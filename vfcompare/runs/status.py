@@ -28,6 +28,9 @@ SAVED = ("COMPLETED", "FAILED", "PREEMPTED")
 UNREAD = "run.json cannot be read"
 """How the note of a `damaged` cell begins that may be whole, so that nothing of it is to be removed."""
 
+NAMED = 2
+"""Seeds that a note names."""
+
 END = 500
 """Bytes at the end of a log that are of the end of a task, and not of an earlier attempt."""
 
@@ -179,11 +182,12 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
     if status == "completed":
         if _missing(path / "evaluation.parquet"):
             return "damaged", "evaluation.parquet is missing"
-        diverged = sum(seed["status"] == "diverged" for seed in record["seeds"].values())
+        diverged = _divergence(record["seeds"])
         seconds = record.get("seconds")
         total = seconds.get("total") if isinstance(seconds, dict) else None
         note = f"{total:.0f} s" if isinstance(total, int | float) and 0 <= total < 1e12 else ""
-        return "diverged" if diverged else "completed", note
+        status = "diverged" if diverged else "completed"
+        return status, ", ".join(filter(None, (diverged, note)))
     if status == "crashed" and failure.of_memory(message):
         return "out of memory", message
     if status != "running":
@@ -194,6 +198,14 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return status, why
     last = f"last sign of life {max(claim.silence(record), 0.0):,.0f} s ago"
     return status, f"{why}, {last}" if why else f"{_share(record)}{last}"
+
+
+def _divergence(seeds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which seeds have diverged and when, in words, the first few by name; empty if none has."""
+    lost = [(name, seed) for name, seed in seeds.items() if seed["status"] == "diverged"]
+    told = [f"seed {name} diverged in update {seed.get('update', '?')}" for name, seed in lost]
+    more = [f"{len(told) - NAMED} more seeds"] if len(told) > NAMED else []
+    return ", ".join([*told[:NAMED], *more])
 
 
 def _share(record: Mapping[str, Any]) -> str:
@@ -284,12 +296,7 @@ def show(study: Path, cells: Sequence[CellStatus]) -> str:
     rows = [("cell", "status", "seeds", "")]
     for cell in cells:
         seeds = f"{cell.done}/{cell.seeds}"
-        note = (
-            f"{counted(cell.diverged, 'seed')} diverged  {cell.note}"
-            if cell.diverged
-            else cell.note
-        )
-        rows.append((_printable(cell.id, "?"), _printable(cell.status, "?"), seeds, note))
+        rows.append((_printable(cell.id, "?"), _printable(cell.status, "?"), seeds, cell.note))
     wide = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = (
         "  ".join([*(t.ljust(w) for t, w in zip(row[:3], wide, strict=True)), row[3]]).rstrip()

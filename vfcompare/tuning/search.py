@@ -368,13 +368,16 @@ def decisive(settings: Sequence[str]) -> list[str]:
 
 
 def _whole_number(settings: Sequence[str], name: str, otherwise: int) -> int:
-    """A whole number of the command line, the last one that is told."""
-    values = [value_of(text) for text in settings if key_of(text) == name and "=" in text]
-    if not values:
+    """A whole number of the command line."""
+    typed = [text for text in settings if key_of(text) == name and "=" in text]
+    if len(typed) > 1:
+        raise InputError(f"{typed[0]} and {typed[1]} are typed together; allowed: one of them")
+    if not typed:
         return otherwise
-    if not values[-1].isdecimal():
-        raise InputError(f"{name}={values[-1]} is not allowed; allowed: one whole number")
-    return int(values[-1])
+    value = value_of(typed[0])
+    if not value.isdecimal():
+        raise InputError(f"{name}={value} is not allowed; allowed: one whole number")
+    return int(value)
 
 
 def _without_seeds(cell: Cell) -> list[str]:
