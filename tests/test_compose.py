@@ -11,9 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import open_dict
 
-from vfcompare.commands import catalogue, resume
+from vfcompare.commands import catalogue, overrides, resume
 from vfcompare.commands import compose as composing
-from vfcompare.commands.compose import cells, jobs, to_cell
+from vfcompare.commands.compose import cells, to_cell
+from vfcompare.commands.overrides import jobs
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, store
 
@@ -93,7 +94,8 @@ def test_a_long_sweep_reads_each_choice_once(monkeypatch):
         composed.append(tuple(overrides))
         return compose(name, overrides, **more)
 
-    monkeypatch.setattr(composing, "compose", noted)
+    for module in (overrides, composing):
+        monkeypatch.setattr(module, "compose", noted)
     assert (
         len(cells(["agent=rloo", "env=lock", "seeds=2", "first_seed=range(0,9)"], sweep=True)) == 9
     )

@@ -180,7 +180,8 @@ def run(cfg: Any) -> str:
     """Train one cell, which Hydra composed."""
     from hydra.core.hydra_config import HydraConfig
 
-    from vfcompare.commands.compose import as_known, to_cell
+    from vfcompare.commands.compose import to_cell
+    from vfcompare.commands.naming import as_known
     from vfcompare.training.execute import execute
 
     job = HydraConfig.get()

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vfcompare.commands import compose, planning, resume, trust
+from vfcompare.commands import compose, overrides, planning, resume, trust
 from vfcompare.errors import InputError
 from vfcompare.runs import claim, plan, run_folder, slurm, status, store
 from vfcompare.settings import goes_along
@@ -72,7 +72,7 @@ class Options(NamedTuple):
             value = getattr(self, name)
             if value < 1:
                 raise InputError(f"{option(name)} {value} is not allowed; allowed: 1 or more")
-        least = compose.least_minutes(self.signal_delay)
+        least = overrides.least_minutes(self.signal_delay)
         if self.minutes < least:
             raise InputError(
                 f"--time {self.minutes} is too short for --signal-delay {self.signal_delay}: a task would be "
@@ -187,7 +187,7 @@ def chosen(settings: Sequence[str], *, dry_run: bool) -> tuple[Path, list[Cell],
     if names_a_study(settings):
         study, own = Path(settings[0]), list(settings[1:])
         return study, resume.unfinished(study, own, release=not dry_run), own
-    compose.refuse_launchers(
+    overrides.refuse_launchers(
         settings, "options, see vfcompare submit --help, or vfcompare -m ... with this setting"
     )
     own = [text for text in settings if goes_along(text)]

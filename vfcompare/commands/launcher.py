@@ -14,7 +14,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from vfcompare.commands.compose import Composer, as_known
+from vfcompare.commands.compose import Composer
+from vfcompare.commands.naming import as_known
 from vfcompare.training import crew
 from vfcompare.training.cell import Cell
 from vfcompare.training.sweep import train

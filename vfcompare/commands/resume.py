@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vfcompare.commands.compose import called, recompose
+from vfcompare.commands.compose import recompose
+from vfcompare.commands.naming import called
 from vfcompare.commands.trust import foreign, foreigners, parts, resolves, strange, targets
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, status, store

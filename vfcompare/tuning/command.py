@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from vfcompare.commands.compose import refuse_launchers
+from vfcompare.commands.overrides import refuse_launchers
 from vfcompare.errors import InputError
 from vfcompare.runs import claim
 from vfcompare.tuning.ledger import Rated

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from vfcompare import failure
-from vfcompare.commands.compose import as_known, cells, recompose
+from vfcompare.commands.compose import cells, recompose
+from vfcompare.commands.naming import as_known
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import plan, run_folder, store
 from vfcompare.runs.status import DONE

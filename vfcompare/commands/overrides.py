@@ -1,0 +1,208 @@
+"""What the words of a command line ask for: one cell, or a sweep of them."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from itertools import islice
+from typing import Any
+
+from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, OverrideType
+from omegaconf import ListConfig, OmegaConf
+
+from vfcompare.commands.catalogue import PACKAGE, files
+from vfcompare.errors import InputError, nearest
+from vfcompare.settings import PRIVATE, key_of
+from vfcompare.validate import takes_a_list
+
+USUAL: Any = OmegaConf.create(resources.files(PACKAGE).joinpath("config.yaml").read_text("utf-8"))
+"""What one cell is, before anything is chosen."""
+
+PLAIN = {key for key, value in USUAL.items() if not OmegaConf.is_config(value)}
+"""Settings beside parts: numbers and words."""
+
+MOST_CELLS = 20_000
+"""Of one sweep."""
+
+OURS = "hydra_plugins.vfcompare.Planned"
+"""The sweeper that is there unless another one is chosen."""
+
+SWEEPER = ("_target_", "params", "max_batch_size")
+"""What it is given."""
+
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+"""Hydra's launcher on a cluster."""
+
+STARTING = 300
+"""Seconds that a task may need before it trains; shorter ones would hear of their end before they begin."""
+
+
+def is_value(override: Override) -> bool:
+    """Whether an override sets a value within what was chosen, rather than choose, add or remove."""
+    key = override.key_or_group
+    inside = "." in key and "/" not in key and not key.startswith("hydra.")
+    changes = override.type == OverrideType.CHANGE and override.package is None
+    return changes and (inside or key in PLAIN)
+
+
+def refuse(settings: Sequence[Override]) -> None:
+    """Refuse what Hydra has no words for, or what a sweep would silently do otherwise than it says.
+
+    Raises:
+      InputError: for what is typed twice, for parts that are null, for sweeps over several studies or places,
+        and for a change of place between what is checked and what is trained.
+    """
+    typed: dict[str, str] = {}
+    for one in settings:
+        key = one.key_or_group
+        if one.type == OverrideType.CHANGE:
+            name = one.get_key_element()
+            if name in typed:
+                raise InputError(
+                    f"{typed[name]} and {one.input_line} are typed together; allowed: one of them"
+                )
+            typed[name] = str(one.input_line)
+        names = files(key)
+        if names and not is_value(one) and one.package is None and one.value() is None:
+            raise InputError(f"{key}=null is not allowed; allowed: {', '.join(names)}")
+        if key == "hydra.job.chdir" and one.value():
+            raise InputError(
+                f"{one.input_line} is not allowed: root, priors and folders of your own are meant from where "
+                "the command is typed; allowed: hydra.job.chdir=false, and root=FOLDER for another place"
+            )
+        if one.is_sweep_override() and key.split(".")[0] in PRIVATE:
+            raise InputError(
+                f"{one.input_line} is not allowed: a sweep is of one study, in one place; allowed: one "
+                "value, and a command for each"
+            )
+
+
+def refuse_sweeps(settings: Sequence[Override]) -> None:
+    """Refuse several cells where one was asked for: of a study, its first would be trained and look right.
+
+    Raises:
+      InputError: that says how a sweep is typed.
+    """
+    for one in settings:
+        if one.is_sweep_override():
+            raise InputError(
+                f"{one.input_line} has several values, and this is no sweep; allowed: one value, or "
+                f"vfcompare -m ... {one.input_line}"
+            )
+    studies = [
+        one for one in settings if one.key_or_group == "study" or "study/" in one.key_or_group
+    ]
+    if studies and swept_by_default(settings):
+        raise InputError(
+            f"{studies[0].input_line} is a sweep; allowed: vfcompare -m {studies[0].input_line}"
+        )
+
+
+def refuse_launchers(settings: Sequence[str], instead: str) -> None:
+    """Refuse who is to train, where a command decides on that itself; as `fused` does it, it does anyway.
+
+    Args:
+      settings: as typed.
+      instead: what is allowed.
+
+    Raises:
+      InputError: that names the setting.
+    """
+    for text in settings:
+        key = key_of(text)
+        if text != "hydra/launcher=fused" and re.match(r"hydra[./]launcher\b", key):
+            raise InputError(f"{text} does nothing here; allowed: {instead}")
+
+
+def jobs(settings: Sequence[Override]) -> Iterator[list[str]]:
+    """The overrides of every job of a sweep, as Hydra's own sweeper will make them."""
+    swept = OverridesParser.create().parse_overrides(swept_by_default(settings))
+    refuse_number([*swept, *settings])
+    for batch in BasicSweeper.split_arguments([*swept, *settings], None):
+        yield from (list(job) for job in batch)
+
+
+def refuse_number(settings: Sequence[Override]) -> None:
+    """Refuse sweeps of no cells, and of more than anybody means.
+
+    Raises:
+      InputError: with their number.
+    """
+    numbers = []
+    for one in settings:
+        if one.is_discrete_sweep() and not isinstance(one.value(), Glob):
+            # A range may be endless.
+            numbers.append(sum(1 for _ in islice(one.sweep_iterator(), MOST_CELLS + 1)))
+            if not numbers[-1]:
+                raise InputError(f"{one.input_line} has no value; allowed: one or more")
+    if math.prod(numbers) > MOST_CELLS:
+        raise InputError(
+            f"a sweep of {math.prod(numbers):,} cells or more is not allowed; allowed: {MOST_CELLS:,} at most"
+        )
+
+
+def swept_by_default(settings: Sequence[Override]) -> list[str]:
+    """What the configuration, such as a study, sweeps and the settings do not set."""
+    # Values are for the agents that are swept, not for the one that is chosen by default.
+    one = [o for o in settings if not o.is_sweep_override()]
+    fixed = [str(o.input_line) for o in one if o.key_or_group in PLAIN or not is_value(o)]
+    composed = compose("config", fixed, return_hydra_config=True).hydra
+    refuse_limits(composed.launcher)
+    sweeper = composed.sweeper
+    if sweeper.get("_target_") == OURS:
+        for name in sorted({str(key) for key in sweeper} - {*SWEEPER}):
+            raise InputError(
+                f"hydra.sweeper.{name} is no setting of the sweep; allowed: "
+                f"{', '.join(SWEEPER[1:])}{nearest(name, SWEEPER)}"
+            )
+    told = {o.get_key_element() for o in settings}
+    return [one_of(key, value) for key, value in (sweeper.params or {}).items() if key not in told]
+
+
+def one_of(key: str, value: Any) -> str:
+    """One parameter of a sweep as it would be typed.
+
+    Raises:
+      InputError: for a YAML list where one value is wanted, which is one value and no sweep.
+    """
+    chooses = bool(files(key.partition("@")[0]))
+    if isinstance(value, ListConfig) and (chooses or not takes_a_list(key.rpartition(".")[2])):
+        raise InputError(
+            f"hydra.sweeper.params.{key}={value} is one value, a list; allowed: {key}: "
+            f"{','.join(map(str, value))}, as a sweep is written"
+        )
+    return f"{key}={value}"
+
+
+def refuse_limits(launcher: Any) -> None:
+    """Refuse limits with which Hydra's launcher on a cluster loses work.
+
+    Args:
+      launcher: its settings.
+
+    Raises:
+      InputError: for tasks that end before they train, or are given up at their limit.
+    """
+    if launcher.get("_target_") != SLURM:
+        return
+    for name, least, why in (
+        ("timeout_min", least_minutes(launcher.signal_delay_s), "is told to stop before it trains"),
+        ("max_num_timeout", 1, "is given up at its limit, or if it is preempted"),
+    ):
+        if launcher[name] < least:
+            raise InputError(
+                f"hydra.launcher.{name}={launcher[name]} is not allowed: a task {why}; allowed: {least} or "
+                "more, or hydra/launcher=slurm as it is"
+            )
+
+
+def least_minutes(signal_delay: int) -> int:
+    """Shortest time limit of a task of SLURM that trains before it is told to stop.
+
+    Args:
+      signal_delay: seconds between the notice and the end.
+    """
+    return (signal_delay + STARTING) // 60 + 1
