@@ -71,8 +71,8 @@ INTRODUCTION = """\
 Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same
 episodes of the same initial policies; critics first learn their values from 20,000 steps. `vine` was
 measured apart (`agent=vine`): its lab takes too long in a sweep. Presets that are not listed have the
-estimator of one that is (`ppo_cleanrl` and `ppo_whitened` whiten it) and differ in surrogate, network or collector; `sft` and
-`dpo` estimate no gradient of the return, `mixed` lies between `ppo` and `oracle_v`.
+estimator of one that is (`ppo_whitened` and `ppo_cleanrl` whiten it) and differ in surrogate, network or
+collector; `sft` and `dpo` estimate no gradient of the return, `mixed` lies between `ppo` and `oracle_v`.
 
 * **gradient**: of advantages summed over each episode, in the mean over episodes, before `aggregate`,
   clipping and entropy bonus.
