@@ -240,7 +240,9 @@ def test_a_claim_that_is_renewed_is_a_sign_of_life(tmp_path):
         file = tmp_path / "cell" / "run.json"
         store.write_json(file, store.read_json(file) | {"heartbeat": LONG_AGO})
         (cell,) = status.read(tmp_path)
-        assert (cell.status, cell.note) == ("running", "last sign of life 0 s ago")
+        # Of the claim: that of the record is so old that the cell would be lost.
+        assert cell.status == "running"
+        assert cell.note.startswith("last sign of life ")
         held = tmp_path / "cell" / "claim.json"
         store.write_json(held, store.read_json(held) | {"time": LONG_AGO})
         assert status.read(tmp_path)[0].status == "lost"
