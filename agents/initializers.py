@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vfcompare.types import Array, Key
 
 
-def orthogonal(scale: float = 1.0) -> jax.nn.initializers.Initializer:
+def orthogonal(gain: float = 1.0) -> jax.nn.initializers.Initializer:
     """What `jax.nn.initializers.orthogonal` gives, to rounding: `Q sign(diag R)` of a normal matrix `Q R`.
 
     That one decomposes by LAPACK, which hands its work to the pool of threads that waits for it: on two cores
@@ -19,7 +19,7 @@ def orthogonal(scale: float = 1.0) -> jax.nn.initializers.Initializer:
     Saxe, McClelland & Ganguli, 2014 (arXiv:1312.6120).
 
     Args:
-      scale: of the weights: columns, or rows where they are fewer, have this length.
+      gain: of the weights: columns, or rows where they are fewer, have this length.
     """
 
     def init(
@@ -29,7 +29,7 @@ def orthogonal(scale: float = 1.0) -> jax.nn.initializers.Initializer:
         inputs, outputs = math.prod(shape[:-1]), shape[-1]
         tall = max(inputs, outputs), min(inputs, outputs)
         columns = orthonormal(jax.random.normal(key, tall, dtype))
-        return scale * (columns if outputs <= inputs else columns.T).reshape(shape)
+        return gain * (columns if outputs <= inputs else columns.T).reshape(shape)
 
     return init
 

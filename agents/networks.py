@@ -49,11 +49,11 @@ def _derive(saved: tuple[Array, Array | None], g: Array) -> tuple[Array | None, 
 product.defvjp(_remember, _derive, symbolic_zeros=True)
 
 
-def linear(features: int, scale: float) -> nn.Dense:
-    """A linear layer with orthogonal weights of gain `scale` and no bias at first."""
+def linear(features: int, gain: float) -> nn.Dense:
+    """A linear layer with orthogonal weights of gain `gain` and no bias at first."""
     return nn.Dense(
         features,
-        kernel_init=orthogonal(scale),
+        kernel_init=orthogonal(gain),
         dot_general=lambda x, kernel, *_, **__: product(x, kernel),
     )
 
@@ -284,7 +284,7 @@ class Head(nn.Module):
         return carry, self.last(features)
 
 
-class Scale(nn.Module):
+class MeanAndLogStd(nn.Module):
     """A head and a learned vector beside it: mean and state-independent log standard deviation.
 
     Attributes:

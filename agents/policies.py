@@ -12,7 +12,7 @@ from jax.scipy.stats import norm
 
 from vfcompare.types import Array, Carry, Key, Params, Policy, Spec, Steps
 
-from .networks import Gru, Head, Scale, Table, apply, build
+from .networks import Gru, Head, MeanAndLogStd, Table, apply, build
 from .transformer import Tied, Transformer
 
 ILLEGAL = -1e9
@@ -136,7 +136,7 @@ def policy(
     if isinstance(body, Transformer):
         return assemble(family, reader(Tied(body)), listed=True, temperature=temperature)
     head_module = Head(body, family.outputs, gain)
-    module = Scale(head_module) if continuous else head_module
+    module = MeanAndLogStd(head_module) if continuous else head_module
     if isinstance(body, Gru):
         return assemble(family, recurrent(module, body), listed=False, temperature=temperature)
     return assemble(family, feed_forward(module), listed=not continuous, temperature=temperature)

@@ -396,7 +396,8 @@ def make(
     """
     gatherer = collector(env) if judge is None else collect.judged(collector(env), judge)
     actor, advisor = completed(env, gatherer, network, policy, estimator)
-    require_truth(env, gatherer, actor, advisor, judged=judge is not None, examined=lab is not None)
+    require_clock(env, gatherer, advisor)
+    require_truth(env, actor, advisor, judged=judge is not None, examined=lab is not None)
     critics = advisor.critics
     remembers = actor.recurrent or any(critic.recurrent for critic in critics.values())
     rows_of = "episodes" if remembers and rows_of == "steps" else rows_of
@@ -465,27 +466,28 @@ def completed(
     return actor, estimator(spec=spec)
 
 
-def require_truth(
-    env: Env,
-    gatherer: Collector,
-    actor: Policy,
-    advisor: Estimator,
-    *,
-    judged: bool,
-    examined: bool,
-) -> None:
-    """Parts with which exact values are known, where the estimator or the lab asks for them.
+def require_clock(env: Env, gatherer: Collector, advisor: Estimator) -> None:
+    """Whole episodes, where exact values or steps that no reward teaches are known by their time in one.
 
     Raises:
-      ValueError: for fragments, also of tasks with steps that no reward teaches; for a judge; for tasks and
-        policies that cannot be enumerated.
+      ValueError: for fragments.
     """
-    asked = advisor.privileged or examined
     if not gatherer.whole_episodes and (advisor.privileged or env.mute):
         raise ValueError(
             "agent.collector: exact values, and steps that no reward teaches, are known by their time in the "
             "episode; allowed: collector@agent.collector=episodes"
         )
+
+
+def require_truth(
+    env: Env, actor: Policy, advisor: Estimator, *, judged: bool, examined: bool
+) -> None:
+    """Parts with which exact values are known, where the estimator or the lab asks for them.
+
+    Raises:
+      ValueError: for a judge; for tasks and policies that cannot be enumerated.
+    """
+    asked = advisor.privileged or examined
     if judged and asked:
         raise ValueError(
             "agent.judge: exact values are known of what the verifier pays; allowed: null with agent.lab and "

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hydra
 import pytest
 from gymnasium.spaces import Box, Discrete
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from vfcompare import (
@@ -136,7 +136,7 @@ def test_rollouts_with_starts_of_their_own_need_no_resets(presets):
 def test_needs_agree_with_the_estimator_that_is_built(presets, name):
     config = presets[name].config
     needs = catalogue.needs(config)
-    part = hydra.utils.instantiate(config["estimator"])
+    part = instantiate(config["estimator"])
     estimator = part(spec=SPEC)
     assert ("critic" in needs) == bool(estimator.critics)
     assert ("exact values" in needs) == estimator.privileged
@@ -229,6 +229,24 @@ def test_fragments_are_refused_to_whatever_needs_whole_episodes(part):
         agent = agent | {"surrogate" if module == "surrogates" else "collector": told}
     (problem,) = validate._fragments(agent, pieces, estimator, 100_000)
     assert f" {name} needs whole episodes " in problem
+
+
+@pytest.mark.parametrize(
+    "name", [p.split(".")[1] for p in needs.NEEDED_BY["whole episodes"] if "estimators." in p]
+)
+def test_estimators_refuse_fragments_themselves(name):
+    make = getattr(estimators, name)
+    given = dict.fromkeys(inspect.signature(make).parameters)
+    with pytest.raises(ValueError, match="need collector=episodes"):
+        make(**given | {"spec": SPEC._replace(whole_episodes=False)})
+
+
+@pytest.mark.parametrize("other", ["remax", "spo"])
+def test_a_gate_has_no_room_for_what_remembers_or_simulates(other):
+    otherwise = composed(f"agent={other}")["estimator"]
+    made = instantiate(composed("agent=evpo")["estimator"] | {"otherwise": otherwise})
+    with pytest.raises(ValueError, match=r"estimator\.otherwise .*such as batch_mean"):
+        made(spec=SPEC)
 
 
 def test_an_estimator_of_the_users_own_says_itself_what_it_needs():

@@ -14,7 +14,7 @@ from vfcompare.assemble import assemble
 from vfcompare.commands.catalogue import files
 from vfcompare.commands.compose import cells
 from vfcompare.contract import require_task
-from vfcompare.envs.base import Task
+from vfcompare.envs.base import Reference, Task
 from vfcompare.errors import InputError, closest
 from vfcompare.main import main
 from vfcompare.training.cell import rehearse
@@ -418,6 +418,7 @@ def test_a_task_that_does_not_say_how_soon_it_may_end_is_refused():
         """A task that says all else."""
 
         horizon, passes, mute, report, layout = 500, None, 0, None, None
+        reference, time_aware = Reference(), False
 
         def held_out(self):
             """Itself."""

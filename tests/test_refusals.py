@@ -12,6 +12,13 @@ REFUSED = {
     "agent=reinforce collector@agent.collector=informative agent.collector.inner.group=1": "informative "
     "needs a group",
     "agent=reinforce_bins agent.collector.group=1": "bin_mean needs a group",
+    "agent=spo agent.collector.group=1 agent.estimator.scale._target_=vfcompare.scales.group_std": (
+        "the scale group_std needs a group"
+    ),
+    "agent=evpo agent.collector.group=1 "
+    "agent.estimator.otherwise.advantage.baseline._target_=vfcompare.baselines.leave_one_out": (
+        "the baseline leave_one_out needs a group"
+    ),
     "agent=null": "agent=null is not allowed; allowed: .*ppo",
     "study=null": "study=null is not allowed; allowed: .*compare",
     "agent.batching=null": "agent.batching=null is not allowed",

@@ -120,6 +120,7 @@ def descend(
     """
     number = batch.valid.shape[0]
     count = batch.valid.sum().astype(jnp.int32)
+    # A Python number where it is known, so that the program holds it as a constant.
     pieces = batching.minibatches if batching.size is None else batching.pieces(count)
 
     def loss(params: Networks, rows: Batch) -> tuple[Array, dict[str, Array]]:

@@ -183,8 +183,8 @@ def unroll(
 
     def run_chunk(loop: Any) -> Any:
         row, lane, buffers = loop
-        noise = randomness(jax.random.fold_in(key, row), chunk, number, policy.noise_shape)
-        lane, steps = jax.lax.scan(body, lane, noise)
+        draws = randomness(jax.random.fold_in(key, row), chunk, number, policy.noise_shape)
+        lane, steps = jax.lax.scan(body, lane, draws)
         write = lambda buffer, x: jax.lax.dynamic_update_slice_in_dim(buffer, x, row, 0)  # noqa: E731
         return row + chunk, lane, jax.tree.map(write, buffers, steps)
 
@@ -238,7 +238,7 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
     """
     number = prompts * group
 
-    def starts(policy: Policy, params: Params, key: Key) -> Running:
+    def begun(policy: Policy, params: Params, key: Key) -> Running:
         clock = at_start(number)
         keys = jax.random.split(stream(key, "start"), prompts if start == "shared" else number)
         state = jax.vmap(env.initial)(keys)
@@ -260,8 +260,8 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
     def collect(
         state: tuple[()], policy: Policy, params: Params, key: Key, *, keep_state: bool
     ) -> Collected:
-        begun = starts(policy, params, key)
-        rollout = run(policy, params, begun, key, group, keep_state)
+        running = begun(policy, params, key)
+        rollout = run(policy, params, running, key, group, keep_state)
         length = rollout.mask.sum(-1)
         size = min(chunk, env.horizon)
         rows = jnp.ceil(length.max() / size) * size
@@ -280,8 +280,9 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         keep_state: bool = False,
     ) -> Rollout:
         many = len(jax.tree.leaves(state)[0])
-        time = jnp.zeros(many, jnp.int32) if time is None else time
-        alive = jnp.ones(many, bool) if alive is None else alive.astype(bool)
+        clock = at_start(many)
+        time = clock[0] if time is None else time
+        alive = clock[1] if alive is None else alive.astype(bool)
         alive &= time < env.horizon
         running = Running(state, begin(env, policy, params, state, key), time, alive)
         return run(policy, params, running, key, 1, keep_state)
@@ -357,7 +358,7 @@ class Lane(NamedTuple):
     cut: Array
 
 
-def starts(env: Env, key: Key, length: int, number: int) -> State:
+def fresh_starts(env: Env, key: Key, length: int, number: int) -> State:
     """`[length, number]` states in which lanes may begin anew.
 
     One a lane for as many rows as no two episodes can begin in.
@@ -393,11 +394,11 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
         lane: Lane, policy: Policy, params: Params, key: Key, *, keep_state: bool
     ) -> Collected:
         step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
-        begin = in_lanes(policy.carry, number)
+        blank = in_lanes(policy.carry, number)
 
         def body(lane: Lane, xs: Any) -> tuple[Lane, Any]:
             noise, keys, fresh = xs
-            held = select(lane.first > 0, begin, lane.carry)
+            held = select(lane.first > 0, blank, lane.carry)
             after, held, step = step_lanes(lane.state, held, noise, keys)
             live, time = 1.0 - lane.cut, lane.time + 1
             out = (time >= env.horizon).astype(jnp.float32)
@@ -421,7 +422,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             )
             return lane, (step, return_, time.astype(jnp.float32))
 
-        fresh = starts(env, stream(key, "start"), length, number)
+        fresh = fresh_starts(env, stream(key, "start"), length, number)
         draws = (*randomness(key, length, number, policy.noise_shape), fresh)
         after, (steps, return_, lengths) = jax.lax.scan(body, lane, draws, unroll=4)
         last_keys = jax.random.split(stream(key, "last"), number)
@@ -446,7 +447,8 @@ def informative(
 
     DAPO's dynamic sampling (Yu et al., 2025, arXiv:2503.14476): such groups have no advantage under any
     group-relative baseline. What was drawn in vain is charged to the budget. After the last attempt the
-    batch keeps what it has.
+    batch keeps what it has. Metrics are those of the first batch, so that `return` stays the policy's, and
+    not that of what was picked.
 
     Args:
       env: the environment.

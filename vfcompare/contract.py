@@ -13,7 +13,10 @@ from gymnasium.spaces import Box, Discrete
 WRITTEN = ("initial", "transition", "observation", "reward", "terminal")
 """Functions that each task writes for itself; those that it inherits from Gymnasium do nothing."""
 
-GIVEN = ("state_info", "held_out", "shortest", "passes", "mute", "report", "layout")
+GIVEN = (
+    *("state_info", "held_out", "reference", "time_aware", "shortest"),
+    *("passes", "mute", "report", "layout"),
+)
 """What `vfcompare.envs.base.Task` adds, with defaults."""
 
 

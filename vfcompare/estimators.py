@@ -31,7 +31,7 @@ ValueAdvantage = Callable[[Rollout, Array], Array]
 
 def value_free(*, spec: Spec, advantage: Advantage) -> Estimator:
     """An estimator that learns and remembers nothing: `advantage(rollout, access) -> [B, G, T]`."""
-    del spec
+    require_whole_episodes(spec, "returns")
 
     def estimate(
         memory: tuple[()], networks: Networks, rollout: Rollout, access: Access, key: Key
@@ -244,7 +244,8 @@ def learning(
         scale = critic.scaling.update(scale, rollout)
         lesson = Lesson(critic.scaling.unit(scale).down(target), old, episode_index(target))
         metrics = {"explained_variance": explained, **metrics}
-        return Estimate(advantage, lesson, metrics, used, (scale, hurt.memory), renewed)
+        memory = scale, hurt.memory
+        return Estimate(advantage, lesson, metrics, value=used, memory=memory, critics=renewed)
 
     asks = privileged or critic.lesion.privileged
     critics = {"critic": critic}
@@ -277,8 +278,17 @@ def gated(
       target: `(rollout, value) -> [B, G, T]`, `G`: what the critic is fitted to and the gate holds it
         against.
       critic: `(spec) -> Critic`.
+
+    Raises:
+      ValueError: where the one without a critic has more than an advantage to say.
     """
+    require_whole_episodes(spec, "returns")
     other = otherwise(spec=spec)
+    if other.needs_state or other.critics or jax.tree.leaves(other.init({})):
+        raise ValueError(
+            "estimator.otherwise learns, remembers or simulates, for which there is no room here; allowed: "
+            "one that does not, such as batch_mean"
+        )
 
     def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
         goal = target(rollout, own)
@@ -306,6 +316,7 @@ def auxiliary(
       target: `(rollout, value) -> [B, G, T]`: a value, or something that is none, such as `elapsed`.
       critic: `(spec) -> Critic`.
     """
+    require_whole_episodes(spec, "returns")
 
     def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
         del key
@@ -411,6 +422,7 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
       rollouts: `K`, episodes from each state.
       gamma: the agent's discount.
     """
+    require_whole_episodes(spec, "episodes that begin in the middle of another")
     if spec.recurrent:
         raise ValueError(
             "estimator: episodes that begin in the middle of another need a policy without a memory; "

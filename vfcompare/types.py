@@ -34,6 +34,14 @@ class Env(Protocol):
         """Most steps of an episode; whoever collects truncates there."""
 
     @property
+    def reference(self) -> Any:
+        """Returns to compare with, see `vfcompare.envs.base.Reference`."""
+
+    @property
+    def time_aware(self) -> bool:
+        """Whether observations show the time that is left."""
+
+    @property
     def shortest(self) -> int:
         """Fewest steps after which an episode may end by itself."""
 

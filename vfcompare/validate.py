@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from vfcompare.errors import InputError, nearest
 from vfcompare.needs import NEEDED_BY
 from vfcompare.pairings import critic_of, refused
-from vfcompare.tree import function, leaves
+from vfcompare.tree import function, leaves, made_by
 
 TUNING_SEEDS = 1_000_000
 """Seeds from here on are for `vfcompare tune` and nothing else: what chose settings must not judge them."""
@@ -372,24 +372,21 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
         yield from _episodes(agent, collector, estimator)
 
 
-def _parts(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> dict[str, Any]:
-    advantage = estimator.get("advantage") or {}
+def _needy(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts that may need something."""
     return {
         "estimator": estimator,
-        "baseline": advantage.get("baseline"),
-        "scale": advantage.get("scale"),
-        "advantage": advantage,
-        "target": estimator.get("target"),
         "surrogate": agent.get("surrogate"),
         "collector": agent["collector"],
     }
 
 
 def _needs(parts: Mapping[str, Any], need: str) -> Iterator[tuple[str, str, str]]:
-    for part, told in parts.items():
-        target = str((told or {}).get("_target_", "")).removeprefix("vfcompare.")
+    """`(part, function, reason)` of all that needs something, wherever in the parts it stands."""
+    for path, made in made_by({name: part for name, part in parts.items() if part}).items():
+        target = made.removeprefix("vfcompare.")
         if target in NEEDED_BY[need]:
-            yield part, target.rpartition(".")[2], NEEDED_BY[need][target]
+            yield path.split(".")[-2], target.rpartition(".")[2], NEEDED_BY[need][target]
 
 
 def _rows(agent: Mapping[str, Any]) -> Iterator[str]:
@@ -425,7 +422,7 @@ def _fragments(
             "agent.estimator.critic.scaling=running_range is not allowed with fragments, which end before "
             "all is paid: larger values could not be said; allowed: collector@agent.collector=episodes"
         )
-    for part, name, reason in _needs(_parts(agent, estimator), "whole episodes"):
+    for part, name, reason in _needs(_needy(agent, estimator), "whole episodes"):
         yield (
             f"agent.collector=fragments is not allowed: the {part} {name} needs whole episodes ({reason}); "
             "allowed: collector@agent.collector=episodes"
@@ -442,7 +439,7 @@ def _episodes(
         yield from _divisible("episodes", "agent.collector.group", batch, agent)
     if collector["group"] >= 2:
         return
-    for part, name, reason in _needs(_parts(agent, estimator), "groups"):
+    for part, name, reason in _needs(_needy(agent, estimator), "groups"):
         yield (
             f"agent.collector.group={collector['group']} is not allowed: the {part} {name} needs a group "
             f"({reason}); allowed: 2 or more"

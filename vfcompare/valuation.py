@@ -121,8 +121,8 @@ class Estimate(NamedTuple):
     Attributes:
       advantage: `[B, G, T]`.
       lesson: what the critic is to learn, `[B, G, T]` each, or None without one.
-      value: `[B, G, T + 1]`, the values that were read, or None where there are none.
       metrics: what to log.
+      value: `[B, G, T + 1]`, the values that were read, or None where there are none.
       memory: what the estimator remembers until the next update.
       critics: parameters that critics are to go on from, where they are not their own.
       charge: what is counted against the budget of environment steps, None where it simulates nothing.

@@ -247,7 +247,7 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
     store.must_be_writable(folder)
     tasks = split(study, cells, options)
     store.make_folder(folder)
-    store.sweep_up(folder, older=store.LEFT)
+    store.sweep_up(folder, older=store.ABANDONED_AFTER)
     number = next(n for n in itertools.count() if _take(folder / f"{n}.json"))
     file, text = folder / f"{number}.json", folder / f"{number}.sh"
     name = slurm.new_name(study.name)

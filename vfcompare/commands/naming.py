@@ -37,11 +37,11 @@ def as_known(found: Sequence[Cell]) -> list[Cell]:
         if own in known:
             # Long names are cut off, so that other words may have made it.
             first = own, known[own].get("settings")
-        named.append(called(cell, *first))
+        named.append(under_name(cell, *first))
     return named
 
 
-def called(cell: Cell, name: str, settings: Any) -> Cell:
+def under_name(cell: Cell, name: str, settings: Any) -> Cell:
     """A cell by a name, if it has that name in the words of some settings; else as it is."""
     words = settings if isinstance(settings, dict) else cell.settings
     other = cell._replace(settings={key: str(value) for key, value in words.items()})

@@ -16,6 +16,7 @@ from vfcompare.runs.run_folder import CHECKPOINTS
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse
 from vfcompare.training.progress import duration
+from vfcompare.words import counted
 
 BYTES_PER_SEED = 150_000
 """Files of a seed whose like was never run here."""
@@ -149,7 +150,7 @@ def cost(cell: Cell, known: Mapping[tuple[str, str], Like]) -> Cost:
 def show(cells: Sequence[Cell]) -> None:
     """Print the cells, what is done, and time and disk of the rest."""
     known = likes(Path(cells[0].config["root"]))
-    table = Table(title=_cells(len(cells)), title_justify="left", box=None)
+    table = Table(title=counted(len(cells), "cell"), title_justify="left", box=None)
     # What tells cells apart stands at the end of their names, which must not be cut off.
     table.add_column("cell", overflow="fold")
     for heading in ("seeds", "steps a seed", "", "seconds", "MB"):
@@ -168,20 +169,14 @@ def show(cells: Sequence[Cell]) -> None:
     console.print(_sum(open_costs, cells[0].config["study"].get("minutes")))
 
 
-def _cells(number: int) -> str:
-    return f"{number} cell{'s' * (number != 1)}"
-
-
 def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
     """What is to go, in words; `minutes` is what the study's file reckons with."""
     known = [what.seconds for what in costs if what.seconds is not None]
-    words = f"{_cells(len(costs))} to go, {sum(what.size for what in costs) / 1e6:,.1f} MB"
+    words = f"{counted(len(costs), 'cell')} to go, {sum(what.size for what in costs) / 1e6:,.1f} MB"
     if known:
         words += f", about {duration(sum(known))} one after another"
     if unknown := len(costs) - len(known):
-        words += (
-            f"; of {_cells(unknown)} no time is known, their like was never run below this root"
-        )
+        words += f"; of {counted(unknown, 'cell')} no time is known, their like was never run below this root"
         if minutes:
             words += f" (the whole study reckons with {duration(60 * minutes)} on two cores)"
     return words

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare.commands.compose import recompose
-from vfcompare.commands.naming import called
+from vfcompare.commands.naming import under_name
 from vfcompare.commands.trust import foreign, foreigners, parts, resolves, strange, targets
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, status, store
@@ -105,7 +105,7 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
     cells = recompose(overrides, own)
     # By the names they were planned under, which hold the words that were typed first.
     pairs = zip(cells, names, strict=True)
-    cells = [called(cell, name, planned[name].get("settings")) for cell, name in pairs]
+    cells = [under_name(cell, name, planned[name].get("settings")) for cell, name in pairs]
     for path in foreigners(cells, targets(known)):
         raise foreign(study, path)
     for name, cell in zip(names, cells, strict=True):

@@ -17,7 +17,7 @@ from vfcompare.report.scoring import score
 from vfcompare.report.table import Table, join
 from vfcompare.report.venues import width_of
 from vfcompare.runs.store import (
-    LEFT,
+    ABANDONED_AFTER,
     must_be_writable,
     refusing,
     stay_inside,
@@ -71,7 +71,7 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
             write_bytes(folder / name, content)
     paths = [folder / name for name in files]
     for place in {path.parent for path in paths}:
-        sweep_up(place, older=LEFT, of={path.name for path in paths})
+        sweep_up(place, older=ABANDONED_AFTER, of={path.name for path in paths})
     return paths
 
 

@@ -208,9 +208,9 @@ class Claim:
         Raises:
           ValueError, KeyError, TypeError: if the record has no heartbeat.
         """
-        quiet = age(record)
+        quiet = age(record["heartbeat"])
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            quiet = min(quiet, age({"heartbeat": _read(self._file)["time"]}))
+            quiet = min(quiet, age(_read(self._file)["time"]))
         return quiet
 
     def _holds(self, mine: Mapping[str, Any]) -> bool:
@@ -232,7 +232,7 @@ class Claim:
                 # SLURM runs a task once at a time.
                 return not (_here(claim) and claim["pid"] == os.getpid())
             if not _here(claim):
-                return age({"heartbeat": claim["time"]}) > LOST_AFTER and self._silent()
+                return age(claim["time"]) > LOST_AFTER and self._silent()
             # Another user's process may not be asked, and is there.
             with contextlib.suppress(PermissionError):
                 os.kill(int(claim["pid"]), 0)

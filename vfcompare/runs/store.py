@@ -56,7 +56,7 @@ PAUSES = (0.05, 0.2, 0.5)
 JSON_BYTES = 64_000_000
 """More than any plan or record has."""
 
-LEFT = 600.0
+ABANDONED_AFTER = 600.0
 """Seconds after which nobody is writing a temporary file any more."""
 
 PACKAGES = ("vfcompare", "jax", "jaxlib", "flax", "optax", "rlax", "gymnasium", "numpy")
@@ -413,10 +413,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def age(record: Mapping[str, Any]) -> float:
-    """Seconds since the last sign of life in a `run.json`."""
-    beat = datetime.fromisoformat(str(record["heartbeat"]))
-    return (datetime.now(UTC) - beat).total_seconds()
+def age(time: object) -> float:
+    """Seconds since a time that `now` wrote.
+
+    Raises:
+      ValueError, TypeError: if it is none.
+    """
+    return (datetime.now(UTC) - datetime.fromisoformat(str(time))).total_seconds()
 
 
 @functools.cache

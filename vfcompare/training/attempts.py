@@ -52,20 +52,15 @@ def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fie
     store.write_bytes(folder.path / "config.yaml", text.encode())
 
 
-def program_fields(share: Share, devices: int) -> dict[str, Any]:
-    """`PROGRAM_FIELDS`, once the program of a cell was made.
-
-    Args:
-      share: of the cell.
-      devices: over which it is spread.
-    """
+def program_fields(share: Share) -> dict[str, Any]:
+    """`PROGRAM_FIELDS`, once the program of a cell was made."""
     cell, folder, checkpoint = share.member
     goes_on = checkpoint is not None
     before, now = folder.record if goes_on else {}, code(cell)
     first = before.get("begun_with") or {name: before.get(name) for name in now}
     same = not goes_on or _equal(first, now)
     return {
-        "devices": devices,
+        "devices": share.trainer.devices,
         "bit_exact": share.bit_exact and same and before.get("bit_exact", True),
         "begun_with": first if goes_on else now,
         "reference": share.env.held_out().reference._asdict(),

@@ -35,7 +35,7 @@ LOOK = 0.2
 WATCH = 1.0
 """Seconds between looks for the process that launched this one."""
 
-LEFT = "left to be continued"
+TO_BE_CONTINUED = "left to be continued"
 """Outcome of a cell that was told to stop, or not begun for that."""
 
 _busy = threading.Lock()
@@ -71,7 +71,7 @@ class Hand:
             whose = self._parent, self._folder
             threading.Thread(target=_end_with, args=whose, daemon=True).start()
         if orphan:
-            return LEFT
+            return TO_BE_CONTINUED
         mine = self._folder / str(os.getpid())
         with _busy:
             try:
@@ -79,11 +79,11 @@ class Hand:
                     # In this order, so that either this process sees the word or is seen by who gives it.
                     mine.touch()
                     if (self._folder / STOP).exists():
-                        return LEFT
+                        return TO_BE_CONTINUED
                     return self._run(config)
             except KeyboardInterrupt:
                 # Raised on, it would make the launcher kill the others while they save.
-                return LEFT
+                return TO_BE_CONTINUED
             finally:
                 mine.unlink(missing_ok=True)
 

@@ -81,6 +81,8 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
                         # The others would find none, either.
                         raise
                     failures.append(error)
+        for other in failures[1:]:
+            print(f"vfcompare: {type(other).__name__}: {other}", file=sys.stderr)
         if failures:
             raise failures[0]
     return outcomes
@@ -166,8 +168,9 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
 
     watch = store.Stopwatch()
 
-    def begin(share: Share) -> None:
+    def record(share: Share) -> None:
         cell, folder, going_on = share.member
+        trainer = share.trainer
         before, now_over = folder.record.get("devices", trainer.devices), trainer.devices
         if going_on is not None and before != now_over:
             progress.clear()
@@ -176,11 +179,11 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
                 "side by side on each, so that no bit depends on it",
                 file=sys.stderr,
             )
-        attempts.begin(cell, folder, traced, **attempts.program_fields(share, now_over))
+        attempts.begin(cell, folder, traced, **attempts.program_fields(share))
 
     with _progress(members) as progress:
         trainer, shares = _made(members, traced)
-        each(shares, begin)
+        each(shares, record)
         if len(shares) < len(members):
             # Nothing is compiled yet, and what others train need not be trained here.
             trainer, shares = _made([share.member for share in shares], traced)

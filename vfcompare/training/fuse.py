@@ -80,7 +80,8 @@ def _split(cells: list[Cell], max_seeds: int) -> Iterator[Group]:
         size = max(int(most) // len(members[0].seeds), 1)
         for begin in range(0, len(members), size):
             part = members[begin : begin + size]
-            yield Group(part, [path for path in traced if path in differing(part)])
+            moving = differing(part)
+            yield Group(part, [path for path in traced if path in moving])
 
 
 def room(config: Mapping[str, Any]) -> float:
@@ -126,7 +127,7 @@ def untraceable(config: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
 def traceable(config: Mapping[str, Any], paths: Sequence[str]) -> bool:
     """Whether JAX can trace numbers: whether the program's shape, and no Python of ours, depends on them.
 
-    Found by trying: an update and an evaluation are traced with the numbers unknown.
+    Found by trying: an update, an evaluation and what the lab measures are traced with the numbers unknown.
     """
     import jax
     import jax.numpy as jnp

@@ -23,6 +23,7 @@ def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
 
     Returns:
       How each ended, by name: see `vfcompare.training.execute`, or `refused`, or `crashed` by an exception.
+      What ended beside one of these is `completed`.
     """
     devices.prepare()
     outcomes: dict[str, str] = {}
@@ -39,5 +40,5 @@ def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
                 file=sys.stderr,
             )
             ended = "refused" if refused else "crashed"
-            outcomes |= dict.fromkeys((cell.id for cell in group.cells), ended)
+            outcomes |= {c.id: "completed" if c.done else ended for c in group.cells}
     return outcomes
