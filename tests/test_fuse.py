@@ -142,9 +142,11 @@ def test_cells_go_on_with_the_numbers_traced_that_were_traced_before():
     assert found == [([0], ["agent.gamma"]), ([1, 2], ["agent.gamma"]), ([3], []), ([4], [])]
 
 
-def test_a_cell_that_fails_at_the_end_leaves_those_before_it_completed(tmp_path, monkeypatch):
+def test_a_cell_that_fails_at_the_end_leaves_those_before_it_completed(
+    tmp_path, monkeypatch, capsys
+):
     small = ("seeds=1", "env_steps=200", "evaluations=1", "agent.evaluation_episodes=2")
-    (group,) = fuse.groups(cells([*SWEEP[:3], *small, f"root={tmp_path}"], sweep=True), 512)
+    together = cells([*SWEEP[:3], *small, f"root={tmp_path}"], sweep=True)
     begun = []
 
     def paths(log):
@@ -153,10 +155,11 @@ def test_a_cell_that_fails_at_the_end_leaves_those_before_it_completed(tmp_path,
             raise RuntimeError("no picture")
 
     monkeypatch.setattr(stages, "paths", paths)
-    with pytest.raises(RuntimeError, match="no picture"):
-        execute(group.cells, group.traced)
-    folders = [run_folder.RunFolder(cell.study / cell.id) for cell in group.cells]
+    ended = sweep.train(together)
+    assert "vfcompare: RuntimeError: no picture" in capsys.readouterr().err
+    folders = [run_folder.RunFolder(cell.study / cell.id) for cell in together]
     assert [folder.record["status"] for folder in folders] == ["completed", "crashed", "crashed"]
+    assert list(ended.values()) == ["completed", "crashed", "crashed"]
     assert [(folder.path / "traceback.txt").exists() for folder in folders] == [False, True, True]
 
 
