@@ -69,8 +69,8 @@ INTRODUCTION = """\
 # Bias and variance of every estimator
 
 Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same
-episodes of the same initial policies; critics first learn their values from 20,000 steps. `vine` was
-measured apart (`agent=vine`): its lab takes too long in a sweep. Presets that are not listed have the
+episodes of the same initial policies; critics first learn their values from 20,000 steps. `vine` is left
+out: its lab takes too long in a sweep (`agent=vine` adds it). Presets that are not listed have the
 estimator of one that is (`ppo_whitened` and `ppo_cleanrl` whiten it) and differ in surrogate, network or
 collector; `sft` and `dpo` estimate no gradient of the return, `mixed` lies between `ppo` and `oracle_v`.
 
