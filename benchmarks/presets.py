@@ -64,11 +64,6 @@ REASONS = {
         "gpg",
         "maze_small",
     ): "no clip: four epochs on the same batch move the policy ten times as far as a clip does",
-    ("cispo", "maze_small"): "ratios up to 5 are kept, so that four epochs move the policy far",
-    (
-        "sapo",
-        "maze_small",
-    ): "the soft clip with temperature 1 hardly holds back: the policy moves as far as CISPO's",
     (
         "gspo",
         "cartpole",
