@@ -45,6 +45,16 @@ SWEEPS = {
         "agent.evaluation_episodes=${seeds}",
     ],
     "numbers beside parts, of a study": ["+study=critic_error", "seeds=2,3", "env_steps=5000"],
+    "whole parts, of which each sets what the others leave": [
+        "agent=rloo",
+        "agent.collector={prompts: 32},{group: 2},{prompts: 8, chunk: 4},{start: shared}",
+    ],
+    "values that read others, and values in their place": [
+        "agent=ppo",
+        "agent.estimator.advantage.gamma=0.5,${agent.gamma}",
+        "agent.gamma=0.9,0.8",
+        "agent.estimator.critic.optimizer.learning_rate=0.2,0.1",
+    ],
     "something added": ["agent=rloo", "+agent.collector.extra=1,2", "agent.collector.prompts=2"],
     "a study": ["+study=critic_error", "seeds=2", "agent.optimizer.learning_rate=1e-3"],
     "Hydra's own": [

@@ -1,6 +1,5 @@
 """From the words of a command line to checked cells."""
 
-import copy
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -131,10 +130,10 @@ class Composer:
         )
         for wrong in replaced_parts(cfg, values):
             raise InputError(wrong)
-        cfg = copy.deepcopy(cfg)
-        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
         ours = [text for text in overrides if not self._parse(text).is_hydra_override()]
-        return to_cell(cfg, ours, choices)
+        with put_back(cfg, [one.key_or_group for one in values]):
+            ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+            return to_cell(cfg, ours, choices)
 
     def _choose(self, choices: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
         if choices not in self._chosen:
@@ -145,6 +144,23 @@ class Composer:
                 del cfg["hydra"]
             self._chosen[choices] = cfg, names
         return self._chosen[choices]
+
+
+@contextmanager
+def put_back(cfg: DictConfig, paths: Sequence[str]) -> Iterator[None]:
+    """A configuration whose values may be set for a while; to copy it would take as long as all the rest."""
+    before = {}
+    for path in paths:
+        place, _, key = path.rpartition(".")
+        part = OmegaConf.select(cfg, place) if place else cfg
+        if isinstance(part, DictConfig) and key in part:
+            alone: Any = OmegaConf.to_container(OmegaConf.masked_copy(part, key), resolve=False)
+            before[path] = alone[key]
+    try:
+        yield
+    finally:
+        for path, value in before.items():
+            OmegaConf.update(cfg, path, value, merge=False)
 
 
 def plain(node: Any) -> dict[str, Any]:
