@@ -576,7 +576,7 @@ def test_tabular_episodes_follow_gymnasium():
 def test_time_is_one_more_element_or_one_more_plane():
     vector, image = TimeAware(CartPole()), TimeAware(Maze(size=5))
     assert vector.observation_space.shape == (5,)
-    assert image.observation_space.shape == (5, 5, 5)
+    assert image.observation_space.shape == (3, 3, 5)
     for env, length in ((vector, 500), (image, 16)):
         state = env.initial(jax.random.key(0))
         for action in (0, 1):

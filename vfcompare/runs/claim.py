@@ -259,8 +259,8 @@ class Claim:
           OSError: if that cannot be read.
         """
         try:
-            return age(read_json(self._folder / "run.json")) > LOST_AFTER
-        except (FileNotFoundError, ValueError, KeyError):
+            return age(read_json(self._folder / "run.json")["heartbeat"]) > LOST_AFTER
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return True
 
     def _ended(self) -> bool:

@@ -413,13 +413,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def age(time: object) -> float:
+def age(time: str) -> float:
     """Seconds since a time that `now` wrote.
 
     Raises:
       ValueError, TypeError: if it is none.
     """
-    return (datetime.now(UTC) - datetime.fromisoformat(str(time))).total_seconds()
+    return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
 
 
 @functools.cache
