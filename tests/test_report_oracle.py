@@ -561,8 +561,8 @@ def test_maps_hold_what_dynamic_programming_says(
         rmse = np.sqrt((truth.visits * square).sum() / truth.visits.sum())
         assert laid["rmse_visited"][row] == pytest.approx(rmse, rel=1e-4)
         assert rmse > 0.01
-    # Both signs occur, or the above would have compared nothing with nothing.
-    assert 0 < np.nanmean(laid["wrong"]) < 1
+        # Both signs occur in each maze, or the above would have compared nothing with nothing.
+        assert 0 < np.nanmean(laid["wrong"][row]) < 1
 
 
 def test_an_environment_without_walls_has_no_maps() -> None:
