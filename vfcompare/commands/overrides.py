@@ -61,9 +61,7 @@ def refuse(settings: Sequence[Override]) -> None:
         if one.type == OverrideType.CHANGE:
             name = one.get_key_element()
             if name in typed:
-                raise InputError(
-                    f"{typed[name]} and {one.input_line} are typed together; allowed: one of them"
-                )
+                raise typed_twice(typed[name], str(one.input_line))
             typed[name] = str(one.input_line)
         names = files(key)
         if names and not is_value(one) and one.package is None and one.value() is None:
@@ -78,6 +76,11 @@ def refuse(settings: Sequence[Override]) -> None:
                 f"{one.input_line} is not allowed: a sweep is of one study, in one place; allowed: one "
                 "value, and a command for each"
             )
+
+
+def typed_twice(first: str, second: str) -> InputError:
+    """What is said of two settings of one thing, of which the last would count without a word."""
+    return InputError(f"{first} and {second} are typed together; allowed: one of them")
 
 
 def refuse_sweeps(settings: Sequence[Override]) -> None:

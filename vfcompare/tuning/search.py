@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from vfcompare import failure
 from vfcompare.commands.compose import cells, recompose
 from vfcompare.commands.naming import as_known
+from vfcompare.commands.overrides import typed_twice
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs import plan, run_folder, store
 from vfcompare.runs.status import DONE
@@ -372,7 +373,7 @@ def _whole_number(settings: Sequence[str], name: str, otherwise: int) -> int:
     """A whole number of the command line."""
     typed = [text for text in settings if key_of(text) == name and "=" in text]
     if len(typed) > 1:
-        raise InputError(f"{typed[0]} and {typed[1]} are typed together; allowed: one of them")
+        raise typed_twice(typed[0], typed[1])
     if not typed:
         return otherwise
     value = value_of(typed[0])
