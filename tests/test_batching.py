@@ -135,6 +135,20 @@ def test_a_summary_is_the_weighted_mean_of_the_valid_rows(dense):
     np.testing.assert_allclose(found["y"], np.asarray(batch.advantage)[valid].mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize(("count", "stride"), [(128, 1), (129, 2), (256, 2), (1000, 8)])
+def test_of_many_rows_a_summary_reads_evenly_spread_ones(dense, count, stride):
+    number = count if dense else 2 * count
+    valid = np.ones(number, bool) if dense else np.arange(number) % 2 == 1
+    batch = data(valid)
+    read = np.asarray(batch.advantage)[valid][::stride]
+    assert len(read) <= batching.SAMPLE
+    found = batching.summarise(
+        lambda rows: {"y": rows.advantage}, batch, "net", Batching(1, 1, dense)
+    )
+    np.testing.assert_allclose(found["y"], read.mean(), rtol=1e-4, atol=1e-6)
+
+
 @given(count=st.integers(1, 2**31 - 1), pieces=st.integers(1, 40_000), share=st.floats(0, 1))
 def test_pieces_begin_where_whole_numbers_say_however_many_rows_there_are(count, pieces, share):
     index = int(share * pieces)

@@ -26,6 +26,9 @@ Optimizers = dict[str, optax.GradientTransformationExtraArgs]
 
 Sums = TypeVar("Sums")
 
+SAMPLE = 128
+"""Most rows that a summary reads: it costs a pass of the network, and is looked at, not learned from."""
+
 AXES = {"steps": 3, "episodes": 2, "groups": 1}
 """What rows may be, and how many axes of `[B, G, T]` count them."""
 
@@ -200,22 +203,27 @@ def repeat(
 def summarise(
     values: Callable[[Batch], Sums], batch: Batch, network: str, batching: Batching
 ) -> Sums:
-    """Means of whatever `values` says of each valid row, a tree, by the weights of a network.
+    """Means of whatever `values` says of the valid rows, a tree, by the weights of a network.
 
-    `Σ weight · value / Σ weight`: not all aggregates have weights that sum to one.
+    `Σ weight · value / Σ weight`: not all aggregates have weights that sum to one. Of more than `SAMPLE` rows
+    every second, every third, ... is read, so that they are few enough.
     """
 
     def sums(rows: Batch) -> tuple[Array, Sums]:
         weight = rows.weight[network]
         return weight.sum(), jax.tree.map(lambda x: (weight * x).sum(), values(rows))
 
+    number = batch.valid.shape[0]
     if batching.dense:
-        total, found = add_up(sums, batch, batching.block)
+        sample = jax.tree.map(lambda x: x[:: -(-number // SAMPLE)], batch)
+        total, found = add_up(sums, sample, batching.block)
     else:
         invalid = batch.valid == 0
-        indices = jnp.argsort(invalid, stable=True)
-        stop = (~invalid).sum()
-        total, found = gather_up(sums, batch, indices, jnp.zeros_like(stop), stop, batching.block)
+        indices, count = jnp.argsort(invalid, stable=True), (~invalid).sum()
+        stride = jnp.maximum(-(-count // SAMPLE), 1)
+        sample = indices[jnp.minimum(stride * jnp.arange(min(SAMPLE, number)), number - 1)]
+        stop = -(-count // stride)
+        total, found = gather_up(sums, batch, sample, jnp.zeros_like(stop), stop, batching.block)
     return jax.tree.map(lambda x: x / jnp.where(total > 0, total, 1.0), found)
 
 

@@ -344,8 +344,8 @@ class Access(NamedTuple):
       log_prob: `(rollout) -> [B, G, T]`, of its actions under the present policy.
       squared_score: `(rollout) -> [B, G, T]`, squared length of the gradient of `log π(a|s)` by the logits.
       progress: share of the budget that is used up.
-      moved: mean `|log π_after - log π_before|` of the last update on the steps it learned from, "before"
-        being the policy that took them.
+      moved: mean `|log π_after - log π_before|` of the last update on a sample of the steps it learned from,
+        "before" being the policy that took them.
     """
 
     simulate: Simulate
