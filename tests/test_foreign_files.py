@@ -168,8 +168,8 @@ def test_whatever_json_a_study_has_status_ends_with_a_code(
     study = tmp_path / "study"
     shutil.rmtree(study, ignore_errors=True)
     damage(study, {"plan.json": PLAN, **contents})
-    assert main(["status", str(study)]) in (0, 1, 2)
-    assert main(["status", "--json", str(study)]) in (0, 1, 2)
+    assert main(["status", str(study)]) in (0, 1, 2, 4)
+    assert main(["status", "--json", str(study)]) in (0, 1, 2, 4)
 
 
 @pytest.mark.slow
@@ -238,7 +238,7 @@ def test_what_has_no_end_is_not_read(study: Path, harm: Any, capsys: Any) -> Non
     with pytest.raises(ValueError, match=r"link|regular|limit"):
         store.read_json(study / CELL / "claim.json")
     harm(study / "plan.json")
-    assert main(["status", str(study)]) == 2
+    assert main(["status", str(study)]) == 4
     assert "plan.json is damaged (ValueError: " in capsys.readouterr().err
     assert not report.load(study).has_plan
 

@@ -14,7 +14,7 @@ from vfcompare.agents import pretraining
 from vfcompare.agents.transformer import sharpened
 from vfcompare.assemble import assemble
 from vfcompare.commands.compose import cells
-from vfcompare.errors import InputError
+from vfcompare.errors import Damaged, InputError
 from vfcompare.evaluation import pass_at
 from vfcompare.runs import store
 from vfcompare.runs.store import read_json
@@ -136,7 +136,7 @@ def test_damage_and_absence_are_named(made, tmp_path):
     folder = tmp_path / rung.folder.name
     store.write_bytes(folder / rung.facts.name, rung.facts.read_bytes())
     store.write_bytes(folder / rung.params.name, rung.params.read_bytes()[:-1] + b"x")
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(Damaged, match="damaged"):
         build({**told, "priors": str(tmp_path)})
 
 

@@ -225,6 +225,8 @@ def test_what_is_completed_without_its_evaluations_is_damaged(tmp_path, capsys):
     RunFolder(tmp_path / "cell").update(status="completed", seeds={"0": {"status": "completed"}})
     (cell,) = status.read(tmp_path)
     assert (cell.status, cell.note) == ("damaged", "evaluation.parquet is missing")
+    assert main(["status", str(tmp_path)]) == 4
+    assert main(["resume", str(tmp_path)]) == 4
     assert resume.waiting(tmp_path) == []
     assert (
         "evaluation.parquet is missing), left alone; without its folder" in capsys.readouterr().err

@@ -19,7 +19,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vfcompare.commands import compose, resume, trust
-from vfcompare.errors import ClaimLost, InputError
+from vfcompare.errors import ClaimLost, Damaged, InputError
 from vfcompare.main import main
 from vfcompare.runs import claim, plan, run_folder, store
 from vfcompare.training import devices, execute, fuse, priors, stages, stopping
@@ -356,7 +356,7 @@ def test_a_checkpoint_in_another_layout_is_refused_by_name(folder):
 
 def test_a_damaged_record_is_refused_by_name(folder):
     cut(folder.path / "run.json", 0.5)
-    with pytest.raises(InputError, match=r"run\.json is damaged"):
+    with pytest.raises(Damaged, match=r"run\.json is damaged"):
         run_folder.RunFolder(folder.path)
 
 
@@ -907,8 +907,8 @@ def test_a_hostile_plan_is_refused_and_runs_nothing(what, tmp_path, monkeypatch,
 )
 def test_a_damaged_plan_is_named(content, tmp_path, capsys):
     (tmp_path / "plan.json").write_text(content)
-    assert main(["resume", str(tmp_path)]) == 2
-    assert main(["status", str(tmp_path)]) == 2
+    assert main(["resume", str(tmp_path)]) == 4
+    assert main(["status", str(tmp_path)]) == 4
     err = capsys.readouterr().err
     assert err.count("plan.json is damaged") == 2
     assert len(err) < 1000

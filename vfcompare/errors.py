@@ -11,6 +11,10 @@ class InputError(ValueError):
     """Bad input: exit code 2, no traceback, nothing left behind."""
 
 
+class Damaged(InputError):
+    """A file is not what was written there: exit code 4, no traceback, and it is left as it is."""
+
+
 class NotAllowed(ValueError):
     """A parameter that a part refuses, `field=value is not allowed`: where the part stands, others know."""
 

@@ -8,14 +8,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from vfcompare import verbs
-from vfcompare.errors import ClaimLost, InputError, nearest
+from vfcompare.errors import ClaimLost, Damaged, InputError, nearest
 from vfcompare.settings import SEARCHPATH
 from vfcompare.training.stopping import (
     abandon_compiler,
     ending_at_second_interrupt,
     spare_until_training,
 )
-from vfcompare.verbs import BAD_INPUT, INTERRUPTED, OK, SOME_FAILED, SWEEPS
+from vfcompare.verbs import BAD_INPUT, DAMAGED, INTERRUPTED, OK, SOME_FAILED, SWEEPS
 
 if TYPE_CHECKING:
     from vfcompare.training.cell import Cell
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ended
     except InputError as error:
         print(f"vfcompare: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return DAMAGED if isinstance(error, Damaged) else BAD_INPUT
     except BrokenPipeError:
         # Who reads, such as `head`, has read enough; what is left in the buffer goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

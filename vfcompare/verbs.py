@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from vfcompare.errors import InputError, nearest
 from vfcompare.words import counted
 
-OK, SOME_FAILED, BAD_INPUT, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, SOME_FAILED, BAD_INPUT, UNFINISHED, DAMAGED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes."""
 
 SWEEPS = ("-m", "--multirun")
@@ -87,7 +87,7 @@ def exit_code(study: Path, names: Collection[str]) -> int:
         return OK
     words = ", ".join(f"{number} {status}" for status, number in found.items())
     print(f"vfcompare: {words}; `vfcompare status {study}` says which", file=sys.stderr)
-    return SOME_FAILED
+    return DAMAGED if "damaged" in found else SOME_FAILED
 
 
 def _study(parser: ArgumentParser) -> None:
@@ -336,12 +336,14 @@ def _status_options(parser: ArgumentParser) -> None:
 
 
 def status(options: Namespace) -> int:
-    """What is planned, done and missing in a study; ends with 1 if something has failed."""
+    """What is planned, done and missing in a study; ends with 1 if something failed, 4 if it is damaged."""
     from vfcompare.runs import status
 
     must_be_a_study(options.study)
     cells = status.read(options.study)
     print((status.as_json if options.json else status.show)(options.study, cells))
+    if any(cell.status == "damaged" for cell in cells):
+        return DAMAGED
     if any(cell.status in status.FAILED for cell in cells):
         return SOME_FAILED
     unfinished = any(cell.status not in status.DONE for cell in cells)

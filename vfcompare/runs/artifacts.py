@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vfcompare.errors import InputError
+from vfcompare.errors import Damaged, InputError
 from vfcompare.runs import store
 
 
@@ -62,13 +62,14 @@ class Artifact:
         """Its parameters, verified.
 
         Raises:
-          InputError: if they were not made, or are not those that were measured.
+          InputError: if they were not made.
+          Damaged: if they are not those that were measured.
         """
         from flax import serialization
 
         facts, data = self.read(), self.params.read_bytes()
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-            raise InputError(
+            raise Damaged(
                 f"{self.params} is damaged: its SHA-256 is not that in {self.facts.name}; remove both, and "
                 "they are made anew"
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare import failure
-from vfcompare.errors import InputError, nearest
+from vfcompare.errors import Damaged, InputError, nearest
 from vfcompare.runs import store
 
 DECIDED = ("contrast", "metric", "margin", "threshold", "reference")
@@ -120,8 +120,9 @@ def cells(study: Path) -> dict[str, dict[str, Any]]:
     """The cells of a plan by name; none where there is no plan.
 
     Raises:
-      InputError: if the plan cannot be read, is damaged or of a later version, or names cells that are not
-        folders of the study.
+      InputError: if the plan cannot be read, is of a later version, or names cells that are not folders of
+        the study.
+      Damaged: if it is no plan.
     """
     file = study / "plan.json"
     try:
@@ -135,7 +136,7 @@ def cells(study: Path) -> dict[str, dict[str, Any]]:
             f"{file} cannot be read ({error.strerror}); allowed: a file that you may read"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is damaged ({failure.describe(error)})") from error
+        raise Damaged(f"{file} is damaged ({failure.describe(error)})") from error
     if told:
         raise InputError(
             f"{file} {told}; allowed: the version that wrote it, or another study.name"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfcompare.errors import InputError
+from vfcompare.errors import Damaged, InputError
 from vfcompare.runs.claim import TASK, Claim
 from vfcompare.runs.store import (
     SCHEMA,
@@ -74,7 +74,8 @@ class RunFolder:
         """What `run.json` says; nothing where there is none.
 
         Raises:
-          InputError: if it is damaged or of a later version, or cannot be read, by which nothing is lost.
+          InputError: if it is of a later version, or cannot be read, by which nothing is lost.
+          Damaged: if it is not what was written.
         """
         file = self.path / "run.json"
         try:
@@ -87,7 +88,7 @@ class RunFolder:
                 "command again where that passes"
             ) from error
         except ValueError as error:
-            raise InputError(
+            raise Damaged(
                 f"{file} is damaged ({error}); remove its folder to begin the run anew"
             ) from error
         if told := later(record):

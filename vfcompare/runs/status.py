@@ -17,7 +17,7 @@ DONE = ("completed", "diverged")
 """What is trained to its end."""
 
 FAILED = ("diverged", "crashed", "out of memory", "timed out", "lost", "damaged")
-"""What `vfcompare status` ends with 1 for."""
+"""What `vfcompare status` does not end with 0 for."""
 
 UNSETTLED = ("running", "lost", "preempted", "interrupted")
 """What a process may have left behind that SLURM ended."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vfcompare.errors import InputError
+from vfcompare.errors import Damaged
 from vfcompare.runs import store
 from vfcompare.runs.tables import Growing
 from vfcompare.training.share import Share
@@ -42,7 +42,7 @@ class Log:
         """Begin the view, with what led to the checkpoint, if there is one: the trainer goes on from there.
 
         Raises:
-          InputError: where the tables on disk are not what led there.
+          Damaged: where the tables on disk are not what led there.
         """
         from vfcompare.runs.events import View
 
@@ -76,7 +76,7 @@ class Log:
         }
         for name, keep in kept.items():
             if keep.sum() != expected[name]:
-                raise InputError(
+                raise Damaged(
                     f"{path}/{name}.parquet has {keep.sum()} rows up to the checkpoint, which "
                     f"{expected[name]} led to; remove the folder to begin it anew"
                 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vfcompare import failure, statistics
-from vfcompare.errors import InputError
+from vfcompare.errors import Damaged, InputError
 from vfcompare.runs import plan, status, store
 from vfcompare.tuning.space import Values
 from vfcompare.validate import TUNING_SEEDS
@@ -281,7 +281,8 @@ def read(study: Path) -> list[dict[str, Any]]:
     """The lines of a ledger.
 
     Raises:
-      InputError: if there is none, or it is damaged.
+      InputError: if there is none.
+      Damaged: if it cannot be read.
     """
     file = study / LEDGER
     try:
@@ -289,7 +290,7 @@ def read(study: Path) -> list[dict[str, Any]]:
     except FileNotFoundError as error:
         raise InputError(f"{file} does not exist; allowed: a study of `vfcompare tune`") from error
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{file} is damaged ({error})") from error
+        raise Damaged(f"{file} is damaged ({error})") from error
 
 
 def matrix(

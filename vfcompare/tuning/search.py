@@ -10,7 +10,7 @@ from vfcompare import failure
 from vfcompare.commands.compose import cells, recompose
 from vfcompare.commands.naming import as_known
 from vfcompare.commands.overrides import typed_twice
-from vfcompare.errors import InputError, nearest
+from vfcompare.errors import Damaged, InputError, nearest
 from vfcompare.runs import plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
@@ -246,7 +246,7 @@ class Search:
             begun["settings"] = decisive(begun["settings"])
             fewer = self.trials < int(begun["trials"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{file} is damaged ({failure.describe(error)})") from error
+            raise Damaged(f"{file} is damaged ({failure.describe(error)})") from error
         for key, value in self.protocol.items():
             if key != "trials" and begun.get(key) != value:
                 raise InputError(
