@@ -1405,6 +1405,25 @@ def test_workers_of_joblib_save_and_end_with_the_process_that_launched_them(name
         assert "Traceback" not in told
 
 
+CRASH = """
+import signal
+from vfcompare.training.execute import execute
+def deep_inside(): signal.raise_signal(signal.SIGSEGV)
+execute([])
+deep_inside()
+"""
+
+
+def test_whoever_trains_says_where_the_interpreter_crashed():
+    """Workers of launchers do not pass through the command line."""
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr
+    assert "in deep_inside" in done.stderr
+
+
 BUSY = """
 import jax, sys
 from vfcompare.training.stopping import Listener, ending_at_second_interrupt

@@ -1,6 +1,8 @@
 """Whose failure a crash is, by the message that a run keeps of it: `type: text` of the exception."""
 
 import builtins
+import faulthandler
+import sys
 
 XLA = ("XlaRuntimeError", "JaxRuntimeError")
 """What JAX raises for whatever happens in a compiled program; the text begins with a code."""
@@ -9,6 +11,12 @@ MEMORY = "RESOURCE_EXHAUSTED"
 
 MACHINE = (MEMORY, "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED")
 """Codes of XLA that say nothing about the program."""
+
+
+def say_where() -> None:
+    """Let a crash of the interpreter, as by a segmentation fault, say in which line of Python it was."""
+    if sys.__stderr__ is not None and not faulthandler.is_enabled():
+        faulthandler.enable(sys.__stderr__)
 
 
 def describe(error: BaseException) -> str:

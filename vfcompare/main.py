@@ -1,13 +1,12 @@
 """The command line: a word in first place is a verb, anything else is for Hydra."""
 
-import faulthandler
 import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from vfcompare import verbs
+from vfcompare import failure, verbs
 from vfcompare.errors import ClaimLost, Damaged, InputError, nearest
 from vfcompare.settings import SEARCHPATH
 from vfcompare.training.stopping import (
@@ -64,9 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args:
         print(USAGE, end="")
         return OK
-    if sys.__stderr__ is not None and not faulthandler.is_enabled():
-        # So that a segmentation fault says where it was.
-        faulthandler.enable(sys.__stderr__)
+    failure.say_where()
     spare_until_training()
     try:
         with ending_at_second_interrupt():

@@ -55,6 +55,8 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
     Raises:
       Exception: what made a program fail, once those of the other cells have ended.
     """
+    # Launchers train in processes of their own.
+    failure.say_where()
     everyone = [Member(cell, run_folder.RunFolder(cell.study / cell.id)) for cell in cells]
     outcomes = {m.cell.id: _passed(m) for m in everyone if m.folder.completed}
     still_open = [member for member in everyone if member.cell.id not in outcomes]
