@@ -245,7 +245,9 @@ def test_a_claim_that_is_renewed_is_a_sign_of_life(tmp_path):
         (cell,) = status.read(tmp_path)
         # Of the claim: that of the record is so old that the cell would be lost.
         assert cell.status == "running"
-        assert re.fullmatch(r"last sign of life \d+ s ago", cell.note)
+        # What hangs renews its claim, too, and nothing else.
+        told = r"last sign of life \d+ s ago, nothing written for [\d,]+ min"
+        assert re.fullmatch(told, cell.note)
         held = tmp_path / "cell" / "claim.json"
         store.write_json(held, store.read_json(held) | {"time": LONG_AGO})
         assert status.read(tmp_path)[0].status == "lost"
@@ -386,3 +388,4 @@ def test_of_a_running_cell_the_share_of_steps_that_is_saved_is_told(tmp_path, re
         (cell,) = status.read(tmp_path)
     assert cell.status == "running"
     assert cell.note.startswith(note)
+    assert cell.note.endswith(" s ago")

@@ -25,6 +25,9 @@ UNSETTLED = ("running", "lost", "preempted", "interrupted")
 SAVED = ("COMPLETED", "FAILED", "PREEMPTED")
 """How a task ends that was told to stop and could save; what it wrote says more."""
 
+STILL = 1800.0
+"""Seconds after which a running cell that has saved nothing may hang: saving is due every few minutes."""
+
 UNREAD = "run.json cannot be read"
 """How the note of a `damaged` cell begins that may be whole, so that nothing of it is to be removed."""
 
@@ -197,6 +200,9 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
     if status == "damaged":
         return status, why
     last = f"last sign of life {max(claim.silence(record), 0.0):,.0f} s ago"
+    # The claim of a process that hangs is renewed, and its record is not.
+    still = store.age(record["heartbeat"])
+    last += f", nothing written for {still / 60:,.0f} min" if still > STILL else ""
     return status, f"{why}, {last}" if why else f"{_share(record)}{last}"
 
 
