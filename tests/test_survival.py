@@ -993,7 +993,7 @@ def test_groups_that_only_a_user_has_go_on_where_their_folder_is_named_again(tmp
     assert "which our own configuration does not have" in capsys.readouterr().err
 
 
-def test_resume_ends_with_1_while_anything_is_not_finished(tmp_path, monkeypatch, capsys):
+def test_resume_ends_with_0_only_when_all_is_finished(tmp_path, monkeypatch, capsys):
     study, said = tmp_path / "study", entry()
     plan.write(study, {"name": "study"}, [said])
     monkeypatch.setattr("vfcompare.training.sweep.train", lambda cells: {})
@@ -1001,11 +1001,11 @@ def test_resume_ends_with_1_while_anything_is_not_finished(tmp_path, monkeypatch
     assert "1 planned; `vfcompare status" in capsys.readouterr().err
     (study / said["id"]).mkdir()
     (study / said["id"] / "run.json").write_text("{")
-    assert main(["resume", str(study)]) == 1
+    assert main(["resume", str(study)]) == 4
     assert "1 damaged; `vfcompare status" in capsys.readouterr().err
     record = {"status": "completed", "seeds": {"0": {"status": "completed"}}}
     store.write_json(study / said["id"] / "run.json", record)
-    assert main(["resume", str(study)]) == 1
+    assert main(["resume", str(study)]) == 4
     (study / said["id"] / "evaluation.parquet").touch()
     assert main(["resume", str(study)]) == 0
 
