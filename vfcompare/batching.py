@@ -221,9 +221,9 @@ def summarise(
         invalid = batch.valid == 0
         indices, count = jnp.argsort(invalid, stable=True), (~invalid).sum()
         stride = jnp.maximum(-(-count // SAMPLE), 1)
-        sample = indices[jnp.minimum(stride * jnp.arange(min(SAMPLE, number)), number - 1)]
+        spread = indices[jnp.minimum(stride * jnp.arange(min(SAMPLE, number)), number - 1)]
         stop = -(-count // stride)
-        total, found = gather_up(sums, batch, sample, jnp.zeros_like(stop), stop, batching.block)
+        total, found = gather_up(sums, batch, spread, jnp.zeros_like(stop), stop, batching.block)
     return jax.tree.map(lambda x: x / jnp.where(total > 0, total, 1.0), found)
 
 
