@@ -10,8 +10,11 @@ FLAGS = f"--xla_force_host_platform_device_count={DEVICES} --xla_cpu_multi_threa
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Has no effect once JAX has started, hence before its import.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
-# Tests compile far more than they compute.
-os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+# Tests compile far more than they compute. With the emitters that `make compare` is compiled by, each
+# program would take half as much again; `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true make test` has them.
+for flag in ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"):
+    if flag.partition("=")[0] not in os.environ["XLA_FLAGS"]:
+        os.environ["XLA_FLAGS"] += f" {flag}"
 # Many tests run the same programs, and most are run again; `make clean` forgets them.
 CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
@@ -20,11 +23,16 @@ os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 import hydra  # noqa: E402
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.helpers import write_files  # noqa: E402
 from vfcompare.commands.compose import plain  # noqa: E402
+
+# How long an example takes says more of the machine than of us.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 AGENTS = sorted(path.stem for path in (CONF / "agent").glob("*.yaml"))

@@ -16,7 +16,7 @@ from vfcompare.types import Batch, Steps
 KEY = jax.random.key(11)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(valid=st.lists(st.booleans(), min_size=2, max_size=70), seed=st.integers(0, 2**31))
 def test_the_order_is_a_permutation_with_the_valid_rows_in_front(valid, seed):
     mask = jnp.array(valid, jnp.float32)

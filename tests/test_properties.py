@@ -21,7 +21,7 @@ from vfcompare.valuation import Critic, Estimate, Estimator
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SHAPE = PROMPTS, GROUP, HORIZON = 3, 4, 6
 KEY = jax.random.key(7)
-few = settings(max_examples=20, deadline=None, derandomize=True)
+few = settings(max_examples=20, derandomize=True)
 
 # Every estimator with the parts it is shipped with, and the advantages that none of them has by default.
 ESTIMATORS = sorted(path.stem for path in (CONF / "estimator").glob("*.yaml"))

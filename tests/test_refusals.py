@@ -104,6 +104,9 @@ REFUSED |= {
     "agent=oracle_td +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=exact",
     "agent=vine +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=simulated",
     "agent=mixed +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=mixed",
+    "agent=ppo lesion@agent.estimator.critic.lesion=another +penalty@agent.penalty=k1_reward env=lock": (
+        "estimator=value_based: its exact values"
+    ),
     "agent=sft +penalty@agent.penalty=k1_reward env=lock": "not allowed with estimator=successes",
 }
 REFUSED |= {
@@ -129,6 +132,7 @@ ALLOWED = [
     "agent=ppo lesion@agent.estimator.critic.lesion=freeze",
     "agent=oracle_v +penalty@agent.penalty=k1_reward env=lock",
     "agent=oracle_v0 +penalty@agent.penalty=k1_reward env=lock",
+    "agent=vine advantage@agent.estimator.advantage=above_others +penalty@agent.penalty=k1_reward env=lock",
     "agent=rloo +penalty@agent.penalty=k1_reward env=lock +lab@agent.lab=standard agent.gamma=1",
 ]
 """Their nearest relatives, which mean what they say."""

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vfcompare.families import UNLEARNED, family
 from vfcompare.tree import function, made_by
 
 Part = Mapping[str, Any]
 
-TRUE_VALUES = ("exact", "mixed", "simulated")
-"""Estimators that read the task's own values."""
+ABOVE_VALUE = ("above_start", "above_others")
+"""Advantages that take values off the return of the episode, and look at none on the way."""
 
 
 def critic_of(estimator: Part) -> Part:
@@ -27,7 +28,7 @@ def credits_whole(estimator: Part) -> bool:
     """Whether every step is credited with `R = Σ γ^t r_t` of the whole episode: γ^t is in the gradient."""
     made = {path: target.rpartition(".")[2] for path, target in made_by(estimator).items()}
     credits = (made.get("advantage.credit._target_"), made.get("credit._target_"))
-    above = made.get("advantage._target_") in ("above_start", "above_others")
+    above = made.get("advantage._target_") in ABOVE_VALUE
     return above or "outcome" in credits
 
 
@@ -35,13 +36,12 @@ def refused(agent: Part) -> Iterator[str]:
     """What is wrong with an agent's choices, taken together; one line each."""
     estimator = agent["estimator"]
     yield from _judge(agent)
-    if agent.get("lab") is not None:
-        yield from _fade(agent, estimator)
     yield from _halves(estimator.get("critic") or {})
     yield from _ratios(agent, estimator)
     yield from _lessons(agent, estimator)
     yield from _lesions(estimator)
     if agent.get("lab") is not None:
+        yield from _fade(agent, estimator)
         yield from _lab(agent, estimator)
     if (agent.get("penalty") or {}).get("on_reward"):
         yield from _penalty(agent, estimator)
@@ -74,8 +74,8 @@ def _lessons(agent: Part, estimator: Part) -> Iterator[str]:
     surrogate, aggregate = function(agent.get("surrogate")), function(agent.get("aggregate"))
     if surrogate in ("preference", "episode_clipped") and aggregate != "episodes":
         yield (
-            f"agent.aggregate={aggregate} is not allowed: the surrogate {surrogate} says the same at "
-            "every step of an episode, so that long ones would count more; "
+            f"agent.aggregate={aggregate} is not allowed: the surrogate {surrogate} has the gradient of "
+            "the whole episode at each of its steps, so that long ones would count more; "
             "allowed: aggregate@agent.aggregate=episodes"
         )
 
@@ -113,12 +113,11 @@ def _lab(agent: Part, estimator: Part) -> Iterator[str]:
 
 def _penalty(agent: Part, estimator: Part) -> Iterator[str]:
     advantage = estimator.get("advantage") or {}
-    kind = function(estimator)
-    ahead = function(advantage) not in ("above_start", "outcome") and advantage.get("lambda_") != 1
-    if kind in TRUE_VALUES and ahead:
+    looks_ahead = function(advantage) not in ABOVE_VALUE and advantage.get("lambda_") != 1
+    if looks_ahead and (kind := family("", estimator)) in UNLEARNED:
         yield (
-            f"agent.penalty.on_reward=True is not allowed with estimator={kind}: its values know nothing of "
-            "what is taken off the reward later; allowed: agent.penalty.on_reward=False, or "
+            f"agent.penalty.on_reward=True is not allowed with estimator={function(estimator)}: its {kind} "
+            "know nothing of what is taken off the reward later; allowed: agent.penalty.on_reward=False, or "
             "agent.estimator.advantage.lambda_=1"
         )
     if function(advantage.get("credit")) == "success":

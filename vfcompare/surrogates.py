@@ -4,8 +4,9 @@
 
 Surrogates of whole episodes look along the last axis and need minibatches of episodes (`rows_of=episodes`);
 `preference` compares the episodes of a group and needs minibatches of groups (`rows_of=groups`).
-Their value is the same at every step: weights that sum to `1/N` over an episode (`aggregates.episodes`)
-average them.
+`episode_clipped` and `preference` have the gradient of the whole episode at each of its steps: only weights
+that sum to `1/N` over an episode (`aggregates.episodes`) count it once. `gspo` and `gmpo` divide it by the
+number of steps, so that other weights only say how much a long episode counts.
 """
 
 from collections.abc import Callable
