@@ -39,6 +39,8 @@ class Arena(NamedTuple):
       tasks: how many, all alike.
       stated: how often it should happen.
       asked: whether critics against others is the question; else there are pairs alone.
+      episodes: of one evaluation, each of which passes or does not; None where evaluations are exact but for
+        a little noise.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Arena(NamedTuple):
     tasks: int = 1
     stated: float = LEVEL
     asked: bool = True
+    episodes: int | None = None
 
 
 STEPS = np.linspace(0.0, 1000.0, 11)
@@ -62,12 +65,29 @@ AREA_NOISE = NOISE * float(
 """Standard deviation of an evaluation, and of the area under a curve."""
 
 
-def cell(rng: np.random.Generator, agent: str, critic: bool, task: int, values: Array) -> Cell:
+def evaluated(rng: np.random.Generator, curves: Array, episodes: int | None) -> tuple[Array, Array]:
+    """Mean returns of evaluations, and their splits."""
+    if episodes is None:
+        noise, split = NOISE * rng.standard_normal((2, *curves.shape))
+        return curves + noise, split
+    first, last = rng.binomial(episodes // 2, curves, (2, *curves.shape)) / (episodes // 2)
+    return (first + last) / 2, (first - last) / 2
+
+
+def cell(
+    rng: np.random.Generator,
+    agent: str,
+    critic: bool,
+    task: int,
+    values: Array,
+    episodes: int | None,
+) -> Cell:
     """One agent on one task, a run for each score; evaluations are noisy."""
-    noise = NOISE * rng.standard_normal((len(values), len(STEPS)))
+    unknown = np.full(len(STEPS), np.nan)
+    found = zip(*evaluated(rng, values[:, None] * RISE, episodes), strict=True)
     runs = tuple(
-        Run(i, "completed", steps=STEPS, sampled=curve, greedy=np.full(len(STEPS), np.nan))
-        for i, curve in enumerate(values[:, None] * RISE + noise)
+        Run(i, "completed", steps=STEPS, sampled=curve, greedy=unknown, split=split)
+        for i, (curve, split) in enumerate(found)
     )
     return Cell(
         id=f"{agent}-{task}",
@@ -91,7 +111,14 @@ def cell(rng: np.random.Generator, agent: str, critic: bool, task: int, values: 
 def study(rng: np.random.Generator, arena: Arena) -> data.Study:
     """Its runs, all completed."""
     cells = tuple(
-        cell(rng, name, name in CRITICS, task, rng.choice(population, arena.seeds))
+        cell(
+            rng,
+            name,
+            name in CRITICS,
+            task,
+            rng.choice(population, arena.seeds),
+            arena.episodes,
+        )
         for task in range(arena.tasks)
         for name, population in arena.agents.items()
     )
@@ -168,6 +195,27 @@ def unlike_arenas() -> list[Arena]:
     ]
 
 
+def steady_arenas() -> list[Arena]:
+    """Agents that end at different heights, and never fall: neither is the more stable."""
+    return [
+        Arena(
+            f"one ends at {one}, one at {other}",
+            f"evaluations of {episodes} episodes",
+            20,
+            {"a": np.array([one]), "b": np.array([other])},
+            {"Stability": by_stability},
+            episodes=episodes,
+        )
+        for one, other in ((0.5, 0.95), (0.2, 0.95), (0.2, 0.5))
+        for episodes in (32, 256)
+    ]
+
+
+def by_stability(results: analysis.Results) -> bool:
+    """Whether one is said to fall less."""
+    return results.family["drawdown"].better is not None
+
+
 def planted_arenas() -> list[Arena]:
     """A difference is there, as large as `minimum_detectable_effect` or half of that."""
     arenas = []
@@ -198,6 +246,8 @@ def tables(reps: int) -> list[str]:
         *_table(null_arenas(), reps),
         "\n## Claims where means are equal and agents are not alike\n",
         *_table(unlike_arenas(), reps),
+        "\n## Claims of stability where nobody falls\n",
+        *_table(steady_arenas(), reps),
         "\n## Planted differences that are found\n",
         *_table(planted_arenas(), reps, stated=True),
     ]

@@ -134,7 +134,9 @@ def write_cell(
     folder.mkdir(parents=True)
     low, high, budget = scale
     steps = np.linspace(0, budget, points).round()
-    rows: dict[str, list[Any]] = {k: [] for k in ("seed", "update", "env_steps", *RETURNS)}
+    columns = ("seed", "update", "env_steps", *RETURNS, "return_split")
+    rows: dict[str, list[Any]] = {k: [] for k in columns}
+    halves = np.random.default_rng(1)
     for seed in cell["seeds"]:
         own = speed * np.exp(0.25 * rng.normal())
         share = 0.95 * (1 - np.exp(-3 * own * steps / budget)) + rng.normal(0, 0.04, points)
@@ -143,6 +145,7 @@ def write_cell(
         rows["env_steps"] += list(steps)
         rows["return_sampled"] += list(low + (high - low) * share)
         rows["return_greedy"] += list(low + (high - low) * np.minimum(share + 0.02, 1))
+        rows["return_split"] += list((high - low) * halves.normal(0, 0.04, points))
     write_parquet(folder / "evaluation.parquet", rows)
     updates: dict[str, list[float]] = {
         "seed": [0.0] * 50,

@@ -29,12 +29,13 @@ def write_curves(root: Path, curves: Curves, noise: float = 0.02, seeds: int = S
     study = write_study(
         root, agents=agents, envs={"maze": ENVS["maze"]}, seeds=seeds, points=POINTS
     )
-    rng = np.random.default_rng(0)
+    rng, halves = np.random.default_rng(0), np.random.default_rng(1)
     for agent, curve in curves.items():
 
         def draw(rows: dict[str, np.ndarray], curve: Callable[[int], np.ndarray] = curve) -> None:
             heights = np.array([curve(seed) for seed in range(seeds)])
             rows["return_sampled"][:] = (heights + rng.normal(0, noise, heights.shape)).ravel()
+            rows["return_split"][:] = halves.normal(0, noise, heights.size)
 
         set_returns(study / f"maze-{agent}-1a2b3c4d", draw)
     return study
@@ -141,10 +142,11 @@ def thin(rows: dict[str, np.ndarray]) -> None:
 def test_who_is_evaluated_less_often_is_not_praised_for_losing_less(
     tmp_path: Path, sparse: str, tone: str
 ) -> None:
-    """Sparse evaluations make a side lose less; a side that loses more in spite of them does lose more."""
-    dip = np.where(np.arange(POINTS) == 12, 0.5, 0.0)
-    ppo = rising(0.5) - (0 if sparse == "rloo" else dip)
-    study = write_curves(tmp_path, {"ppo": lambda _: ppo, "rloo": lambda _: rising(0.5)}, 0.1, 12)
+    """Sparse evaluations miss a side's dips; a side that loses more in spite of them does lose more."""
+    missed, seen = (np.where(np.arange(POINTS) == at, 0.5, 0.0) for at in (13, 12))
+    ppo, rloo = (missed, missed) if sparse == "rloo" else (seen, 0.0 * seen)
+    curves = {"ppo": lambda _: rising(0.9) - ppo, "rloo": lambda _: rising(0.9) - rloo}
+    study = write_curves(tmp_path, curves, 0.05, 12)
     set_returns(study / f"maze-{sparse}-1a2b3c4d", thin)
     results = analyse(report.load(study))
     assert results.family["drawdown"].better == "outcome-only"

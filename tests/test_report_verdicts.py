@@ -16,6 +16,7 @@ from vfcompare import report, statistics
 from vfcompare.report import figures, tables
 from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.figures import families, improvement, pairs, profile, speed
+from vfcompare.report.sentences import Sentence
 from vfcompare.report.verdicts import ranking, verdicts
 
 PPO_AGAINST_RLOO = {"metric": "auc", "margin": 0.05, "contrast": ["ppo", "rloo"]}
@@ -67,6 +68,11 @@ def diverge(rows: dict[str, np.ndarray]) -> None:
 def untrained(rows: dict[str, np.ndarray]) -> None:
     """Begins at the random policy's score."""
     rows["return_sampled"][rows["env_steps"] == 0] = 0.0
+
+
+def stumble(rows: dict[str, np.ndarray]) -> None:
+    """Is back at the random policy's score at one evaluation."""
+    rows["return_sampled"][rows["update"] == 8] = 0.0
 
 
 def record_budgets(study: Path) -> None:
@@ -415,6 +421,7 @@ def test_too_few_pairs_are_counted_where_they_are_too_few(tmp_path: Path) -> Non
 def test_who_has_learned_nothing_is_not_praised_for_losing_nothing(tmp_path: Path) -> None:
     study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=12)
     set_scores(study, {("maze", "rloo"): np.linspace(0.0, 0.05, 12)})
+    set_returns(study / "maze-ppo-1a2b3c4d", stumble)
     results = analyse(report.load(study))
     assert results.family["drawdown"].better == "outcome-only"
     (claim,) = [item for item in verdicts(results) if item.title == "Stability"]
@@ -426,6 +433,21 @@ def test_who_has_learned_nothing_is_not_praised_for_losing_nothing(tmp_path: Pat
     (claim,) = [s for s in verdicts(analyse(report.load(study))) if s.title == "Stability"]
     assert claim.tone == "claim"
     assert "learns nothing" not in claim.text
+
+
+def test_of_evaluations_that_do_not_tell_their_noise_nothing_is_claimed(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=12)
+    set_returns(study / "maze-ppo-1a2b3c4d", stumble)
+    assert said_of_stability(study).tone == "claim"
+    set_returns(study / "maze-rloo-1a2b3c4d", lambda rows: rows.pop("return_split"))
+    claim = said_of_stability(study)
+    assert claim.tone == "open"
+    assert "But the evaluations of 12 of 24 runs do not tell how noisy they are" in claim.text
+
+
+def said_of_stability(study: Path) -> Sentence:
+    (claim,) = [item for item in verdicts(analyse(report.load(study))) if item.title == "Stability"]
+    return claim
 
 
 def test_an_environment_without_a_scale_does_not_unsay_equality_elsewhere(tmp_path: Path) -> None:

@@ -97,6 +97,20 @@ def test_evaluation_uses_a_stream_of_its_own(learner):
         np.testing.assert_array_equal(one, other)
 
 
+def test_halves_of_an_evaluation_differ_by_noise_alone(learner):
+    """Of 200 evaluations of 32 episodes by one policy that passes some: mean 0, and the mean's own deviation.
+
+    Within four standard errors: of a mean, and of a deviation, whose own is 5 % of it.
+    """
+    trainer = Trainer(learner, [0], 1024)
+    found = [trainer.evaluate(point) for point in range(200)]
+    returns, split = (np.ravel([x[n] for x in found]) for n in ("return_sampled", "return_split"))
+    assert returns.std() > 0.02
+    assert abs(split.mean()) < 4 * returns.std() / np.sqrt(200)
+    assert split.std() == pytest.approx(returns.std(), rel=4 * 0.05 * np.sqrt(2))
+    assert abs(np.corrcoef(returns, split)[0, 1]) < 4 / np.sqrt(200)
+
+
 def test_matched_agents_start_with_the_same_policy_and_the_same_first_rollout(build):
     states = {}
     for agent in ("reinforce", "grpo", "ppo"):

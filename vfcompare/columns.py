@@ -20,5 +20,8 @@ LAB = (
 )
 """Columns of the evaluation that the lab writes, see `vfcompare.diagnostics`."""
 
-CURVE = ("seed", "point", "update", "env_steps", "episodes", "return_sampled", "return_greedy")
-"""Columns of the evaluation that learning curves are drawn from."""
+CURVE = (
+    *("seed", "point", "update", "env_steps", "episodes"),
+    *("return_sampled", "return_greedy", "return_split"),
+)
+"""Columns of the evaluation that a report reads of learning curves, see `vfcompare.evaluation`."""

@@ -37,7 +37,9 @@ def evaluate(
 
     Returns:
       `return_sampled`, `return_greedy`, `length_sampled`, `length_greedy`, `entropy` (mean `-log π(a|s)` of a
-      sampled action); and where episodes can pass (`env.passes`), `pass_at_1`, `pass_at_2`, `pass_at_4`, ...
+      sampled action), and `return_split`, half of what the sampled episodes from the first half of the start
+      states return more than those from the last, which has mean zero and, of an even number, the standard
+      deviation of `return_sampled`; not a number of a single start state. And where episodes can pass (`env.passes`), `pass_at_1`, `pass_at_2`, `pass_at_4`, ...
       up to `n`, see `pass_at`, and the mean length of those that pass, `length_passed`,
       and that do not, `length_failed`, not a number where there are none. Where the first step says which
       it will be (`env.report`), also the mean probability of saying `<yes>`, `confidence`, and what it is
@@ -63,10 +65,13 @@ def evaluate(
         env, policy._replace(act=act), params, running, key, chunk=chunk, keep_state=False
     )
     return_, length = steps.reward.sum(0), steps.mask.sum(0)
+    half = number // 2 * attempts
+    first, last = return_[:half].mean(), return_[samples - half : samples].mean()
     surprise = -(steps.log_prob * steps.mask)[:, :samples].sum()
     metrics = {
         "return_sampled": return_[:samples].mean(),
         "return_greedy": return_[samples:].mean(),
+        "return_split": (first - last) / 2,
         "length_sampled": length[:samples].mean(),
         "length_greedy": length[samples:].mean(),
         "entropy": surprise / length[:samples].sum(),

@@ -41,6 +41,8 @@ class Run:
       sampled: `[points]` mean return of sampled actions, of a policy's several evaluations the last's;
         finite up to a failure.
       greedy: `[points]` mean return of greedy actions, NaN where not measured.
+      split: `[points]` half of what one half of the sampled episodes returned more than the other, NaN where
+        not measured.
       failed_at: environment step of the failure, or None where that is not known.
       clocks: `[points]` of what else had passed at each evaluation: `updates`, `episodes`.
       measured: `[evaluations]` steps, sampled and greedy returns of each evaluation: of a policy, several.
@@ -57,6 +59,7 @@ class Run:
     clocks: Mapping[str, Array] = field(default_factory=dict)
     outside: bool = False
     measured: tuple[Array, Array, Array] | None = None
+    split: Array | None = None
 
     @property
     def evaluations(self) -> tuple[Array, Array, Array]:

@@ -57,7 +57,8 @@ def _doubts(contrast: Contrast, results: Results) -> list[str]:
     if METRICS[contrast.metric].lower:
         few = join(favoured(results, contrast)) if contrast.better else ""
         text = f"But fewer of its policies were evaluated on {few}, and drawdowns grow with their number."
-        return [*doubts, *filter(None, (_unlearned(contrast, results), text if few else ""))]
+        told = (_unlearned(contrast, results), _noisy(contrast, results), text if few else "")
+        return [*doubts, *filter(None, told)]
     if contrast.metric == "auc" or contrast.verdict == "equal":
         nothing = {task.name for task in unlearned(results)}
         if nothing.issuperset(contrast.tasks):
@@ -223,6 +224,24 @@ def _findable(contrast: Contrast, results: Results) -> str:
             seeds = -(-pairs // len(contrast.tasks))
             return f"{told}: {found} of cases, and those of {margin:g} if they have {seeds:,} seeds"
     return f"{told}: {found} of cases"
+
+
+def _noisy(contrast: Contrast, results: Results) -> str:
+    """Of how many compared runs the noise of evaluations is not known, if of any."""
+    arms = {arm.name for side in results.sides.both for arm in side}
+    scores = [
+        score
+        for task in map(results.task, contrast.tasks)
+        for arm in arms
+        for score in task.scores.get(arm, ())
+    ]
+    noisy = sum(score.noisy for score in scores)
+    if not noisy:
+        return ""
+    return (
+        f"But the evaluations of {noisy} of {len(scores)} runs do not tell how noisy they are "
+        "(`return_split`), and where returns vary more, the best so far is higher by luck."
+    )
 
 
 def _unlearned(contrast: Contrast, results: Results) -> str:

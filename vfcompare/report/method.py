@@ -98,8 +98,10 @@ _DRAWDOWN = (
     "At each evaluation, the best so far minus the present score; of each run, the mean of the "
     "1 + int(0.05 (n - 1)) largest of n (upper-tail CVaR): the largest alone at up to 20 evaluations, "
     "so it compares only agents evaluated equally often. The best so far of noisy evaluations rises by "
-    "luck alone, so that evaluation noise counts as drawdown: compare agents evaluated with equally many "
-    "episodes. The example configuration of "
+    "luck alone: which falls are the deepest is therefore chosen by half of the episodes of each evaluation, "
+    "if they exceed 2.5 standard deviations of noise, and the other half measures them; both ways round, and "
+    "the mean of both. Where evaluations do not tell their halves noise counts as drawdown, and nothing is "
+    "claimed. The example configuration of "
     "rl-reliability-metrics takes the lower tail, which is 0 for a run that sets records at 5% of "
     "its evaluations, whatever it loses in between; it is not used."
 )

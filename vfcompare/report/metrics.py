@@ -56,7 +56,7 @@ METRICS: Mapping[str, Metric] = {
         lower=True,
         prose="upper-tail drawdown",
         claim="Stability",
-        verbs=("lose less of what they had learned", "loses less of what it had learned"),
+        verbs=("fall less from their best", "falls less from its best"),
     ),
     "variation": Metric(
         "Within-run variation",

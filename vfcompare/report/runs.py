@@ -177,6 +177,7 @@ def _with_curve(
         failed_at = min(float(steps[bad[0]]), math.inf if failed_at is None else failed_at)
     if status == "diverged" and not bad.size:
         reason = broke or "reported by the run"
+    split = curve.get("return_split")
     good = np.isfinite(sampled)
     if failed_at is not None:
         good &= steps < failed_at
@@ -187,7 +188,19 @@ def _with_curve(
     passed = {name: clock[good][last] for name, clock in clocks.items() if clock is not None}
     outside = status == "crashed" and failure.of_machine(reason)
     steps, sampled, greedy = (column[last] for column in measured)
-    return Run(seed, status, reason, steps, sampled, greedy, failed_at, passed, outside, measured)
+    return Run(
+        seed,
+        status,
+        reason,
+        steps,
+        sampled,
+        greedy,
+        failed_at,
+        passed,
+        outside,
+        measured,
+        None if split is None else split[good][last],
+    )
 
 
 def budget(info: Mapping[str, Any] | None) -> float | None:

@@ -34,7 +34,8 @@ class Score:
       final: mean of the evaluations in the last tenth of the range.
       greedy: the same of the greedy policy, or None where it was not measured, or not to the end.
       variation: IQR of the changes per percent of the range; None of a failed run, which changes no more.
-      drawdown: upper-tail CVaR of the drawdowns.
+      drawdown: upper-tail CVaR of the drawdowns, without what evaluation noise adds unless it is `noisy`.
+      noisy: whether its evaluations do not tell how noisy they are.
       collapsed: whether it learned something and then lost it, beyond the noise of its evaluations.
       first: score of its untrained policy, or None where that was not evaluated.
       reached: its final score, or if it collapsed the highest mean of successive evaluations before.
@@ -49,6 +50,7 @@ class Score:
     greedy: float | None
     variation: float | None
     drawdown: float
+    noisy: bool
     collapsed: bool
     first: float | None
     reached: float
@@ -369,6 +371,7 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
     lost = statistics.collapsed(heights, floor=floor, span=share or 1.0, window=window)
     percent = (knots - task.start) * 100.0 / (task.end - task.start)
     fell = failed(run, task.end)
+    split = _split(run, steps, raw, task)
     return Score(
         seed=run.seed,
         status=run.status if fell else "completed",
@@ -378,11 +381,31 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
         final=final,
         greedy=_greedy(run, task),
         variation=None if fell else float(statistics.within_run_variation(percent, heights)),
-        drawdown=statistics.drawdown_risk(heights),
+        drawdown=_drawdown(heights, split),
+        noisy=split is None,
         collapsed=lost,
         first=_first(run, task),
         reached=float(statistics.successive_means(heights, window).max()) if lost else final,
     )
+
+
+def _split(run: Run, steps: Array, raw: Array, task: Task) -> Array | None:
+    """The split of a run's evaluations as a score, at the points of its curve within the compared range.
+
+    It is 0 where a failed run is continued; None where not all evaluations have one.
+    """
+    if run.split is None or not np.isfinite(run.split).all():
+        return None
+    found = np.zeros(steps.shape)
+    found[np.isin(steps, run.steps)] = run.split
+    halves = task.rescale(raw + found) - task.rescale(raw)
+    return statistics.restrict(steps, halves, task.start, task.end)[1]
+
+
+def _drawdown(heights: Array, split: Array | None) -> float:
+    if split is None:
+        return statistics.drawdown_risk(heights)
+    return statistics.drawdown_beyond_noise(heights, split)
 
 
 def _first(run: Run, task: Task) -> float | None:

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from vfcompare.statistics.scores import Array, finite
 
+STANDS_OUT = 2.5
+"""Standard deviations of evaluation noise that a fall must exceed to be one."""
+
 COLLAPSE_WINDOW = 3
 """Fewest evaluations in a mean that says whether a run collapsed: one or two are mostly noise."""
 
@@ -95,13 +98,50 @@ def cvar(values: npt.ArrayLike, *, alpha: float = 0.05, tail: Literal["lower", "
     evaluations, however deep its falls. This is not copied.
     """
     y = np.sort(finite(values, "values"))
-    count = 1 + math.floor(alpha * (y.size - 1) + 1e-9)
+    count = _tail(y.size, alpha)
     return float(np.mean(y[:count] if tail == "lower" else y[-count:]))
+
+
+def _tail(size: int, alpha: float) -> int:
+    """How many of `size` values are the most extreme `alpha`: at least one."""
+    return 1 + math.floor(alpha * (size - 1) + 1e-9)
 
 
 def drawdown_risk(values: npt.ArrayLike, *, alpha: float = 0.05) -> float:
     """Mean depth of the worst alpha of a run's drawdowns: upper-tail CVaR; 0 if it never falls."""
     return cvar(drawdown(values), alpha=alpha, tail="upper")
+
+
+def drawdown_beyond_noise(
+    values: npt.ArrayLike, split: npt.ArrayLike, *, alpha: float = 0.05
+) -> float:
+    """`drawdown_risk`, with falls that half of the episodes choose and the other half measures.
+
+    Episodes that make one policy the best so far and another the worst were lucky and unlucky: they
+    overrate the fall, others do not. Both halves choose in turn, `y ± d`, and the mean of both is
+    returned. With `σ² = mean d²`, which is the variance of `y`, a difference of two evaluations by half
+    of the episodes has the variance `4 σ²`: a fall of less than `STANDS_OUT` times its root counts as
+    none, for in a curve that rises these would be measured as rises. The mean is over the other
+    evaluations, since where the halves agree by chance both overrate alike. A run that never falls has 0
+    but for rare mistakes, which may be below 0.
+
+    Args:
+      values: `[points]`, `y`, mean returns.
+      split: `[points]`, `d`, half of what one half of the episodes returned more than the other.
+      alpha: share of the evaluations, those with the deepest drawdowns.
+    """
+    y, d = finite(values, "values"), finite(split, "split")
+    return float(np.mean([_measured_depth(y + side, y - side, alpha) for side in (d, -d)]))
+
+
+def _measured_depth(chooses: Array, measures: Array, alpha: float) -> float:
+    depth = drawdown(chooses)
+    deepest = np.argsort(-depth, kind="stable")[: _tail(depth.size, alpha)]
+    best = np.array([chooses[: end + 1].argmax() for end in deepest])
+    square = np.square((chooses - measures) / 2)
+    others = np.array([np.delete(square, ends).mean() for ends in zip(best, deepest, strict=True)])
+    real = depth[deepest] > STANDS_OUT * 2.0 * np.sqrt(others)
+    return float(np.mean(np.where(real, measures[best] - measures[deepest], 0.0)))
 
 
 def successive_means(values: npt.ArrayLike, window: int = COLLAPSE_WINDOW) -> Array:
