@@ -86,9 +86,10 @@ collector; `sft` and `dpo` estimate no gradient of the return, `mixed` lies betw
 
 Of {claims} claims that a gradient is unbiased, or short by a known factor, {held} came out within {errors}
 standard errors of {seeds} seeds, in scale and in bias; by chance, one true number in {one_in} does not.
-Claims: *rescales*, directions are kept for one prompt, but prompts are weighed by their
-returns; *biased*, the sample is part of its own baseline, or of what chooses it; *biased by the critic*, a
-wrong value of the next state enters; *another objective*, log p or pass@k in place of the mean return."""
+Claims: *rescales*, directions are kept for one prompt where returns are 0 or 1, but prompts are weighed by
+their returns, or all of a batch by one number; *biased*, the sample is part of its own baseline, or of what
+chooses it; *biased by the critic*, a wrong value of the next state enters; *another objective*, log p or
+pass@k in place of the mean return."""
 
 
 def one_in(seeds: int) -> float:

@@ -464,7 +464,7 @@ def test_an_environment_without_a_scale_does_not_unsay_equality_elsewhere(tmp_pa
     assert results.family_by_task["cartpole"].verdict == "first"
     text = said(results)["Where"]
     assert "no practical difference on maze" in text
-    assert "helps on chain (+0.600) and cartpole (+108.0 in raw returns)" in text
+    assert "ahead on chain (+0.600) and cartpole (+108.0 in raw returns)" in text
 
 
 @pytest.mark.parametrize("equal", [True, False])

@@ -469,8 +469,8 @@ def test_who_never_falls_has_no_drawdown_beyond_noise(
 ) -> None:
     """The mean of 1,000 runs that rise to a height and stay: plain drawdowns are 0.07 to 0.33.
 
-    Other runs have at most 0.018, where they rise to the end: so much is the method's own. The mean's standard
-    error is 0.003 at most.
+    Other runs have at most 0.018, where they rise to the end: so much is the method's own. The standard
+    error of a mean is 0.003 at most.
     """
     chances = height * np.clip(np.linspace(0.0, 1.0, points) / max(by, 1e-9), 0.0, 1.0)
     curves, splits = halves(53, np.tile(chances, (1000, 1)))

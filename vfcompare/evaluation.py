@@ -39,11 +39,11 @@ def evaluate(
       `return_sampled`, `return_greedy`, `length_sampled`, `length_greedy`, `entropy` (mean `-log π(a|s)` of a
       sampled action), and `return_split`, half of what the sampled episodes from the first half of the start
       states return more than those from the last, which has mean zero and, of an even number, the standard
-      deviation of `return_sampled`; not a number of a single start state. And where episodes can pass (`env.passes`), `pass_at_1`, `pass_at_2`, `pass_at_4`, ...
-      up to `n`, see `pass_at`, and the mean length of those that pass, `length_passed`,
-      and that do not, `length_failed`, not a number where there are none. Where the first step says which
-      it will be (`env.report`), also the mean probability of saying `<yes>`, `confidence`, and what it is
-      worth, `brier` and `auroc`, see `vfcompare.calibration`.
+      deviation of `return_sampled`; not a number of a single start state. Where episodes can pass
+      (`env.passes`), also `pass_at_1`, `pass_at_2`, `pass_at_4`, ... up to `n`, see `pass_at`, and the mean
+      length of those that pass, `length_passed`, and that do not, `length_failed`, not a number where there
+      are none. Where the first step says which it will be (`env.report`), also the mean probability of saying
+      `<yes>`, `confidence`, and what it is worth, `brier` and `auroc`, see `vfcompare.calibration`.
     """
 
     def act(

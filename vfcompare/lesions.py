@@ -61,7 +61,7 @@ def constant(*, after: float = 0.0) -> Lesion:
 
 
 def bias(*, by: float, after: float = 0.0) -> Lesion:
-    """A constant error: `V + β`. Harmless at λ = 1, where a value is only a baseline."""
+    """A constant error: `V + β`. Harmless at λ = 1 of whole episodes, where a value is only a baseline."""
     return of_values(lambda value, rollout, access, key: value + by * acting(rollout), after)
 
 
@@ -75,10 +75,11 @@ def noise(*, std: float, after: float = 0.0) -> Lesion:
 
 
 def noise_to(*, explained: float, after: float = 0.0) -> Lesion:
-    """Independent errors of such a size that the values explain a given share of the true variance.
+    """Independent errors of such a size that what is read explains a given share of the values' variance.
 
     `V + τ ε` with `τ² = (1 - e) Var(V)`, the variance over the steps of the batch: `e = 1 - Var(error) /
-    Var(V)`. Below 0 the errors are larger than what there is to know.
+    Var(V)`, of the truth where values are exact, and of what it says itself where a critic has learned them,
+    whose own error comes on top. Below 0 the errors are larger than what there is to know.
     """
 
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:

@@ -172,7 +172,7 @@ def _where(results: Results) -> Sentence | None:
     found = results.family_by_task
     if len(found) < 2:
         return None
-    above, below = ("the critic helps on", "it costs on")
+    above, below = ("agents with a critic are ahead on", "behind on")
     if results.sides.chosen:
         above, below = (f"{text} on" for text in results.sides.better)
     groups = (

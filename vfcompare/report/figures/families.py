@@ -25,7 +25,7 @@ def pictures(results: Results) -> Iterator[Picture]:
         "families",
         f"{results.sides.title}, and where"
         if results.sides.chosen
-        else "What a critic buys, and where",
+        else "How far agents with a critic are ahead, and where",
         _caption(results, len(found) - len(drawn)),
         lambda: contrasts.draw(results, drawn, results.sides.better[::-1]),
         contrasts.data("families", found),
@@ -53,4 +53,5 @@ def _caption(results: Results, left: int) -> str:
 
 
 def _ahead(results: Results) -> str:
-    return f"{results.sides.names[0]} is ahead" if results.sides.chosen else "the critic helps"
+    chosen = results.sides.chosen
+    return f"{results.sides.names[0]} is ahead" if chosen else "agents with a critic are ahead"

@@ -56,7 +56,7 @@ def pictures(results: Results) -> Iterator[Picture]:
 
 
 def _title(results: Results, plane: Plane) -> str:
-    who = results.sides.title if results.sides.chosen else "Where a critic helps"
+    who = results.sides.title if results.sides.chosen else "Where agents with a critic are ahead"
     return f"{who} on {plane.env}"
 
 
