@@ -21,7 +21,7 @@ from tests.helpers import vfcompare
 from vfcompare.commands import cluster, resume
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
-from vfcompare.runs import claim, plan, run_folder, slurm, status, store
+from vfcompare.runs import claim, clock, plan, run_folder, slurm, status, store
 from vfcompare.training import stopping
 
 TINY = (
@@ -61,7 +61,7 @@ def study(where, records, groups=None, slurm_number="7", **job):
     for name, record in records.items():
         if record is not None:
             seeds = {seed: {"status": record["status"]} for seed in "01"}
-            said = {"heartbeat": store.now(), "started": store.now(), "seeds": seeds, **record}
+            said = {"heartbeat": clock.now(), "started": clock.now(), "seeds": seeds, **record}
             store.write_json(path / name / "run.json", said)
             if record["status"] == "completed":
                 (path / name / "evaluation.parquet").touch()

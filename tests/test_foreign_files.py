@@ -16,7 +16,7 @@ from vfcompare import report
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.report import files
-from vfcompare.runs import board, slurm, status, store
+from vfcompare.runs import board, clock, slurm, status, store
 from vfcompare.runs.events import TOGETHER
 from vfcompare.validate import TUNING_SEEDS
 
@@ -37,7 +37,7 @@ def put(study: Path, name: str, content: Any) -> None:
 WORDS = st.sampled_from(
     ["running", "completed", "crashed", "status", "", "\0", "\ud800", "\x1b[31m"]
 )
-TIMES = st.sampled_from([store.now(), "2020-01-01", "9999-12-31T23:59:59-23:59", "2020"])
+TIMES = st.sampled_from([clock.now(), "2020-01-01", "9999-12-31T23:59:59-23:59", "2020"])
 PLAIN = (
     st.none()
     | st.booleans()
@@ -121,15 +121,15 @@ CONTENTS: dict[str, st.SearchStrategy[Any]] = {
     f"{CELL}/run.json": st.tuples(SEEDS, WORDS).flatmap(
         lambda said: objects(
             **{"id": CELL, "agent": "ppo", "env": "maze", "seeds": said[0], "status": said[1]},
-            heartbeat=store.now(),
+            heartbeat=clock.now(),
             budget={"env_steps": 100},
             env_steps=50,
         )
     ),
     f"{CELL}/claim.json": objects(
-        host="here", pid=1, time=store.now(), task="", place="", started=1
+        host="here", pid=1, time=clock.now(), task="", place="", started=1
     ),
-    "jobs/0.json": objects(created=store.now(), slurm="7", groups=[[CELL]], name="", folder="/"),
+    "jobs/0.json": objects(created=clock.now(), slurm="7", groups=[[CELL]], name="", folder="/"),
 }
 
 
@@ -139,8 +139,8 @@ def damage(study: Path, contents: dict[str, Any]) -> None:
 
 
 PLAN = {"cells": [{"id": CELL}]}
-RUN = {"status": "running", "seeds": {}, "heartbeat": store.now()}
-JOB = {"created": store.now(), "slurm": "7", "groups": [[CELL]]}
+RUN = {"status": "running", "seeds": {}, "heartbeat": clock.now()}
+JOB = {"created": clock.now(), "slurm": "7", "groups": [[CELL]]}
 SHARE = {"budget": {"env_steps": 1}, "env_steps": -(10**400)}
 
 

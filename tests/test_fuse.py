@@ -12,7 +12,7 @@ import pytest
 from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.errors import InputError
-from vfcompare.runs import claim, run_folder, status, store, tables
+from vfcompare.runs import claim, clock, naming, origin, run_folder, status, store, tables
 from vfcompare.training import attempts, devices, fuse, stages, starts, sweep
 from vfcompare.training import execute as execution
 from vfcompare.training.cell import Member
@@ -88,7 +88,7 @@ def test_cells_share_the_start_that_no_number_of_theirs_decides(tmp_path, monkey
         return store.read_json(cell.study / cell.id / "certificate.json")
 
     hashes = {cell.id: certificate(cell)["seeds"] for cell in group.cells}
-    assert len({store.digest(seeds) for seeds in hashes.values()}) == 2
+    assert len({naming.digest(seeds) for seeds in hashes.values()}) == 2
     for cell in group.cells[0], group.cells[-1]:
         alone = cell._replace(config=cell.config | {"root": f"{tmp_path}/alone"})
         execute([alone])
@@ -337,7 +337,7 @@ def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
     tmp_path, monkeypatch
 ):
     (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
-    first = store.versions()
+    first = origin.versions()
 
     def attempt():
         with pytest.raises(RuntimeError, match="no picture"):
@@ -349,11 +349,11 @@ def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
         record = attempt()
         assert record["bit_exact"]
     for versions in (first | {"flax": "0.0.1"}, first):
-        monkeypatch.setattr(store, "versions", lambda versions=versions: versions)
+        monkeypatch.setattr(origin, "versions", lambda versions=versions: versions)
         record = attempt()
         assert not record["bit_exact"], "nor after the next attempt"
         assert record["versions"] == versions
-        begun = {"versions": first, "git": store.git_state(), "source": attempts.source()}
+        begun = {"versions": first, "git": origin.git_state(), "source": attempts.source()}
         assert record["begun_with"] == begun | {"own": {}}
 
 
@@ -443,7 +443,7 @@ def test_the_longer_it_takes_to_save_the_seldomer_it_is_done(tmp_path, monkeypat
         now += 1.0
         act(log, point, spent)
 
-    monkeypatch.setattr(store, "Stopwatch", Watch)
+    monkeypatch.setattr(clock, "Stopwatch", Watch)
     monkeypatch.setattr(execution, "evaluate", evaluate)
     monkeypatch.setattr(stages, "save", slow)
     execute([one])

@@ -35,7 +35,7 @@ from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import CRITIC, INK, MUTED, OUTCOME, lettering, spread
 from vfcompare.report.table import show
 from vfcompare.report.verdicts import verdicts
-from vfcompare.runs import certificate, store
+from vfcompare.runs import certificate, clock
 from vfcompare.runs import status as run_status
 from vfcompare.statistics import Interval
 
@@ -212,7 +212,7 @@ LONG_AGO = "2020-01-01T00:00:00+00:00"
 
 def train(folder: Path, heartbeat: str = "", **changes: Any) -> None:
     """Let a run say that it is running; by this process, unless changes to its claim say otherwise."""
-    alive = {"status": "running", "seeds": {}, "heartbeat": heartbeat or store.now()}
+    alive = {"status": "running", "seeds": {}, "heartbeat": heartbeat or clock.now()}
     edit(folder / "run.json", lambda info: info.update(alive))
     claim = {"host": socket.gethostname(), "pid": os.getpid(), "time": LONG_AGO}
     (folder / "claim.json").write_text(json.dumps(claim | changes))
@@ -654,7 +654,7 @@ def test_what_says_running_stands_in_a_report_as_vfcompare_status_says(
 def test_a_report_of_a_killed_run_stays_the_same(tmp_path: Path) -> None:
     study = write_study(tmp_path, agents={"ppo": 1.8, "rloo": 1.2}, envs={"maze": ENVS["maze"]})
     pages = set()
-    for heartbeat in (store.now(), LONG_AGO):
+    for heartbeat in (clock.now(), LONG_AGO):
         train(study / "maze-ppo-1a2b3c4d", heartbeat, pid=GONE)
         pages.add(report.write(study).read_bytes())
     assert len(pages) == 1

@@ -15,7 +15,7 @@ from vfcompare.commands import resume
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main
 from vfcompare.report import writing
-from vfcompare.runs import claim, plan, slurm, status, store
+from vfcompare.runs import claim, clock, disk, lock, origin, plan, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
 
 CELLS = [{"id": "a"}]
@@ -24,9 +24,9 @@ CELLS = [{"id": "a"}]
 def test_a_later_command_keeps_the_question_the_figures_and_the_day_of_a_plan(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(store, "now", lambda: "first")
+    monkeypatch.setattr(clock, "now", lambda: "first")
     plan.write(tmp_path, {"name": "x", "question": "Who?", "figures": ["pairs"]}, CELLS)
-    monkeypatch.setattr(store, "now", lambda: "later")
+    monkeypatch.setattr(clock, "now", lambda: "later")
     plan.write(tmp_path, {"name": "x", "question": None, "figures": []}, [{"id": "b"}])
     kept = store.read_json(tmp_path / "plan.json")
     assert (kept["question"], kept["figures"], kept["created"]) == ("Who?", ["pairs"], "first")
@@ -58,7 +58,7 @@ def test_a_cell_that_has_not_begun_is_dropped_from_a_plan_and_no_other(tmp_path,
 def test_the_commit_is_that_of_the_code_and_not_of_whose_folder_it_is_in(
     tmp_path, monkeypatch, tracked
 ):
-    file = tmp_path / ".venv" / "store.py"
+    file = tmp_path / ".venv" / "origin.py"
     file.parent.mkdir()
     file.touch()
 
@@ -70,8 +70,8 @@ def test_the_commit_is_that_of_the_code_and_not_of_whose_folder_it_is_in(
     (tmp_path / "mine").touch()
     git("add", "mine", *([str(file)] if tracked else []))
     git("commit", "-m", "mine")
-    monkeypatch.setattr(store, "__file__", str(file))
-    assert bool(store.git_state.__wrapped__()) == tracked
+    monkeypatch.setattr(origin, "__file__", str(file))
+    assert bool(origin.git_state.__wrapped__()) == tracked
 
 
 def test_a_claim_without_a_heartbeat_is_renewed_while_it_is_held(tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_a_cell_that_a_local_process_trains_is_running_whatever_slurm_was_told(
     path = Path(tmp_path)
     plan.write(path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
     folder = RunFolder(path / "cell")
-    job = {"created": store.now(), "slurm": "1", "groups": [["cell"]], "schema": store.SCHEMA}
+    job = {"created": clock.now(), "slurm": "1", "groups": [["cell"]], "schema": store.SCHEMA}
     task = slurm.Task(state, "Priority")
     monkeypatch.setattr(slurm, "ask", lambda jobs: slurm.Answer([*jobs], {"1_0": task}))
     with folder.hold():
@@ -129,7 +129,7 @@ def failing(monkeypatch, number, name, times):
             raise OSError(number, os.strerror(number), path)
         return real(path, *args, **options)
 
-    monkeypatch.setattr(store, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(disk, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setattr(os, "open", answer)
 
 
@@ -263,7 +263,7 @@ def test_a_folder_that_a_network_does_not_show_yet_is_waited_for(tmp_path, monke
         return real(path)
 
     (tmp_path / "new").mkdir()
-    monkeypatch.setattr(store, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(disk, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setattr(Path, "is_dir", is_dir)
     store.make_folder(tmp_path / "new" / "below")
     assert (tmp_path / "new" / "below").is_dir()
@@ -280,11 +280,11 @@ def test_the_lock_of_a_colleague_is_held_though_it_may_only_be_read(tmp_path, mo
         return real(path, flags, *mode)
 
     monkeypatch.setattr(os, "open", refuse)
-    with store.guard(tmp_path), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
+    with lock.guard(tmp_path), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     monkeypatch.setattr(os, "open", lambda *args: refuse(*args, unreadable=True))
     told = r"\.lock cannot be written: Permission denied"
-    with pytest.raises(InputError, match=told), store.guard(tmp_path):
+    with pytest.raises(InputError, match=told), lock.guard(tmp_path):
         pass
 
 
@@ -333,7 +333,7 @@ def unwritable(request, tmp_path):
 def test_where_nothing_can_be_written_is_refused_in_one_line(unwritable):
     place, answer = unwritable
     with pytest.raises(InputError, match="allowed: a folder that you may write to") as refused:
-        store.must_be_writable(place, "root=it")
+        disk.must_be_writable(place, "root=it")
     assert str(refused.value).startswith(f"root=it cannot be written: {answer};")
 
 
@@ -351,7 +351,7 @@ def test_so_is_a_report_there_before_anything_is_read(unwritable, tmp_path):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="not Linux")
 def test_permissions_alone_do_not_say_what_can_be_written():
     with pytest.raises(InputError, match="root=/proc/xx cannot be written"):
-        store.must_be_writable(Path("/proc/xx/scratch"), "root=/proc/xx")
+        disk.must_be_writable(Path("/proc/xx/scratch"), "root=/proc/xx")
 
 
 def test_a_file_of_a_report_in_whose_place_a_folder_is_is_named(tmp_path):
@@ -361,12 +361,12 @@ def test_a_file_of_a_report_in_whose_place_a_folder_is_is_named(tmp_path):
 
 
 def test_a_full_disk_is_not_a_mistake_of_who_typed_the_command():
-    with pytest.raises(OSError, match="No space"), store.refusing("root=runs"):
-        raise OSError(store.FULL[0], os.strerror(store.FULL[0]), "file")
+    with pytest.raises(OSError, match="No space"), disk.refusing("root=runs"):
+        raise OSError(disk.FULL[0], os.strerror(disk.FULL[0]), "file")
 
 
 def test_trying_leaves_nothing_and_makes_nothing(tmp_path):
-    store.must_be_writable(tmp_path / "runs" / "study")
+    disk.must_be_writable(tmp_path / "runs" / "study")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from vfcompare.commands import compose, resume, trust
 from vfcompare.errors import ClaimLost, Damaged, InputError
 from vfcompare.main import main
-from vfcompare.runs import claim, plan, run_folder, store
+from vfcompare.runs import claim, clock, naming, plan, run_folder, store
 from vfcompare.training import devices, execute, fuse, priors, stages, stopping
 from vfcompare.training.cell import Member
 from vfcompare.training.log import Log
@@ -613,7 +613,7 @@ def dead_process():
 
 def claimed(folder, **said):
     """Leave a claim as another process would."""
-    here = {"host": socket.gethostname(), "pid": dead_process(), "time": store.now()}
+    here = {"host": socket.gethostname(), "pid": dead_process(), "time": clock.now()}
     store.write_json(folder / "claim.json", here | said)
 
 
@@ -833,7 +833,7 @@ def test_a_study_cannot_be_named_out_of_its_root(name, tmp_path, monkeypatch, ca
 
 @pytest.mark.parametrize("name", [*NAMES, "a\n", "\0", "é", "." * 90])
 def test_a_slug_is_one_harmless_folder(name):
-    found = store.slug(name)
+    found = naming.slug(name)
     assert Path("/root/study", found).resolve().parent == Path("/root/study")
     assert not found.startswith((".", "-"))
 
@@ -1302,7 +1302,7 @@ def test_an_interrupt_before_a_killed_cell_goes_on_is_told_as_one(tmp_path, monk
     (cell,) = compose.cells([*SMALL, f"root={tmp_path}"], sweep=False)
     folder = cell.study / cell.id
     # As a kill leaves it.
-    record = {"status": "running", "heartbeat": store.now(), "seeds": {"0": {"status": "running"}}}
+    record = {"status": "running", "heartbeat": clock.now(), "seeds": {"0": {"status": "running"}}}
     store.write_json(folder / "run.json", record)
 
     def interrupted(configs):

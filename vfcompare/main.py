@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     except OSError as error:
-        from vfcompare.runs.store import no_room
+        from vfcompare.runs.disk import no_room
 
         told = no_room(error)
         if not told:

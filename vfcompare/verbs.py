@@ -149,7 +149,7 @@ def resume(options: Namespace) -> int:
     """Train what a study has planned and not finished; what is finished is left alone."""
     from vfcompare.commands import resume
     from vfcompare.runs import plan
-    from vfcompare.runs.store import must_be_writable
+    from vfcompare.runs.disk import must_be_writable
     from vfcompare.training.sweep import train
 
     must_be_a_study(options.study)
@@ -295,10 +295,10 @@ def _drop_options(parser: ArgumentParser) -> None:
 
 def drop(options: Namespace) -> int:
     """Take cells of which nothing has begun out of a plan, such as one that was mistyped."""
-    from vfcompare.runs import plan, status, store
+    from vfcompare.runs import disk, plan, status
 
     must_be_a_study(options.study)
-    store.must_be_writable(options.study)
+    disk.must_be_writable(options.study)
     for cell in status.read(options.study):
         if cell.id in options.cells and cell.task:
             raise InputError(

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from vfcompare.commands import compose, overrides, planning, resume, trust
 from vfcompare.errors import InputError
-from vfcompare.runs import claim, plan, run_folder, slurm, status, store
+from vfcompare.runs import claim, clock, disk, plan, run_folder, slurm, status, store
 from vfcompare.settings import goes_along
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import Cell
@@ -243,8 +243,8 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
       OSError: for a full disk, likewise.
     """
     folder = study / "jobs"
-    store.stay_inside(folder)
-    store.must_be_writable(folder)
+    disk.stay_inside(folder)
+    disk.must_be_writable(folder)
     tasks = split(study, cells, options)
     store.make_folder(folder)
     store.sweep_up(folder, older=store.ABANDONED_AFTER)
@@ -257,7 +257,7 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
     command.append(f"jobs/{number}.sh")
     content = {
         "schema": store.SCHEMA,
-        "created": store.now(),
+        "created": clock.now(),
         "command": command,
         "options": options._asdict() | {"extra": list(options.extra)},
         "name": name,
@@ -409,11 +409,11 @@ def cancel(study: Path) -> str:
     if not jobs:
         return "no job of this study waits or runs"
     needs("scancel")
-    store.stay_inside(study / "jobs")
-    store.must_be_writable(study / "jobs")
+    disk.stay_inside(study / "jobs")
+    disk.must_be_writable(study / "jobs")
     for job in jobs:
         # Before scancel, since a task that is stopped looks here for the reason.
-        said = {"slurm": job.slurm, "cancelled": store.now()}
+        said = {"slurm": job.slurm, "cancelled": clock.now()}
         store.write_json(job.file, store.read_json(job.file) | said)
     numbers = [job.slurm for job in jobs]
     command = ["scancel", *numbers]
@@ -445,4 +445,4 @@ def _mark_cancelled(study: Path, names: Sequence[str]) -> None:
             continue
         folder = run_folder.RunFolder(study / name)
         if folder.record.get("status") in status.UNSETTLED and not folder.claim.held:
-            folder.update(status="cancelled", message="vfcompare cancel", ended=store.now())
+            folder.update(status="cancelled", message="vfcompare cancel", ended=clock.now())

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from vfcompare.runs import plan, store
+from vfcompare.runs import plan
+from vfcompare.runs.naming import hash_of
 from vfcompare.training.cell import Cell
 from vfcompare.words import counted
 
@@ -29,11 +30,11 @@ def as_known(found: Sequence[Cell]) -> list[Cell]:
     names: dict[tuple[str, ...], tuple[str, Any]] = {}
     for name, entry in known.items():
         who = str(entry.get("agent")), str(entry.get("env"))
-        names.setdefault((*who, store.hash_of(name)), (name, entry.get("settings")))
+        names.setdefault((*who, hash_of(name)), (name, entry.get("settings")))
     named = []
     for cell in found:
         own = cell.id
-        first = names.setdefault((cell.agent, cell.env, store.hash_of(own)), (own, cell.settings))
+        first = names.setdefault((cell.agent, cell.env, hash_of(own)), (own, cell.settings))
         if own in known:
             # Long names are cut off, so that other words may have made it.
             first = own, known[own].get("settings")

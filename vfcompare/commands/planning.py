@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from vfcompare.runs import plan, store
+from vfcompare.runs import disk, plan, store
 from vfcompare.runs.run_folder import CHECKPOINTS
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse
@@ -190,7 +190,7 @@ def begin(planned: Sequence[Cell]) -> None:
     """
     study, root = planned[0].study, planned[0].config["root"]
     place = str(study) if os.path.lexists(study) else f"root={root}"
-    store.must_be_writable(study, place)
+    disk.must_be_writable(study, place)
     first = next((cell for cell in planned if not cell.done), None)
     if first is not None:
         devices.prepare()

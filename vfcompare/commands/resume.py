@@ -10,7 +10,7 @@ from vfcompare.commands.compose import recompose
 from vfcompare.commands.naming import under_name
 from vfcompare.commands.trust import foreign, foreigners, parts, resolves, strange, targets
 from vfcompare.errors import InputError
-from vfcompare.runs import plan, status, store
+from vfcompare.runs import naming, plan, status
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.status import DONE, CellStatus
 from vfcompare.settings import SEARCHPATH, key_of
@@ -116,7 +116,7 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
             )
     # Where the plan is now, and not where it was: folders may be moved.
     place = study.resolve()
-    if store.slug(place.name) != place.name:
+    if naming.slug(place.name) != place.name:
         raise InputError(
             f"{place} cannot be the folder of a study; allowed: letters, digits and =._-"
         )

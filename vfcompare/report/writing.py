@@ -16,14 +16,8 @@ from vfcompare.report.renaming import read_names, renamed
 from vfcompare.report.scoring import score
 from vfcompare.report.table import Table, join
 from vfcompare.report.venues import width_of
-from vfcompare.runs.store import (
-    ABANDONED_AFTER,
-    must_be_writable,
-    refusing,
-    stay_inside,
-    sweep_up,
-    write_bytes,
-)
+from vfcompare.runs.disk import must_be_writable, refusing, stay_inside
+from vfcompare.runs.store import ABANDONED_AFTER, sweep_up, write_bytes
 
 
 def write(

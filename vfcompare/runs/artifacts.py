@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare.errors import Damaged, InputError
-from vfcompare.runs import store
+from vfcompare.runs import clock, origin, store
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Artifact:
         from flax import serialization
 
         data = serialization.to_bytes(params)
-        said = {"sha256": hashlib.sha256(data).hexdigest(), "versions": store.versions()}
+        said = {"sha256": hashlib.sha256(data).hexdigest(), "versions": origin.versions()}
         store.write_bytes(self.params, data)
-        store.write_json(self.facts, {**facts, **said, "made": store.now()})
+        store.write_json(self.facts, {**facts, **said, "made": clock.now()})
 
     def read(self) -> dict[str, Any]:
         """What was measured.

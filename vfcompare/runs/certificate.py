@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vfcompare.runs.store import SCHEMA, digest
+from vfcompare.runs.naming import digest
+from vfcompare.runs.store import SCHEMA
 from vfcompare.tree import function
 
 FLOPS = "FLOPs of a step"

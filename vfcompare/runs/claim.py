@@ -10,16 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare.errors import ClaimLost
-from vfcompare.runs.store import (
-    age,
-    guard,
-    make_folder,
-    must_be_writable,
-    now,
-    read_json,
-    slug,
-    write_json,
-)
+from vfcompare.runs.clock import age, now
+from vfcompare.runs.disk import must_be_writable
+from vfcompare.runs.lock import guard
+from vfcompare.runs.naming import slug
+from vfcompare.runs.store import make_folder, read_json, write_json
 
 LOST_AFTER = 600.0
 """Seconds without a heartbeat after which a running cell counts as lost."""

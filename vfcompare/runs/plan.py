@@ -8,7 +8,7 @@ from typing import Any
 
 from vfcompare import failure
 from vfcompare.errors import Damaged, InputError, nearest
-from vfcompare.runs import store
+from vfcompare.runs import clock, lock, naming, store
 
 DECIDED = ("contrast", "metric", "margin", "threshold", "reference")
 """What a study decides before its first run."""
@@ -26,7 +26,7 @@ def write(folder: Path, study: Mapping[str, Any], entries: Iterable[Mapping[str,
       InputError: if the study was begun with other decisions: results may be known by now.
     """
     # Two sweeps of a study that begin together would each write what it had read, and its own cells.
-    with store.guard(folder):
+    with lock.guard(folder):
         store.sweep_up(folder)
         planned = cells(folder) | {entry["id"]: dict(entry) for entry in entries}
         file = folder / "plan.json"
@@ -39,7 +39,7 @@ def write(folder: Path, study: Mapping[str, Any], entries: Iterable[Mapping[str,
                 "question": study.get("question") or before.get("question"),
                 "decided": _decisions(folder, before, study),
                 "figures": list(study.get("figures") or before.get("figures") or []),
-                "created": before.get("created") or store.now(),
+                "created": before.get("created") or clock.now(),
                 "cells": list(planned.values()),
             },
         )
@@ -55,7 +55,7 @@ def drop(folder: Path, names: Iterable[str]) -> None:
     Raises:
       InputError: for a cell that is not planned, or has begun: what became of it belongs into every report.
     """
-    with store.guard(folder):
+    with lock.guard(folder):
         planned = cells(folder)
         for name in names:
             if name not in planned:
@@ -142,7 +142,7 @@ def cells(study: Path) -> dict[str, dict[str, Any]]:
             f"{file} {told}; allowed: the version that wrote it, or another study.name"
         )
     for name in found:
-        if store.slug(name, len(name)) != name:
+        if naming.slug(name, len(name)) != name:
             raise InputError(
                 f"{file} names a cell {name[:80]!r}, which cannot be a folder of a study"
             )

@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 
 from vfcompare.errors import Damaged, InputError
 from vfcompare.runs.claim import TASK, Claim
+from vfcompare.runs.clock import now
+from vfcompare.runs.disk import patiently, stay_inside
+from vfcompare.runs.naming import digest
 from vfcompare.runs.store import (
     SCHEMA,
-    digest,
     later,
-    now,
-    patiently,
     read_json,
     read_table,
-    stay_inside,
     sweep_up,
     write_bytes,
     write_json,

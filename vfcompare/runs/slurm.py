@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError
-from vfcompare.runs import store
+from vfcompare.runs import naming, store
 
 PATIENCE = 5.0
 """Seconds for each question."""
@@ -129,7 +129,7 @@ class Answer(NamedTuple):
 
 def new_name(study: str) -> str:
     """A name for a job of a study, which no other job has."""
-    return f"{PREFIX}{store.slug(study)}-{secrets.token_hex(4)}"
+    return f"{PREFIX}{naming.slug(study)}-{secrets.token_hex(4)}"
 
 
 def read_job(file: Path) -> Job:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vfcompare import failure
-from vfcompare.runs import plan, slurm, store
+from vfcompare.runs import clock, plan, slurm, store
 from vfcompare.runs.claim import Claim
 from vfcompare.words import counted
 
@@ -201,7 +201,7 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return status, why
     last = f"last sign of life {max(claim.silence(record), 0.0):,.0f} s ago"
     # The claim of a process that hangs is renewed, and its record is not.
-    still = store.age(record["heartbeat"])
+    still = clock.age(record["heartbeat"])
     last += f", nothing written for {still / 60:,.0f} min" if still > STILL else ""
     return status, f"{why}, {last}" if why else f"{_share(record)}{last}"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from vfcompare.runs import run_folder, store
+from vfcompare.runs import naming, origin, run_folder, store
 from vfcompare.training.cell import Cell
 from vfcompare.training.share import Share
 from vfcompare.tree import made_by
@@ -40,7 +40,7 @@ def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fie
         env=cell.env,
         settings=cell.settings,
         command=shlex.join(["vfcompare", *sys.argv[1:]]),
-        config_hash=store.digest(cell.identity),
+        config_hash=naming.digest(cell.identity),
         traced=list(traced),
         damage=folder.damage,
         **code(cell),
@@ -76,8 +76,8 @@ def carried_over(record: Mapping[str, Any]) -> dict[str, Any]:
 def code(cell: Cell) -> dict[str, Any]:
     """The code that this process runs: versions, commit, and what our own and the user's modules hash to."""
     return {
-        "versions": store.versions(),
-        "git": store.git_state(),
+        "versions": origin.versions(),
+        "git": origin.git_state(),
         "source": source(),
         "own": own_code(cell.config),
     }
@@ -94,7 +94,7 @@ def source() -> str:
                 # By the names that modules have in a wheel, also in a clone.
                 name = f"{package.replace('.', '/')}/{file.relative_to(folder).as_posix()}"
                 files[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return store.digest(files)
+    return naming.digest(files)
 
 
 def own_code(config: Mapping[str, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError, called, elsewhere
-from vfcompare.runs import run_folder, store
+from vfcompare.runs import naming, run_folder
 from vfcompare.settings import PRIVATE, goes_along
 from vfcompare.training import judges, priors, tasks
 from vfcompare.training.tasks import own
@@ -43,7 +43,7 @@ class Cell(NamedTuple):
     @property
     def id(self) -> str:
         """Name of the run's folder."""
-        return store.cell_id(self.agent, self.env, self.settings, self.identity)
+        return naming.cell_id(self.agent, self.env, self.settings, self.identity)
 
     @property
     def seeds(self) -> list[int]:
@@ -54,7 +54,7 @@ class Cell(NamedTuple):
     @property
     def study(self) -> Path:
         """Folder of the study."""
-        return Path(self.config["root"]) / store.slug(str(self.config["study"]["name"]))
+        return Path(self.config["root"]) / naming.slug(str(self.config["study"]["name"]))
 
     @property
     def done(self) -> bool:

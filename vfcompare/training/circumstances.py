@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vfcompare.errors import InputError
-from vfcompare.runs import run_folder, store
+from vfcompare.runs import naming, origin, run_folder
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell
 
@@ -28,9 +28,9 @@ def present(held: Any, lanes: int, traced: Sequence[str]) -> dict[str, Any]:
 
     paths = jax.tree_util.tree_flatten_with_path(held)[0]
     tree = [[jax.tree_util.keystr(k), str(v.dtype), list(v.shape)] for k, v in paths]
-    versions = store.versions()
+    versions = origin.versions()
     return {
-        "state": store.digest(tree),
+        "state": naming.digest(tree),
         "jax": versions["jax"],
         "jaxlib": versions["jaxlib"],
         DEVICE: devices.kind(),

@@ -11,7 +11,7 @@ import numpy as np
 
 from vfcompare import failure
 from vfcompare.errors import ClaimLost, InputError, called, elsewhere
-from vfcompare.runs import claim, run_folder, store
+from vfcompare.runs import claim, clock, disk, run_folder, store
 from vfcompare.training import attempts, devices, judges, priors, stages
 from vfcompare.training.cell import Cell, Member, build
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
@@ -63,7 +63,7 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
     if still_open:
         devices.prepare()
         failures: list[Exception] = []
-        with contextlib.ExitStack() as held, store.one_line_about_full_disks():
+        with contextlib.ExitStack() as held, disk.one_line_about_full_disks():
             mine = [member for member in still_open if held.enter_context(member.folder.hold())]
             outcomes |= {m.cell.id: _passed(m) for m in still_open if m not in mine}
             outcomes |= dict.fromkeys((member.cell.id for member in mine), LEFT)
@@ -79,7 +79,7 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
                 except ClaimLost as lost:
                     print(lost, file=sys.stderr)
                 except Exception as error:
-                    if store.no_room(error):
+                    if disk.no_room(error):
                         # The others would find none, either.
                         raise
                     failures.append(error)
@@ -141,7 +141,7 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
             # One that was killed before says still that it runs.
             if folder.begun or folder.record.get("status") == "running":
                 with contextlib.suppress(ClaimLost):
-                    folder.update(status=ASKED[name], ended=store.now(), message=name)
+                    folder.update(status=ASKED[name], ended=clock.now(), message=name)
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, InputError) and not any(member.folder.begun for member in members):
@@ -152,7 +152,7 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
             with contextlib.suppress(OSError, ClaimLost):
                 if not folder.begun:
                     attempts.begin(cell, folder, traced, **attempts.carried_over(folder.record))
-                folder.update(status="crashed", ended=store.now(), message=message)
+                folder.update(status="crashed", ended=clock.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         if isinstance(error, SystemExit):
             raise RuntimeError(f"a part {called(error)}{elsewhere(error)}") from error
@@ -168,7 +168,7 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
     """Begin and train."""
     import jax
 
-    watch = store.Stopwatch()
+    watch = clock.Stopwatch()
 
     def record(share: Share) -> None:
         cell, folder, going_on = share.member
@@ -228,7 +228,7 @@ def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
 
 
 def _train(
-    shares: list[Share], trainer: "Trainer", watch: store.Stopwatch, progress: Progress
+    shares: list[Share], trainer: "Trainer", watch: clock.Stopwatch, progress: Progress
 ) -> dict[str, str]:
     """Train to the end, evaluating and saving on the way."""
     first, folder, _ = shares[0].member
@@ -236,17 +236,17 @@ def _train(
     place = str(folder.path) if len(shares) == 1 else f"{len(shares)} cells in {first.study}"
     logs, point = _start(shares, trainer, progress)
     seconds, most = 0.0, first.config["save_seconds"]
-    saved, pause = store.Stopwatch(), 0.0
+    saved, pause = clock.Stopwatch(), 0.0
 
     def spent() -> dict[str, float]:
         return {"compile": trainer.compile_seconds, "train": seconds, "total": watch()}
 
     def save(point: int) -> None:
         nonlocal saved, pause
-        took = store.Stopwatch()
+        took = clock.Stopwatch()
         each(logs, lambda log: stages.save(log, point, spent()))
         # Tables are written whole each time, which takes ever longer.
-        saved, pause = store.Stopwatch(), min(SPARE * took(), LONGEST)
+        saved, pause = clock.Stopwatch(), min(SPARE * took(), LONGEST)
 
     with Listener() as listener:
         for index in range(point + 1, evaluations + 1):

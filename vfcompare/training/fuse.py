@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vfcompare.runs.store import digest
+from vfcompare.runs.naming import digest
 from vfcompare.training.cell import Cell, build
 from vfcompare.tree import at, leaves
 

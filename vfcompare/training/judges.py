@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vfcompare.errors import InputError
-from vfcompare.runs import store
+from vfcompare.runs import naming, store
 from vfcompare.runs.artifacts import Artifact, describe
 from vfcompare.training import priors, supervised
 from vfcompare.types import Judge
@@ -36,7 +36,7 @@ def asked(config: Mapping[str, Any]) -> Artifact | None:
             "agent.judge learns from the answers of a prior; allowed: with +prior@agent.prior=ladder, or null"
         )
     return Artifact(
-        rung.folder, f"{rung.name}-judge-{store.digest([store.SCHEMA, dict(judge)])[:10]}"
+        rung.folder, f"{rung.name}-judge-{naming.digest([store.SCHEMA, dict(judge)])[:10]}"
     )
 
 

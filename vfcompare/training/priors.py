@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vfcompare.errors import InputError
-from vfcompare.runs import store
+from vfcompare.runs import naming, store
 from vfcompare.runs.artifacts import Artifact
 from vfcompare.training import supervised
 from vfcompare.types import Prior
@@ -83,7 +83,7 @@ def asked(config: Mapping[str, Any]) -> Rung | None:
     if prior is None:
         return None
     name = str(config["env"]["_target_"]).rsplit(".", 2)[-2]
-    ladder = f"{name}-{store.digest([store.SCHEMA, identity(config)])[:10]}"
+    ladder = f"{name}-{naming.digest([store.SCHEMA, identity(config)])[:10]}"
     return Rung(Path(config.get("priors", "priors")) / ladder, f"{float(prior['rung']):g}")
 
 

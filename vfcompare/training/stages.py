@@ -10,7 +10,7 @@ import numpy as np
 
 from vfcompare.needs import resets
 from vfcompare.pairings import policys_body
-from vfcompare.runs import certificate, pictures, store
+from vfcompare.runs import certificate, clock, origin, pictures, store
 from vfcompare.runs.artifacts import describe
 from vfcompare.training import judges, priors
 from vfcompare.training.log import Log
@@ -45,7 +45,7 @@ def certify(share: Share, starts: Starts) -> None:
             certificate.TIME_LIMIT: certificate.SHOWN if share.env.time_aware else certificate.CUTS,
             "lanes": trainer.lanes,
             "devices": f"{trainer.devices} {jax.local_devices()[0].device_kind}",
-            **store.versions(),
+            **origin.versions(),
         },
     )
     store.write_json(folder.path / "certificate.json", written)
@@ -109,7 +109,7 @@ def finish(log: Log, spent: Mapping[str, float], device: Mapping[str, Any]) -> s
     log.view.close(ends, log.evaluation.whole())
     folder.update(
         status="completed",
-        ended=store.now(),
+        ended=clock.now(),
         seeds={str(seed): words for seed, words in status.items()},
         seconds=share.seconds(spent),
         env_steps=share.taken,

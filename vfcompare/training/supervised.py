@@ -5,7 +5,7 @@ from typing import Any
 
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError
-from vfcompare.runs import store
+from vfcompare.runs import lock
 from vfcompare.runs.artifacts import Artifact
 from vfcompare.training import tasks
 
@@ -51,6 +51,6 @@ def ensure(made: Artifact, make: Callable[[], None]) -> None:
     """Make what is not there; others who ask meanwhile wait."""
     if made.facts.exists():
         return
-    with store.guard(made.folder):
+    with lock.guard(made.folder):
         if not made.facts.exists():
             make()

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from vfcompare.errors import InputError
-from vfcompare.runs import store
+from vfcompare.runs import disk
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell
 from vfcompare.training.execute import execute
@@ -31,7 +31,7 @@ def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
         try:
             outcomes |= execute(group.cells, group.traced)
         except Exception as error:
-            if store.no_room(error):
+            if disk.no_room(error):
                 # The others would find none, either.
                 raise
             refused = isinstance(error, InputError)

@@ -11,7 +11,7 @@ from vfcompare.commands.compose import cells, recompose
 from vfcompare.commands.naming import as_known
 from vfcompare.commands.overrides import typed_twice
 from vfcompare.errors import Damaged, InputError, nearest
-from vfcompare.runs import plan, run_folder, store
+from vfcompare.runs import disk, plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
 from vfcompare.training import devices, sweep, tasks
@@ -208,7 +208,7 @@ class Search:
             Tpe.must_exist()
         self._compose([list(space.corners(player.knobs)) for player in self.players])
         self._must_be_the_same()
-        store.must_be_writable(self.study, f"root={self.study.parent}")
+        disk.must_be_writable(self.study, f"root={self.study.parent}")
         # Composed, and so checked, by being asked for.
         _ = self.opening
         devices.prepare()

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from vfcompare.commands.catalogue import files
 from vfcompare.errors import InputError, nearest
-from vfcompare.runs.store import digest
+from vfcompare.runs.naming import digest
 from vfcompare.tree import leaves
 
 KINDS = ("log_uniform", "uniform", "choice")
