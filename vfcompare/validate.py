@@ -26,11 +26,13 @@ class Rule(NamedTuple):
       allowed: in words.
       holds: whether a value is allowed.
       choices: the words to choose from, if it is a word.
+      whole: whether its numbers are whole ones, and stay `int`.
     """
 
     allowed: str
     holds: Callable[[Any], bool]
     choices: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def _number(value: Any) -> bool:
@@ -46,7 +48,12 @@ def _counts(value: Any) -> bool:
 
 
 def _or_null(rule: Rule) -> Rule:
-    return Rule(f"{rule.allowed}, or null", lambda value: value is None or rule.holds(value))
+    allowed = f"{rule.allowed}, or null"
+    return Rule(allowed, lambda value: value is None or rule.holds(value), whole=rule.whole)
+
+
+def _whole(allowed: str, holds: Callable[[int], bool]) -> Rule:
+    return Rule(allowed, lambda value: _integer(value) and holds(value), whole=True)
 
 
 def _word(*choices: str) -> Rule:
@@ -56,8 +63,8 @@ def _word(*choices: str) -> Rule:
 POSITIVE = Rule("a finite number above 0", lambda value: _number(value) and value > 0)
 NOT_NEGATIVE = Rule("a finite number, 0 or more", lambda value: _number(value) and value >= 0)
 SHARE = Rule("a number from 0 to 1", lambda value: _number(value) and 0 <= value <= 1)
-COUNT = Rule("a whole number, 1 or more", lambda value: _integer(value) and value >= 1)
-INDEX = Rule("a whole number, 0 or more", lambda value: _integer(value) and value >= 0)
+COUNT = _whole("a whole number, 1 or more", lambda value: value >= 1)
+INDEX = _whole("a whole number, 0 or more", lambda value: value >= 0)
 FINITE = Rule("a finite number", _number)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool), ("true", "false"))
 
@@ -117,7 +124,7 @@ RULES: dict[str, Rule] = {
     "eta": SHARE,
     "sharpness": NOT_NEGATIVE,
     "std": NOT_NEGATIVE,
-    "batches": Rule("a whole number, 2 or more", lambda value: _integer(value) and value >= 2),
+    "batches": _whole("a whole number, 2 or more", lambda value: value >= 2),
     "starts": COUNT,
     "fade": _or_null(SHARE),
     "warmup": SHARE,
@@ -127,8 +134,8 @@ RULES: dict[str, Rule] = {
     "trunk": _word("own", "shared", "stopped"),
     "explained": Rule("a number, at most 1", lambda value: _number(value) and value <= 1),
     "updates": COUNT,
-    "bins": Rule("a whole number from 1 to 1023", lambda v: _integer(v) and 1 <= v < 1024),
-    "quantiles": Rule("a whole number from 1 to 1023", lambda v: _integer(v) and 1 <= v < 1024),
+    "bins": _whole("a whole number from 1 to 1023", lambda value: 1 <= value < 1024),
+    "quantiles": _whole("a whole number from 1 to 1023", lambda value: 1 <= value < 1024),
     "sigma": POSITIVE,
     "huber": NOT_NEGATIVE,
     "alpha": POSITIVE,
@@ -141,7 +148,11 @@ RULES: dict[str, Rule] = {
     "heads": COUNT,
     "expansion": COUNT,
     "channels": COUNTS,
-    "hidden": Rule(f"{COUNT.allowed}, or a list of such", lambda v: COUNT.holds(v) or _counts(v)),
+    "hidden": Rule(
+        f"{COUNT.allowed}, or a list of such",
+        lambda value: COUNT.holds(value) or _counts(value),
+        whole=True,
+    ),
     "activation": _word(*ACTIVATIONS),
     "low": FINITE,
     "high": FINITE,
@@ -189,9 +200,8 @@ RULES: dict[str, Rule] = {
     "seeds": COUNT,
     "first_seed": INDEX,
     "seed": INDEX,
-    "env_steps": Rule(
-        f"a whole number from 1 to {MOST_STEPS:,}",
-        lambda value: _integer(value) and 1 <= value <= MOST_STEPS,
+    "env_steps": _whole(
+        f"a whole number from 1 to {MOST_STEPS:,}", lambda value: 1 <= value <= MOST_STEPS
     ),
     "evaluations": COUNT,
     "lanes": _or_null(COUNT),
@@ -251,7 +261,7 @@ def natural(node: Any, key: str = "", ours: bool = True) -> Any:
     rule = RULES.get(key) if ours else None
     if rule is None or not _number(node) or not rule.holds(int(node)):
         return node
-    if rule.holds(math.nextafter(node, 0.5)):
+    if not rule.whole:
         return float(node)
     return int(node) if node == int(node) else node
 
@@ -271,13 +281,13 @@ def check(config: Mapping[str, Any], reads: Callable[[str], str] = lambda path: 
     Raises:
       InputError: with one line per problem.
     """
-    problems = [*_whole(config["agent"])] or [*_ranges(config, reads)] or [*_ties(config)]
+    problems = [*_agent(config["agent"])] or [*_ranges(config, reads)] or [*_ties(config)]
     if problems:
         raise InputError("\n".join(problems))
 
 
-def _whole(agent: Mapping[str, Any]) -> Iterator[str]:
-    """What an agent lacks, and what it has too much."""
+def _agent(agent: Mapping[str, Any]) -> Iterator[str]:
+    """Keys that an agent of ours lacks, and keys that it has and nothing would read."""
     if not ruled(agent):
         return
     if lacking := [name for name in OF_AN_AGENT if name not in agent]:
