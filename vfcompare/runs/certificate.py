@@ -122,7 +122,7 @@ def compare(certificates: Mapping[str, Mapping[str, Any]]) -> list[Row]:
 def _verdict(item: str, values: Iterable[str]) -> str:
     if len(set(values)) <= 1:
         return "equal"
-    return "by design" if any(item == name for name in BY_DESIGN) else "different"
+    return "by design" if item in BY_DESIGN else "different"
 
 
 def _seed_rows(certificates: Mapping[str, Mapping[str, Any]]) -> list[Row]:
