@@ -269,7 +269,7 @@ def test_the_nearest_differs_in_the_fewest_leaves(presets):
     near = catalogue.neighbours(presets)
     # One leaf each, the name of the baseline or of the scale.
     assert near["dr_grpo"] == ["maxrl", "opo", "reinforce", "reinforce_mean", "rloo"]
-    assert listing.told(presets["dr_grpo"], presets["rloo"]) == (
+    assert listing.difference_clause(presets["dr_grpo"], presets["rloo"]) == (
         "differs in estimator.advantage.baseline (group_mean instead of leave_one_out)"
     )
     # Four leaves: the collector, how often it tries, its discount, the clip; what it wraps is the same.
@@ -278,13 +278,13 @@ def test_the_nearest_differs_in_the_fewest_leaves(presets):
     assert near["dapo"] == ["grpo"]
     assert near["asyppo"] == ["ppo"]
     assert near["ppo_lambda1"] == ["reinforce_v"]
-    assert listing.told(presets["ppo_lambda1"], presets["reinforce_v"]) == (
+    assert listing.difference_clause(presets["ppo_lambda1"], presets["reinforce_v"]) == (
         "the same under another name"
     )
 
 
 def test_differences_are_shortened(presets):
-    words = listing.told(presets["ppo_cleanrl"], presets["ppo"])
+    words = listing.difference_clause(presets["ppo_cleanrl"], presets["ppo"])
     found = catalogue.differences(presets["ppo_cleanrl"], presets["ppo"])
     assert words.endswith(f", +{len(found) - listing.SHOWN} more")
 

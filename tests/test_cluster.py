@@ -89,7 +89,7 @@ def test_the_script_is_the_one_of_the_manual(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", "/opt/my python/bin/python")
     options = cluster.Options(partition="gpu", account="rl", extra=("--qos=long",), parallel=8)
-    lines = cluster.asked("vfcompare-mine-0a1b2c3d", 3, 5, options)
+    lines = cluster.sbatch_options("vfcompare-mine-0a1b2c3d", 3, 5, options)
     text = cluster.script(Path("runs/it's mine"), 3, lines)
     assert text.splitlines() == [
         "#!/bin/bash",

@@ -10,7 +10,7 @@ from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
-from vfcompare.errors import InputError, NotAllowed, called, elsewhere, nearest
+from vfcompare.errors import InputError, NotAllowed, error_text, nearest, user_frame
 
 KINDS: Mapping[Any, str] = {
     int: "a whole number",
@@ -62,10 +62,10 @@ def assemble(node: Any, place: str = "", /, **more: Any) -> Any:
     except (Exception, SystemExit) as error:
         if isinstance(error, InputError) or name.startswith("vfcompare."):
             raise
-        raise InputError(f"{place} ({name}): {called(error)}{elsewhere(error)}") from error
+        raise InputError(f"{place} ({name}): {error_text(error)}{user_frame(error)}") from error
 
 
-def locate(path: str, place: str = "") -> Callable[..., Any]:
+def locate(path: str, place: str) -> Callable[..., Any]:
     """The function or class of a dotted path.
 
     Raises:
@@ -79,11 +79,11 @@ def locate(path: str, place: str = "") -> Callable[..., Any]:
         found = import_module(module)
     except ModuleNotFoundError as error:
         ours = str(error.name) in (module, module.partition(".")[0])
-        hint = "; is its folder on PYTHONPATH?" if ours else elsewhere(error)
+        hint = "; is its folder on PYTHONPATH?" if ours else user_frame(error)
         raise InputError(f"{field}: {error}{hint}") from error
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"{field} cannot be imported: {called(error)}{elsewhere(error)}"
+            f"{field} cannot be imported: {error_text(error)}{user_frame(error)}"
         ) from error
     if not hasattr(found, name):
         raise InputError(f"{field}: {module} has no {name}{nearest(name, dir(found))}")

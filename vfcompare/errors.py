@@ -41,14 +41,17 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {found!r}?" if found else ""
 
 
-def called(error: BaseException) -> str:
-    """What an error of somebody's code is, in a clause behind where it stands."""
+def error_text(error: BaseException) -> str:
+    """An error of the user's code in a clause: its type and message, or that it ends the program."""
     kind = f"{type(error).__name__}: {error}"
     return f"ends the program ({kind})" if isinstance(error, SystemExit) else kind
 
 
-def elsewhere(error: BaseException) -> str:
-    """Where the user's own code raised an error, or called what raised it; nothing if ours did."""
+def user_frame(error: BaseException) -> str:
+    """The innermost line of the user's own code that led to an error, as ` (file:line, in function)`.
+
+    Nothing where a frame of ours is nearer to where it was raised, since then the error is ours.
+    """
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         module, file = str(frame.f_globals.get("__name__")), Path(frame.f_code.co_filename)
         top = module.partition(".")[0]

@@ -125,7 +125,7 @@ def hand_over(args: list[str]) -> int:
         planned = compose.cells(settings, sweep=sweep)
         planning.begin(planned)
         if sweep:
-            launcher.register(left(planned), ["vfcompare", *args])
+            launcher.register(not_done(planned), ["vfcompare", *args])
     # Otherwise Hydra prints a traceback for some errors, and exits with 1 for all.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     if sweep and not any(arg.startswith("hydra/sweeper") for arg in args):
@@ -159,7 +159,7 @@ def no_option(name: str) -> InputError:
     return InputError(f"{name} is no option; allowed: {', '.join(SHOWN)}{nearest(name, SHOWN)}")
 
 
-def left(planned: "Sequence[Cell]") -> "list[Cell]":
+def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
     """The cells that are not done; says how many are, and which by code that has changed."""
     from vfcompare.training import attempts
 

@@ -121,7 +121,7 @@ def needs(command: str) -> None:
         )
 
 
-def asked(name: str, number: int, tasks: int, options: Options) -> list[str]:
+def sbatch_options(name: str, number: int, tasks: int, options: Options) -> list[str]:
     """The options of sbatch, each as a line of a script has it.
 
     Args:
@@ -151,7 +151,7 @@ def script(study: Path, number: int, lines: Sequence[str], own: Sequence[str] = 
     Args:
       study: its folder.
       number: of the job's files.
-      lines: see `asked`.
+      lines: see `sbatch_options`.
       own: what `goes_along`, as typed.
     """
     folder = study.absolute()
@@ -193,7 +193,7 @@ def chosen(settings: Sequence[str], *, dry_run: bool) -> tuple[Path, list[Cell],
     own = [text for text in settings if goes_along(text)]
     planned = compose.cells(list(settings), sweep=True)
     study = planned[0].study
-    for path in trust.foreigners(planned, trust.targets(trust.parts(own))):
+    for path in trust.foreign_targets(planned, trust.targets(trust.parts(own))):
         raise InputError(
             f"{path} is not allowed here: tasks run what configurations name, and not what is typed; "
             "allowed: vfcompare -m"
@@ -221,11 +221,12 @@ def split(study: Path, cells: Sequence[Cell], options: Options) -> list[list[str
     return [[cell.id for cell in group.cells] for group in groups(cells, options.max_seeds)]
 
 
-def preview(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[str] = ()) -> str:
+def preview(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[str]) -> str:
     """The script that `submit` would hand over; writes nothing."""
     known = [int(job.file.stem) for job in slurm.jobs(study)]
     number, tasks = max(known, default=-1) + 1, len(split(study, cells, options))
-    return script(study, number, asked(slurm.new_name(study.name), number, tasks, options), own)
+    lines = sbatch_options(slurm.new_name(study.name), number, tasks, options)
+    return script(study, number, lines, own)
 
 
 def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[str] = ()) -> str:
@@ -251,7 +252,7 @@ def submit(study: Path, cells: Sequence[Cell], options: Options, own: Sequence[s
     number = next(n for n in itertools.count() if _take(folder / f"{n}.json"))
     file, text = folder / f"{number}.json", folder / f"{number}.sh"
     name = slurm.new_name(study.name)
-    lines = asked(name, number, len(tasks), options)
+    lines = sbatch_options(name, number, len(tasks), options)
     # Also here, since variables of the shell, such as SBATCH_PARTITION, beat what a script says.
     command = ["sbatch", "--parsable", *(word for line in lines for word in _words(line))]
     command.append(f"jobs/{number}.sh")

@@ -22,7 +22,7 @@ from vfcompare.commands.explain import (
     replaced_parts,
     words_for_parts,
 )
-from vfcompare.commands.naming import as_known, told_of_copies
+from vfcompare.commands.naming import as_known, warn_of_copies
 from vfcompare.commands.overrides import USUAL, is_value, jobs, refuse, refuse_sweeps
 from vfcompare.errors import InputError, nearest
 from vfcompare.families import SIDES
@@ -64,11 +64,11 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
     contrasted(found, {*files("agent", own), *(cell.agent for cell in found)})
     referred(found, {*files("env", own), *(cell.env for cell in found)})
     named = as_known(found)
-    told_of_copies([cell.id for cell in found], [cell.id for cell in named])
+    warn_of_copies([cell.id for cell in found], [cell.id for cell in named])
     return list({cell.id: cell for cell in named}.values())
 
 
-def recompose(overrides: Sequence[Sequence[str]], own: Sequence[str] = ()) -> list[Cell]:
+def recompose(overrides: Sequence[Sequence[str]], own: Sequence[str]) -> list[Cell]:
     """Cells from what each was composed of, checked like those of a command line.
 
     Args:

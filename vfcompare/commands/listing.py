@@ -207,7 +207,9 @@ def _about(preset: Preset, relative: Preset | None, width: int) -> list[str]:
     lines += _labelled("advantage", preset.formula, width)
     lines += _labelled("needs", ", ".join(needs(preset.config)) or "nothing special", width)
     if relative is not None:
-        lines += _labelled("nearest", f"{relative.name}; {told(preset, relative)}", width)
+        lines += _labelled(
+            "nearest", f"{relative.name}; {difference_clause(preset, relative)}", width
+        )
     return lines
 
 
@@ -224,13 +226,13 @@ def decided(text: str) -> str:
     return "; ".join(words)
 
 
-def told(mine: Preset, other: Preset, most: int = SHOWN) -> str:
+def difference_clause(mine: Preset, other: Preset) -> str:
     """In what an agent differs from another, as a clause."""
     found = differences(mine, other)
     if not found:
         return "the same under another name"
-    words = [f"{d.path} ({d.mine} instead of {d.other})" for d in found[:most]]
-    more = [f"+{len(found) - most} more"] if len(found) > most else []
+    words = [f"{d.path} ({d.mine} instead of {d.other})" for d in found[:SHOWN]]
+    more = [f"+{len(found) - SHOWN} more"] if len(found) > SHOWN else []
     return f"differs in {', '.join(words + more)}"
 
 

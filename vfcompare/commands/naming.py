@@ -49,7 +49,7 @@ def under_name(cell: Cell, name: str, settings: Any) -> Cell:
     return other if other.id == name else cell
 
 
-def told_of_copies(typed: Sequence[str], named: Sequence[str]) -> None:
+def warn_of_copies(typed: Sequence[str], named: Sequence[str]) -> None:
     """Say which cells of a command line are another one of it, or of its study.
 
     Args:

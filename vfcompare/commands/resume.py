@@ -8,7 +8,14 @@ from typing import Any
 
 from vfcompare.commands.compose import recompose
 from vfcompare.commands.naming import under_name
-from vfcompare.commands.trust import foreign, foreigners, parts, resolves, strange, targets
+from vfcompare.commands.trust import (
+    foreign,
+    foreign_targets,
+    parts,
+    resolves,
+    targets,
+    unknown_choices,
+)
 from vfcompare.errors import InputError
 from vfcompare.runs import naming, plan, status
 from vfcompare.runs.claim import Claim
@@ -82,7 +89,7 @@ def is_open(cell: CellStatus) -> bool:
     return cell.status not in (*DONE, "running", "damaged") and not cell.task
 
 
-def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[Cell]:
+def rebuild(study: Path, names: Iterable[str], own: Sequence[str]) -> list[Cell]:
     """Planned cells by name, see `unfinished`."""
     known = parts(own)
     planned, names = plan.cells(study), list(names)
@@ -97,7 +104,7 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
         # Where it looks for configurations, and what it calls on the way.
         if "hydra" in key_of(text) or resolves(text):
             raise foreign(study, text)
-    for text in strange(texts, known):
+    for text in unknown_choices(texts, known):
         raise InputError(
             f"{study}/plan.json chooses {text[:200]}, which our own configuration does not have; allowed: "
             f"the folder that has it behind this command, '{SEARCHPATH}[file:///FOLDER]'"
@@ -106,7 +113,7 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str] = ()) -> list[
     # By the names they were planned under, which hold the words that were typed first.
     pairs = zip(cells, names, strict=True)
     cells = [under_name(cell, name, planned[name].get("settings")) for cell, name in pairs]
-    for path in foreigners(cells, targets(known)):
+    for path in foreign_targets(cells, targets(known)):
         raise foreign(study, path)
     for name, cell in zip(names, cells, strict=True):
         if cell.id != name:

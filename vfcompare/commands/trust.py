@@ -85,7 +85,7 @@ def _walk(folder: Traversable) -> Iterator[tuple[str, Traversable]]:
             entries.extend((f"{path}/{inner.name}", inner) for inner in entry.iterdir())
 
 
-def strange(texts: Iterable[str], known: Parts) -> Iterator[str]:
+def unknown_choices(texts: Iterable[str], known: Parts) -> Iterator[str]:
     """Those of some overrides that choose what is no part, such as a file elsewhere."""
     found = {path: entry.is_dir() for path, entry in known.items()}
     for text in texts:
@@ -102,7 +102,7 @@ def resolves(text: str) -> bool:
     return re.search(r"\$\{.*:", text.replace("\\", ""), re.DOTALL) is not None
 
 
-def foreigners(cells: "Iterable[Cell]", allowed: Collection[str]) -> Iterator[str]:
+def foreign_targets(cells: "Iterable[Cell]", allowed: Collection[str]) -> Iterator[str]:
     """What cells name, `path=value`, that is not allowed: see `targets`."""
     for cell in cells:
         for path, key, value in leaves(cell.config, lists=True):

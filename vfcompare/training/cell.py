@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
-from vfcompare.errors import InputError, called, elsewhere
+from vfcompare.errors import InputError, error_text, user_frame
 from vfcompare.runs import naming, run_folder
 from vfcompare.settings import PRIVATE, goes_along
 from vfcompare.training import judges, priors, tasks
@@ -135,10 +135,12 @@ def saying_where(config: Mapping[str, Any]) -> Iterator[None]:
     except InputError:
         raise
     except SystemExit as error:
-        raise InputError(f"a part {called(error)}{elsewhere(error) or beside(config)}") from error
+        raise InputError(
+            f"a part {error_text(error)}{user_frame(error) or beside(config)}"
+        ) from error
     except Exception as error:
         refused = isinstance(error, ValueError) and "allowed" in str(error)
-        where = elsewhere(error) or ("" if refused else beside(config))
+        where = user_frame(error) or ("" if refused else beside(config))
         if not where and not isinstance(error, ValueError | ImportError):
             raise
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from vfcompare import failure
-from vfcompare.errors import ClaimLost, InputError, called, elsewhere
+from vfcompare.errors import ClaimLost, InputError, error_text, user_frame
 from vfcompare.runs import claim, clock, disk, run_folder, store
 from vfcompare.training import attempts, devices, judges, priors, stages
 from vfcompare.training.cell import Cell, Member, build
@@ -155,7 +155,7 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
                 folder.update(status="crashed", ended=clock.now(), message=message)
                 store.write_bytes(folder.path / "traceback.txt", trace.encode())
         if isinstance(error, SystemExit):
-            raise RuntimeError(f"a part {called(error)}{elsewhere(error)}") from error
+            raise RuntimeError(f"a part {error_text(error)}{user_frame(error)}") from error
         raise
 
 
