@@ -183,10 +183,24 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
 
 
 def begin(planned: Sequence[Cell]) -> None:
-    """Trace the first cell that is not done, and write down what is going to be done.
+    """Write cells of one study into its plan, if they can be trained.
 
     Raises:
-      InputError: if it could not be written, before anything is traced.
+      InputError: see `require_trainable` and `vfcompare.runs.plan.write`.
+    """
+    require_trainable(planned)
+    first = planned[0]
+    plan.write(first.study, first.config["study"], [cell.planned() for cell in planned])
+
+
+def require_trainable(planned: Sequence[Cell]) -> None:
+    """Refuse a study whose folder cannot be written, or whose first open cell cannot be traced.
+
+    Args:
+      planned: cells of one study; nothing is written.
+
+    Raises:
+      InputError: for the folder, before anything is traced, or for what parts refuse of each other.
     """
     study, root = planned[0].study, planned[0].config["root"]
     place = str(study) if os.path.lexists(study) else f"root={root}"
@@ -195,4 +209,3 @@ def begin(planned: Sequence[Cell]) -> None:
     if first is not None:
         devices.prepare()
         rehearse(first.config)
-    plan.write(study, planned[0].config["study"], [cell.planned() for cell in planned])
