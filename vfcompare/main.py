@@ -103,7 +103,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def hand_over(args: list[str]) -> int:
-    """Hand over to Hydra, after every cell was checked and written into the plan."""
+    """Hand over to Hydra, after every cell was checked and written into the plan.
+
+    For `vfcompare -m ...`, in this order:
+
+    1. `compose.cells` composes, checks and names every cell of the command line.
+    2. `planning.begin` traces one of them and writes all into the plan.
+    3. `launcher.register` makes the plugins `Planned` and `Fused` known to Hydra, and leaves a `Handover` for
+       them: the cells that are not done, and the whole command line.
+    4. `hydra.main` reads `sys.argv`, from which values of the swept agents and environments are left out.
+    5. Hydra calls `Planned.sweep`. It sets `sys.argv` to the whole command line, which runs remember, and
+       gives the overrides of each cell to the launcher.
+    6. `Fused.launch` finds the cells of these overrides and trains them in this process. Hydra's other
+       launchers compose each anew and call `run`, most of them in other processes.
+
+    Without `-m` Hydra calls `run` for the one cell, after 1, 2 and 4. Where it is asked a question, such as
+    `--cfg job`, nothing is planned.
+
+    Args:
+      args: options of Hydra and overrides, as typed.
+
+    Returns:
+      The exit code, by what the cells have left on disk.
+
+    Raises:
+      InputError: for what is not allowed, before anything is trained.
+    """
     import hydra
 
     from vfcompare.commands import catalogue, compose, explain, launcher, planning
@@ -125,7 +150,7 @@ def hand_over(args: list[str]) -> int:
         planned = compose.cells(settings, sweep=sweep)
         planning.begin(planned)
         if sweep:
-            launcher.register(not_done(planned), ["vfcompare", *args])
+            launcher.register(launcher.Handover(not_done(planned), ["vfcompare", *args]))
     # Otherwise Hydra prints a traceback for some errors, and exits with 1 for all.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     if sweep and not any(arg.startswith("hydra/sweeper") for arg in args):

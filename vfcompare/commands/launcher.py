@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
@@ -24,15 +24,26 @@ MODULE = "hydra_plugins.vfcompare"
 """Where Hydra looks for plugins: it takes them from modules of this package only."""
 
 
+class Handover(NamedTuple):
+    """What a command line leaves for the plugins, which Hydra makes itself, knowing nothing of cells.
+
+    Attributes:
+      cells: that are to be trained.
+      argv: the whole command line, for runs to remember.
+    """
+
+    cells: Sequence[Cell] = ()
+    argv: Sequence[str] = ()
+
+
 class Planned(Sweeper):
-    """Launches the cells of a plan that are not done.
+    """Launches the cells of a plan that are not done: `vfcompare.main.hand_over` has the whole sequence.
 
     Hydra's own sweeper would compose every cell of the command line twice more, which takes longer than many
     a cell, to find what the plan has found already.
     """
 
-    waiting: ClassVar[Sequence[Cell]] = ()
-    command: ClassVar[Sequence[str]] = ()
+    handover: ClassVar[Handover] = Handover()
 
     def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None) -> None:
         """Remember the settings.
@@ -52,14 +63,17 @@ class Planned(Sweeper):
         self._context, self._run = hydra_context, task_function
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Launch them."""
+        """Launch them.
+
+        Args:
+          arguments: what Hydra was told, which is less than the command line.
+        """
         del arguments
-        # Hydra was told less than what runs are to remember.
-        sys.argv = list(self.command)
+        sys.argv = list(self.handover.argv)
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, folder / "multirun.yaml")
-        jobs = [list(cell.overrides) for cell in self.waiting]
+        jobs = [list(cell.overrides) for cell in self.handover.cells]
         size = self._most or max(len(jobs), 1)
         returns = []
         with TemporaryDirectory(prefix="vfcompare-") as place, crew.Crew(Path(place)):
@@ -102,8 +116,8 @@ class Fused(Launcher):
         """Train all cells of a sweep; a failure is of its group alone."""
         del initial_job_idx
         setup_globals()
-        # Composed for the plan already, unless another sweeper has made these of its own.
-        planned = {cell.overrides: cell for cell in Planned.waiting}
+        # Another sweeper than `Planned` has its own cells, also such as are done: composed and named here.
+        planned = {cell.overrides: cell for cell in Planned.handover.cells}
         jobs = [tuple(words) for words in job_overrides]
         cells = as_known([planned.get(words) or self._composer.cell(words) for words in jobs])
         outcomes = train(list({cell.id: cell for cell in cells}.values()), self._max_seeds)
@@ -117,14 +131,9 @@ class Fused(Launcher):
         ]
 
 
-def register(waiting: Sequence[Cell], command: Sequence[str]) -> None:
-    """Make both known to Hydra.
-
-    Args:
-      waiting: the cells that are to be trained.
-      command: the whole command line.
-    """
-    Planned.waiting, Planned.command = waiting, command
+def register(handover: Handover) -> None:
+    """Make both plugins known to Hydra, and leave for them what they need."""
+    Planned.handover = handover
     module = ModuleType(MODULE)
     sys.modules[MODULE] = module
     for plugin in (Planned, Fused):
