@@ -68,7 +68,10 @@ def _unwritten(env: Any, name: str) -> bool:
 
 
 def _spaces(env: Any) -> Iterator[str]:
-    """What nobody here can see, or do. What no policy can do the policy refuses."""
+    """Observations that no network reads, and actions that no policy takes.
+
+    Actions that the chosen policy alone does not take it refuses itself.
+    """
     seen, done = env.observation_space, env.action_space
     if not isinstance(seen, Box):
         yield (

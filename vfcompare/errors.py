@@ -16,7 +16,7 @@ class Damaged(InputError):
 
 
 class NotAllowed(ValueError):
-    """A parameter that a part refuses, `field=value is not allowed`: where the part stands, others know."""
+    """A parameter that a part refuses, `field=value is not allowed`; who makes the part adds its path."""
 
 
 class ClaimLost(Exception):

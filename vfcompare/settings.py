@@ -17,5 +17,5 @@ def value_of(text: str) -> str:
 
 
 def goes_along(text: str) -> bool:
-    """Whether a setting is for each command to say, and no plan does: where own parts are, how lax to be."""
+    """Whether a setting is in no plan and typed with each command: folders of own parts, and `resume`."""
     return text.startswith(SEARCHPATH) or key_of(text) == "resume"

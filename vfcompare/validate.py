@@ -78,14 +78,14 @@ ACTIVATIONS = (
 """Functions of `flax.linen` that networks may be given."""
 
 MOST_STEPS = 2_000_000_000
-"""They are counted in 32 bits, and an update overshoots."""
+"""Steps are counted in 32 bits, and the last update may go beyond the budget."""
 
 FIGURES = (
     *("families", "phase", "overview", "learning", "costs", "scores", "aggregate", "profile"),
     *("settings", "knobs", "sensitivity", "speed", "pairs", "improvement", "stability"),
     *("oracle", "maps", "paths"),
 )
-"""Figures of a report, of some of which there are several."""
+"""Kinds of figures of a report; of some kinds it has several."""
 
 
 def _two_sides(value: Any) -> bool:
@@ -245,16 +245,27 @@ ROWS_OF = {
     "groups": ("compares the episodes of a group", ("groups",)),
     "whole episodes": ("looks at whole episodes", ("episodes", "groups")),
 }
-"""What a surrogate that needs this does, and which rows give it that; the first is told."""
+"""For each need, what a surrogate with it does, and the `rows_of` it works with; errors name the first."""
 
 
 def ruled(part: Mapping[str, Any], within: bool = True) -> bool:
-    """Whether names mean in a part what they mean here: in ours, and within these in what is no part."""
+    """Whether `RULES` hold for the keys of a node: those of our own parts, and of mappings within them.
+
+    Args:
+      part: a node of a configuration.
+      within: whether they hold around it, which decides where the node has no `_target_` of its own.
+    """
     return str(part["_target_"]).startswith("vfcompare.") if "_target_" in part else within
 
 
 def natural(node: Any, key: str = "", ours: bool = True) -> Any:
-    """A configuration with numbers as their rules have them: one types 1e6 for a million, and 1 for 1.0."""
+    """A configuration whose numbers have the types of their rules: `int` for a typed 1e6, `float` for 1.
+
+    Args:
+      node: a configuration, or what is within it.
+      key: of the node, by which it has a rule.
+      ours: see `ruled`.
+    """
     if isinstance(node, Mapping):
         ours = ruled(node, ours)
         return {name: natural(value, str(name), ours) for name, value in node.items()}
@@ -332,7 +343,7 @@ def _known(node: Mapping[str, Any], ours: bool = True) -> dict[str, Any]:
 
 
 def _scales(reference: Any) -> Iterator[str]:
-    """What is wrong with the returns that a study says of environments; names are no settings here."""
+    """Problems of `study.reference`, whose keys are names of environments and have no rules."""
     allowed = "[random, optimal], two finite numbers, the second above the first"
     if reference is not None and not isinstance(reference, Mapping):
         yield f"study.reference={reference} is not allowed; allowed: {{env: {allowed}}}, or null"
@@ -383,7 +394,7 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _needy(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts that may need something."""
+    """The parts of an agent that may need whole episodes or groups, by name."""
     return {
         "estimator": estimator,
         "surrogate": agent.get("surrogate"),
@@ -392,7 +403,7 @@ def _needy(agent: Mapping[str, Any], estimator: Mapping[str, Any]) -> dict[str, 
 
 
 def _needs(parts: Mapping[str, Any], need: str) -> Iterator[tuple[str, str, str]]:
-    """`(part, function, reason)` of all that needs something, wherever in the parts it stands."""
+    """`(part, function, reason)` of every function within some parts that has a need of `NEEDED_BY`."""
     for path, made in made_by({name: part for name, part in parts.items() if part}).items():
         target = made.removeprefix("vfcompare.")
         if target in NEEDED_BY[need]:

@@ -321,7 +321,7 @@ def _forget(*files: Path) -> None:
 
 
 def _take(file: Path) -> bool:
-    """Whether a number was free; it is no longer."""
+    """Create the file of a job, and so take its number; whether the number was free."""
     try:
         file.touch(exist_ok=False)
     except FileExistsError:

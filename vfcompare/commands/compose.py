@@ -31,10 +31,10 @@ from vfcompare.training.cell import Cell
 from vfcompare.validate import check, natural
 
 KNOWN = ("agent", "env", *(key for key in USUAL if key not in ("defaults", "hydra")))
-"""What a cell has settings for."""
+"""Top-level keys of a cell's configuration."""
 
 OF_A_STUDY = (*USUAL.study, "tune", "tuning", "tuned")
-"""What a study has settings for: the usual ones, and what has to do with tuning."""
+"""Keys below `study`: the usual ones, and those of tuning."""
 
 NAMED = {"agent", "env", "seeds", "env_steps", "evaluations", "lanes"}
 """Settings that a run's name does not repeat."""
@@ -148,7 +148,12 @@ class Composer:
 
 @contextmanager
 def put_back(cfg: DictConfig, paths: Sequence[str]) -> Iterator[None]:
-    """A configuration whose values may be set for a while; to copy it would take as long as all the rest."""
+    """Restore values of a configuration when the context ends: a copy of it would take as long as the rest.
+
+    Args:
+      cfg: whose values are set meanwhile.
+      paths: of these values.
+    """
     before = {}
     for path in paths:
         place, _, key = path.rpartition(".")
@@ -198,7 +203,7 @@ def to_cell(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any
 
 
 def read_by(cfg: DictConfig, path: str) -> str:
-    """The words with which a value reads others, `${agent.gamma}`; none where it stands itself."""
+    """The interpolation by which a value reads others, such as `${agent.gamma}`; empty if it reads none."""
     place, _, key = path.rpartition(".")
     part = OmegaConf.select(cfg, place)
     if not isinstance(part, DictConfig) or not OmegaConf.is_interpolation(part, key):

@@ -97,7 +97,7 @@ def words_for_parts(cfg: DictConfig) -> Iterator[str]:
 
 
 def typed_words(settings: Sequence[str]) -> Iterator[str]:
-    """The same of what was typed, where nothing could be composed of it."""
+    """The same as `words_for_parts`, of settings of which nothing could be composed."""
     for text in settings:
         place, word = key_of(text), value_of(text)
         if place in places() and re.fullmatch(r"\w+", word) and word != "null":

@@ -43,14 +43,23 @@ def as_known(found: Sequence[Cell]) -> list[Cell]:
 
 
 def under_name(cell: Cell, name: str, settings: Any) -> Cell:
-    """A cell by a name, if it has that name in the words of some settings; else as it is."""
+    """A cell by another name, where that is one of its names; else as it is.
+
+    A name has settings in it as they were typed, and a hash of what they mean: see
+    `vfcompare.runs.naming.cell_id`. Whoever types them otherwise makes another name of the same cell.
+
+    Args:
+      cell: of which it may be a name.
+      name: of a cell.
+      settings: of which the name was made, as a plan says; unless they are a mapping, the cell's own.
+    """
     words = settings if isinstance(settings, dict) else cell.settings
     other = cell._replace(settings={key: str(value) for key, value in words.items()})
     return other if other.id == name else cell
 
 
 def warn_of_copies(typed: Sequence[str], named: Sequence[str]) -> None:
-    """Say which cells of a command line are another one of it, or of its study.
+    """Print which cells of a command line are the same as others of it, or of its study.
 
     Args:
       typed: their names by the words that were typed.

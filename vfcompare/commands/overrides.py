@@ -19,19 +19,19 @@ from vfcompare.settings import PRIVATE, key_of
 from vfcompare.validate import takes_a_list
 
 USUAL: Any = OmegaConf.create(resources.files(PACKAGE).joinpath("config.yaml").read_text("utf-8"))
-"""What one cell is, before anything is chosen."""
+"""`conf/config.yaml`: the configuration of a cell before anything is typed."""
 
 PLAIN = {key for key, value in USUAL.items() if not OmegaConf.is_config(value)}
-"""Settings beside parts: numbers and words."""
+"""Its keys that are single values, and no parts."""
 
 MOST_CELLS = 20_000
-"""Of one sweep."""
+"""Most cells of one sweep."""
 
 OURS = "hydra_plugins.vfcompare.Planned"
 """The sweeper that is there unless another one is chosen."""
 
 SWEEPER = ("_target_", "params", "max_batch_size")
-"""What it is given."""
+"""Keys of its configuration."""
 
 SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 """Hydra's launcher on a cluster."""
@@ -105,7 +105,7 @@ def refuse_sweeps(settings: Sequence[Override]) -> None:
 
 
 def refuse_launchers(settings: Sequence[str], instead: str) -> None:
-    """Refuse who is to train, where a command decides on that itself; as `fused` does it, it does anyway.
+    """Refuse settings of launchers where a command has its own way to train, which is that of `fused`.
 
     Args:
       settings: as typed.

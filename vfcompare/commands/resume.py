@@ -90,7 +90,21 @@ def is_open(cell: CellStatus) -> bool:
 
 
 def rebuild(study: Path, names: Iterable[str], own: Sequence[str]) -> list[Cell]:
-    """Planned cells by name, see `unfinished`."""
+    """Planned cells composed anew, from the overrides that the plan has for them.
+
+    Args:
+      study: its folder.
+      names: of the cells.
+      own: what `goes_along`, as typed.
+
+    Returns:
+      The cells in the order of their names, with `root` and `study.name` as the folder is called now.
+
+    Raises:
+      InputError: for a cell that is not in the plan or is composed otherwise by the present code, for
+        overrides and targets that are not ours and in no folder that `own` names, and for a folder whose name
+        no study can have.
+    """
     known = parts(own)
     planned, names = plan.cells(study), list(names)
     for name in names:
@@ -141,7 +155,13 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str]) -> list[Cell]
 
 
 def priors(cell: Cell, entry: Mapping[str, Any], root: Path) -> str:
-    """Where pretrained policies are: as far from `root` as was planned, unless the study alone has moved."""
+    """Folder of the pretrained policies of a cell: as far from `root` as was planned, if it is there.
+
+    Args:
+      cell: composed anew, whose `priors` count where the study was moved without them.
+      entry: what the plan says of it; `priors` is a path from `root`.
+      root: folder of the study's folder.
+    """
     usual = str(cell.config["priors"])
     if not isinstance(entry.get("priors"), str):
         return usual

@@ -1,4 +1,4 @@
-"""What a user names where a command is typed, and what a plan that is found on disk may therefore call."""
+"""What a plan that is found on disk may call: our parts, and those in folders that the user names anew."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -103,7 +103,7 @@ def resolves(text: str) -> bool:
 
 
 def foreign_targets(cells: "Iterable[Cell]", allowed: Collection[str]) -> Iterator[str]:
-    """What cells name, `path=value`, that is not allowed: see `targets`."""
+    """`path=value` of what cells would call or import that is not allowed: see `targets`."""
     for cell in cells:
         for path, key, value in leaves(cell.config, lists=True):
             # Gymnasium would import what stands before a colon.
@@ -112,7 +112,7 @@ def foreign_targets(cells: "Iterable[Cell]", allowed: Collection[str]) -> Iterat
 
 
 def foreign(study: Path, text: str) -> InputError:
-    """Refuses what a plan asks for that only a user may."""
+    """The error for what a plan names and only a user may."""
     return InputError(
         f"{study}/plan.json names {text[:200]}, which neither our own configuration does nor a folder given "
         "here; what is found on disk is never executed: type the command again"

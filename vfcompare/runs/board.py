@@ -75,7 +75,7 @@ def _settings(shown: Path) -> Iterator[dict[str, Any]]:
 
 
 def _columns(cells: Sequence[Mapping[str, Any]], shown: Path) -> None:
-    """Of the page "HParams": in what cells differ, and the returns; else it has every hyperparameter.
+    """Let the page "HParams" show the settings in which cells differ, and the returns; else it shows all.
 
     Agents that begin later are on this page once the server is started again.
     """

@@ -231,7 +231,18 @@ def _at_slurm(
     place: Place | None,
     tasks: Mapping[str, slurm.Task] | None,
 ) -> tuple[str, str, str, str]:
-    """The same with what SLURM says of the task that has, or had, the cell; then that task."""
+    """What SLURM says of an open cell, beside what is on disk.
+
+    Args:
+      status: by its own files.
+      note: likewise.
+      record: its `run.json`, empty where there is none.
+      place: where it was last sent, if it was.
+      tasks: what SLURM says, by name of the task; None where it does not answer.
+
+    Returns:
+      `(status, note, task, gone)` of its `CellStatus`.
+    """
     own, task = _task(record), place.task if place else ""
     if tasks is None:
         asked = f"{f'task {task}' if task else 'sent'}; SLURM does not answer"
@@ -291,6 +302,7 @@ def _older(record: Mapping[str, Any], place: Place | None) -> bool:
 
 
 def _after_cancel(status: str, note: str, own: str, place: Place | None) -> tuple[str, str]:
+    """Status and note, with those of a cancelled job for what has not begun in it or was preempted."""
     mine = place is not None and place.job.cancelled and own in ("", place.task)
     if place is not None and mine and status in ("planned", "preempted"):
         return "cancelled", f"job {place.job.slurm}"
