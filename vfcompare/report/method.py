@@ -107,9 +107,10 @@ _DRAWDOWN = (
 )
 _COLLAPSE = (
     "A run collapsed if the highest mean of successive evaluations, as many as the final score has and at "
-    f"least {statistics.COLLAPSE_WINDOW}, was at least 0.1 span above the floor, and the mean of as many "
-    "last ones is lower by more than half of that gain and by more than 2.5 times the mean change from one "
-    "evaluation to the next: it had learned something, and lost more than noise can take. Span is optimal "
+    f"least {statistics.COLLAPSE_WINDOW}, was at least {statistics.COLLAPSE_GAIN:g} span above the floor, "
+    "and the mean of as many last ones is lower by more than half of that gain and by more than "
+    f"{statistics.COLLAPSE_NOISE:g} times the mean change from one evaluation to the next: it had learned "
+    "something, and lost more than noise can take. Span is optimal "
     "minus random (else the range of all returns seen on the environment), and floor is what a failed run "
     "gets. Of simulated policies that never change, at most 2% collapse at 32 episodes an evaluation; of "
     "fewer than eight evaluations hardly any run does. Rates are pooled over environments with Wilson's "

@@ -62,6 +62,8 @@ from vfcompare.statistics.power import (
     power,
 )
 from vfcompare.statistics.reliability import (
+    COLLAPSE_GAIN,
+    COLLAPSE_NOISE,
     COLLAPSE_WINDOW,
     across_run_spread,
     collapsed,
@@ -102,6 +104,8 @@ from vfcompare.statistics.survival import (
 )
 
 __all__ = [
+    "COLLAPSE_GAIN",
+    "COLLAPSE_NOISE",
     "COLLAPSE_WINDOW",
     "COVERAGE_RUNS",
     "FEW_RUNS",

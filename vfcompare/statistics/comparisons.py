@@ -143,7 +143,7 @@ def improvement_interval(first: Scores, second: Scores, *, confidence: float = 0
 
 
 def improvement_ends(
-    share: float, sizes: Sequence[tuple[int, int]], confidence: float = 0.95
+    share: float, sizes: Sequence[tuple[int, int]], confidence: float
 ) -> tuple[float, float]:
     """Score interval of a Mann-Whitney share: all theta with |share - theta| <= z sqrt(V(theta)).
 

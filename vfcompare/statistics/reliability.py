@@ -18,6 +18,10 @@ STANDS_OUT = 2.5
 
 COLLAPSE_WINDOW = 3
 """Fewest evaluations in a mean that says whether a run collapsed: one or two are mostly noise."""
+COLLAPSE_GAIN = 0.1
+"""Smallest gain, as a share of the scale, that a run can lose again."""
+COLLAPSE_NOISE = 2.5
+"""How many usual changes from one evaluation to the next a fall must exceed."""
 
 
 def detrend(steps: npt.ArrayLike, values: npt.ArrayLike) -> Array:
@@ -160,17 +164,14 @@ def collapsed(
     floor: float,
     span: float,
     window: int = COLLAPSE_WINDOW,
-    share: float = 0.5,
-    learned: float = 0.1,
-    noise: float = 2.5,
 ) -> bool:
     """Whether a run learned something and then lost it.
 
     With means of `window` successive evaluations, `best` the highest and `end` the last of them:
-    `best - floor >= learned * span`, `end < floor + share * (best - floor)` and
-    `best - end > noise * mean |y_k - y_{k-1}|`. A run that never learned has not collapsed: the
-    highest of many noisy evaluations is high by luck, so that means are compared, and a fall must be
-    larger than what is usual from one evaluation to the next. In Gaussian noise of deviation s the
+    `best - floor >= 0.1 span`, `end - floor < (best - floor) / 2` and
+    `best - end > 2.5 mean |y_k - y_{k-1}|`. A run that never learned has not collapsed: the highest of
+    many noisy evaluations is high by luck, so that means are compared, and a fall must be larger than
+    what is usual from one evaluation to the next. In Gaussian noise of deviation s the
     usual change is 2 s / sqrt(pi), and 2.5 of these are 3.5 deviations of a difference of means of
     three. What rises and falls in fewer than eight evaluations is all change, and rarely counts.
 
@@ -179,9 +180,6 @@ def collapsed(
       floor: score of a run that knows nothing (the random policy).
       span: size of the scale, optimal minus random.
       window: evaluations in a mean, at least `COLLAPSE_WINDOW`.
-      share: what must remain of the gain.
-      learned: smallest gain, as a share of the span, that can be lost.
-      noise: how many usual changes a fall must exceed.
     """
     y = finite(values, "values")
     if y.size < 2:
@@ -189,5 +187,5 @@ def collapsed(
     means = successive_means(y, window)
     best, end = means.max(), means[-1]
     gain, usual = best - floor, np.abs(np.diff(y)).mean()
-    lost = end < floor + share * gain and best - end > noise * usual
-    return bool(gain >= learned * span and lost)
+    lost = end < floor + gain / 2 and best - end > COLLAPSE_NOISE * usual
+    return bool(gain >= COLLAPSE_GAIN * span and lost)
