@@ -677,7 +677,7 @@ def test_metrics_that_most_agents_have_are_shown_and_the_others_named(tmp_path: 
     for agent, names in (("rloo", shared), ("ppo", [*critic, *shared])):
         rows = {"seed": np.zeros(5), "update": np.arange(5), **{n: np.ones(5) for n in names}}
         write_parquet(study / f"maze-{agent}-1a2b3c4d" / "metrics.parquet", rows)
-    table = tables.diagnostics(analyse(report.load(study)))
+    table = tables.scores.diagnostics(analyse(report.load(study)))
     assert set(table.columns[2:]) == {"critic_loss", *shared}
     assert "metrics.parquet: explained_variance." in table.note
 

@@ -106,12 +106,12 @@ def test_pictures_of_settings_say_of_how_many_seeds_they_are(tmp_path: Path) -> 
     captions = {picture.id: picture.caption for picture in figures.build(results)}
     for name in ("settings", "knobs", "sensitivity"):
         assert "over 4 seeds of 2 environments, without" in captions[name]
-    assert "IQM over 4 seeds" in tables.settings(results).note
+    assert "IQM over 4 seeds" in tables.scores.settings(results).note
 
 
 def test_probabilities_of_improvement_say_of_how_many_runs_they_are(tmp_path: Path) -> None:
     study = write_study(tmp_path, agents={"ppo": 1.5, "rloo": 1.0}, seeds=4)
-    table = tables.improvement(analyse(report.load(study)))
+    table = tables.contrasts.improvement(analyse(report.load(study)))
     assert table.columns[3] == "n"
     assert table.rows[0][3] == 4 * len(ENVS)
 

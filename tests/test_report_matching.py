@@ -96,7 +96,7 @@ def test_what_was_not_compared_is_not_called_matched(tmp_path: Path) -> None:
     assert "matched" not in sentence.text.lower()
     assert "first rollout" in sentence.text
     assert "(3 items equal, 0 different by design)" in sentence.text
-    (table,) = tables.matching(results)
+    (table,) = tables.conduct.matching(results)
     assert [row[1] for row in table.rows[:3]] == ["not compared"] * 3
     assert {table.marks[index] for index in range(3)} == {"bad"}
 

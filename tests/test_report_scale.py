@@ -252,7 +252,7 @@ def test_many_agents_are_held_against_the_one_of_the_question(tmp_path: Path, ow
     (drawn,), (matrix,) = pairs.pictures(results), improvement.pictures(results)
     for caption in (drawn.caption, matrix.caption):
         assert f"of 8 pairs, each against {name}," in caption
-    for table in (tables.pairs(results), tables.improvement(results)):
+    for table in (tables.contrasts.pairs(results), tables.contrasts.improvement(results)):
         assert f"Each agent is held against {name}." in table.note
     axes = matrix.draw().axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == [name]

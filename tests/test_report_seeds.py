@@ -66,7 +66,7 @@ def test_seeds_added_with_a_later_first_seed_are_the_same_agent_everywhere(tmp_p
     assert {curve.arm for curve in results.curves} == {"rloo", "ppo"}
     assert results.pairs["auc"][0].pairs == 6
     assert "n = 6" in said(results)["Few seeds"]
-    assert [row[:3] for row in tables.attrition(results).rows] == [
+    assert [row[:3] for row in tables.conduct.attrition(results).rows] == [
         ("maze", "rloo", 6),
         ("maze", "ppo", 6),
         ("all planned", "", 12),
@@ -80,7 +80,7 @@ def test_one_seed_each_is_one_agent_too(tmp_path: Path) -> None:
 
 def test_where_seeds_came_from_is_still_told(tmp_path: Path) -> None:
     study = report.load(blocks(tmp_path / "blocks", ["rloo"]))
-    assert [row[0] for row in tables.provenance(analyse(study)).rows] == [
+    assert [row[0] for row in tables.conduct.provenance(analyse(study)).rows] == [
         "maze-rloo-0",
         "maze-rloo-3",
     ]

@@ -59,7 +59,7 @@ def test_who_reads_values_that_no_critic_learned_is_on_neither_side(tmp_path: Pa
     assert said(results)["Sides"].startswith(
         "On neither side: oracle_td and mixed (exact values) and vine (simulated values). The values"
     )
-    families = {row[0]: row[1] for row in tables.stability(results).rows}
+    families = {row[0]: row[1] for row in tables.scores.stability(results).rows}
     assert families["oracle_td"] == families["mixed"] == "exact values"
     assert (families["vine"], families["ppo"]) == ("simulated values", "critic")
     decided = {"metric": "auc", "margin": 0.05, "contrast": ["oracle_td", "critic"]}
@@ -151,7 +151,9 @@ def test_the_pair_that_the_question_is_about_has_one_verdict(
     assert results.pairs["auc"][0].verdict == "undecided"
     assert results.pairs["auc"][0].interval.estimate > 0.3
     assert "Holm-corrected over the metrics" in said(results)["Agents"]
-    assert "about has its verdict, corrected over the metrics" in tables.pairs(results).note
+    assert (
+        "about has its verdict, corrected over the metrics" in tables.contrasts.pairs(results).note
+    )
 
 
 def test_a_pair_is_paired_in_order_only_where_no_seed_was_planned_for_both(tmp_path: Path) -> None:

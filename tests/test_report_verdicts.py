@@ -155,7 +155,7 @@ def test_seeds_that_were_planned_in_parts_are_one_sample(tmp_path: Path) -> None
     assert (contrast.unpaired, contrast.strangers) == (0, frozenset())
     assert "Uneven seeds" not in said(results)
     assert "settings" not in {picture.id for picture in figures.build(results)}
-    assert not tables.settings(results).rows
+    assert not tables.scores.settings(results).rows
 
 
 def test_first_seeds_are_no_setting_that_scores_depend_on(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_sides_without_a_seed_in_common_are_not_said_to_be_paired_by_seed(tmp_pa
     )
     assert "by seed" not in claims["Agents"]
     assert "paired in the order of their seeds" in claims["Agents"]
-    notes = tables.family(results).note + tables.pairs(results).note
+    notes = tables.contrasts.family(results).note + tables.contrasts.pairs(results).note
     assert "seed by seed" not in notes
     assert "of which none is shared" in notes
     (picture,) = pairs.pictures(results)
@@ -297,7 +297,7 @@ def test_a_difference_on_one_environment_has_one_interval(
     leading = results.family["auc"]
     assert leading.interval.confidence > 0.95
     assert results.family_by_task["maze"] == leading
-    rows = [row for row in tables.family(results).rows if row[0] == "AUC"]
+    rows = [row for row in tables.contrasts.family(results).rows if row[0] == "AUC"]
     assert len(rows) == (3 if others else 1)
     assert {row[2] for row in rows if not str(row[1]).endswith("chain")} == {leading.interval}
 
@@ -332,7 +332,7 @@ def test_environments_without_a_scale_are_judged_each_by_itself(
     assert "never called equal" in claims["Decided beforehand"].text
     assert "ppo better on chain (+3.000 in raw returns)" in claims["Where"].text
     assert "the optimal return is not known for maze and chain" in claims[""].text
-    table = tables.family(results)
+    table = tables.contrasts.family(results)
     assert {row[-3] for row in table.rows} == {12}
     assert {row[0] for row in table.rows} == (
         {"AUC"} if metric == "auc" else {"AUC", "Final score"}
@@ -485,7 +485,7 @@ def test_pairs_that_are_not_over_all_environments_say_over_which(tmp_path: Path)
     study = write_study(tmp_path, agents=TWO | {"a2c": 1.4}, envs=envs, seeds=6)
     shutil.rmtree(study / "maze-a2c-1a2b3c4d")
     results = analyse(report.load(study))
-    for table in (tables.pairs(results), tables.improvement(results)):
+    for table in (tables.contrasts.pairs(results), tables.contrasts.improvement(results)):
         where = [row[table.columns.index("environments")] for row in table.rows]
         assert where[:3] == ["all 3", "cartpole, chain", "cartpole, chain"]
     (drawn,), (matrix,) = pairs.pictures(results), improvement.pictures(results)
@@ -500,7 +500,7 @@ def test_both_sides_of_a_table_are_called_alike(tmp_path: Path) -> None:
     near = 0.01 * np.linspace(-1, 1, 12)
     set_scores(study, {("maze", "ppo"): 0.9 + near, ("maze", "rloo"): 0.1 + near})
     set_scores(study, {("chain", "ppo"): 0.1 + near, ("chain", "rloo"): 0.9 + near})
-    rows = {row[1]: row[-1] for row in tables.family(analyse(report.load(study))).rows}
+    rows = {row[1]: row[-1] for row in tables.contrasts.family(analyse(report.load(study))).rows}
     assert rows["critic − outcome-only, maze"] == "critic better"
     assert rows["critic − outcome-only, chain"] == "outcome-only better"
 
