@@ -112,6 +112,16 @@ def test_sensitivity_agrees_with_adkins() -> None:
         np.testing.assert_allclose(getattr(found, name), value, atol=tol)
 
 
+def test_the_scale_of_scores_needs_both_references() -> None:
+    scale = s.ScoreScale(random=2.0, optimal=4.0)
+    assert scale.scores([2.0, 3.0]).tolist() == [0.0, 0.5]
+    assert scale.as_return(0.5) == 3.0
+    for unknown in (s.ScoreScale(2.0, None), s.ScoreScale(None, 4.0), s.ScoreScale(2.0, 2.0)):
+        assert not unknown.known
+        assert unknown.scores([2.0, 3.0]).tolist() == [2.0, 3.0]
+        assert unknown.as_return(3.0) == 3.0
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 10, 20, 30])
 def test_iqm_is_scipy_trim_mean(n: int) -> None:
     values = generator(n).normal(size=n)

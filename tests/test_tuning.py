@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import GOLDEN
+from vfcompare import statistics
 from vfcompare.assemble import assemble
 from vfcompare.commands import resume
 from vfcompare.commands.compose import cells
@@ -21,9 +22,9 @@ from vfcompare.main import main
 from vfcompare.report import data, scoring
 from vfcompare.runs import run_folder, store
 from vfcompare.training import sweep
-from vfcompare.tuning import ledger, search, space
+from vfcompare.tuning import ledger, result, search, space
 from vfcompare.tuning.command import tune
-from vfcompare.tuning.ledger import Rated, Reference, Trial
+from vfcompare.tuning.ledger import Rated, Trial
 from vfcompare.tuning.search import Options, Search
 from vfcompare.validate import TUNING_SEEDS
 
@@ -514,35 +515,35 @@ def test_a_report_of_tuning_seeds_is_refused(here, trainer, capsys):
 def test_sensitivity_agrees_with_adkins_where_the_scale_changes_nothing(monkeypatch):
     golden = GOLDEN["adkins_sensitivity"]
     scores = np.array(golden["inputs"]["normalised_perf_alg_env_setting"])
-    monkeypatch.setattr(ledger, "percentile_scaled", lambda x: x)
-    found = ledger.sensitivities({"a": scores[0], "b": scores[1]}, None)
-    performance = [one.performance for one in found.values()]
+    monkeypatch.setattr(statistics, "percentile_scaled", np.asarray)
+    found = result.sensitivities({"a": scores[0], "b": scores[1]}, None)
+    performance = [one["performance"] for one in found.values()]
     np.testing.assert_allclose(performance, golden["outputs"]["per_env_tuned"], atol=golden["tol"])
-    phi = [one.sensitivity for one in found.values()]
+    phi = [one["sensitivity"] for one in found.values()]
     np.testing.assert_allclose(phi, golden["outputs"]["sensitivity"], atol=golden["tol"])
 
 
 def test_percentiles_are_of_each_environment_over_all_agents_and_settings():
     scores = np.arange(2 * 2 * 21, dtype=float).reshape(2, 2, 21)
-    scaled = ledger.percentile_scaled(scores * np.array([1.0, 100.0])[None, :, None] + 3)
+    scaled = statistics.percentile_scaled(scores * np.array([1.0, 100.0])[None, :, None] + 3)
     np.testing.assert_allclose(
         np.percentile(scaled, [5, 95], axis=(0, 2)).T, [[0, 1], [0, 1]], atol=1e-12
     )
     with pytest.raises(ValueError, match="score the same"):
-        ledger.percentile_scaled(np.ones((2, 2, 5)))
+        statistics.percentile_scaled(np.ones((2, 2, 5)))
 
 
 def test_a_grid_tells_how_many_knobs_must_be_tuned():
     """On the first environment the first knob must be low, on the second high; the other never matters."""
     rows = [[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]
     other = [[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]
-    found = ledger.sensitivities(
+    found = result.sensitivities(
         {"one": np.array(rows), "none": np.array(other)}, dict.fromkeys(("one", "none"), (2, 2))
     )
-    assert found["none"].dimensionality == found["none"].sensitivity == 0.0
-    assert found["one"].sensitivity == pytest.approx(0.5)
+    assert found["none"]["dimensionality"] == found["none"]["sensitivity"] == 0.0
+    assert found["one"]["sensitivity"] == pytest.approx(0.5)
     # from 0.5 to 1.0 with one knob: 95 % is reached at nine tenths of the way
-    assert found["one"].dimensionality == pytest.approx(0.9)
+    assert found["one"]["dimensionality"] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(
@@ -565,10 +566,10 @@ def test_sensitivity_is_told_where_it_can_be_computed(here, trainer, words, opti
     assert all(has) if options.get("sampler") == "grid" else not any(has)
 
 
-def test_the_scale_of_scores_needs_both_references():
-    assert Reference(random=-5.0, optimal=None).floor == -5.0
-    assert Reference(random=2.0, optimal=4.0).rescale(np.array([2.0, 3.0])).tolist() == [0.0, 0.5]
-    assert Reference(random=2.0, optimal=2.0).scaled is False
+def test_the_floor_is_the_score_of_the_random_policy():
+    assert ledger.floor(statistics.ScoreScale(random=-5.0, optimal=None)) == -5.0
+    assert ledger.floor(statistics.ScoreScale(random=-5.0, optimal=4.0)) == 0.0
+    assert ledger.floor(statistics.ScoreScale(random=None, optimal=4.0)) == np.inf
 
 
 class TestTpe:
@@ -724,6 +725,6 @@ def test_a_search_that_was_killed_hard_continues_with_the_same_command(tmp_path,
 
 def test_scores_are_scaled_by_the_task_that_is_evaluated():
     words = ["agent=rloo", "env=addition", "+recipe=tokens", "env.digits=1", "env.base=4"]
-    told = Search([*words, "env.noise=0.5"], Options(trials=2)).references["addition"]
-    assert told == Search(words, Options(trials=2)).references["addition"]
-    assert told.scaled
+    told = Search([*words, "env.noise=0.5"], Options(trials=2)).scales["addition"]
+    assert told == Search(words, Options(trials=2)).scales["addition"]
+    assert told.known

@@ -11,7 +11,7 @@ from vfcompare import statistics
 from vfcompare.report.cells import Cell, Run
 from vfcompare.report.data import Study
 from vfcompare.report.files import Array, number, tree
-from vfcompare.statistics import FailureRule
+from vfcompare.statistics import FailureRule, ScoreScale
 
 GRID_POINTS = 60
 SOLVED_SHARE = 0.9
@@ -97,7 +97,7 @@ class Task:
     @property
     def normalised(self) -> bool:
         """Whether fixed references put the scores on the scale random = 0, optimal = 1."""
-        return self.random is not None and self.optimal is not None
+        return self._scale.known
 
     @property
     def scale(self) -> str:
@@ -111,15 +111,15 @@ class Task:
 
     def rescale(self, values: npt.ArrayLike) -> Array:
         """Raw returns on the scale of the task's scores."""
-        if self.random is None or self.optimal is None:
-            return np.asarray(values, dtype=np.float64)
-        return statistics.normalise(values, self.random, self.optimal)
+        return self._scale.scores(values)
 
     def as_return(self, value: float) -> float:
         """A score as a raw return."""
-        if self.random is None or self.optimal is None:
-            return value
-        return self.random + value * (self.optimal - self.random)
+        return self._scale.as_return(value)
+
+    @property
+    def _scale(self) -> ScoreScale:
+        return ScoreScale(self.random, self.optimal)
 
 
 def score(study: Study, rule: FailureRule = "floor") -> list[Task]:

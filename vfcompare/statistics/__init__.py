@@ -82,6 +82,7 @@ from vfcompare.statistics.scores import (
     FailureRule,
     Mask,
     Scores,
+    ScoreScale,
     Statistic,
     as_scores,
     finite,
@@ -91,6 +92,7 @@ from vfcompare.statistics.scores import (
 from vfcompare.statistics.sensitivity import (
     Sensitivity,
     effective_dimensionality,
+    percentile_scaled,
     sensitivity,
 )
 from vfcompare.statistics.survival import (
@@ -120,6 +122,7 @@ __all__ = [
     "FailureRule",
     "Interval",
     "Mask",
+    "ScoreScale",
     "Scores",
     "Sensitivity",
     "Statistic",
@@ -165,6 +168,7 @@ __all__ = [
     "pairs_needed",
     "pairs_to_reject",
     "percentile_interval",
+    "percentile_scaled",
     "performance_profile",
     "power",
     "probability_of_improvement",

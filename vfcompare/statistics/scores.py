@@ -1,7 +1,7 @@
 """Scores of runs: their shape and their scale."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,3 +42,32 @@ def normalise(values: npt.ArrayLike, low: float, high: float) -> Array:
     if not high > low:
         raise ValueError(f"the optimal return {high:g} is not above the random return {low:g}")
     return np.asarray((np.asarray(values, dtype=np.float64) - low) / (high - low))
+
+
+class ScoreScale(NamedTuple):
+    """What scores of an environment are in: 0 the random policy, 1 the best; returns where unknown.
+
+    Attributes:
+      random: return of the random policy, or None.
+      optimal: best possible return, or None.
+    """
+
+    random: float | None
+    optimal: float | None
+
+    @property
+    def known(self) -> bool:
+        """Whether both are known and differ; else scores are returns."""
+        return self.random is not None and self.optimal is not None and self.optimal > self.random
+
+    def scores(self, returns: npt.ArrayLike) -> Array:
+        """Returns as scores, `normalise` where the scale is known."""
+        if self.random is None or self.optimal is None or not self.known:
+            return np.asarray(returns, dtype=np.float64)
+        return normalise(returns, self.random, self.optimal)
+
+    def as_return(self, score: float) -> float:
+        """A score as a return: random + score (optimal - random) where the scale is known."""
+        if self.random is None or self.optimal is None or not self.known:
+            return score
+        return self.random + score * (self.optimal - self.random)

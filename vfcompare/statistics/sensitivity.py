@@ -11,7 +11,13 @@ from vfcompare.statistics.scores import Array, finite
 
 
 class Sensitivity(NamedTuple):
-    """Adkins, Bowling & White, 2024; each field is `[agents]`."""
+    """How much agents depend on their settings; each field is `[agents]`.
+
+    Attributes:
+      per_env_tuned: mean over environments of the best setting's score on each.
+      cross_env_tuned: the same of the one setting that is best on average.
+      sensitivity: the difference, what tuning on each environment buys.
+    """
 
     per_env_tuned: Array
     cross_env_tuned: Array
@@ -30,6 +36,22 @@ def sensitivity(scores: npt.ArrayLike) -> Sensitivity:
     per_env = values.max(axis=-1).mean(axis=-1)
     cross_env = values.mean(axis=-2).max(axis=-1)
     return Sensitivity(per_env, cross_env, per_env - cross_env)
+
+
+def percentile_scaled(scores: npt.ArrayLike) -> Array:
+    """Γ = (x - p5) / (p95 - p5), percentiles of each environment over all agents and settings.
+
+    Args:
+      scores: `[agents, envs, settings]`.
+
+    Raises:
+      ValueError: where nearly all settings of an environment score the same.
+    """
+    values = finite(scores)
+    low, high = np.percentile(values, [5, 95], axis=(0, 2), keepdims=True)
+    if not (high > low).all():
+        raise ValueError("on an environment nearly all settings score the same")
+    return np.asarray((values - low) / (high - low))
 
 
 def effective_dimensionality(scores: npt.ArrayLike, *, share: float = 0.95) -> float:

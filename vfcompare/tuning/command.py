@@ -7,7 +7,7 @@ from vfcompare.commands.overrides import refuse_launchers
 from vfcompare.errors import InputError
 from vfcompare.runs import claim
 from vfcompare.tuning.ledger import Rated
-from vfcompare.tuning.outcome import show
+from vfcompare.tuning.result import show
 from vfcompare.tuning.search import Options, Search
 from vfcompare.words import counted
 

@@ -12,6 +12,7 @@ import numpy as np
 from vfcompare import failure, statistics
 from vfcompare.errors import Damaged, InputError
 from vfcompare.runs import plan, status, store
+from vfcompare.statistics import ScoreScale
 from vfcompare.tuning.space import Values
 from vfcompare.validate import TUNING_SEEDS
 from vfcompare.words import counted
@@ -136,35 +137,6 @@ class Rated(NamedTuple):
         }
 
 
-class Reference(NamedTuple):
-    """Known returns of an environment.
-
-    Attributes:
-      random: of the random policy.
-      optimal: the best there is.
-    """
-
-    random: float | None
-    optimal: float | None
-
-    @property
-    def scaled(self) -> bool:
-        """Whether scores are on the scale random = 0, optimal = 1; else they are returns."""
-        return self.random is not None and self.optimal is not None and self.optimal > self.random
-
-    def rescale(self, returns: np.ndarray) -> np.ndarray:
-        """Returns as scores."""
-        if self.random is None or self.optimal is None or not self.scaled:
-            return returns
-        return statistics.normalise(returns, self.random, self.optimal)
-
-    @property
-    def floor(self) -> float:
-        """Score of the random policy, or infinity where it is not known."""
-        known = math.inf if self.random is None else self.random
-        return 0.0 if self.scaled else known
-
-
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, float, float], float]] = {
     "auc": statistics.area_under_curve,
     "final": statistics.final,
@@ -177,7 +149,7 @@ report keeps its curve up to the failure: a setting that fails is not to be chos
 
 
 def rate(
-    study: Path, trials: Iterable[Trial], metric: str, references: Mapping[str, Reference]
+    study: Path, trials: Iterable[Trial], metric: str, scales: Mapping[str, ScoreScale]
 ) -> list[Rated]:
     """What became of trials, from files.
 
@@ -188,12 +160,10 @@ def rate(
     found = {cell.id: cell for cell in status.read(study)}
     before = _remembered(study)
     read = [
-        _read(
-            study, trial, found, metric, references[trial.cell.env], before.get(trial.cell.id, ())
-        )
+        _read(study, trial, found, metric, scales[trial.cell.env], before.get(trial.cell.id, ()))
         for trial in trials
     ]
-    worst = {name: reference.floor for name, reference in references.items()}
+    worst = {env: floor(scale) for env, scale in scales.items()}
     for rated in read:
         env = rated.trial.cell.env
         finite = [score for score in rated.scores.values() if math.isfinite(score)]
@@ -207,7 +177,7 @@ def _read(
     trial: Trial,
     found: Mapping[str, status.CellStatus],
     metric: str,
-    reference: Reference,
+    scale: ScoreScale,
     before: tuple[int, ...],
 ) -> Rated:
     """One trial, with NaN for the score of each failed seed."""
@@ -223,7 +193,7 @@ def _read(
     try:
         record = store.read_json(study / cell.id / "run.json")
         table = store.read_table(study / cell.id / "evaluation.parquet")
-        returns = reference.rescale(np.asarray(table["return_sampled"], np.float64))
+        returns = scale.scores(table["return_sampled"])
         for seed in cell.seeds:
             rows = table["seed"] == seed
             if record["seeds"][str(seed)]["status"] == "completed":
@@ -262,6 +232,11 @@ def _remembered(study: Path) -> dict[str, tuple[int, ...]]:
         return {}
 
 
+def floor(scale: ScoreScale) -> float:
+    """Score of the random policy, or infinity where that is not known."""
+    return math.inf if scale.random is None else float(scale.scores(scale.random))
+
+
 def _filled(rated: Rated, worst: float) -> Rated:
     scores = {s: x if math.isfinite(x) else worst for s, x in rated.scores.items()}
     return rated._replace(scores=scores)
@@ -291,70 +266,3 @@ def read(study: Path) -> list[dict[str, Any]]:
         raise InputError(f"{file} does not exist; allowed: a study of `vfcompare tune`") from error
     except (OSError, ValueError, TypeError) as error:
         raise Damaged(f"{file} is damaged ({error})") from error
-
-
-def matrix(
-    rated: Sequence[Rated], agents: Sequence[str], envs: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """`[envs, settings]`, expected performance by agent; the presets, which nobody drew, are left out."""
-    means = {(*one.trial.name, one.trial.number): one.mean for one in rated}
-    numbers = sorted({number for _, _, number in means if number})
-    return {
-        agent: np.array([[means[agent, env, number] for number in numbers] for env in envs], float)
-        for agent in agents
-    }
-
-
-class Sensitivity(NamedTuple):
-    """How much an agent depends on its settings (Adkins, Bowling & White, 2024, arXiv 2412.07165).
-
-    Attributes:
-      performance: mean over environments of the best setting's score on each.
-      sensitivity: what tuning on each environment buys over the best single setting.
-      dimensionality: how many knobs must be tuned on each environment for 95 % of the performance, linearly
-        between whole numbers; None without a grid.
-    """
-
-    performance: float
-    sensitivity: float
-    dimensionality: float | None
-
-
-def percentile_scaled(scores: np.ndarray) -> np.ndarray:
-    """Γ = (x - p5) / (p95 - p5), percentiles of each environment over all agents and settings.
-
-    Args:
-      scores: `[agents, envs, settings]`.
-
-    Raises:
-      ValueError: where nearly all settings of an environment score the same.
-    """
-    low, high = np.percentile(scores, [5, 95], axis=(0, 2), keepdims=True)
-    if not (high > low).all():
-        raise ValueError("on an environment nearly all settings score the same")
-    return np.asarray((scores - low) / (high - low))
-
-
-def sensitivities(
-    scores: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]] | None
-) -> dict[str, Sensitivity]:
-    """The measures of each agent.
-
-    Args:
-      scores: `[envs, settings]` expected performance by agent.
-      shapes: the numbers of levels whose product the settings are, where they are a grid.
-
-    Raises:
-      ValueError: where they cannot be computed, and why.
-    """
-    scaled = percentile_scaled(np.stack(list(scores.values())))
-    found = statistics.sensitivity(scaled)
-    made = {}
-    for index, agent in enumerate(scores):
-        dimensionality = None
-        if shapes is not None:
-            cube = scaled[index].reshape(len(scaled[index]), *shapes[agent])
-            dimensionality = statistics.effective_dimensionality(cube)
-        phi, performance = found.sensitivity[index], found.per_env_tuned[index]
-        made[agent] = Sensitivity(float(performance), float(phi), dimensionality)
-    return made

@@ -14,10 +14,11 @@ from vfcompare.errors import Damaged, InputError, nearest
 from vfcompare.runs import disk, plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
+from vfcompare.statistics import ScoreScale
 from vfcompare.training import devices, sweep, tasks
 from vfcompare.training.cell import Cell, rehearse
 from vfcompare.tuning import ledger, space
-from vfcompare.tuning.ledger import METRICS, Rated, Reference, Trial
+from vfcompare.tuning.ledger import METRICS, Rated, Trial
 from vfcompare.tuning.space import Knob, Values, overrides
 from vfcompare.tuning.tpe import Tpe
 from vfcompare.validate import TUNING_SEEDS
@@ -167,13 +168,13 @@ class Search:
         return size
 
     @cached_property
-    def references(self) -> dict[str, Reference]:
-        """Known returns of each environment."""
+    def scales(self) -> dict[str, ScoreScale]:
+        """What scores on each environment are in."""
         devices.prepare()
         found = {}
         for player in self.players:
             known = tasks.make(player.preset.config["env"]).held_out().reference
-            found[player.name[1]] = Reference(known.random, known.optimal)
+            found[player.name[1]] = ScoreScale(known.random, known.optimal)
         return found
 
     def _grid(self, player: Player) -> list[Values]:
@@ -231,7 +232,7 @@ class Search:
             "seeds": first.seeds,
             "env_steps": first.config["env_steps"],
             "settings": decisive(self.settings),
-            "references": {name: known._asdict() for name, known in self.references.items()},
+            "references": {name: scale._asdict() for name, scale in self.scales.items()},
             "space": self.space.written,
         }
 
@@ -349,7 +350,7 @@ class Search:
 
     def _record(self, trials: list[Trial]) -> list[Rated]:
         self.folder.claim.must_hold()
-        rated = ledger.rate(self.study, trials, self.options.metric, self.references)
+        rated = ledger.rate(self.study, trials, self.options.metric, self.scales)
         ledger.write(self.study, rated, self.options.metric)
         return rated
 

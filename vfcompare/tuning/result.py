@@ -2,16 +2,18 @@
 
 import hashlib
 import shlex
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from vfcompare import statistics
 from vfcompare.runs import store
 from vfcompare.settings import key_of
-from vfcompare.tuning import ledger
-from vfcompare.tuning.ledger import LEDGER, Rated, Sensitivity
+from vfcompare.statistics import Array
+from vfcompare.tuning.ledger import LEDGER, Rated
 from vfcompare.tuning.search import Player, Search
 from vfcompare.tuning.space import overrides
 
@@ -19,12 +21,27 @@ SEEDS = 20
 """Of the commands that are printed."""
 
 
+class Measures(TypedDict):
+    """How much an agent depends on its settings (Adkins, Bowling & White, 2024, arXiv 2412.07165).
+
+    Attributes:
+      performance: mean over environments of the best setting's score on each.
+      sensitivity: what tuning on each environment buys over the best single setting.
+      dimensionality: how many knobs must be tuned on each environment for 95 % of the performance, linearly
+        between whole numbers; None without a grid.
+    """
+
+    performance: float
+    sensitivity: float
+    dimensionality: float | None
+
+
 def show(search: Search, rated: Sequence[Rated]) -> None:
     """Write `tuned.json`, and print it."""
-    found = outcome(search, rated)
+    found = result(search, rated)
     store.write_json(search.study / "tuned.json", found)
     console = Console()
-    scaled = all(known.scaled for known in search.references.values())
+    scaled = all(scale.known for scale in search.scales.values())
     unit = (
         "random policy 0, optimum 1" if scaled else "return, or 0 to 1 where the optimum is known"
     )
@@ -64,10 +81,9 @@ def show(search: Search, rated: Sequence[Rated]) -> None:
     print(f"\nEvery trial: {search.study / LEDGER}; the above: {search.study / 'tuned.json'}")
 
 
-def outcome(search: Search, rated: Sequence[Rated]) -> dict[str, Any]:
+def result(search: Search, rated: Sequence[Rated]) -> dict[str, Any]:
     """What was found, as plain data."""
     sheet = (search.study / LEDGER).read_bytes()
-    measures = measure(search, rated)
     return {
         "schema": store.SCHEMA,
         "ledger_sha256": hashlib.sha256(sheet).hexdigest(),
@@ -77,9 +93,7 @@ def outcome(search: Search, rated: Sequence[Rated]) -> dict[str, Any]:
         "n": len(search.players[0].preset.seeds),
         "best": [best(search, rated, player) for player in search.players],
         "shared": shared(search, rated),
-        "sensitivity": measures
-        if isinstance(measures, str)
-        else {agent: found._asdict() for agent, found in measures.items()},
+        "sensitivity": measure(search, rated),
     }
 
 
@@ -111,7 +125,7 @@ def shared(search: Search, rated: Sequence[Rated]) -> list[dict[str, Any]]:
 
     Returns of environments whose optimum is not known have no common scale: nothing then.
     """
-    comparable = all(known.scaled for known in search.references.values())
+    comparable = all(scale.known for scale in search.scales.values())
     if len(search.envs) < 2 or search.options.sampler == "tpe" or not comparable:
         return []
     found = []
@@ -148,8 +162,8 @@ def command(search: Search, agent: str, envs: Sequence[str], chosen: Rated) -> s
     return shlex.join(words)
 
 
-def measure(search: Search, rated: Sequence[Rated]) -> dict[str, Sensitivity] | str:
-    """The measures of Adkins et al., or why there are none."""
+def measure(search: Search, rated: Sequence[Rated]) -> dict[str, Measures] | str:
+    """How much each agent depends on its settings, or why that cannot be told."""
     if len(search.envs) < 2:
         return "not from one environment: it is what tuning on each of several buys; allowed: env=A,B,..."
     if search.options.sampler == "tpe":
@@ -157,14 +171,48 @@ def measure(search: Search, rated: Sequence[Rated]) -> dict[str, Sensitivity] | 
             "not from tpe, which tries other settings on each environment; allowed: random or grid"
         )
     try:
-        return ledger.sensitivities(
-            ledger.matrix(rated, search.agents, search.envs), search.shapes()
-        )
+        return sensitivities(_means(rated, search.agents, search.envs), search.shapes())
     except ValueError as error:
         return f"cannot be computed: {error}"
 
 
-def sensitivity_table(found: dict[str, dict[str, float | None]]) -> Table:
+def sensitivities(
+    scores: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]] | None
+) -> dict[str, Measures]:
+    """The measures of each agent, on the scale of `vfcompare.statistics.percentile_scaled`.
+
+    Args:
+      scores: `[envs, settings]`, mean over seeds, by agent.
+      shapes: the numbers of levels whose product the settings are, by agent, where they are a grid.
+
+    Raises:
+      ValueError: where they cannot be computed, and why.
+    """
+    scaled = statistics.percentile_scaled(list(scores.values()))
+    found = statistics.sensitivity(scaled)
+    return {
+        agent: {
+            "performance": float(found.per_env_tuned[i]),
+            "sensitivity": float(found.sensitivity[i]),
+            "dimensionality": None
+            if shapes is None
+            else statistics.effective_dimensionality(scaled[i].reshape(-1, *shapes[agent])),
+        }
+        for i, agent in enumerate(scores)
+    }
+
+
+def _means(rated: Sequence[Rated], agents: Sequence[str], envs: Sequence[str]) -> dict[str, Array]:
+    """`[envs, settings]`, mean over seeds by agent; the presets, which nobody drew, are left out."""
+    means = {(*one.trial.name, one.trial.number): one.mean for one in rated}
+    numbers = sorted({number for _, _, number in means if number})
+    return {
+        agent: np.array([[means[agent, env, number] for number in numbers] for env in envs], float)
+        for agent in agents
+    }
+
+
+def sensitivity_table(found: Mapping[str, Measures]) -> Table:
     """The measures, a line for each agent."""
     table = Table(box=None)
     for heading in ("agent", "performance", "sensitivity", "dimensionality"):
