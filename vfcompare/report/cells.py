@@ -105,7 +105,7 @@ class Cell:
       protocol: how long it trains and how often it is evaluated, as far as that is known.
       trained: of each seed, the diagnostics.
       parts: the cells that it was planned as, where that is not itself, each with the runs that count.
-      disputed: seeds that several of these trained, with other outcomes.
+      disputed: seeds that several of these trained, and that ended differently.
       original: what the files call it, where a reader is shown other names, see `vfcompare.report.renaming`.
       lab: what the lab measured at the last evaluation of each completed seed.
       maps: what the lab laid over the squares of a maze, see `vfcompare.maps`.

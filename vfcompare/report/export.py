@@ -11,7 +11,7 @@ from vfcompare.report import formats
 from vfcompare.report.data import Study
 from vfcompare.report.document import compose
 from vfcompare.report.files import Array
-from vfcompare.report.scoring import GRID_POINTS, Score, Task, counted, outcome, score
+from vfcompare.report.scoring import GRID_POINTS, Score, Task, counted, fate, score
 from vfcompare.report.table import Table, Value
 
 FORMATS = ("csv", "parquet", "latex", "marl-eval")
@@ -50,9 +50,9 @@ def runs(study: Study) -> Table:
         names = (cell.study, folder.id, cell.task, cell.arm, cell.env, cell.agent, settings)
         for run in folder.runs:
             item = scores.get((cell.task, cell.arm, run.seed))
-            status = outcome(run, tasks[cell.task].end)
-            fate = (int(cell.family == CRITIC), run.seed, status, run.reason, run.failed_at)
-            rows.append((*names, *fate, *_numbers(item), *_scale(tasks[cell.task])))
+            status = fate(run, tasks[cell.task].end)
+            ended = (int(cell.family == CRITIC), run.seed, status, run.reason, run.failed_at)
+            rows.append((*names, *ended, *_numbers(item), *_scale(tasks[cell.task])))
     heads = (
         *("study", "cell", "task", "arm", "env", "agent", "settings", "critic"),
         *("seed", "status", "reason", "failed_at", "auc", "final", "final_greedy"),

@@ -140,7 +140,7 @@ def score(study: Study, rule: FailureRule = "floor") -> list[Task]:
 
 
 def usable(run: Run) -> bool:
-    """Whether the outcome of a run is known: it finished, or it failed by itself.
+    """Whether it is known how a run ends: it finished, or it failed by itself.
 
     A crash before the first evaluation says nothing about the agent, nor does one for a reason that is
     not the agent's; a divergence always does.
@@ -151,7 +151,7 @@ def usable(run: Run) -> bool:
 
 
 def failed(run: Run, end: float = math.inf) -> bool:
-    """Whether a run has a known and bad outcome by `end`, the last compared step."""
+    """Whether a run is known to have failed by `end`, the last compared step."""
     return usable(run) and run.status != "completed" and not _outlived(run, end)
 
 
@@ -212,7 +212,7 @@ def late(run: Run, end: float) -> bool:
     return bool(done and 0 < OVERSHOT * end < trained[0])
 
 
-def outcome(run: Run, end: float) -> str:
+def fate(run: Run, end: float) -> str:
     """What became of a planned run: its status; `short` or `late` where it says nothing of the range."""
     if run.status != "completed" or counted(run, end):
         return run.status

@@ -94,7 +94,7 @@ def _one(cells: Sequence[Cell]) -> Cell:
 
 
 def _owners(cells: Sequence[Cell]) -> tuple[dict[int, Cell], tuple[int, ...]]:
-    """Whose run of each seed counts, the first that got furthest; and the seeds with several outcomes."""
+    """Whose run of each seed counts, the first that got furthest; and the seeds that ended differently."""
     found: dict[int, list[tuple[Run, Cell]]] = {}
     for cell in cells:
         for run in cell.runs:

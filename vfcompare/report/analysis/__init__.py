@@ -26,7 +26,7 @@ from vfcompare.report.analysis.summaries import Curve, Speed
 from vfcompare.report.cells import STATUSES, Cell
 from vfcompare.report.data import Study
 from vfcompare.report.files import Array
-from vfcompare.report.scoring import Task, counted, failed, outcome, score
+from vfcompare.report.scoring import Task, counted, failed, fate, score
 from vfcompare.statistics import Interval
 
 __all__ = [
@@ -54,7 +54,7 @@ class Fate:
       counts: how many there are of each status.
       planned: number of runs; none where the plan does not list the cell.
       scored: how many of these enter the scores.
-      failed: how many have a known and bad outcome.
+      failed: how many are known to have failed.
       reason: why runs were lost, in words.
     """
 
@@ -165,7 +165,7 @@ def _attrition(study: Study, tasks: Sequence[Task]) -> list[Fate]:
 
 
 def _fate(cell: Cell, end: float) -> Fate:
-    statuses = [outcome(run, end) if cell.planned else run.status for run in cell.runs]
+    statuses = [fate(run, end) if cell.planned else run.status for run in cell.runs]
     reasons = [run.reason for run in cell.runs if run.status != "completed" and run.reason]
     return Fate(
         cell=cell,
