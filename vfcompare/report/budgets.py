@@ -1,4 +1,4 @@
-"""Whether runs did with their budget what a reader takes for granted, in sentences."""
+"""Sentences that warn where runs overran their budget, hardly learned, or were evaluated unequally often."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ UNCHANGED = 0.1
 """Share of evaluations that saw the policy of the one before, above which it is said."""
 
 UNEVEN = 0.5
-"""Policies that one agent was evaluated as more than another, on average, from which it is said."""
+"""From so many more evaluated policies of one agent than of another, on average, it is said."""
 
 
 def cautions(results: Results) -> Iterable[Sentence]:
@@ -29,7 +29,7 @@ def cautions(results: Results) -> Iterable[Sentence]:
 
 
 def _overshot(results: Results) -> Iterable[Sentence]:
-    """Runs that took much more than they were to take: an update, or what it simulates, is that large."""
+    """Runs that took far more steps than their budget, as where one update alone collects that many."""
     told = [
         f"{results.called(arm)} on {task.name} took up to {max(taken):,.0f} of {cell.budget:,.0f} steps"
         for task in results.tasks
@@ -52,14 +52,14 @@ def _overshot(results: Results) -> Iterable[Sentence]:
 
 
 def _few(results: Results) -> Iterable[Sentence]:
-    """Agents that had hardly begun to learn, or were evaluated more often than they changed."""
+    """Agents with few updates, or with evaluations between which no update happened."""
     told = [text for task in results.tasks if (text := _updates(_cells(results, task), task.name))]
     if told:
         yield Sentence(f"{capital('; '.join(told))}.", "warning", "Few updates")
 
 
 def _updates(cells: Sequence[tuple[str, list[Run]]], task: str) -> str:
-    """Who made how few updates, and which share of evaluations saw nothing new."""
+    """Agents with few updates and their number, and the share of evaluations of an unchanged policy."""
     few: dict[str, list[int]] = {}
     stale: dict[str, float] = {}
     for name, runs in cells:
@@ -121,7 +121,7 @@ def _until(run: Run, end: float) -> Run:
 
 
 def _unequal(results: Results) -> Iterable[Sentence]:
-    """Evaluations that saw the same policy count once, and so not equally many for each agent."""
+    """Agents with unequally many evaluated policies: several evaluations of one policy count once."""
     told = [text for task in results.tasks if (text := _policies(_cells(results, task), task.name))]
     if told:
         text = (
@@ -133,7 +133,7 @@ def _unequal(results: Results) -> Iterable[Sentence]:
 
 
 def _policies(cells: Sequence[tuple[str, list[Run]]], task: str) -> str:
-    """From how many policies to how many, where agents were evaluated equally often as unequally many."""
+    """The fewest and the most policies evaluated of an agent, and whose; empty where they hardly differ."""
     means = [(_evaluated(runs), name) for name, runs in cells]
     if not means or max(means)[0] - min(means)[0] < UNEVEN:
         return ""
@@ -147,7 +147,10 @@ def _evaluated(runs: Iterable[Run]) -> float:
 
 
 def favoured(results: Results, contrast: Contrast) -> list[str]:
-    """Where fewer policies of the side that is said to lose less were evaluated, so that it had to."""
+    """Environments where the side with less drawdown had fewer policies evaluated.
+
+    Drawdown grows with their number, so that the claim may rest on that alone.
+    """
     sides = results.sides.both if contrast.verdict == "first" else results.sides.both[::-1]
     where = []
     for task in map(results.task, contrast.tasks):

@@ -23,7 +23,7 @@ STATUSES = (
 )
 """What can become of a planned run.
 
-`lost`: says running, but is not, by the rule of `vfcompare status`. `short`: says completed, but ends
+`lost`: its files say running, but `vfcompare status` finds that it is not. `short`: says completed, but ends
 before the others do. `late`: completed, but its first evaluation after an update lies long after the
 compared range.
 """
@@ -38,14 +38,14 @@ class Run:
       status: one of `STATUSES`.
       reason: why, where it is not completed.
       steps: `[points]` environment steps at which policies were evaluated, increasing.
-      sampled: `[points]` mean return of sampled actions, of a policy's several evaluations the last's;
-        finite up to a failure.
+      sampled: `[points]` mean return of sampled actions, finite up to a failure; the last evaluation where
+        one policy has several.
       greedy: `[points]` mean return of greedy actions, NaN where not measured.
       split: `[points]` half of what one half of the sampled episodes returned more than the other, NaN where
         not measured.
       failed_at: environment step of the failure, or None where that is not known.
       clocks: `[points]` of what else had passed at each evaluation: `updates`, `episodes`.
-      measured: `[evaluations]` steps, sampled and greedy returns of each evaluation: of a policy, several.
+      measured: steps, sampled and greedy returns `[evaluations]`, also where one policy has several.
       outside: whether it crashed for a reason that is not the agent's, as a full disk.
     """
 
@@ -84,7 +84,7 @@ class Cell:
       id: name of its folder, as data.
       agent: name of the agent.
       env: name of the environment.
-      settings: flat overrides beyond these.
+      settings: other overrides, value by dotted path.
       study: name of its study.
       arm: label of what is compared: the agent and its settings where they vary.
       task: label of what it is compared on: the environment and its settings where they vary.
@@ -98,13 +98,14 @@ class Cell:
       reference: known returns: random, optimal, threshold.
       budget: environment steps that every seed was to take, or None where it is not recorded.
       diagnostics: mean over seeds of each training metric over the last tenth of a seed's own updates.
-      gradient_steps: of one update, on average, or None where that is not recorded.
+      gradient_steps: gradient steps in one update, on average, or None where that is not recorded.
       problems: what was wrong with its files.
       pictures: file of episodes, see `vfcompare.runs.pictures`, or None; large, and read where it is drawn.
       config: config.yaml, as data.
       protocol: how long it trains and how often it is evaluated, as far as that is known.
-      trained: of each seed, the diagnostics.
-      parts: the cells that it was planned as, where that is not itself, each with the runs that count.
+      trained: the diagnostics of each seed.
+      parts: where seeds were added later, the planned cells that were joined into it, each with the runs
+        that count; see `vfcompare.report.seeds`.
       disputed: seeds that several of these trained, and that ended differently.
       original: what the files call it, where a reader is shown other names, see `vfcompare.report.renaming`.
       lab: what the lab measured at the last evaluation of each completed seed.

@@ -12,13 +12,13 @@ MAX_LENGTH = 100_000
 
 @dataclass(frozen=True)
 class Chain:
-    """The model of P1 to P3, as a run's configuration sets it up; see `vfcompare.theory`.
+    """A lock with a tabular policy, of which theory predicts P1 to P3; see `vfcompare.theory`.
 
     Attributes:
       q: probability that a step is right.
-      length: decisions.
+      length: number of steps of an episode.
       decisive: how many of them must be right.
-      where: `early` or `late`.
+      where: whether these are the first, `early`, or the last, `late`.
       each: whether every right decision pays at once.
       group: rollouts from one start.
     """
@@ -32,12 +32,12 @@ class Chain:
 
     @property
     def spread_out(self) -> bool:
-        """Whether it is anything but all or nothing over every step."""
+        """Whether reward is for single steps or for some of them, not only for all steps together."""
         return self.each or self.decisive < self.length
 
     @property
     def variance(self) -> dict[str, float]:
-        """Of the gradient of one episode, by kind of baseline."""
+        """Variance of the gradient estimate of one episode, by kind of baseline."""
         if self.each:
             return theory.additive_variance(self.q, self.length)
         if self.decisive < self.length:
@@ -49,7 +49,7 @@ class Chain:
 
 
 def chain(config: Mapping[str, Any]) -> Chain | None:
-    """The chain that a run begins with; None if it is anything else."""
+    """The chain that a run begins with; None where its task or policy is not of that model."""
     model = (
         setting(config, "env._target_") == "vfcompare.envs.lock.Lock"
         and setting(config, "env.combination") is None

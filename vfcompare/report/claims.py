@@ -1,4 +1,4 @@
-"""Of the two sides of the question, who is ahead: claims, what they rest on, and why some are none."""
+"""Which side of the question is ahead: claims, their evidence, and doubts for which nothing is claimed."""
 
 import math
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ from vfcompare.report.table import join, show_float, show_interval
 
 
 def leading(results: Results) -> list[Contrast]:
-    """The contrasts over all environments that are told, that of the study's own metric first."""
+    """The contrasts of the sides over all environments, that of the study's own metric first."""
     own = results.study.metric
     order = (own, *(metric for metric in LEADING if metric != own))
     return [results.family[metric] for metric in order if metric in results.family]
 
 
 def qualified(contrast: Contrast, results: Results) -> Sentence:
-    """The claim, open where it says of a side what follows from having learned or been evaluated little."""
+    """The claim about one metric, with what the best settings say of it; left open where there are doubts."""
     sentence = _family_claim(contrast, results)
     if contrast.verdict == "insufficient":
         return sentence
@@ -49,7 +49,7 @@ def qualified(contrast: Contrast, results: Results) -> Sentence:
 
 
 def _doubts(contrast: Contrast, results: Results) -> list[str]:
-    """Why a claim is none."""
+    """Sentences for which a claim is not made; empty where nothing speaks against it."""
     doubts = []
     tasks = list(map(results.task, contrast.tasks))
     if any(_mixed(task, side) for task in tasks for side in results.sides.both):
@@ -98,7 +98,7 @@ def _best_settings(side: Sequence[Arm], results: Results) -> list[Arm]:
 
 
 def _mixed(task: Task, side: Sequence[Arm]) -> bool:
-    """Whether a side's mean is of other agents at other seeds."""
+    """Whether no seed has all agents of a side, so that its mean is of different agents seed by seed."""
     present = [arm for arm in side if task.scores.get(arm.name)]
     return bool(present) and not seeds_of(task, present)[1]
 

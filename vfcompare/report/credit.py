@@ -29,7 +29,7 @@ def discount(config: Mapping[str, Any]) -> float | None:
 
 
 def _outcomes(tasks: Iterable[Task]) -> Iterable[Sentence]:
-    """Twins that pay the return at the end, of which a discount makes another objective."""
+    """Environments that pay the whole return at the end, where a discount changes the objective."""
     found: dict[str, list[float]] = {}
     for task in tasks:
         for cell in task.cells.values():
@@ -48,7 +48,7 @@ def _outcomes(tasks: Iterable[Task]) -> Iterable[Sentence]:
 
 
 def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
-    """Sides of which some agents have γ^t in their gradient, and others not."""
+    """Agents with γ^t in their gradient beside agents without."""
     compared = [cell for task in tasks for cell in _compared(results, task)]
     discounted = [cell for cell in compared if discount(cell.config) is not None]
     whole = [cell for cell in discounted if _whole(cell)]
@@ -63,7 +63,7 @@ def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
 
 
 def _cut_off(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
-    """Time limits, beyond which a critic's values go on and returns do not."""
+    """Time limits where a critic estimates what would have followed, and returns stop."""
     where, with_values, without = [], [], []
     for task in tasks:
         compared = [cell for cell in _compared(results, task) if _cuts(cell)]

@@ -41,14 +41,13 @@ from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
-"""Settings that no name of a run repeats."""
-
+"""Settings of how long a cell trains and how often it is evaluated; labels have them only where needed."""
 
 MARGIN = 0.05
-"""Of studies that decided on none."""
+"""Margin of studies that decided on none."""
 
 Contrasted = tuple[tuple[str, ...], tuple[str, ...]]
-"""Names of agents on two sides."""
+"""Agents or families on the two sides of a question."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def load(study_dir: Path, *others: Path, places: bool = True) -> Study:
 
 
 def _unlike(studies: Sequence[Study]) -> str:
-    """What was not decided alike, and what is used therefore."""
+    """In words, which decisions differ between studies, and what is used instead."""
     used = {
         "metric": f"{LEADING[0]} is judged first",
         "margin": "the smaller margin is used",
@@ -313,7 +312,7 @@ def _settings(value: object) -> dict[str, str]:
 
 
 def _protocol(entry: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
-    """What a run is called without, by the plan, else by its configuration or what was typed."""
+    """The settings of `PROTOCOL`: from the plan, else the configuration, else the typed overrides."""
     typed = entry.get("overrides")
     words = (
         [text.split("=", 1) for text in typed if isinstance(text, str) and "=" in text]

@@ -34,7 +34,7 @@ def unfair(results: Results) -> Iterable[Sentence]:
 
 
 def _sides_agree(results: Results, match: Matching) -> bool:
-    """Whether all that differs does so with agents that are on neither side of a question about others."""
+    """Whether the two sides are matched, and all that differs belongs to agents on neither of them."""
     sides = [{arm.name for arm in side} & {*match.arms} for side in results.sides.both]
     asked = {name for side in sides for name in side}
     values = {
@@ -71,7 +71,7 @@ def tuned(results: Results) -> Iterable[Sentence]:
 
 
 def _chosen(search: str, items: Sequence[str]) -> str:
-    """Who tuned, and what differs therefore."""
+    """In words, which search tuned the agents, and which settings differ for that."""
     return (
         f"settings were tuned for each agent by {search}, with equally many trials, and differ therefore in "
         f"{join(items, 10)}"
@@ -79,7 +79,7 @@ def _chosen(search: str, items: Sequence[str]) -> str:
 
 
 def matching(results: Results) -> list[Sentence]:
-    """Whether the word may be used, for each environment; those of which the same is said, together."""
+    """Whether agents are matched, a sentence for all environments of which the same is true."""
     found: dict[Sentence, list[str]] = {}
     for match in results.matching:
         found.setdefault(_matching_sentence(results, match), []).append(match.task)

@@ -9,7 +9,7 @@ from vfcompare.report.files import clean
 from vfcompare.report.table import join
 
 PROBLEM = ("env.", "agent.policy.success", "agent.prior.", "agent.judge.")
-"""Settings that say which problem is posed: what a policy can do at first, and who pays, are part of it."""
+"""Beginnings of settings that belong to the problem, as the prior of a policy, and not to the agent."""
 
 
 def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
@@ -71,7 +71,7 @@ def searches(cells: Sequence[Cell]) -> list[str]:
 
 
 def _told(cell: Cell) -> str:
-    """What a configuration says in `study.tuned`: a study's name, of a path its end."""
+    """The study of the search in `study.tuned`, without the folders of a path; empty where there is none."""
     study = cell.config.get("study")
     name = study.get("tuned") if isinstance(study, Mapping) else None
     return clean(Path(name).name) if isinstance(name, str) else ""
@@ -119,7 +119,7 @@ def _name(base: str, settings: Mapping[str, str]) -> str:
 
 
 def _by_protocol(cells: Sequence[Cell]) -> list[Cell]:
-    """Agents of which cells on one task differ in their protocol have what differs in their names."""
+    """Cells that would share a label and differ in their protocol, labelled with what differs."""
     alike: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         if cell.planned:
@@ -138,7 +138,7 @@ def _called_by(cell: Cell, keys: Iterable[str]) -> Cell:
 
 
 def _numbered(cells: Iterable[Cell]) -> Iterable[Cell]:
-    """Planned cells of one name, apart from the first of them, with a number."""
+    """Planned cells that still share a label, numbered from the second on."""
     taken: set[tuple[str, str]] = set()
     for cell in cells:
         name, times = cell.arm, 1

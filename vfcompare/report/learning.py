@@ -24,9 +24,9 @@ WAY = f"{LEARNED:.0%} of the way from the random policy to the optimal one"
 def idle(task: Task, arms: Sequence[str]) -> str:
     """Which of two signs say that these arms have learned nothing, in words; empty if they learned.
 
-    What a run reached is its final score, or the best that it lost. In the mean over arms that is less than
-    `LEARNED` of the way from the random policy, or over all their runs not clearly more than the run's own
-    untrained policy had, as where policies begin with a prior. Of nobody anything is said without a scale.
+    A run reached its final score, or, if it collapsed, the best before. The signs: the mean of that over
+    arms is below `LEARNED`; or, as where policies begin with a prior, its rise over the run's own untrained
+    policy, over all runs, is no more than noise. Without a scale of scores nothing is said.
     """
     reached = _means(task, arms, "reached")
     if not task.normalised or not reached:
@@ -43,7 +43,7 @@ def _means(task: Task, arms: Iterable[str], name: str) -> list[float]:
 
 
 def _gains(task: Task, arms: Iterable[str]) -> bool:
-    """Whether runs came above their untrained policy, by a tenth of the scale or more than by noise."""
+    """Whether runs rose above their untrained policy by `LEARNED`, or by `CLEAR` standard errors."""
     gains = np.array([*chain.from_iterable(_rise(task, arm, "reached") for arm in arms)])
     return gains.size < 2 or gains.mean() >= LEARNED or gains.mean() > CLEAR * _error(gains)
 
@@ -147,7 +147,7 @@ def _scored(task: Task) -> list[str]:
 
 
 def _meant(results: Results) -> list[Task]:
-    """Environments with a scale and scores where policies were not held still on purpose."""
+    """Environments with normalised scores where policies were meant to learn."""
     return [t for t in results.tasks if t.normalised and not t.empty and not _on_purpose(t)]
 
 
@@ -158,7 +158,7 @@ def _on_purpose(task: Task) -> bool:
 
 
 def _exceptions(tasks: Iterable[Task]) -> str:
-    """How many runs learned all the same."""
+    """In words, how many runs reached the threshold although agents learned nothing on average."""
     parts = []
     for task in tasks:
         reached = [yes for arrivals in task.arrivals.values() for _, _, yes in arrivals]

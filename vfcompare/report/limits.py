@@ -27,7 +27,7 @@ def alarms(results: Results) -> Iterable[Sentence]:
 
 
 def incomplete(results: Results) -> Iterable[Sentence]:
-    """That a side's mean is not of all its agents everywhere, or that there is no difference at all."""
+    """Agents that are missing on an environment, and environments that have no difference of the sides."""
     scored = [task for task in results.tasks if not task.empty]
     whole = all(results.sides.both)
     left = [task.name for task in scored if whole and task.name not in results.family_by_task]
@@ -65,7 +65,7 @@ def _never(results: Results) -> list[str]:
 def _lacking(
     results: Results, tasks: Sequence[Task]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Of the arms of the two sides, on which environments they were not planned, and have no scores."""
+    """By arm of the two sides, the environments where it was not planned, and where it has no scores."""
     unplanned: dict[str, list[str]] = {}
     absent: dict[str, list[str]] = {}
     for task in tasks:
@@ -80,7 +80,7 @@ def _lacking(
 
 
 def _uneven(results: Results, tasks: Sequence[Task]) -> Iterable[Sentence]:
-    """Where not every agent of a side has every seed, so that a seed's mean would be of other agents."""
+    """Environments where agents of one side have different seeds; a seed's mean must be of all of them."""
     some: list[str] = []
     none: list[str] = []
     for task in tasks:
@@ -103,7 +103,7 @@ def _uneven(results: Results, tasks: Sequence[Task]) -> Iterable[Sentence]:
 
 
 def _few_pairs(results: Results) -> Iterable[Sentence]:
-    """Contrasts that are of fewer seeds than they leave out."""
+    """Contrasts that leave out at least as many seeds as they compare, for want of a partner."""
     question = results.family.get("auc")
     pairs = [c for c in results.pairs["auc"] if {c.first, c.second} != results.sides.pair]
     found = [c for c in ([question] if question else []) + pairs if 0 < c.pairs <= c.unpaired]
@@ -185,7 +185,7 @@ def _failures(results: Results) -> Sentence:
 
 
 def _disputed(results: Results) -> Iterable[Sentence]:
-    """Seeds that two cells of one agent trained, and that did not become the same."""
+    """Seeds that were trained in two cells of one agent, with different curves."""
     cells = [cell for cell in results.study.cells if cell.disputed]
     found = [
         f"{results.called(c.arm)} on {c.task} (seeds {join(map(str, c.disputed))})" for c in cells
@@ -199,7 +199,7 @@ def _disputed(results: Results) -> Iterable[Sentence]:
 
 
 def _unscored(results: Results) -> Iterable[Sentence]:
-    """Environments of which no number of the report knows."""
+    """Environments without a scored run, and why."""
     empty = [task for task in results.tasks if task.empty]
     lost = [task for task in empty if any(_failed(task))]
     if lost:

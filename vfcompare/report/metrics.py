@@ -12,7 +12,7 @@ from vfcompare import statistics
 
 @dataclass(frozen=True)
 class Metric:
-    """What is said of one number of a run or of an agent.
+    """How one number of a run or of an agent is called, and which way is better.
 
     Attributes:
       label: in tables and above panels.
@@ -20,8 +20,8 @@ class Metric:
       lower: whether lower is better.
       prose: in sentences.
       claim: title of the sentence that says who is better.
-      verbs: what the better agents do, and what the better agent does.
-      neutral: the same in words that do not say that they learned it.
+      verbs: what the better agents do, and the better agent does: `learn faster`, `learns faster`.
+      neutral: the same where it is not known that they learned it: `are higher on average`.
     """
 
     label: str

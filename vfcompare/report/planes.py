@@ -31,7 +31,7 @@ class Plane:
 
     @property
     def told(self) -> list[bool]:
-        """Of each decided place that theory speaks of, whether who has less variance is ahead."""
+        """At each decided place with a prediction, whether the side with less variance is ahead."""
         return [
             (self.expected[at] < 1.0) == (contrast.verdict == "first")
             for at, contrast in self.effects.items()

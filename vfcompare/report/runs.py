@@ -18,14 +18,20 @@ STOPPED = ("preempted", "cancelled")
 STEP_COLUMNS = ("seed", "update", "env_steps", "episodes", "gradient_steps")
 
 DIAGNOSTICS = 64
-"""Most training metrics that are read of a file."""
+"""The most training metrics that are read from a file."""
 
 ADVANTAGES = ("advantage_mean", "advantage_std")
 """What losses are made of, and so told first where neither stays finite."""
 
 
 class Told(NamedTuple):
-    """What a cell's tables say of its seeds: evaluations, why there are none, what broke in training."""
+    """What a cell's tables say of its seeds.
+
+    Attributes:
+      table: the evaluations, by column.
+      reason: why there are none.
+      breaks: by seed, what was first not finite in training.
+    """
 
     table: Mapping[str, Array]
     reason: str
@@ -42,9 +48,9 @@ def runs_of(
     """The runs of a cell, one for each planned seed, and what is wrong with its tables.
 
     Args:
-      entry: of the plan.
+      entry: the cell, as the plan has it.
       info: `run.json`, None if it could not be read.
-      told: by its tables.
+      told: what its tables say.
       present: whether it has a folder.
     """
     planned, table, reason = _seeds(entry.get("seeds")), told.table, told.reason
@@ -249,7 +255,7 @@ def training(folder: Path | None, problems: list[str]) -> dict[str, Array]:
 
 
 def breaks(table: Mapping[str, Array]) -> dict[int, str]:
-    """Of each seed whose losses did not stay finite, which number was it first, and when.
+    """By seed whose losses did not stay finite, which metric was the first, and when.
 
     Where a policy is no longer finite, its evaluations are not either, whatever the environment pays.
     """
@@ -269,7 +275,7 @@ def breaks(table: Mapping[str, Array]) -> dict[int, str]:
 
 
 def diagnostics(table: Mapping[str, Array]) -> dict[int, dict[str, float]]:
-    """Of each seed, each training metric's mean over the last tenth of the seed's own updates.
+    """By seed, the mean of each training metric over the last tenth of the seed's own updates.
 
     Seeds differ in their number of updates where a budget of steps is spent in whole episodes.
     """
@@ -296,13 +302,13 @@ def _last_tenths(table: Mapping[str, Array]) -> dict[int, Array]:
 
 
 def gradient_steps(table: Mapping[str, Array]) -> float | None:
-    """Of an update, on average."""
+    """Gradient steps in an update, on average; None where they are not recorded."""
     values = _only_finite(table.get("gradient_steps", np.zeros(0)))
     return float(values.mean()) if values.size else None
 
 
 def _metrics(names: Sequence[str]) -> list[str]:
-    """Those that can be read as numbers, of a file of unknown origin not all."""
+    """The metrics that are read: at most `DIAGNOSTICS`, since files may be of any origin."""
     return [
         *(name for name in names if name in {"seed", "update", "gradient_steps"}),
         *[name for name in names if _shown(name)][:DIAGNOSTICS],
@@ -310,7 +316,7 @@ def _metrics(names: Sequence[str]) -> list[str]:
 
 
 def _shown(name: str) -> bool:
-    """Whether a metric can be read as a number by itself; of a histogram it cannot."""
+    """Whether a metric is a number by itself, and not a bin of a histogram or a count of steps."""
     return name not in STEP_COLUMNS and not name.startswith("advantage_below_")
 
 

@@ -14,8 +14,13 @@ from vfcompare.report.files import Array, number, tree
 from vfcompare.statistics import FailureRule, ScoreScale
 
 GRID_POINTS = 60
+"""Steps at which curves are aggregated, where runs were evaluated at different ones."""
+
 SOLVED_SHARE = 0.9
+"""Of the way from random to optimal: the threshold where neither study nor environment says one."""
+
 SAME_END = 0.02
+"""Share of the longest run by which another may end earlier and still count as ending with it."""
 
 OVERSHOT = 1.5
 """How much of a budget, or of the compared range, a run may take before what it did within is not known."""
@@ -38,7 +43,7 @@ class Score:
       noisy: whether its evaluations do not tell how noisy they are.
       collapsed: whether it learned something and then lost it, beyond the noise of its evaluations.
       first: score of its untrained policy, or None where that was not evaluated.
-      reached: its final score, or if it collapsed the highest mean of successive evaluations before.
+      reached: its final score; if it collapsed, the highest mean of successive evaluations before.
     """
 
     seed: int
@@ -62,7 +67,7 @@ class Task:
 
     Attributes:
       name: label of the environment.
-      key: what the files of the study call it: the streams of its intervals are named by that.
+      key: what the files of the study call it; it names the random streams of its intervals.
       cells: the cell of each arm.
       start: first compared environment step.
       end: last compared environment step.
@@ -158,8 +163,8 @@ def failed(run: Run, end: float = math.inf) -> bool:
 def _outlived(run: Run, end: float) -> bool:
     """Whether a run failed only after `end`.
 
-    A little after, without an evaluation from there, is no proof: where runs overshoot, and no budget is
-    recorded, the end itself is not known better.
+    Without an evaluation at or beyond `end`, the failure must lie more than `SAME_END` beyond it: where runs
+    overshoot and no budget is recorded, the end itself is not known more precisely.
     """
     if run.failed_at is None or not 0 < end < run.failed_at or not run.steps.size:
         return False
@@ -231,7 +236,8 @@ def _references(cells: Sequence[Cell]) -> tuple[float | None, float | None]:
 def given(cells: Sequence[Cell]) -> tuple[float, float] | None:
     """Random and optimal return of an environment as the study says them; None unless all its cells agree.
 
-    Cells that began before it was said do not: results may have been known by then.
+    A cell that began before the study said them has none in its configuration, and so does not agree: they
+    could have been chosen knowing its results.
     """
     found = {_told(cell) for cell in cells if cell.config}
     return found.pop() if len(found) == 1 else None
@@ -279,7 +285,7 @@ def _usual_end(runs: Sequence[Run]) -> float:
 
 
 def _slack(run: Run, longest: float) -> float:
-    """How much earlier a run may end: whole episodes overshoot a budget by what an update collects."""
+    """Steps by which a run may end before the longest: each overshoots its budget by part of an update."""
     spacing = float(run.steps[-1] - run.steps[-2]) if run.steps.size > 1 else 0.0
     return max(SAME_END * longest, spacing)
 
@@ -335,7 +341,10 @@ def _grid(cells: Sequence[Cell], start: float, end: float) -> tuple[Array, bool]
 def _arrivals(
     cell: Cell, threshold: float | None, end: float
 ) -> tuple[tuple[int, float, bool], ...]:
-    """Failed runs are watched to the end in vain; unfinished ones are censored where they are."""
+    """(seed, step, reached) of each run: where it first reached the threshold, else where it is censored.
+
+    Failed runs are censored at the end of the range, unfinished ones at their last evaluation.
+    """
     if threshold is None or end <= 0:
         return ()
     result = []
@@ -409,7 +418,7 @@ def _drawdown(heights: Array, split: Array | None) -> float:
 
 
 def _first(run: Run, task: Task) -> float | None:
-    """Of evaluations at step 0: later ones see what was learned before."""
+    """Score of the untrained policy, if it was evaluated at step 0: later policies have learned."""
     untrained = run.steps.size > 0 and run.steps[0] == 0
     return float(task.rescale(run.sampled[0])) if untrained else None
 

@@ -21,7 +21,7 @@ def joined(cells: Sequence[Cell]) -> list[Cell]:
     """The cells of a study; planned ones that differ in their seeds alone are one cell with all seeds.
 
     A seed that several of them have counts once. Where the study says `seeds_apart`, all stay as they are:
-    it compares an agent with itself, and its blocks of seeds are the two.
+    it compares an agent with itself, and its blocks of seeds are the two sides.
     """
     if any(setting(cell.config, "study.seeds_apart") is True for cell in cells):
         return list(cells)
@@ -46,7 +46,7 @@ def plain(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _alike(one: Cell, other: Cell) -> bool:
-    """Whether two cells of one name differ in nothing but their seeds; what is not known yet does not."""
+    """Whether two cells of one name differ in nothing but their seeds, as far as both are known."""
     if not one.planned or not other.planned:
         return False
     protocols = one.protocol, other.protocol
@@ -61,7 +61,7 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _one(cells: Sequence[Cell]) -> Cell:
-    """All seeds of some cells as one cell; what each of them gave is in its `parts`."""
+    """Some cells as one with all their seeds; its `parts` are these cells, with the runs that count."""
     first = cells[0]
     if len(cells) == 1:
         own = plain(first.settings)
@@ -94,7 +94,10 @@ def _one(cells: Sequence[Cell]) -> Cell:
 
 
 def _owners(cells: Sequence[Cell]) -> tuple[dict[int, Cell], tuple[int, ...]]:
-    """Whose run of each seed counts, the first that got furthest; and the seeds that ended differently."""
+    """The cell whose run of each seed counts, and the seeds that ended differently in several cells.
+
+    Of several runs of a seed the one with the best status counts, of equals the one planned first.
+    """
     found: dict[int, list[tuple[Run, Cell]]] = {}
     for cell in cells:
         for run in cell.runs:
@@ -117,12 +120,12 @@ def _differ(one: Run, other: Run) -> bool:
 
 
 def _with(cell: Cell, seeds: Sequence[int]) -> Cell:
-    """A cell with those of its runs that count."""
+    """A cell with the runs of these seeds alone."""
     return replace(cell, runs=tuple(run for run in cell.runs if run.seed in seeds))
 
 
 def mean_over_seeds(trained: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """Of each metric, over the seeds that have it."""
+    """Mean of each metric, over the seeds that have it."""
     names = dict.fromkeys(name for found in trained.values() for name in found)
     return {
         name: float(np.mean([found[name] for found in trained.values() if name in found]))
@@ -131,14 +134,14 @@ def mean_over_seeds(trained: Mapping[int, Mapping[str, float]]) -> dict[str, flo
 
 
 def _gradient_steps(parts: Iterable[Cell]) -> float | None:
-    """Of one update, over the cells by the number of their seeds."""
+    """Gradient steps in one update: mean over the cells, weighted by their numbers of seeds."""
     known = [(p.gradient_steps, len(p.runs)) for p in parts if p.gradient_steps is not None]
     total = sum(seeds for _, seeds in known)
     return sum(steps * seeds for steps, seeds in known) / total if total else None
 
 
 def _summed(cells: Sequence[Cell]) -> dict[str, Any]:
-    """What `run.json` says of the first, and what all of them took together, where all of them say it."""
+    """`run.json` of the first cell, with steps, FLOPs and seconds summed over all; None if one lacks it."""
     info = dict(cells[0].info)
     for name in ("env_steps", "flops"):
         known = [number(cell.info.get(name)) for cell in cells]

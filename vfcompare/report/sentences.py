@@ -11,7 +11,7 @@ from vfcompare.report.scoring import Task
 from vfcompare.report.table import join, show_float
 
 MOST = 6
-"""Names, and changed verdicts, that a sentence lists."""
+"""The most names, or changed verdicts, that a sentence lists."""
 
 KINDS = ("agents with a critic", "outcome-only agents")
 
@@ -61,7 +61,7 @@ def pairing(contrasts: Iterable[Contrast]) -> str:
 
 
 def against(results: Results) -> str:
-    """With whom all pairs are, where not all are compared."""
+    """Which agent all others are held against; empty where all pairs are compared."""
     if results.baseline is None:
         return ""
     return f", each against {results.called(results.baseline.name)},"
@@ -93,7 +93,7 @@ def verdict_word(contrast: Contrast) -> str:
 
 
 def too_few(contrasts: Iterable[Contrast]) -> str:
-    """That of contrasts that are corrected together none could have been decided; empty where one could."""
+    """That so few pairs could decide none of these contrasts, corrected together; empty otherwise."""
     tested = [contrast for contrast in contrasts if contrast.plain.sufficient]
     if not tested:
         return ""
@@ -112,7 +112,7 @@ def too_few(contrasts: Iterable[Contrast]) -> str:
 
 
 def on_scale(results: Results, contrast: Contrast) -> bool:
-    """Whether a margin is meant for it."""
+    """Whether a contrast is in normalised scores, which is what a margin is in."""
     return contrast.metric in SCORES and all(
         results.task(name).normalised for name in contrast.tasks
     )
@@ -140,7 +140,7 @@ def seeds(results: Results, arms: Iterable[Arm], tasks: Iterable[str]) -> str:
 
 
 def extents(kind: str, what: str, known: Iterable[object]) -> str:
-    """What bars or bands are; that there are none, where no lower end is known."""
+    """What the bars or bands of a figure show, or that there are too few seeds for any."""
     return (
         f"{kind} are {what}"
         if any(low is not None for low in known)
