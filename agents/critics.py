@@ -38,7 +38,7 @@ def learned(
       head: what the outputs mean.
       optimizer: of the critic's own parameters; a shared trunk is the policy's and learns by its optimiser.
       gain: of the output layer's orthogonal initialisation.
-      coef: `c`, weight of the loss. Adam does not see it, unless the trunk is shared, or gradients are clipped:
+      coef: `c`, weight of the loss. Adam does not see it, unless trunks are shared or gradients clipped:
         which of them are longer than the clip depends on it.
       scaling: the unit the critic learns in.
       lesion: damage to what it says.
