@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vfcompare.training import compiler
-from vfcompare.training.programs import ROWS
+from vfcompare.training import trainer as training
 from vfcompare.training.trainer import Trainer
 
 SMALL = (
@@ -22,8 +22,8 @@ def learner(build):
     return build("agent=ppo", "env=lock", *SMALL)[1]
 
 
-def trained(learner, seeds, steps=1024, lanes=1, most=ROWS):
-    trainer = Trainer(learner, seeds, steps, lanes, most)
+def trained(learner, seeds, steps=1024, lanes=1):
+    trainer = Trainer(learner, seeds, steps, lanes)
     return trainer, list(trainer.chunks(steps))
 
 
@@ -31,10 +31,11 @@ def leaves(trainer, index=0):
     return [np.asarray(x)[index] for x in jax.tree.leaves(trainer.run)]
 
 
-def test_where_training_is_cut_changes_no_bit(learner):
+def test_where_training_is_cut_changes_no_bit(learner, monkeypatch):
     whole, _ = trained(learner, [0, 1])
     for most in (1, 3):
-        cut, chunks = trained(learner, [0, 1], most=most)
+        monkeypatch.setattr(training, "ROWS", most)
+        cut, chunks = trained(learner, [0, 1])
         assert len(chunks) > 5
         for one, other in zip(leaves(whole), leaves(cut), strict=True):
             np.testing.assert_array_equal(one, other)

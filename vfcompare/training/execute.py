@@ -5,6 +5,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -215,16 +216,16 @@ def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
     cells, going_on = [member.cell for member in members], members[0].checkpoint
     config = cells[0].config
     learner = build(config)
-    varied = None
-    if traced:
-        each = {p: [at(cell.config, p) for cell in cells for _ in cell.seeds] for p in traced}
-        numbers = {path: np.array(values, np.float32) for path, values in each.items()}
-        varied = Varied(lambda numbers: build(config, numbers), numbers)
+    numbers = {
+        path: np.array([at(cell.config, path) for cell in cells for _ in cell.seeds], np.float32)
+        for path in traced
+    }
+    agent = Varied(partial(build, config), numbers) if traced else learner
     seeds = [seed for cell in cells for seed in cell.seeds]
     # Not by how many cells there are: a cell has the same bits alone, among others, and after a kill.
     begun = None if going_on is None else going_on.circumstances.get(SIDE_BY_SIDE)
     lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
-    return Trainer(learner, seeds, config["env_steps"], lanes, varied=varied)
+    return Trainer(agent, seeds, config["env_steps"], lanes)
 
 
 def _train(

@@ -72,7 +72,7 @@ def maps(share: Share, point: int) -> None:
     """Write what can be drawn of the last evaluation, `oracle.npz`, where the lab is switched on."""
     folder = share.member.folder
     folder.claim.must_hold()
-    arrays = share.trainer.maps(point, share.rows.start)
+    arrays = share.trainer.maps(share.rows.start, point)
     if arrays:
         store.write_arrays(folder.path / "oracle.npz", arrays)
 

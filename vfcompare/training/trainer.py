@@ -43,7 +43,7 @@ class Varied(NamedTuple):
     """Learners that differ in numbers alone, so that one program trains them all.
 
     Attributes:
-      make: `(numbers) -> Learner`; the numbers may be traced.
+      make: `(numbers) -> Learner`; numbers may be traced, and those that are not given are as configured.
       numbers: `[seeds]` each.
     """
 
@@ -55,6 +55,7 @@ class Trainer:
     """The compiled programs of one cell, or of several that differ in numbers, and where their seeds stand.
 
     Attributes:
+      learner: the agent with its numbers as configured; what is read of it depends on none of them.
       seeds: the seeds, without padding.
       make: `(numbers) -> Learner`, of a seed.
       numbers: in which the seeds differ, with padding.
@@ -65,35 +66,29 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        learner: Learner,
-        seeds: list[int],
-        budget: int,
-        lanes: int | None = None,
-        most: int = ROWS,
-        varied: Varied | None = None,
+        self, learner: Learner | Varied, seeds: list[int], budget: int, lanes: int | None = None
     ) -> None:
         """Initialise all seeds.
 
         Args:
-          learner: the agent; of several, any one of them.
+          learner: the agent, the same for all seeds or varied between them.
           seeds: one training each.
           budget: environment steps of each seed.
           lanes: seeds that a device trains side by side; by default a few where all updates cost the same.
-          most: updates of one chunk, at most `ROWS`.
-          varied: what differs between the seeds beside their randomness, or None.
         """
-        self.learner, self.seeds = learner, seeds
+        self.make, numbers = (
+            learner if isinstance(learner, Varied) else Varied(lambda _: learner, {})
+        )
+        self.learner, self.seeds = self.make({}), seeds
         self.devices = min(jax.local_device_count(), len(seeds))
-        self.lanes = lanes or lanes_for(learner, len(seeds))
+        self.lanes = lanes or lanes_for(self.learner, len(seeds))
         # Whole rows of lanes: the bits of a seed depend on how many stand beside it.
         self._padding = -len(seeds) % (self.devices * self.lanes)
         # The last seed fills up the shards; what it does there is thrown away.
         self._seeds = jnp.array(self._pad(np.array(seeds, np.uint32)))
-        self.make, numbers = varied or Varied(lambda numbers: learner, {})
         self.numbers: Numbers = {name: jnp.array(self._pad(x)) for name, x in numbers.items()}
         self.compile_seconds = 0.0
-        self._limit, self._most = 1, most
+        self._limit = 1
         self._functions: dict[str, Any] = {
             "init": self._over_seeds(programs.init, 1),
             "advance": self._over_seeds(partial(programs.advance, budget=budget), self.lanes),
@@ -193,7 +188,7 @@ class Trainer:
             metrics |= self._call("examine", *known, self.run, at)
         return {name: np.asarray(x)[: len(self.seeds)] for name, x in metrics.items()}
 
-    def maps(self, point: int, index: int = 0) -> dict[str, np.ndarray]:
+    def maps(self, index: int, point: int) -> dict[str, np.ndarray]:
         """The maps of one seed's present networks; nothing where there is nothing to draw."""
         if self.learner.maps is None or not bool(self.counter("finite")[index]):
             return {}
@@ -216,7 +211,7 @@ class Trainer:
                 np.asarray(rows)[kept], {n: np.asarray(x)[kept] for n, x in table.items()}, seconds
             )
             per_update = seconds / max(1, int(np.asarray(rows).max()))
-            self._limit = int(np.clip(CHUNK_SECONDS / max(per_update, 1e-6), 1, self._most))
+            self._limit = int(np.clip(CHUNK_SECONDS / max(per_update, 1e-6), 1, ROWS))
 
     def counter(self, name: str) -> np.ndarray:
         """One of `updates`, `env_steps`, `episodes` or `finite` of each seed."""
