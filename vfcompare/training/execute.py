@@ -14,6 +14,7 @@ from vfcompare import failure
 from vfcompare.errors import ClaimLost, InputError, error_text, user_frame
 from vfcompare.runs import claim, clock, disk, run_folder, store
 from vfcompare.training import attempts, devices, judges, priors, stages
+from vfcompare.training.cadence import Cadence
 from vfcompare.training.cell import Cell, Member, build
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
 from vfcompare.training.log import Log
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-SOON = 10.0
-"""Seconds between checkpoints, at least, where no evaluation has ended."""
-
-SPARE = 10.0
-"""After a checkpoint that took s seconds, none is saved for `SPARE` * s, at most `LONGEST`."""
-
-LONGEST = claim.LOST_AFTER / 4
-"""Seconds after which a checkpoint is due however long it takes: it is the sign of life of a run."""
 
 LEFT = "left alone"
 """The outcome of a cell that another process has."""
@@ -236,18 +228,14 @@ def _train(
     budget, evaluations = first.config["env_steps"], first.config["evaluations"]
     place = str(folder.path) if len(shares) == 1 else f"{len(shares)} cells in {first.study}"
     logs, point = _start(shares, trainer, progress)
-    seconds, most = 0.0, first.config["save_seconds"]
-    saved, pause = clock.Stopwatch(), 0.0
+    seconds, cadence = 0.0, Cadence(first.config["save_seconds"])
 
     def spent() -> dict[str, float]:
         return {"compile": trainer.compile_seconds, "train": seconds, "total": watch()}
 
     def save(point: int) -> None:
-        nonlocal saved, pause
-        took = clock.Stopwatch()
-        each(logs, lambda log: stages.save(log, point, spent()))
-        # Tables are written whole each time, which takes ever longer.
-        saved, pause = clock.Stopwatch(), min(SPARE * took(), LONGEST)
+        with cadence.saving():
+            each(logs, lambda log: stages.save(log, point, spent()))
 
     with Listener() as listener:
         for index in range(point + 1, evaluations + 1):
@@ -256,16 +244,12 @@ def _train(
                 for log in logs:
                     log.trained(chunk)
                 seconds += chunk.seconds
-                steps = np.minimum(trainer.counter("env_steps"), budget)
-                # A seed that has diverged goes no further.
-                progress.total = int(np.where(trainer.counter("finite"), budget, steps).sum())
-                progress.show(int(steps.sum()), seconds)
-                if listener.heard or saved() > max(most, SOON, pause):
+                _show(progress, trainer, budget, seconds)
+                if listener.heard or cadence.due_between_evaluations():
                     save(index - 1)
                 listener.check()
             evaluate(trainer, logs, index)
-            # With 0 a checkpoint was asked for at each evaluation.
-            if listener.heard or index == evaluations or saved() >= (most and max(most, pause)):
+            if listener.heard or index == evaluations or cadence.due_after_evaluation():
                 save(index)
             listener.check()
     outcomes = _finish(logs, trainer, evaluations, spent)
@@ -275,6 +259,14 @@ def _train(
     steps = int(trainer.counter("env_steps").sum())
     progress.done(place, steps, seconds, trainer.compile_seconds, final=final, diverged=lost)
     return outcomes
+
+
+def _show(progress: Progress, trainer: "Trainer", budget: int, seconds: float) -> None:
+    """Show how far all seeds are, after so many seconds of training."""
+    steps = np.minimum(trainer.counter("env_steps"), budget)
+    # A seed that has diverged goes no further.
+    progress.total = int(np.where(trainer.counter("finite"), budget, steps).sum())
+    progress.show(int(steps.sum()), seconds)
 
 
 def _start(shares: list[Share], trainer: "Trainer", progress: Progress) -> tuple[list[Log], int]:
