@@ -42,23 +42,25 @@ def present(held: Any, lanes: int, traced: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def compare(cell: Cell, found: run_folder.Checkpoint, now: Mapping[str, Any], held: Any) -> bool:
+def compare(
+    cell: Cell, checkpoint: run_folder.Checkpoint, now: Mapping[str, Any], held: Any
+) -> bool:
     """Whether a cell goes on under the circumstances of its checkpoint; with `resume=anyway` it need not.
 
     Args:
       cell: that goes on.
-      found: from which.
-      now: circumstances that are `present`.
+      checkpoint: from which.
+      now: circumstances, see `present`.
       held: the state that is to be replaced.
 
     Raises:
       InputError: that names what is different. What has another structure cannot go on at all.
     """
-    before = found.circumstances
+    before = checkpoint.circumstances
     if before.get("state") != now["state"]:
         raise InputError(
             f"{cell.id}: its checkpoint was made by other code and does not fit: "
-            f"{misfit(held, found.state)}; allowed: the version that began it "
+            f"{misfit(held, checkpoint.state)}; allowed: the version that began it "
             "(run.json says which), or a new folder"
         )
     different = [

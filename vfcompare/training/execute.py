@@ -62,8 +62,8 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
             outcomes |= dict.fromkeys((member.cell.id for member in mine), LEFT)
             # Some wait for others, and compiling may take longer than a heartbeat.
             held.enter_context(claim.kept([member.folder.claim for member in mine]))
-            begun = [m._replace(checkpoint=m.folder.load_checkpoint()) for m in mine]
-            for members, numbers in together(begun, traced):
+            loaded = [m._replace(checkpoint=m.folder.load_checkpoint()) for m in mine]
+            for members, numbers in together(loaded, traced):
                 try:
                     with _written_down(members, numbers):
                         priors.ensure(member.cell.config for member in members)
@@ -103,12 +103,13 @@ def together(
     """
     kinds: dict[Any, tuple[list[Member], list[str]]] = {}
     for member in members:
-        begun = member.checkpoint
+        checkpoint = member.checkpoint
         kind, numbers = None, list(traced)
-        if begun is not None:
-            numbers = list(begun.circumstances.get(TRACED, traced))
+        if checkpoint is not None:
+            numbers = list(checkpoint.circumstances.get(TRACED, traced))
             alone = None if set(traced) <= set(numbers) else member.cell.id
-            kind = (begun.point, begun.circumstances.get(SIDE_BY_SIDE), tuple(numbers), alone)
+            lanes = checkpoint.circumstances.get(SIDE_BY_SIDE)
+            kind = (checkpoint.point, lanes, tuple(numbers), alone)
         kinds.setdefault(kind, ([], numbers))[0].append(member)
     yield from kinds.values()
 
@@ -164,10 +165,10 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
     watch = clock.Stopwatch()
 
     def record(share: Share) -> None:
-        cell, folder, going_on = share.member
+        cell, folder, checkpoint = share.member
         trainer = share.trainer
         before, now_over = folder.record.get("devices", trainer.devices), trainer.devices
-        if going_on is not None and before != now_over:
+        if checkpoint is not None and before != now_over:
             progress.clear()
             print(
                 f"{cell.id}: goes on over {now_over} devices, before {before}; still {trainer.lanes} seeds "
@@ -205,7 +206,7 @@ def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
     from vfcompare.training.sharding import lanes_for
     from vfcompare.training.trainer import Trainer, Varied
 
-    cells, going_on = [member.cell for member in members], members[0].checkpoint
+    cells, checkpoint = [member.cell for member in members], members[0].checkpoint
     config = cells[0].config
     learner = build(config)
     numbers = {
@@ -215,8 +216,8 @@ def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
     agent = Varied(partial(build, config), numbers) if traced else learner
     seeds = [seed for cell in cells for seed in cell.seeds]
     # Not by how many cells there are: a cell has the same bits alone, among others, and after a kill.
-    begun = None if going_on is None else going_on.circumstances.get(SIDE_BY_SIDE)
-    lanes = config["lanes"] or begun or lanes_for(learner, len(cells[0].seeds))
+    before = None if checkpoint is None else checkpoint.circumstances.get(SIDE_BY_SIDE)
+    lanes = config["lanes"] or before or lanes_for(learner, len(cells[0].seeds))
     return Trainer(agent, seeds, config["env_steps"], lanes)
 
 
@@ -271,13 +272,13 @@ def _show(progress: Progress, trainer: "Trainer", budget: int, seconds: float) -
 
 def _start(shares: list[Share], trainer: "Trainer", progress: Progress) -> tuple[list[Log], int]:
     """Compile, and begin or go on; returns what logs each cell, and the last evaluation that was made."""
-    going_on = shares[0].member.checkpoint
-    trainer.compile(start=going_on is None)
-    if going_on is not None:
+    checkpoint = shares[0].member.checkpoint
+    trainer.compile(start=checkpoint is None)
+    if checkpoint is not None:
         # With those that others have taken over meanwhile: they are part of the program.
         trainer.restore([share.reached() for share in shares])
         progress.begun = int(trainer.counter("env_steps").sum())
-        return each(shares, Log), going_on.point
+        return each(shares, Log), checkpoint.point
     logs, starts = each(shares, Log), Starts(trainer)
     each(logs, lambda log: stages.certify(log.share, starts))
     evaluate(trainer, logs, 0)

@@ -47,15 +47,15 @@ class Log:
         from vfcompare.runs.events import View
 
         self.share = share
-        cell, self._folder, going_on = share.member
+        cell, self._folder, checkpoint = share.member
         self._folder.claim.must_hold()
         self._seeds = np.array(cell.seeds)
         settings = {"agent": cell.agent, "env": cell.env, **hyperparameters(cell.config)}
         self.view = View(self._folder.path / "tb", cell.id, settings, cell.seeds)
         self.metrics = Growing("seed", "update")
         self.evaluation = Growing("seed", "point")
-        if going_on is not None:
-            self._restore(going_on.point)
+        if checkpoint is not None:
+            self._restore(checkpoint.point)
 
     def _restore(self, point: int) -> None:
         """Take the tables up to an evaluation."""

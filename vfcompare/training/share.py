@@ -39,10 +39,10 @@ class Share:
           InputError: see `vfcompare.training.circumstances.compare`.
         """
         self.member, self.trainer, self.rows, self._traced = member, trainer, rows, traced
-        found, self.bit_exact = member.checkpoint, True
-        if found is not None and found.circumstances:
+        checkpoint, self.bit_exact = member.checkpoint, True
+        if checkpoint is not None and checkpoint.circumstances:
             self.bit_exact = circumstances.compare(
-                member.cell, found, self.circumstances, self.held()
+                member.cell, checkpoint, self.circumstances, self.held()
             )
 
     @cached_property
@@ -77,7 +77,7 @@ class Share:
 
     def seconds(self, spent: Mapping[str, float]) -> dict[str, float]:
         """Its share of what the trainer has spent, and what led to where that went on from."""
-        begun = self.member.checkpoint
-        before = {} if begun is None else begun.seconds
+        checkpoint = self.member.checkpoint
+        before = {} if checkpoint is None else checkpoint.seconds
         share = len(self.member.cell.seeds) / len(self.trainer.seeds)
         return {name: round(before.get(name, 0.0) + share * x, 3) for name, x in spent.items()}
