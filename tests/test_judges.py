@@ -66,7 +66,7 @@ def test_it_tells_answers_apart_and_says_how_well(made):
 def test_its_accuracy_is_the_share_of_pairs_whose_right_answer_scores_higher(made):
     model, told = made
     learner, params = judges.learner(told, tasks.make(told["env"])), model.load()
-    rung = priors.asked(told)
+    rung = priors.rung_of(told)
     assert rung is not None
     state = learner.init(rung.load(), stream(stream(jax.random.key(0), "judge"), "init"))
     tokens, right = state[2]
@@ -86,7 +86,7 @@ def test_its_scores_have_mean_zero_and_deviation_one_on_what_it_learned_from(mad
     _, told = made
     env = tasks.make(told["env"])
     learner, params = judges.learner(told, env), made[0].load()
-    rung = priors.asked(told)
+    rung = priors.rung_of(told)
     assert rung is not None
     state = learner.init(rung.load(), stream(stream(jax.random.key(0), "judge"), "init"))
     tokens, _ = state[2]
@@ -102,7 +102,7 @@ def test_it_is_the_same_whoever_makes_it(made, tmp_path):
     (again,) = judges.ensure([elsewhere])
     assert again.name == model.name
     assert again.params.read_bytes() == model.params.read_bytes()
-    other = judges.asked(config("agent.judge.prompts=32"))
+    other = judges.artifact_of(config("agent.judge.prompts=32"))
     assert other is not None
     assert other.name != model.name
 

@@ -116,9 +116,9 @@ def test_rewards_are_nothing_to_a_prior_and_what_is_read_and_written_is_all(made
     _, told = made
     where = made[0]
     for setting in ("env.noise=0.2", "env.partial=true", "agent.prior.critic=fresh"):
-        assert priors.asked(config(setting, f"priors={told['priors']}")) == where
+        assert priors.rung_of(config(setting, f"priors={told['priors']}")) == where
     for setting in ("env.length=3", "agent.policy.temperature=0.5", "agent.prior.correct=0.5"):
-        other = priors.asked(config(setting, f"priors={told['priors']}"))
+        other = priors.rung_of(config(setting, f"priors={told['priors']}"))
         assert other is not None
         assert other.folder != where.folder
 
@@ -173,7 +173,7 @@ def test_rungs_of_one_entropy_differ_in_what_they_know_alone(tmp_path):
             < priors.CLOSE + 4 * facts["standard_error"] / share
         )
     assert low["updates"] < high["updates"]
-    asked = [priors.asked(each) for each in (told[0], config(f"priors={tmp_path}"))]
+    asked = [priors.rung_of(each) for each in (told[0], config(f"priors={tmp_path}"))]
     assert len({rung.folder for rung in asked if rung is not None}) == 2
 
 

@@ -31,7 +31,8 @@ def test_a_time_is_said_in_the_unit_that_makes_it_short(seconds: float, words: s
 
 def test_after_a_resume_speed_and_time_left_are_those_of_what_is_done_now() -> None:
     out = io.StringIO()
-    progress = Progress("cell", 1_000, out, begun=500)
+    progress = Progress("cell", 1_000, out)
+    progress.resumed_at = 500
     progress._shown -= HEARTBEAT
     progress.show(600, 10.0)
     progress.done("runs/s/cell", 1_000, 50.0, 1.0)

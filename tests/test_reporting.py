@@ -157,7 +157,7 @@ def test_a_lesson_about_itself_reads_answers_that_are_shown_as_one_hot():
 
 def test_what_the_verifier_pays_makes_no_other_ladder():
     def ladder(*settings):
-        rung = priors.asked(config(*PRIOR, *settings))
+        rung = priors.rung_of(config(*PRIOR, *settings))
         assert rung is not None
         return rung.folder.name
 

@@ -194,7 +194,7 @@ def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
         print(f"{done} of {len(planned)} cells were done before, kept as they are")
         for cell in planned:
             if cell.done:
-                attempts.told_if_changed(cell)
+                attempts.warn_if_own_code_changed(cell)
     return waiting
 
 

@@ -241,7 +241,7 @@ def prior(options: Namespace) -> int:
     devices.prepare()
     print(priors.table(priors.ensure(cell.config for cell in planned)))
     for made in judges.ensure(cell.config for cell in planned):
-        print(f"judge of {made.name.split('-')[0]}: {judges.told(made)}")
+        print(f"judge of {made.name.split('-')[0]}: {judges.summary(made)}")
     return OK
 
 

@@ -110,7 +110,7 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def told_if_changed(cell: Cell) -> None:
+def warn_if_own_code_changed(cell: Cell) -> None:
     """Say so where the user's own modules are no longer what a completed run was trained by."""
     now = own_code(cell.config)
     # Of most cells, which have none, nothing need be read.

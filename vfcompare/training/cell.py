@@ -114,8 +114,8 @@ def build(
         chosen = replaced(chosen, path.split("."), value)
     with saying_where(config):
         env = tasks.make(chosen["env"])
-        prior = priors.given(chosen, rehearsal=rehearsal)
-        judge = judges.given(chosen, env, rehearsal=rehearsal)
+        prior = priors.load_prior(chosen, rehearsal=rehearsal)
+        judge = judges.load_judge(chosen, env, rehearsal=rehearsal)
         agent = {k: part for k, part in chosen["agent"].items() if k not in ("prior", "judge")}
         learner: Learner = assemble(agent, "agent", env=env, prior=prior, judge=judge)
         return learner

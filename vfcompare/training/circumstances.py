@@ -14,7 +14,7 @@ SIDE_BY_SIDE, TRACED, DEVICE = "seeds side by side", "traced numbers", "device"
 """Circumstances of a checkpoint."""
 
 
-def present(held: Any, lanes: int, traced: Sequence[str]) -> dict[str, Any]:
+def current(held: Any, lanes: int, traced: Sequence[str]) -> dict[str, Any]:
     """Those under which this process trains.
 
     Args:
@@ -50,7 +50,7 @@ def compare(
     Args:
       cell: that goes on.
       checkpoint: from which.
-      now: circumstances, see `present`.
+      now: circumstances, see `current`.
       held: the state that is to be replaced.
 
     Raises:

@@ -87,7 +87,7 @@ def _passed(member: Member) -> str:
     """The outcome of a cell that is not trained here; says why."""
     if member.folder.completed:
         print(f"{member.cell.id}: done before, kept as it is")
-        attempts.told_if_changed(member.cell)
+        attempts.warn_if_own_code_changed(member.cell)
         return "skipped"
     print(f"{member.cell.id}: {member.folder.claim.owner} is training it, left alone")
     return LEFT
@@ -277,7 +277,7 @@ def _start(shares: list[Share], trainer: "Trainer", progress: Progress) -> tuple
     if checkpoint is not None:
         # With those that others have taken over meanwhile: they are part of the program.
         trainer.restore([share.reached() for share in shares])
-        progress.begun = int(trainer.counter("env_steps").sum())
+        progress.resumed_at = int(trainer.counter("env_steps").sum())
         return each(shares, Log), checkpoint.point
     logs, starts = each(shares, Log), Starts(trainer)
     each(logs, lambda log: stages.certify(log.share, starts))

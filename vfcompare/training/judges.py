@@ -22,13 +22,13 @@ OURS = ("seed", "updates")
 """Settings of a judge that supervised learning itself is not told."""
 
 
-def asked(config: Mapping[str, Any]) -> Artifact | None:
+def artifact_of(config: Mapping[str, Any]) -> Artifact | None:
     """The reward model that pays in a cell, if any.
 
     Raises:
       InputError: if there is no policy whose answers it could have learned from.
     """
-    judge, rung = config["agent"].get("judge"), priors.asked(config)
+    judge, rung = config["agent"].get("judge"), priors.rung_of(config)
     if judge is None:
         return None
     if rung is None:
@@ -45,7 +45,7 @@ def learner(config: Mapping[str, Any], env: Any = None) -> Any:
     return supervised.learner(config, "judge", OURS, env)
 
 
-def given(config: Mapping[str, Any], env: Any, *, rehearsal: bool) -> Judge | None:
+def load_judge(config: Mapping[str, Any], env: Any, *, rehearsal: bool) -> Judge | None:
     """What pays in place of the verifier.
 
     Args:
@@ -53,7 +53,7 @@ def given(config: Mapping[str, Any], env: Any, *, rehearsal: bool) -> Judge | No
       env: the task.
       rehearsal: whether shapes are enough, so that it need not have been made.
     """
-    made = asked(config)
+    made = artifact_of(config)
     if made is None:
         return None
     score = learner(config, env).score
@@ -69,7 +69,7 @@ def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Artifact]:
     Raises:
       InputError: where a task has no verifier.
     """
-    found = {made: config for config in configs if (made := asked(config)) is not None}
+    found = {made: config for config in configs if (made := artifact_of(config)) is not None}
     for made, config in found.items():
         supervised.ensure(made, partial(make, config, made))
     return list(found)
@@ -81,7 +81,7 @@ def make(config: Mapping[str, Any], made: Artifact) -> None:
 
     from vfcompare.streams import root_key, stream
 
-    judge, rung = config["agent"]["judge"], priors.asked(config)
+    judge, rung = config["agent"]["judge"], priors.rung_of(config)
     assert rung is not None
     judging = learner(config)
     key, prior = stream(root_key(judge["seed"]), "judge"), rung.load()
@@ -99,10 +99,10 @@ def make(config: Mapping[str, Any], made: Artifact) -> None:
             "agent.judge.attempts, or a higher agent.prior.rung"
         )
     made.write(params, {**facts, "rung": describe(rung), "recipe": dict(judge)})
-    print(f"judge: {told(made)}", file=sys.stderr, flush=True)
+    print(f"judge: {summary(made)}", file=sys.stderr, flush=True)
 
 
-def told(made: Artifact) -> str:
+def summary(made: Artifact) -> str:
     """What was measured of one, in a line."""
     facts = made.read()
     return (

@@ -77,7 +77,7 @@ class Rung(Artifact):
         return float(self.name)
 
 
-def asked(config: Mapping[str, Any]) -> Rung | None:
+def rung_of(config: Mapping[str, Any]) -> Rung | None:
     """The rung on which a cell's policy begins, if any."""
     prior = config["agent"].get("prior")
     if prior is None:
@@ -87,14 +87,14 @@ def asked(config: Mapping[str, Any]) -> Rung | None:
     return Rung(Path(config.get("priors", "priors")) / ladder, f"{float(prior['rung']):g}")
 
 
-def given(config: Mapping[str, Any], *, rehearsal: bool) -> Prior | None:
+def load_prior(config: Mapping[str, Any], *, rehearsal: bool) -> Prior | None:
     """What a learner is told of its prior.
 
     Args:
       config: resolved and plain.
       rehearsal: whether shapes are enough, so that it need not have been made.
     """
-    rung = asked(config)
+    rung = rung_of(config)
     if rung is None:
         return None
     return Prior(None if rehearsal else rung.load(), config["agent"]["prior"]["critic"] == "body")
@@ -112,7 +112,7 @@ def ensure(configs: Iterable[Mapping[str, Any]]) -> list[Rung]:
     Raises:
       InputError: if a task has no such rung.
     """
-    found = {rung: config for config in configs if (rung := asked(config)) is not None}
+    found = {rung: config for config in configs if (rung := rung_of(config)) is not None}
     climbers: dict[Path, Climber] = {}
 
     def climb(rung: Rung) -> None:

@@ -71,7 +71,7 @@ def maps(learner: Learner, seed: Array, run: Run, point: Array) -> Any:
     return learner.maps(run.learner, lab_key(seed, point))
 
 
-def advance(
+def train(
     learner: Learner, seed: Array, run: Run, target: Array, limit: Array, *, budget: int
 ) -> tuple[Run, Array, Metrics]:
     """Update until `target` environment steps are reached, at most `limit` times.

@@ -25,19 +25,19 @@ class Progress:
 
     Attributes:
       total: environment steps that there are to do, of all seeds.
-      begun: steps that were done before, in other processes.
+      resumed_at: steps that were done before, in other processes.
     """
 
-    def __init__(self, name: str, total: int, out: TextIO, begun: int = 0) -> None:
+    def __init__(self, name: str, total: int, out: TextIO) -> None:
         """Begin.
 
         Args:
           name: of the run.
           total: environment steps of all seeds.
           out: where to write.
-          begun: steps that were done before, in other processes.
         """
-        self._name, self.total, self._out, self.begun = name, total, out, begun
+        self._name, self.total, self._out = name, total, out
+        self.resumed_at = 0
         self._live = out.isatty()
         self._shown = time.monotonic()
 
@@ -61,7 +61,7 @@ class Progress:
         if time.monotonic() - self._shown < pause:
             return
         self._shown = time.monotonic()
-        rate = (steps - self.begun) / max(seconds, 1e-9)
+        rate = (steps - self.resumed_at) / max(seconds, 1e-9)
         left = (self.total - steps) / max(rate, 1e-9)
         line = f"{self._name}: {steps / max(self.total, 1):4.0%}  {rate:,.0f} steps/s  {duration(left)} left"
         self._write(line, stays=False)
@@ -86,7 +86,7 @@ class Progress:
           final: return in the end; NaN where there is none to tell.
           diverged: number of seeds.
         """
-        steps -= self.begun
+        steps -= self.resumed_at
         rate = steps / max(seconds, 1e-9)
         line = (
             f"{place}: {steps:,} steps in {seconds:.1f} s ({rate:,.0f}/s), "

@@ -48,7 +48,7 @@ class Share:
     @cached_property
     def circumstances(self) -> dict[str, Any]:
         """What must be the same for training to go on bit by bit."""
-        return circumstances.present(self.held(), self.trainer.lanes, self._traced)
+        return circumstances.current(self.held(), self.trainer.lanes, self._traced)
 
     @property
     def env(self) -> Any:

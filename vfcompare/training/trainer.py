@@ -91,7 +91,7 @@ class Trainer:
         self._limit = 1
         self._functions: dict[str, Any] = {
             "init": self._over_seeds(programs.init, 1),
-            "advance": self._over_seeds(partial(programs.advance, budget=budget), self.lanes),
+            "train": self._over_seeds(partial(programs.train, budget=budget), self.lanes),
             "evaluate": self._over_seeds(programs.evaluate, self.lanes),
             "examine": self._over_seeds(partial(programs.examine, budget=budget), 1),
             "rollout": jax.jit(self._of_one(programs.rollout)),
@@ -122,7 +122,7 @@ class Trainer:
         """
         known, each = (self._seeds, self.numbers), self._each(0)
         calls: dict[str, tuple[Any, ...]] = {
-            "advance": (*known, self.run, each, each),
+            "train": (*known, self.run, each, each),
             "evaluate": (*known, self.run.learner.params["policy"], each),
         }
         if self.learner.examine is not None:
@@ -199,11 +199,11 @@ class Trainer:
         """Train every seed up to `target` environment steps, a bounded time at once."""
         while bool(np.any(self._unfinished(target))):
             args = (self._seeds, self.numbers, self.run, self._each(target))
-            if "advance" not in self._programs:
-                self._call("advance", *args, self._each(0))
+            if "train" not in self._programs:
+                self._call("train", *args, self._each(0))
             begin = time.perf_counter()
             # A host that waits in `block_until_ready` hears signals; one that copies does not.
-            result = jax.block_until_ready(self._call("advance", *args, self._each(self._limit)))
+            result = jax.block_until_ready(self._call("train", *args, self._each(self._limit)))
             seconds = time.perf_counter() - begin
             self.run, rows, table = result
             kept = slice(0, len(self.seeds))
