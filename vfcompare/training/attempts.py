@@ -18,10 +18,10 @@ from vfcompare.training.share import Share
 from vfcompare.tree import made_by
 
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")
-"""Packages that decide bits of a result beside JAX, whose versions a checkpoint holds fast."""
+"""Packages whose versions decide bits of a result; those of JAX are circumstances of a checkpoint."""
 
 PROGRAM_FIELDS = {"devices", "bit_exact", "begun_with", "reference", "env_steps"}
-"""Fields of run.json known only once the program is built; else those of the last attempt are kept."""
+"""Fields of run.json known only once the program is built; one that fails before keeps earlier values."""
 
 
 def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fields: Any) -> None:
@@ -53,7 +53,7 @@ def begin(cell: Cell, folder: run_folder.RunFolder, traced: Sequence[str], **fie
 
 
 def program_fields(share: Share) -> dict[str, Any]:
-    """`PROGRAM_FIELDS`, once the program of a cell was made."""
+    """The values of `PROGRAM_FIELDS`, once the program of a cell is built."""
     cell, folder, checkpoint = share.member
     goes_on = checkpoint is not None
     before, now = folder.record if goes_on else {}, code(cell)
@@ -69,7 +69,11 @@ def program_fields(share: Share) -> dict[str, Any]:
 
 
 def carried_over(record: Mapping[str, Any]) -> dict[str, Any]:
-    """`PROGRAM_FIELDS`, as far as earlier attempts have told."""
+    """The values of `PROGRAM_FIELDS` that the last attempt left in run.json.
+
+    Args:
+      record: what run.json says.
+    """
     return {name: record[name] for name in PROGRAM_FIELDS & record.keys()}
 
 
@@ -111,7 +115,7 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def warn_if_own_code_changed(cell: Cell) -> None:
-    """Say so where the user's own modules are no longer what a completed run was trained by."""
+    """Warn where modules of the user's own have changed since a completed cell was trained."""
     now = own_code(cell.config)
     # Of most cells, which have none, nothing need be read.
     before = run_folder.RunFolder(cell.study / cell.id).record.get("own") if now else None
@@ -126,12 +130,15 @@ def warn_if_own_code_changed(cell: Cell) -> None:
 
 
 def _equal(first: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two pieces of code, see `code`, have the same bits; earlier records have no `source`."""
+    """Whether training by two states of the code, see `code`, gives the same bits.
+
+    Earlier records have no `source`, and are equal in it to any.
+    """
     edited = first.get("source") not in (None, now["source"])
     return not edited and _decisive(first) == _decisive(now)
 
 
 def _decisive(code: Mapping[str, Any]) -> list[Any]:
-    """What of some code, see `code`, decides bits of a result."""
+    """What decides bits of a result in a state of the code, see `code`, beside `source`."""
     versions, git = (code.get(name) or {} for name in ("versions", "git"))
     return [git.get("commit"), code.get("own") or {}, *(versions.get(name) for name in DECISIVE)]

@@ -11,16 +11,16 @@ from vfcompare.training import devices
 from vfcompare.training.cell import Cell
 
 SIDE_BY_SIDE, TRACED, DEVICE = "seeds side by side", "traced numbers", "device"
-"""Circumstances of a checkpoint."""
+"""Names of circumstances as a checkpoint has them."""
 
 
 def current(held: Any, lanes: int, traced: Sequence[str]) -> dict[str, Any]:
-    """Those under which this process trains.
+    """The circumstances under which this process trains, by name.
 
     Args:
       held: the state of a cell's seeds.
       lanes: how many seeds a device trains side by side.
-      traced: paths of numbers.
+      traced: paths of the numbers that JAX traces.
     """
     import jax
 

@@ -1,4 +1,4 @@
-"""What the compiler is told of training."""
+"""Options with which XLA compiles the programs of training."""
 
 import os
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 BITLESS = ("xla_force_host_platform_device_count", "xla_cpu_multi_thread_eigen", "xla_dump_")
-"""How flags of XLA begin on which no result depends."""
+"""Prefixes of the flags of XLA on which no bit of a result depends."""
 
 
 def effort() -> dict[str, Any]:

@@ -42,14 +42,14 @@ _busy = threading.Lock()
 """Held while this process, as one of a crew, trains."""
 
 _watching: set[int] = set()
-"""Whom this process is to end with."""
+"""Processes, by number, with whose end this one ends."""
 
 
 class Hand:
-    """What a launcher calls for each cell, in a process of its choice.
+    """Trains a cell, in whatever process a launcher chooses to call it.
 
-    One that is this process trains as if there were no crew; so does one that is not its child, such as a job
-    of a cluster, which ends when its time has come.
+    In the launching process itself it trains as if there were no crew; so it does in a process that is no
+    child of it, such as a job of a cluster, whose end the cluster decides.
     """
 
     def __init__(self, run: Callable[[Any], Any], folder: Path) -> None:

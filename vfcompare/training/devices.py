@@ -37,7 +37,7 @@ INSTRUCTIONS = re.compile(r"s?sse|avx|fma|f16c|amx|asimd|fp|sve|bf16")
 
 @functools.cache
 def kind() -> str:
-    """What decides the bits of a program on the first device, and, behind a comma, what else it is called.
+    """The first device: what of it decides the bits of a program and, behind a comma, its model.
 
     JAX calls every CPU `cpu`. What XLA makes of a program, the order of a sum or a fused multiplication,
     depends on the instructions that a CPU has.

@@ -1,4 +1,4 @@
-"""Train cells and keep what they leave: begin or go on, evaluate, save, write down how it ended."""
+"""Train cells and write their files: begin or go on, evaluate, save checkpoints, record how it ended."""
 
 import contextlib
 import math
@@ -124,7 +124,11 @@ def _progress(members: Sequence[Member]) -> Progress:
 
 @contextlib.contextmanager
 def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[None]:
-    """Write into the folders of cells what cuts them off."""
+    """Record in the folders of cells the signal or the error that ends their training, and raise it on.
+
+    Raises:
+      RuntimeError: in place of `SystemExit`, which a part has raised.
+    """
     try:
         yield
     except ClaimLost:
@@ -159,7 +163,7 @@ def _unfinished(members: Sequence[Member]) -> list[Member]:
 
 
 def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
-    """Begin and train."""
+    """Train cells in one program, from its building to how each ended; returns that by name."""
     import jax
 
     watch = clock.Stopwatch()
@@ -190,7 +194,7 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
 
 
 def _made(members: Sequence[Member], traced: Sequence[str]) -> tuple["Trainer", list[Share]]:
-    """What trains cells, and the share of each."""
+    """The trainer of cells, and the share of each in it."""
     trainer = _trainer(members, traced)
     shares: list[Share] = []
     begin = 0
@@ -202,7 +206,7 @@ def _made(members: Sequence[Member], traced: Sequence[str]) -> tuple["Trainer", 
 
 
 def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
-    """What trains all seeds of all cells, as wide as it was before a kill."""
+    """The trainer of all seeds of all cells, with as many side by side as before a kill."""
     from vfcompare.training.sharding import lanes_for
     from vfcompare.training.trainer import Trainer, Varied
 
@@ -224,7 +228,7 @@ def _trainer(members: Sequence[Member], traced: Sequence[str]) -> "Trainer":
 def _train(
     shares: list[Share], trainer: "Trainer", watch: clock.Stopwatch, progress: Progress
 ) -> dict[str, str]:
-    """Train to the end, evaluating and saving on the way."""
+    """Train to the end, evaluating and saving on the way; returns how each cell ended, by name."""
     first, folder, _ = shares[0].member
     budget, evaluations = first.config["env_steps"], first.config["evaluations"]
     place = str(folder.path) if len(shares) == 1 else f"{len(shares)} cells in {first.study}"
@@ -271,7 +275,7 @@ def _show(progress: Progress, trainer: "Trainer", budget: int, seconds: float) -
 
 
 def _start(shares: list[Share], trainer: "Trainer", progress: Progress) -> tuple[list[Log], int]:
-    """Compile, and begin or go on; returns what logs each cell, and the last evaluation that was made."""
+    """Compile, and begin or go on; returns the log of each cell, and the last evaluation that was made."""
     checkpoint = shares[0].member.checkpoint
     trainer.compile(start=checkpoint is None)
     if checkpoint is not None:
@@ -314,7 +318,7 @@ def each(cells: list[T], act: Callable[[T], R]) -> list[R]:
     """Act for every cell; what another process has taken over is left to it, and taken out of `cells`.
 
     Returns:
-      What came of it, of the others.
+      What `act` returned, for each of those that are left.
 
     Raises:
       ClaimLost: if none is left.

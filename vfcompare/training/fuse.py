@@ -13,10 +13,10 @@ PARTS = ("env", "agent")
 
 
 NUMBER = ["a number"]
-"""What stands in place of one; nothing that a configuration may hold, such as null, is equal to it."""
+"""Stands in the place of each number in a `shape`; no value of a configuration, such as null, equals it."""
 
 COPIES = 4
-"""Of a seed's state that are in memory at the same time."""
+"""How many copies of a seed's state are in memory at the same time, see `room`."""
 
 
 class Group(NamedTuple):
@@ -37,7 +37,7 @@ def is_number(value: Any) -> bool:
 
 
 def groups(cells: Sequence[Cell], max_seeds: int) -> Iterator[Group]:
-    """Split cells into groups, in the order in which they come; what cannot be examined is one by itself.
+    """Split cells into groups, in the order in which they come; a cell that cannot be built is one by itself.
 
     Each is examined when it is asked for, so that the first need not wait for the others.
 

@@ -19,11 +19,14 @@ from vfcompare.training import priors, supervised
 from vfcompare.types import Judge
 
 OURS = ("seed", "updates")
-"""Settings of a judge that supervised learning itself is not told."""
+"""Settings of a judge that are read here, and not by its supervised learner."""
 
 
 def artifact_of(config: Mapping[str, Any]) -> Artifact | None:
-    """The reward model that pays in a cell, if any.
+    """The reward model that pays in a cell, if any, whether or not it has been made.
+
+    Args:
+      config: resolved and plain.
 
     Raises:
       InputError: if there is no policy whose answers it could have learned from.
@@ -41,17 +44,25 @@ def artifact_of(config: Mapping[str, Any]) -> Artifact | None:
 
 
 def learner(config: Mapping[str, Any], env: Any = None) -> Any:
-    """How it is learned, see `vfcompare.agents.judging.Judging`."""
+    """The learner of a cell's reward model, see `vfcompare.agents.judging.Judging`.
+
+    Args:
+      config: resolved and plain.
+      env: the task, where it is at hand.
+
+    Raises:
+      InputError: where it refuses its task or its settings.
+    """
     return supervised.learner(config, "judge", OURS, env)
 
 
 def load_judge(config: Mapping[str, Any], env: Any, *, rehearsal: bool) -> Judge | None:
-    """What pays in place of the verifier.
+    """The reward model that pays in place of the verifier, if any, read from disk.
 
     Args:
       config: resolved and plain.
       env: the task.
-      rehearsal: whether shapes are enough, so that it need not have been made.
+      rehearsal: whether shapes are enough, so that it need not have been made; it pays nothing then.
     """
     made = artifact_of(config)
     if made is None:
@@ -103,7 +114,7 @@ def make(config: Mapping[str, Any], made: Artifact) -> None:
 
 
 def summary(made: Artifact) -> str:
-    """What was measured of one, in a line."""
+    """What was measured of a reward model, as a line of text."""
     facts = made.read()
     return (
         f"tells {facts['accuracy']:.1%} of held-out pairs apart, {facts['accuracy_seen']:.1%} of the "

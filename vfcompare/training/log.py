@@ -35,11 +35,14 @@ class Log:
       share: the cell, and where its seeds stand.
       metrics: a row for each update of each seed.
       evaluation: a row for each evaluation of each seed.
-      view: of both.
+      view: TensorBoard's, of both.
     """
 
     def __init__(self, share: Share) -> None:
-        """Begin the view, with what led to the checkpoint, if there is one: the trainer goes on from there.
+        """Begin tables and view, with the rows that led to the checkpoint, if there is one.
+
+        Args:
+          share: the cell, with its trainer restored from its checkpoint.
 
         Raises:
           Damaged: where the tables on disk are not what led there.
@@ -92,7 +95,7 @@ class Log:
         self.view.add("evaluation", evaluation)
 
     def trained(self, chunk: "Chunk") -> None:
-        """Take in what a chunk did."""
+        """Add the updates of a chunk to the metrics."""
         rows, last = chunk.rows[self.share.rows], self.share.counter("updates")
         if not rows.any():
             return

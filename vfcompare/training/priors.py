@@ -23,13 +23,13 @@ from vfcompare.training import supervised
 from vfcompare.types import Prior
 
 RUNGS = (0.001, 0.01, 0.05, 0.2, 0.5)
-"""Of the usual ladder."""
+"""pass@1 of the rungs of the usual ladder."""
 
 OURS = ("rung", "critic", "entropy", "seed", "updates")
-"""Settings of a prior that supervised learning itself is not told."""
+"""Settings of a prior that are read here, and not by its supervised learner."""
 
 UNSEEN = ("noise", "partial")
-"""Settings that change only what the verifier pays; supervised learning does not see them."""
+"""Settings of a task that change only its rewards, on which supervised learning does not depend."""
 
 FIRST, GROWTH = 8, 1.25
 """Updates before the first measurement, and their ratio from one to the next."""
@@ -48,7 +48,7 @@ SHARDS = 8
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a ladder depends on.
+    """All that the policies of a ladder depend on, whose hash names its folder.
 
     Args:
       config: resolved and plain, of a cell that asks for a prior.
@@ -63,7 +63,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seen(env: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a task's settings a policy can learn from demonstrations, see `UNSEEN`."""
+    """A task's settings without those that are `UNSEEN`, also of the tasks in it."""
     kept = {key: value for key, value in env.items() if key not in UNSEEN}
     return {key: seen(x) if isinstance(x, Mapping) else x for key, x in kept.items()}
 
@@ -78,7 +78,11 @@ class Rung(Artifact):
 
 
 def rung_of(config: Mapping[str, Any]) -> Rung | None:
-    """The rung on which a cell's policy begins, if any."""
+    """The rung on which a cell's policy begins, if any, whether or not it has been made.
+
+    Args:
+      config: resolved and plain.
+    """
     prior = config["agent"].get("prior")
     if prior is None:
         return None
@@ -88,11 +92,11 @@ def rung_of(config: Mapping[str, Any]) -> Rung | None:
 
 
 def load_prior(config: Mapping[str, Any], *, rehearsal: bool) -> Prior | None:
-    """What a learner is told of its prior.
+    """The prior with which a learner begins, if any, read from disk.
 
     Args:
       config: resolved and plain.
-      rehearsal: whether shapes are enough, so that it need not have been made.
+      rehearsal: whether shapes are enough, so that it need not have been made; its parameters are None then.
     """
     rung = rung_of(config)
     if rung is None:
@@ -171,7 +175,7 @@ def _attempts(name: str) -> int:
 
 
 class Climber:
-    """Supervised training of one policy, that can go back to any point it has passed."""
+    """Supervised training of one policy, which keeps the points it has passed and can go on from each."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Compile training and measuring.

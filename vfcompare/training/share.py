@@ -15,28 +15,29 @@ if TYPE_CHECKING:
 
 
 class Share:
-    """A cell, and where its seeds stand.
+    """A cell among those that a trainer trains, and where its seeds stand.
 
     Attributes:
       member: the cell.
-      trainer: of its seeds, and of others.
+      trainer: of its seeds, and of those of other cells.
       rows: which of the trainer's seeds are the cell's.
-      bit_exact: whether it goes on under the circumstances of its checkpoint.
+      bit_exact: whether it goes on under the circumstances of its checkpoint, or has none.
     """
 
     def __init__(
         self, member: Member, trainer: "Trainer", rows: slice, traced: Sequence[str]
     ) -> None:
-        """Refuse to go on under other circumstances than those of the checkpoint, if there is one.
+        """Take some of a trainer's seeds as those of a cell.
 
         Args:
           member: the cell.
-          trainer: of its seeds.
-          rows: which these are.
-          traced: paths of numbers.
+          trainer: of its seeds, and of those of other cells.
+          rows: which of the trainer's seeds are the cell's.
+          traced: paths of the numbers that JAX traces.
 
         Raises:
-          InputError: see `vfcompare.training.circumstances.compare`.
+          InputError: if it would go on under other circumstances than those of its checkpoint, see
+            `vfcompare.training.circumstances.compare`.
         """
         self.member, self.trainer, self.rows, self._traced = member, trainer, rows, traced
         checkpoint, self.bit_exact = member.checkpoint, True
@@ -52,7 +53,7 @@ class Share:
 
     @property
     def env(self) -> Any:
-        """What it is trained in."""
+        """The environment in which it is trained."""
         return tasks.shared(self.member.cell.config["env"])
 
     def held(self) -> "Run":
@@ -76,7 +77,14 @@ class Share:
         return int(self.counter("env_steps").sum())
 
     def seconds(self, spent: Mapping[str, float]) -> dict[str, float]:
-        """Its share of what the trainer has spent, and what led to where that went on from."""
+        """Seconds spent on the cell so far: before its checkpoint, and in proportion to its seeds since then.
+
+        Args:
+          spent: by the trainer in this process, by kind.
+
+        Returns:
+          Seconds, by kind.
+        """
         checkpoint = self.member.checkpoint
         before = {} if checkpoint is None else checkpoint.seconds
         share = len(self.member.cell.seeds) / len(self.trainer.seeds)

@@ -1,4 +1,4 @@
-"""What a cell writes beside its tables: of its start, where it can go on, what it does and how it ended.
+"""What a cell writes beside its tables: its certificate, checkpoints, pictures, and how it ended.
 
 Whatever writes raises `ClaimLost` where the run is another process's by now; nothing is written then.
 """
@@ -52,7 +52,7 @@ def certify(share: Share, starts: Starts) -> None:
 
 
 def save(log: Log, point: int, spent: Mapping[str, float]) -> None:
-    """Keep where training stands, after the tables that lead there.
+    """Write the tables of a cell, then a checkpoint of where they lead.
 
     Args:
       log: of the cell.
@@ -120,7 +120,7 @@ def finish(log: Log, spent: Mapping[str, float], device: Mapping[str, Any]) -> s
 
 
 def flops(log: Log) -> float | None:
-    """Of all seeds together, since the beginning."""
+    """Floating-point operations of all seeds since the beginning, or None where they are not known."""
     work = log.share.trainer.work
     if work is None or not log.metrics:
         return None

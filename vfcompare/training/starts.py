@@ -17,12 +17,26 @@ class Starts:
     """Where the seeds of a trainer that has not trained yet start; each different start is hashed once."""
 
     def __init__(self, trainer: "Trainer") -> None:
-        """Begin with nothing hashed."""
+        """Begin with nothing hashed.
+
+        Args:
+          trainer: before its first update.
+        """
         self._trainer = trainer
         self._known: dict[tuple[float, ...], dict[str, str]] = {}
 
     def hashes(self, rows: slice) -> dict[int, dict[str, str]]:
-        """Hashes of where some seeds start; cells that differ in what is used later have them in common."""
+        """Hashes of where some seeds start, see `start_hashes`.
+
+        Cells that differ only in numbers that are used after the first rollout, such as a learning rate,
+        start alike: of them each seed is hashed once.
+
+        Args:
+          rows: which of the trainer's seeds.
+
+        Returns:
+          The hashes of each, by seed.
+        """
         trainer = self._trainer
         found = {}
         for index, seed in enumerate(trainer.seeds[rows], rows.start):
@@ -35,7 +49,7 @@ class Starts:
 
     @cached_property
     def _decisive(self) -> list[str]:
-        """Numbers on which the first rollouts depend, for which most of what is swept is not yet used."""
+        """Those of the trainer's numbers on which initial states and first rollouts depend, by path."""
         from vfcompare.training import programs
 
         def first(numbers: "Numbers", seed: "Array") -> Any:
@@ -50,7 +64,7 @@ class Starts:
 
 
 def start_hashes(state: "LearnerState", rollout: "Rollout") -> dict[str, str]:
-    """What a certificate says of where a seed starts."""
+    """Hashes of a seed's initial policy, its first rollout, and the states in which that begins."""
     import jax
 
     content = {name: getattr(rollout, name) for name in ("obs", "action", "reward", "mask")}

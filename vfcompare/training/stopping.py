@@ -40,7 +40,7 @@ HASTE = 1.0
 
 
 COMPILER = "compiler"
-"""How threads are called in which XLA compiles."""
+"""Prefix of the names of threads in which XLA compiles."""
 
 
 STDOUT, STDERR = 1, 2

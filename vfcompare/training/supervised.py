@@ -13,14 +13,14 @@ from vfcompare.training import tasks
 def learner(
     config: Mapping[str, Any], part: str, untold: Collection[str], env: Any = None, **numbers: Any
 ) -> Any:
-    """How a part of an agent is learned, by the agent's network and policy.
+    """The learner of a prior or a reward model, with the network and policy of the agent that uses it.
 
     Args:
       config: resolved and plain.
       part: `prior` or `judge`.
-      untold: settings of the part that its learner is not told.
+      untold: settings of the part that are not the learner's.
       env: the task, where it is at hand.
-      numbers: what stands in place of settings.
+      numbers: settings that the learner has instead of those of the part.
 
     Raises:
       InputError: where it refuses its task or its settings.
@@ -48,7 +48,12 @@ def updated(learner: Any, key: Any, state: Any, begin: Any, end: Any) -> Any:
 
 
 def ensure(made: Artifact, make: Callable[[], None]) -> None:
-    """Make what is not there; others who ask meanwhile wait."""
+    """Make an artifact unless it is on disk; other processes that ask meanwhile wait.
+
+    Args:
+      made: where it is, or will be.
+      make: writes it.
+    """
     if made.facts.exists():
         return
     with lock.guard(made.folder):

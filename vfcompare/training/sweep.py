@@ -23,7 +23,7 @@ def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
 
     Returns:
       How each ended, by name: see `vfcompare.training.execute`, or `refused`, or `crashed` by an exception.
-      What ended beside one of these is `completed`.
+      Where a group fails, those of its cells that are done are `completed`.
     """
     devices.prepare()
     outcomes: dict[str, str] = {}

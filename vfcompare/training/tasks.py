@@ -10,10 +10,10 @@ from vfcompare.tree import made_by
 
 
 def make(config: Mapping[str, Any]) -> Any:
-    """Make an environment; one of the user's own, or around it, is asked whether it does what it says.
+    """Make an environment; one of the user's own, or a wrapper of one, is checked to be a task.
 
     Raises:
-      ValueError: where it does not.
+      ValueError: where it is none, see `vfcompare.contract.require_task`.
     """
     from vfcompare.contract import require_task
 
@@ -24,7 +24,11 @@ def make(config: Mapping[str, Any]) -> Any:
 
 
 def shared(config: Mapping[str, Any]) -> Any:
-    """An environment that cells share, and what was computed of it."""
+    """Make an environment, or find the one made before of the same configuration, with what it has cached.
+
+    Raises:
+      ValueError: as `make`.
+    """
     return _shared(json.dumps(config))
 
 
@@ -34,7 +38,11 @@ def _shared(config: str) -> Any:
 
 
 def own(config: Mapping[str, Any]) -> list[str]:
-    """The parts of the user's own, with what makes them."""
+    """Parts of a configuration that are the user's own: those whose `_target_` is not in vfcompare.
+
+    Returns:
+      Each as `path (target)`, such as `env (mine.Lake)`.
+    """
     return [
         f"{path.rpartition('.')[0]} ({target})"
         for path, target in made_by(config).items()

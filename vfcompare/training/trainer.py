@@ -101,7 +101,7 @@ class Trainer:
         self.run: Run = self._call("init", self._seeds, self.numbers)
 
     def _of_one(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        """A program of a seed and the numbers of its cell."""
+        """`f(learner, seed, ...)` as a function of the seed and of the numbers that make its learner."""
 
         def one(seed: Array, numbers: Numbers, *args: Any) -> Any:
             return f(self.make(numbers), seed, *args)
@@ -115,7 +115,7 @@ class Trainer:
         return np.concatenate([x, np.repeat(x[-1:], self._padding, 0)])
 
     def compile(self, *, start: bool) -> None:
-        """Compile what training calls, the largest program beside all that is traced meanwhile.
+        """Compile the programs that training calls, the largest while Python traces the others.
 
         Args:
           start: whether `rollout` is called, too.
@@ -157,7 +157,7 @@ class Trainer:
         self.run = jax.tree.map(lambda x, old: jax.device_put(x, old.sharding), whole, self.run)
 
     def held(self, rows: slice) -> Run:
-        """The state of some seeds, on the host; arrays remember their copies, so that many may ask."""
+        """The state of some seeds, on the host; JAX copies an array once, however often it is asked for."""
         return jax.tree.map(lambda x: x[rows], jax.device_get(self.run))
 
     @cached_property
