@@ -11,7 +11,7 @@ from scipy.stats import mannwhitneyu
 
 from tests.helpers import settings_with
 from vfcompare import calibration, collect
-from vfcompare.agents import policies, policy_gradient, pretraining
+from vfcompare.agents import policies, pretraining, skeleton
 from vfcompare.agents.networks import Mlp
 from vfcompare.assemble import assemble
 from vfcompare.commands.compose import cells
@@ -98,7 +98,7 @@ def test_no_reward_teaches_the_report(agent, monkeypatch):
         nothing = {"loss": jnp.float32(0.0), "grad_norm": jnp.float32(0.0)}
         return params, opt_state, dict.fromkeys(params, nothing)
 
-    monkeypatch.setattr(policy_gradient, "descend", descend)
+    monkeypatch.setattr(skeleton, "descend", descend)
     learner = build(config(agent=agent))
     state = learner.init(jax.random.key(0))
     learner.update(state, jax.random.key(1), jnp.float32(0.0))
