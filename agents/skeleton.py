@@ -157,24 +157,36 @@ class Agent:
         params = state.params["policy"]
         acting = params if state.behaviour is None else state.behaviour[0]
         collected = self.gather(acting, state.collector, key)
-        rollout, metrics = collected.rollout, dict(collected.metrics)
-        reference, paid = None, rollout
-        if state.reference is not None:
-            reference = self.policy.evaluate(state.reference, rollout.steps)[0]
-            away = k3(rollout.log_prob, reference)
-            metrics["reference_kl"] = (away * aggregates.steps(rollout.mask)).sum()
-        if self.penalty is not None and reference is not None:
-            divergence = self.penalty.divergence(rollout.log_prob, reference) * rollout.mask
-            metrics["penalty"] = divergence.sum() / rollout.mask.sum()
-            if self.penalty.on_reward:
-                paid = rollout.replace(reward=rollout.reward - self.penalty.coef * divergence)
-
+        rollout = collected.rollout
+        reference, paid, metrics = self.held_to(state.reference, rollout)
         access = self.access(params, progress, state.moved)
         estimate = self.estimator.estimate(
             state.memory, state.params, paid, access, stream(key, "advantage")
         )
         require_shape("estimator", "the advantage", estimate.advantage, rollout.mask)
-        return Experience(collected, reference, estimate, metrics)
+        return Experience(collected, reference, estimate, collected.metrics | metrics)
+
+    def held_to(
+        self, reference: Params | None, rollout: Rollout
+    ) -> tuple[Array | None, Rollout, Metrics]:
+        """What was collected, held against the policy at the start, where there is one to hold on to.
+
+        Returns:
+          Its log-probabilities `[B, G, T]` or None, the rollout with what it is paid, and what to log.
+        """
+        if reference is None:
+            return None, rollout, {}
+        log_prob, _ = self.policy.evaluate(reference, rollout.steps)
+        away = k3(rollout.log_prob, log_prob)
+        metrics = {"reference_kl": (away * aggregates.steps(rollout.mask)).sum()}
+        penalty = self.penalty
+        if penalty is None:
+            return log_prob, rollout, metrics
+        divergence = penalty.divergence(rollout.log_prob, log_prob) * rollout.mask
+        metrics["penalty"] = divergence.sum() / rollout.mask.sum()
+        if penalty.on_reward:
+            rollout = rollout.replace(reward=rollout.reward - penalty.coef * divergence)
+        return log_prob, rollout, metrics
 
     def lessons(self, seen: Experience) -> Batch:
         """What the networks are to learn, as rows of a batch."""
