@@ -274,7 +274,7 @@ class Agent:
         simulated = {} if charge is None else {"simulated_episodes": charge.episodes}
         return simulated | {
             "collected_steps": mask.sum(),
-            "gradient_steps": gradient_steps.astype(jnp.float32),
+            "gradient_steps": jnp.float32(gradient_steps),
         }
 
     def gather(

@@ -24,6 +24,9 @@ Values = Callable[[Networks, Batch], dict[str, Array]]
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
 """One optimiser for each network."""
 
+State = tuple[Networks, dict[str, Any]]
+"""Parameters and optimiser states, by network."""
+
 Sums = TypeVar("Sums")
 
 SAMPLE = 128
@@ -52,10 +55,13 @@ class Batching(NamedTuple):
     block: int = 64
     size: int | None = None
 
-    def pieces(self, count: Array) -> Array:
-        """Gradient steps of one pass over `count` valid rows."""
+    def pieces(self, count: Array) -> Array | int:
+        """Gradient steps of one pass over `count` valid rows.
+
+        A Python number where it is known beforehand, so that programs hold it as a constant.
+        """
         if self.size is None:
-            return jnp.int32(self.minibatches)
+            return self.minibatches
         return jnp.maximum(-(-count // self.size), 1).astype(jnp.int32)
 
 
@@ -123,39 +129,15 @@ def descend(
     """
     number = batch.valid.shape[0]
     count = batch.valid.sum().astype(jnp.int32)
-    # A Python number where it is known, so that the program holds it as a constant.
-    pieces = batching.minibatches if batching.size is None else batching.pieces(count)
-
-    def loss(params: Networks, rows: Batch) -> tuple[Array, dict[str, Array]]:
-        found = values(params, rows)
-        parts = {name: pieces * (rows.weight[name] * value).sum() for name, value in found.items()}
-        return sum(parts.values(), start=jnp.float32(0.0)), parts
-
-    gradient = jax.grad(loss, has_aux=True)
-    State = tuple[Networks, dict[str, Any]]
-
-    def step(state: State, grads: Networks, losses: dict[str, Array]) -> Any:
-        # Of the flat gradient, as the optimisers clip it, so that it is computed once.
-        norms = {name: optax.tree.norm(ravel_pytree(grad)[0]) for name, grad in grads.items()}
-        joint_norm = optax.tree.norm(norms)
-        params, opt_state = {}, {}
-        for name, optimizer in optimizers.items():
-            updates, opt_state[name] = optimizer.update(
-                grads[name],
-                state[1][name],
-                state[0][name],
-                progress=progress,
-                joint_norm=joint_norm,
-            )
-            params[name] = optax.apply_updates(state[0][name], updates)
-        metrics = {n: {"loss": losses[n], "grad_norm": norms[n]} for n in losses}
-        return (params, opt_state), metrics
+    pieces = batching.pieces(count)
+    gradient = jax.grad(partial(joint_loss, values, pieces), has_aux=True)
+    step = partial(gradient_step, optimizers, progress)
 
     def epoch(state: State, key: Key) -> tuple[State, dict[str, Metrics]]:
-        def dense(state: State, rows: Batch) -> Any:
+        def dense(state: State, rows: Batch) -> tuple[State, dict[str, Metrics]]:
             return step(state, *add_up(partial(gradient, state[0]), rows, batching.block))
 
-        def sparse(state: State, index: Array) -> Any:
+        def sparse(state: State, index: Array) -> tuple[State, dict[str, Metrics]]:
             start, stop = edge(index, count, pieces), edge(index + 1, count, pieces)
             sum_of = partial(gradient, state[0])
             return step(state, *gather_up(sum_of, batch, indices, start, stop, batching.block))
@@ -179,6 +161,40 @@ def descend(
     keys = jax.random.split(key, batching.epochs)
     (params, opt_state), metrics = jax.lax.scan(epoch, (params, opt_state), keys)
     return params, opt_state, jax.tree.map(lambda x: x[-1], metrics)
+
+
+def joint_loss(
+    values: Values, pieces: Array | int, params: Networks, rows: Batch
+) -> tuple[Array, dict[str, Array]]:
+    """The loss of a minibatch, `pieces · Σ weight · value` over its rows: of all networks, and of each."""
+    found = values(params, rows)
+    parts = {name: pieces * (rows.weight[name] * value).sum() for name, value in found.items()}
+    return sum(parts.values(), start=jnp.float32(0.0)), parts
+
+
+def gradient_step(
+    optimizers: Optimizers,
+    progress: Array,
+    state: State,
+    grads: Networks,
+    losses: dict[str, Array],
+) -> tuple[State, dict[str, Metrics]]:
+    """One step of every network by its own optimiser, and what to log of it, see `descend`."""
+    # Of the flat gradient, as the optimisers clip it, so that it is computed once.
+    norms = {name: optax.tree.norm(ravel_pytree(grad)[0]) for name, grad in grads.items()}
+    joint_norm = optax.tree.norm(norms)
+    params, opt_state = {}, {}
+    for name, optimizer in optimizers.items():
+        updates, opt_state[name] = optimizer.update(
+            grads[name],
+            state[1][name],
+            state[0][name],
+            progress=progress,
+            joint_norm=joint_norm,
+        )
+        params[name] = optax.apply_updates(state[0][name], updates)
+    metrics = {n: {"loss": losses[n], "grad_norm": norms[n]} for n in losses}
+    return (params, opt_state), metrics
 
 
 def edge(index: Array, count: Array, pieces: Array | int) -> Array:
