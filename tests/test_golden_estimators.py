@@ -27,7 +27,7 @@ from vfcompare import (
     targets,
 )
 from vfcompare.agents import policies, value_heads
-from vfcompare.estimators import explained_variance
+from vfcompare.masked import explained_variance
 from vfcompare.types import Rollout, Spec
 from vfcompare.valuation import Critic
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.helpers import access
 from vfcompare import advantages, estimators, lesions, returns, scaling, targets
-from vfcompare.estimators import Advice, explained_variance, learning
+from vfcompare.estimators import Advice, learning
+from vfcompare.masked import explained_variance
 from vfcompare.types import Rollout, Spec
 from vfcompare.valuation import Critic, Lesion, Reading
 

@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from vfcompare import exact
 from vfcompare.batching import zeros
 from vfcompare.columns import BINS
+from vfcompare.masked import ratio
 from vfcompare.streams import stream
 from vfcompare.types import Access, Array, Env, Key, Metrics, Params, Policy, Rollout
 from vfcompare.valuation import Estimator
@@ -227,8 +228,7 @@ def measure(
 def gradient_sums(gradient: Array, true: Array) -> dict[str, Array]:
     """Of one batch's gradient: itself, its squared length and its cosine with the true one."""
     length = jnp.linalg.norm(gradient)
-    known = length * jnp.linalg.norm(true)
-    cosine = jnp.where(known > 0, gradient @ true / jnp.where(known > 0, known, 1.0), 0.0)
+    cosine = ratio(gradient @ true, length * jnp.linalg.norm(true))
     return {"sum": gradient, "square": jnp.square(length), "cosine": cosine}
 
 
@@ -338,11 +338,6 @@ def added(sums: Any, found: Any) -> Any:
 def centred(sums: Moments) -> tuple[Array, Array, Array]:
     """`Var(x)`, `Var(y)` and `Cov(x, y)`."""
     return sums.xx / sums.n, sums.yy / sums.n, sums.xy / sums.n
-
-
-def ratio(x: Array, y: Array) -> Array:
-    """`x / y`, and zero where there is nothing to divide by."""
-    return jnp.where(y > 0, x / jnp.where(y > 0, y, 1.0), 0.0)
 
 
 def only(known: Array, x: Array) -> Array:

@@ -238,7 +238,7 @@ def learning(
         advantage, target, used, metrics = advise(
             rollout, hurt.value, own, access, stream(key, "advice")
         )
-        explained = explained_variance(own[..., :-1], target, rollout.mask)
+        explained = masked.explained_variance(own[..., :-1], target, rollout.mask)
         # What the network puts out now: a clip of its steps begins there, whatever the unit becomes.
         old = critic.scaling.unit(scale).down(own[..., :-1])
         scale = critic.scaling.update(scale, rollout)
@@ -292,7 +292,7 @@ def gated(
 
     def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
         goal = target(rollout, own)
-        known = explained_variance(value[..., :-1], goal, rollout.mask) > 0
+        known = masked.explained_variance(value[..., :-1], goal, rollout.mask) > 0
         choice = jnp.where(
             known, advantage(rollout, value), other.estimate((), {}, rollout, access, key).advantage
         )
@@ -447,20 +447,3 @@ def simulated(*, spec: Spec, advantage: ValueAdvantage, rollouts: int, gamma: fl
         return Estimate(advantage(rollout, value), charge=charged(episodes))
 
     return Estimator(estimate, needs_state=True)
-
-
-def explained_variance(value: Array, target: Array, mask: Array) -> Array:
-    """`1 - Var(target - value) / Var(target)` over all taken steps of the batch at once.
-
-    Blind to a constant bias, and negative for a critic worse than a constant. Where the target is constant
-    there is nothing to explain: zero if its variance comes out as zero, and a number without meaning if
-    rounding leaves some. The lab's `value_explained` is NaN there.
-    """
-
-    def variance(x: Array) -> Array:
-        return masked.mean(jnp.square(x - masked.mean(x, mask)), mask)
-
-    total = variance(target)
-    return jnp.where(
-        total > 0, 1.0 - variance(target - value) / jnp.where(total > 0, total, 1.0), 0.0
-    )

@@ -5,6 +5,11 @@ import jax.numpy as jnp
 from vfcompare.types import Array
 
 
+def ratio(x: Array, y: Array) -> Array:
+    """`x / y`, and zero where nothing counts: where `y` is not positive."""
+    return jnp.where(y > 0, x / jnp.where(y > 0, y, 1.0), 0.0)
+
+
 def mean(x: Array, mask: Array) -> Array:
     """Mean of the entries that count."""
     return (x * mask).sum() / mask.sum()
@@ -34,3 +39,18 @@ def whitened(
     """
     mean, variance = moments(advantage, mask, ddof=ddof)
     return (advantage - mean) / (jnp.sqrt(variance + eps_of_variance) + eps) * mask
+
+
+def explained_variance(value: Array, target: Array, mask: Array) -> Array:
+    """`1 - Var(target - value) / Var(target)` over all taken steps of the batch at once.
+
+    Blind to a constant bias, and negative for a critic worse than a constant. Where the target is constant
+    there is nothing to explain: zero if its variance comes out as zero, and a number without meaning if
+    rounding leaves some. The lab's `value_explained` is NaN there.
+    """
+
+    def variance(x: Array) -> Array:
+        return mean(jnp.square(x - mean(x, mask)), mask)
+
+    total = variance(target)
+    return jnp.where(total > 0, 1.0 - ratio(variance(target - value), total), 0.0)

@@ -46,7 +46,7 @@ def group_mean(advantage: Array, sample: Sample) -> Array:
     more.
     """
     mean = baselines.group_mean(sample)
-    return jnp.where(mean > 0, advantage / jnp.where(mean > 0, mean, 1.0), 0.0)
+    return masked.ratio(advantage, mean)
 
 
 def paid_share(advantage: Array, sample: Sample) -> Array:
