@@ -138,7 +138,7 @@ class Agent:
         """Collect, estimate the advantage, improve policy and critic, see `vfcompare.types.Learner`."""
         seen = self.observe(state, key, progress)
         collected, estimate = seen.collected, seen.estimate
-        state = state.replace(params=state.params | estimate.critics)
+        state = state.replace(params=state.params | estimate.renewed)
         batch = self.lessons(seen)
         state, finite, improved = self.improve(state, batch, stream(key, "minibatch"), progress)
         metrics = seen.metrics | estimate.metrics | improved | self.counts(seen)
@@ -242,7 +242,7 @@ class Agent:
             params=params,
             opt_state=opt_state,
             moved=moved,
-            behaviour=renewed(state.behaviour, params["policy"], self.refresh),
+            behaviour=refreshed(state.behaviour, params["policy"], self.refresh),
         )
         finite = jnp.isfinite(jnp.stack(jax.tree.leaves(learned))).all()
         return state, finite, metrics | sized
@@ -341,7 +341,7 @@ class Agent:
         return Work(act, begin, learn)
 
 
-def renewed(
+def refreshed(
     behaviour: tuple[Params, Array] | None, params: Params, refresh: int
 ) -> tuple[Params, Array] | None:
     """The policy that collects and its age, brought up to date every `refresh` updates."""

@@ -264,7 +264,7 @@ def life(lesion):
     def update(memory, params, progress):
         reach = access(progress=progress)
         found = estimator.estimate(memory, {"critic": params}, ROLLOUT, reach, KEY)
-        present = found.critics.get("critic", params)
+        present = found.renewed.get("critic", params)
         return found.memory, present + 1.0, found.value[0, 0, 0], found.lesson.old[0, 0, 0]
 
     params = jnp.float32(7.0)
@@ -318,7 +318,7 @@ def test_a_critic_whose_values_are_damaged_learns_on(name):
     reach = access(exact_value=lambda rollout, sharpness: TRUTH)
     found = estimator.estimate(estimator.init(networks), networks, ROLLOUT, reach, KEY)
     # Its targets and its old values are its own.
-    assert not found.critics
+    assert not found.renewed
     assert (found.lesson.old == 7.0).all()
     own = targets.lambda_return(ROLLOUT, jnp.full((3, 4, 7), 7.0), gamma=1.0, lambda_=1.0)
     np.testing.assert_array_equal(found.lesson.target, own)

@@ -245,7 +245,7 @@ def learning(
         lesson = Lesson(critic.scaling.unit(scale).down(target), old, episode_index(target))
         metrics = {"explained_variance": explained, **metrics}
         memory = scale, hurt.memory
-        return Estimate(advantage, lesson, metrics, value=used, memory=memory, critics=renewed)
+        return Estimate(advantage, lesson, metrics, value=used, memory=memory, renewed=renewed)
 
     asks = privileged or critic.lesion.privileged
     critics = {"critic": critic}

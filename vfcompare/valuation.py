@@ -71,7 +71,7 @@ class Hurt(NamedTuple):
     Attributes:
       value: `[B, G, T + 1]`, what the policy's advantages are made of.
       memory: of the lesion.
-      critic: what the critic is to go on from, None for itself.
+      critic: what takes the critic's place, as in `Reading`, and learns on; None where it stays as it is.
     """
 
     value: Array
@@ -124,7 +124,7 @@ class Estimate(NamedTuple):
       metrics: what to log.
       value: `[B, G, T + 1]`, the values that were read, or None where there are none.
       memory: what the estimator remembers until the next update.
-      critics: parameters that critics are to go on from, where they are not their own.
+      renewed: parameters by network, where a lesion has changed a critic: it learns on from these.
       charge: what is counted against the budget of environment steps, None where it simulates nothing.
     """
 
@@ -133,7 +133,7 @@ class Estimate(NamedTuple):
     metrics: Metrics = {}  # noqa: RUF012 - never written to
     value: Array | None = None
     memory: Any = ()
-    critics: Networks = {}  # noqa: RUF012 - never written to
+    renewed: Networks = {}  # noqa: RUF012 - never written to
     charge: Charge | None = None
 
 
