@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vfcompare import collect, evaluation
+from vfcompare import collect, evaluation, masked
 from vfcompare.streams import stream
 from vfcompare.types import Array, Key, Metrics, Params, Policy, Rollout, Steps
 
@@ -97,7 +97,7 @@ def make(
         each = []
         for taught, mask in lessons:
             log_prob, _ = actor.evaluate(params, taught)
-            each.append(-(log_prob * mask).sum() / mask.sum())
+            each.append(-masked.mean(log_prob, mask))
         return sum(each, start=jnp.float32(0.0))
 
     def update(state: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], Array]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vfcompare import aggregates, collect, exact, flops
+from vfcompare import aggregates, collect, exact, flops, masked
 from vfcompare.batching import Batching, Optimizers, descend, present, rows, summarise
 from vfcompare.contract import require_shape
 from vfcompare.diagnostics import Subject
@@ -177,13 +177,12 @@ class Agent:
         if reference is None:
             return None, rollout, {}
         log_prob, _ = self.policy.evaluate(reference, rollout.steps)
-        away = k3(rollout.log_prob, log_prob)
-        metrics = {"reference_kl": (away * aggregates.steps(rollout.mask)).sum()}
+        metrics = {"reference_kl": masked.mean(k3(rollout.log_prob, log_prob), rollout.mask)}
         penalty = self.penalty
         if penalty is None:
             return log_prob, rollout, metrics
         divergence = penalty.divergence(rollout.log_prob, log_prob) * rollout.mask
-        metrics["penalty"] = divergence.sum() / rollout.mask.sum()
+        metrics["penalty"] = masked.mean(divergence, rollout.mask)
         if penalty.on_reward:
             rollout = rollout.replace(reward=rollout.reward - penalty.coef * divergence)
         return log_prob, rollout, metrics

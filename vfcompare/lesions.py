@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vfcompare import masked
 from vfcompare.types import Access, Array, Key, Rollout
 from vfcompare.valuation import Hurt, Lesion, Reading
 
@@ -55,7 +56,7 @@ def constant(*, after: float = 0.0) -> Lesion:
 
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
         taken = acting(rollout)
-        return jnp.where(taken > 0, (value * taken).sum() / taken.sum(), value)
+        return jnp.where(taken > 0, masked.mean(value, taken), value)
 
     return of_values(damage, after)
 
@@ -84,8 +85,7 @@ def noise_to(*, explained: float, after: float = 0.0) -> Lesion:
 
     def damage(value: Array, rollout: Rollout, access: Access, key: Key) -> Array:
         taken = acting(rollout)
-        mean = (value * taken).sum() / taken.sum()
-        variance = (jnp.square(value - mean) * taken).sum() / taken.sum()
+        _, variance = masked.moments(value, taken, ddof=0)
         std = jnp.sqrt((1.0 - explained) * variance)
         return value + std * jax.random.normal(key, value.shape) * taken
 
