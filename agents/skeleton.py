@@ -228,7 +228,7 @@ class Agent:
         if self.warmup > 0:
             before = (state.params["policy"], state.opt_state["policy"])
             after = (params["policy"], opt_state["policy"])
-            kept = jax.tree.map(lambda x, y: jnp.where(warm, x, y), before, after)
+            kept = masked.choose(warm, before, after)
             params["policy"], opt_state["policy"] = kept
         metrics = {
             f"{name}_{what}": number
@@ -262,7 +262,7 @@ class Agent:
         self, begun: Networks, warm: Array, params: Networks, row: Batch
     ) -> dict[str, Array]:
         """The losses; while the critic warms up it learns on features of the policy as that will stay."""
-        policy = jax.tree.map(lambda x, y: jnp.where(warm, x, y), begun["policy"], params["policy"])
+        policy = masked.choose(warm, begun["policy"], params["policy"])
         return self.values({**params, "policy": policy}, row)
 
     def counts(self, seen: Experience) -> Metrics:
@@ -348,5 +348,4 @@ def refreshed(
         return None
     age = behaviour[1] + 1
     due = age >= refresh
-    held = jax.tree.map(lambda x, y: jnp.where(due, x, y), params, behaviour[0])
-    return held, jnp.where(due, 0, age)
+    return masked.choose(due, params, behaviour[0]), jnp.where(due, 0, age)

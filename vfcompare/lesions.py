@@ -145,7 +145,7 @@ def freeze(*, after: float = 0.0) -> Lesion:
     """The critic stays as it was at that time: what it knows goes stale."""
 
     def apply(memory: Any, reading: Reading, rollout: Rollout, access: Access, key: Key) -> Hurt:
-        held = choose(access.progress >= after, memory, reading.critic)
+        held = masked.choose(access.progress >= after, memory, reading.critic)
         return Hurt(reading.read(held), held, held)
 
     return Lesion(apply, lambda critic: critic)
@@ -157,7 +157,7 @@ def reset(*, after: float) -> Lesion:
     def apply(memory: Any, reading: Reading, rollout: Rollout, access: Access, key: Key) -> Hurt:
         first, done = memory
         due = (access.progress >= after) & ~done
-        critic = choose(due, first, reading.critic)
+        critic = masked.choose(due, first, reading.critic)
         return Hurt(reading.read(critic), (first, done | due), critic)
 
     return Lesion(apply, lambda critic: (critic, jnp.bool_(False)))
@@ -168,7 +168,7 @@ def delay(*, updates: int, after: float = 0.0) -> Lesion:
 
     def apply(memory: Any, reading: Reading, rollout: Rollout, access: Access, key: Key) -> Hurt:
         oldest, critic = jax.tree.map(lambda x: x[0], memory), reading.critic
-        value = reading.read(choose(access.progress >= after, oldest, critic))
+        value = reading.read(masked.choose(access.progress >= after, oldest, critic))
         memory = jax.tree.map(lambda x, new: jnp.concatenate([x[1:], new[None]]), memory, critic)
         return Hurt(value, memory)
 
@@ -176,8 +176,3 @@ def delay(*, updates: int, after: float = 0.0) -> Lesion:
         return jax.tree.map(lambda x: jnp.repeat(x[None], updates, 0), critic)
 
     return Lesion(apply, init)
-
-
-def choose(condition: Array, x: Any, y: Any) -> Any:
-    """`x` where the condition holds, else `y`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)

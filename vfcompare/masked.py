@@ -1,8 +1,19 @@
-"""Statistics of the entries that count: of steps that were taken, of rollouts that could be scored."""
+"""What counts and what does not: statistics of the entries that count, and a choice between two trees.
 
+Entries are steps that were taken, or rollouts that could be scored.
+"""
+
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from vfcompare.types import Array
+
+
+def choose(condition: Array, x: Any, y: Any) -> Any:
+    """`x` if the condition holds, else `y`, leaf by leaf; `collect.select` chooses for each of many lanes."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
 
 
 def ratio(x: Array, y: Array) -> Array:
