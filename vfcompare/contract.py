@@ -10,14 +10,10 @@ import numpy as np
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 
+from vfcompare.types import Env, members
+
 WRITTEN = ("initial", "transition", "observation", "reward", "terminal")
 """Functions that each task writes for itself; those that it inherits from Gymnasium do nothing."""
-
-GIVEN = (
-    *("state_info", "held_out", "reference", "time_aware", "shortest"),
-    *("passes", "mute", "report", "layout"),
-)
-"""What `vfcompare.envs.base.Task` adds, with defaults."""
 
 
 def require_task(env: Any) -> None:
@@ -47,11 +43,7 @@ def _lacking(env: Any) -> Iterator[str]:
     if isinstance(env, dict | list):
         yield "env is no task: its file has no _target_; allowed: _target_: module.Class"
         return
-    lacking = [
-        name for name in ("observation_space", "action_space", "horizon") if not hasattr(env, name)
-    ]
-    lacking += [name for name in WRITTEN if _unwritten(env, name)]
-    lacking += [name for name in GIVEN if not hasattr(env, name)]
+    lacking = [name for name in members(Env) if _lacks(env, name)]
     if lacking:
         yield (
             f"env: {type(env).__name__} has no {', '.join(lacking)}; allowed: a subclass of "
@@ -61,10 +53,12 @@ def _lacking(env: Any) -> Iterator[str]:
         yield f"env.horizon={env.horizon} is not allowed; allowed: a whole number, 1 or more"
 
 
-def _unwritten(env: Any, name: str) -> bool:
-    """Whether a function of a task is missing, or is that which Gymnasium leaves to it."""
-    found = getattr(env, name, None)
-    return found is None or getattr(found, "__func__", found) is getattr(FuncEnv, name)
+def _lacks(env: Any, name: str) -> bool:
+    """Whether a member of a task is missing, or is a function that Gymnasium leaves to it."""
+    if not hasattr(env, name):
+        return True
+    found = getattr(env, name)
+    return name in WRITTEN and getattr(found, "__func__", found) is getattr(FuncEnv, name)
 
 
 def _spaces(env: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.spaces import flatdim
 
-from vfcompare.types import Array, Env, Params, Policy
+from vfcompare.types import Array, Env, Params, Policy, members
 
 LIMIT = 20_000_000
 """Most numbers `T S A K` that an enumeration may touch: beyond it, one takes minutes rather than seconds."""
@@ -98,8 +98,7 @@ def require_enumerable(env: Env) -> Enumerable:
       ValueError: otherwise, with the numbers.
     """
     name = type(env).__name__
-    listed = ("places", "spread", "contextual", "place", "states", "outcomes")
-    if not all(hasattr(env, part) for part in listed):
+    if not all(hasattr(env, member) for member in members(Enumerable)):
         raise ValueError(
             f"env={name} cannot be enumerated: exact values exist for tabular tasks, garnet, lock, maze, "
             "delayed without distractors, and tasks in tokens with short answers"

@@ -19,7 +19,10 @@ Metrics = dict[str, Array]
 
 
 class Env(Protocol):
-    """A `gymnasium.experimental.functional.FuncEnv` that says how long an episode may last."""
+    """A `gymnasium.experimental.functional.FuncEnv` that says how long an episode may last.
+
+    What is asked behind `terminal` has defaults in `vfcompare.envs.base.Task`.
+    """
 
     @property
     def observation_space(self) -> gymnasium.Space:
@@ -32,6 +35,29 @@ class Env(Protocol):
     @property
     def horizon(self) -> int:
         """Most steps of an episode; whoever collects truncates there."""
+
+    def initial(self, rng: Key, params: Any = None) -> Any:
+        """A start state."""
+
+    def transition(self, state: Any, action: Array, rng: Key, params: Any = None) -> Any:
+        """The next state."""
+
+    def observation(self, state: Any, rng: Key, params: Any = None) -> Array:
+        """What the agent sees of a state."""
+
+    def reward(
+        self, state: Any, action: Array, next_state: Any, rng: Key, params: Any = None
+    ) -> Array:
+        """What a transition pays."""
+
+    def terminal(self, state: Any, rng: Key, params: Any = None) -> Array:
+        """Whether the task itself ends in a state."""
+
+    def state_info(self, state: Any, params: Any = None) -> dict[str, Any]:
+        """`{"action_mask": bool[A]}` where not every action is legal, else nothing."""
+
+    def held_out(self) -> "Env":
+        """The task as it is evaluated: itself, where no start state is kept back from training."""
 
     @property
     def reference(self) -> Any:
@@ -61,28 +87,10 @@ class Env(Protocol):
     def layout(self) -> "Layout | None":
         """How an observation in tokens is written, else None."""
 
-    def held_out(self) -> "Env":
-        """The task as it is evaluated: itself, where no start state is kept back from training."""
 
-    def initial(self, rng: Key, params: Any = None) -> Any:
-        """A start state."""
-
-    def transition(self, state: Any, action: Array, rng: Key, params: Any = None) -> Any:
-        """The next state."""
-
-    def observation(self, state: Any, rng: Key, params: Any = None) -> Array:
-        """What the agent sees of a state."""
-
-    def reward(
-        self, state: Any, action: Array, next_state: Any, rng: Key, params: Any = None
-    ) -> Array:
-        """What a transition pays."""
-
-    def terminal(self, state: Any, rng: Key, params: Any = None) -> Array:
-        """Whether the task itself ends in a state."""
-
-    def state_info(self, state: Any, params: Any = None) -> dict[str, Any]:
-        """`{"action_mask": bool[A]}` where not every action is legal, else nothing."""
+def members(protocol: type) -> list[str]:
+    """Names that a protocol asks for beyond those that it inherits, in their order."""
+    return [name for name in vars(protocol) if not name.startswith("_")]
 
 
 class Rollout(struct.PyTreeNode):
