@@ -288,7 +288,15 @@ def test_one_attempt_is_the_collector_within_bit_for_bit(keep_state):
     for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(x, y)
     assert again.shape == plain.shape
-    assert again.simulate is not None
+    starts = jax.vmap(Counter().initial)(jax.random.split(KEY, 5))
+    one, other = (
+        jax.jit(lambda key, c=c: c.simulate(starts, quits(0.3), (), key, keep_state=keep_state))(
+            KEY
+        )
+        for c in (plain, again)
+    )
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(x, y)
 
 
 def test_new_groups_are_other_episodes_than_those_they_replace():

@@ -71,7 +71,7 @@ def in_lanes(carry: Carry, number: int) -> Carry:
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *jnp.shape(x))), carry)
 
 
-def begin(env: Env, policy: Policy, params: Params, state: State, key: Key) -> Carry:
+def initial_carry(env: Env, policy: Policy, params: Params, state: State, key: Key) -> Carry:
     """The policy's carry in each lane, where episodes go on from given states."""
     number = len(jax.tree.leaves(state)[0])
     if policy.begin is None:
@@ -79,11 +79,6 @@ def begin(env: Env, policy: Policy, params: Params, state: State, key: Key) -> C
     keys = jax.random.split(stream(key, "begin"), number)
     obs = jax.vmap(lambda s, k: observe(env, s, k)[0])(state, keys)
     return jax.vmap(policy.begin, (None, 0))(params, obs)
-
-
-def keep(state: State, kept: bool) -> State:
-    """The environment state where it is to be recorded, else nothing."""
-    return state if kept else None
 
 
 def advance(
@@ -176,7 +171,7 @@ def unroll(
             truncated=(1.0 - step.terminated) * out * live,
             mask=live,
             first=jnp.zeros_like(live),
-            state=keep(state, keep_state),
+            state=state if keep_state else None,
         )
         going = alive & (step.terminated + step.truncated == 0)
         return Running(select(alive, after, state), carry, time + alive, going), step
@@ -238,15 +233,15 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
     """
     number = prompts * group
 
-    def begun(policy: Policy, params: Params, key: Key) -> Running:
+    def start_groups(policy: Policy, params: Params, key: Key) -> Running:
         clock = at_start(number)
         keys = jax.random.split(stream(key, "start"), prompts if start == "shared" else number)
         state = jax.vmap(env.initial)(keys)
-        each = state, begin(env, policy, params, state, key)
+        each = state, initial_carry(env, policy, params, state, key)
         state, carry = jax.tree.map(lambda x: jnp.repeat(x, number // keys.shape[0], 0), each)
         return Running(state, carry, *clock)
 
-    def run(
+    def play(
         policy: Policy, params: Params, running: Running, key: Key, each: int, keep_state: bool
     ) -> Rollout:
         steps, obs, states = unroll(
@@ -260,8 +255,8 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
     def collect(
         state: tuple[()], policy: Policy, params: Params, key: Key, *, keep_state: bool
     ) -> Collected:
-        running = begun(policy, params, key)
-        rollout = run(policy, params, running, key, group, keep_state)
+        running = start_groups(policy, params, key)
+        rollout = play(policy, params, running, key, group, keep_state)
         length = rollout.mask.sum(-1)
         size = min(chunk, env.horizon)
         rows = jnp.ceil(length.max() / size) * size
@@ -284,8 +279,8 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         time = clock[0] if time is None else time
         alive = clock[1] if alive is None else alive.astype(bool)
         alive &= time < env.horizon
-        running = Running(state, begin(env, policy, params, state, key), time, alive)
-        return run(policy, params, running, key, 1, keep_state)
+        running = Running(state, initial_carry(env, policy, params, state, key), time, alive)
+        return play(policy, params, running, key, 1, keep_state)
 
     shape = (prompts, group, env.horizon)
     shared = start == "shared"
@@ -412,7 +407,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
                 truncated=truncated,
                 mask=live,
                 first=lane.first,
-                state=keep(lane.state, keep_state),
+                state=lane.state if keep_state else None,
             )
             reset = terminated + lane.cut
             going = (1.0 - terminated) * (1.0 - truncated) * live

@@ -417,7 +417,16 @@ def reader(subject: Subject, state: Any) -> Reader | None:
         obs = exact.look(subject.env, start, time)[0]
         ones = jnp.ones((1, 1, obs.shape[0] - 1))
         blank = jnp.zeros_like(ones)
-        rollout = Rollout(obs[None, None], blank, blank, blank, blank, blank, ones, blank)
+        rollout = Rollout(
+            obs=obs[None, None],
+            action=blank,
+            log_prob=blank,
+            reward=blank,
+            terminated=blank,
+            truncated=blank,
+            mask=ones,
+            first=blank,
+        )
         return value(state.memory, state.params, rollout)[0, 0]
 
     return read

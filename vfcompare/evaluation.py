@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vfcompare import calibration
-from vfcompare.collect import Running, at_start, begin, unroll
+from vfcompare.collect import Running, at_start, initial_carry, unroll
 from vfcompare.streams import stream
 from vfcompare.types import Array, Carry, Env, Key, Metrics, Params, Policy
 
@@ -55,7 +55,7 @@ def evaluate(
         return (carry, greedy), jnp.where(greedy, mode, sampled), log_prob
 
     state = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
-    begun = state, begin(env, policy, params, state, key)
+    begun = state, initial_carry(env, policy, params, state, key)
     each = lambda x: jnp.concatenate([jnp.repeat(x, attempts, 0), x])  # noqa: E731
     state, carry = jax.tree.map(each, begun)
     samples, total = attempts * number, (attempts + 1) * number
