@@ -67,8 +67,9 @@ def make(
       aggregate: `mask [B, G, T] -> weights [B, G, T]`.
       penalty: for leaving the initial policy, or None.
       optimizer: of the policy.
-      rows_of: what minibatches are made of, `steps`, whole `episodes` or whole `groups`; networks with a
-        memory and surrogates of whole episodes need episodes, surrogates that compare episodes groups.
+      rows_of: what minibatches are made of, `steps`, whole `episodes` or whole `groups`. Surrogates of whole
+        episodes need episodes, and those that compare episodes groups. Networks with a memory read whole
+        episodes: with one, be it the policy's or a critic's, `steps` becomes `episodes`.
       batching: `(dense) -> Batching`.
       entropy_coef: weight of the entropy bonus.
       evaluation_episodes: start states of one evaluation.
