@@ -68,7 +68,7 @@ def optimum(env, start, *, gamma):
     """`V*_t(s) = max_a Q*_t(s, a)` over legal actions, `[T + 1, S]` (Bellman, 1957)."""
 
     def backward(value, time):
-        legal = exact.look(env, start, time)[1]
+        legal = exact.observations(env, start, time)[1]
         action_value = exact.backup(env.outcomes(start, time), value, gamma)
         if legal is not None:
             action_value = jnp.where(legal, action_value, -jnp.inf)

@@ -459,7 +459,7 @@ def test_values_along_episodes_are_those_of_each_episodes_own_start(name):
 def test_a_policy_of_any_sharpness_takes_legal_actions_only(sharpness):
     subject = acting("taxi")
     start = start_of(subject.env)
-    obs, legal = exact.look(subject.env, start, jnp.int32(0))
+    obs, legal = exact.observations(subject.env, start, jnp.int32(0))
     assert legal is not None
     chances = subject.log_probs(subject.params)
     probability = np.exp(exact.sharpened(chances, sharpness)(obs, legal))

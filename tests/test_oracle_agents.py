@@ -216,7 +216,7 @@ class Lake:
             for time in range(self.horizon - 1):
                 outcomes = self.env.outcomes(self.start, time)
                 going = (outcomes.probability * (1.0 - outcomes.terminal)).sum(-1)
-                seen = exact.look(self.env, self.start, jnp.int32(time))
+                seen = exact.observations(self.env, self.start, jnp.int32(time))
                 chosen = jnp.exp(self.log_probs(params)(*seen)) * self.gamma * by * going
                 total += (self.truth.visits[time][:, None] * chosen).sum()
             return total
@@ -574,10 +574,10 @@ def test_a_critic_orders_actions_by_where_they_lead(build, critic, accuracy):
     assert isinstance(subject.env, Lock)
     params = learner.init(KEY).params
     start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
-    truth = diagnostics.know(subject, params["policy"], start)
+    truth = diagnostics.solve(subject, params["policy"], start)
 
     def read(start, time):
-        obs = exact.look(subject.env, start, time)[0]
+        obs = exact.observations(subject.env, start, time)[0]
         return critic(obs[..., -1], length - obs[..., :-1] @ jnp.arange(length), q)
 
     got = float(diagnostics.rank_accuracy(subject, read, start, truth))
@@ -592,14 +592,14 @@ def test_what_illegal_actions_would_be_worth_is_not_ranked(build):
     _, subject = learner.examine.args
     params = learner.init(KEY).params
     start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
-    truth = diagnostics.know(subject, params["policy"], start)
+    truth = diagnostics.solve(subject, params["policy"], start)
 
     def read(start, time):
         return jax.random.normal(jax.random.fold_in(KEY, time), truth.tables.value.shape[-1:])
 
     times = jnp.arange(subject.env.horizon)
     one = jax.tree.map(lambda x: x[0], start)
-    seen: Any = jax.vmap(lambda time: exact.look(subject.env, one, time)[1])(times)
+    seen: Any = jax.vmap(lambda time: exact.observations(subject.env, one, time)[1])(times)
     legal = seen[None]
     assert 0.1 < float((legal > 0).mean()) < 0.9
     worth = truth.tables.action_value
@@ -651,7 +651,7 @@ def test_without_a_pair_of_actions_that_differ_there_is_no_rank_accuracy(build):
     _, subject = learner.examine.args
     params = learner.init(KEY).params
     start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
-    truth = diagnostics.know(subject, params["policy"], start)
+    truth = diagnostics.solve(subject, params["policy"], start)
     level = jnp.zeros_like(truth.tables.action_value)
     truth = truth._replace(tables=truth.tables._replace(action_value=level))
     places = truth.tables.value.shape[-1]
@@ -668,7 +668,7 @@ def test_a_fade_that_is_not_named_is_gamma_also_for_what_going_on_is_worth(build
     params = learner.init(KEY).params["policy"]
     start = jax.tree.map(lambda x: x[None], subject.env.initial(KEY))
     unnamed, named = (
-        float(diagnostics.know(subject, params, start, fade).survival) for fade in (None, gamma)
+        float(diagnostics.solve(subject, params, start, fade).survival) for fade in (None, gamma)
     )
     assert named > 1e-3
     assert unnamed == pytest.approx(named, rel=1e-5)

@@ -118,7 +118,7 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -
     """
     env, params = subject.env, state.params
     starts = pool_of(env, lab, key)
-    truth = know(subject, params["policy"], starts, lab.fade)
+    truth = solve(subject, params["policy"], starts, lab.fade)
     read_keys = jax.random.split(stream(key, "batches"), lab.batches)
 
     def batch(sums: Any, key: Key) -> tuple[Any, None]:
@@ -145,14 +145,14 @@ def pool_of(env: Env, lab: Lab, key: Key) -> Any:
     return jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
 
 
-def know(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) -> Truth:
+def solve(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) -> Truth:
     """Solve the policy from every start state of the pool; see `vfcompare.exact.policy_gradient`."""
     env, gamma = subject.env, subject.gamma
     weight = gamma if fade is None else fade
 
     log_probs = partial(exact.listed, subject.policy)
 
-    def solve(start: Any) -> exact.Exact:
+    def tables_from(start: Any) -> exact.Exact:
         return exact.evaluate(env, log_probs(params), start, gamma=gamma)
 
     def gradient(env: exact.Enumerable, gamma: float, start: Any) -> Array:
@@ -162,7 +162,7 @@ def know(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) 
     def over_pool(f: Callable[[Any], Any]) -> Any:
         return jax.lax.map(f, pool)
 
-    tables, each = over_pool(solve), over_pool(partial(gradient, env, gamma))
+    tables, each = over_pool(tables_from), over_pool(partial(gradient, env, gamma))
     # With γ = 0, because a TD error sees one step ahead; steps weigh as they do in the agent's own gradient.
     survival = jnp.linalg.norm(over_pool(partial(gradient, Survival(env), 0.0)).mean(0))
     if not env.contextual:
@@ -340,7 +340,7 @@ def centred(sums: Moments) -> tuple[Array, Array, Array]:
     return sums.xx / sums.n, sums.yy / sums.n, sums.xy / sums.n
 
 
-def only(known: Array, x: Array) -> Array:
+def nan_unless(known: Array, x: Array) -> Array:
     """`x`, and NaN where there was nothing to measure."""
     return jnp.where(known, x, jnp.nan)
 
@@ -389,13 +389,13 @@ def judge_value(sums: dict[str, Any]) -> Metrics:
     metrics = {
         "value_rmse": jnp.sqrt(var_error + jnp.square(bias)),
         "value_bias": bias,
-        "value_explained": only(varies, 1.0 - ratio(var_error, var_true)),
-        "value_slope": only(told, ratio(covariance, var_value)),
+        "value_explained": nan_unless(varies, 1.0 - ratio(var_error, var_true)),
+        "value_slope": nan_unless(told, ratio(covariance, var_value)),
     }
     for part in range(BINS):
         count = sums["count"][part]
         rmse = jnp.sqrt(sums["error"][part] / jnp.maximum(count, 1))
-        metrics[f"value_rmse_to_go_{part + 1}_of_{BINS}"] = only(count > 0, rmse)
+        metrics[f"value_rmse_to_go_{part + 1}_of_{BINS}"] = nan_unless(count > 0, rmse)
     return metrics
 
 
@@ -414,7 +414,7 @@ def reader(subject: Subject, state: Any) -> Reader | None:
 
     def read(start: Any, time: Array) -> Array:
         # Places stand where a rollout has steps.
-        obs = exact.look(subject.env, start, time)[0]
+        obs = exact.observations(subject.env, start, time)[0]
         ones = jnp.ones((1, 1, obs.shape[0] - 1))
         blank = jnp.zeros_like(ones)
         rollout = Rollout(
@@ -448,7 +448,7 @@ def rank_accuracy(subject: Subject, read: Reader, pool: Any, truth: Truth) -> Ar
             known = table.action_value[time]
             gap, told = (q[:, :, None] - q[:, None, :] for q in (known, guess))
             counts = (gap > 1e-6) * table.visits[time][:, None, None]
-            legal = exact.look(env, start, time)[1]
+            legal = exact.observations(env, start, time)[1]
             if legal is not None:
                 counts *= legal[:, :, None] * legal[:, None, :]
             right = (told > 0) + 0.5 * (told == 0)
@@ -460,4 +460,4 @@ def rank_accuracy(subject: Subject, read: Reader, pool: Any, truth: Truth) -> Ar
     if not env.contextual:
         pool = jax.tree.map(lambda x: x[:1], pool)
     right, counts = jax.lax.map(lambda x: agreement(*x), (pool, truth.tables))
-    return only(counts.sum() > 0, ratio(right.sum(), counts.sum()))
+    return nan_unless(counts.sum() > 0, ratio(right.sum(), counts.sum()))

@@ -152,7 +152,7 @@ def sharpened(log_probs: LogProbs, sharpness: float) -> LogProbs:
     return rescaled
 
 
-def look(env: Enumerable, start: Any, time: Array) -> tuple[Array, Array | None]:
+def observations(env: Enumerable, start: Any, time: Array) -> tuple[Array, Array | None]:
     """What a policy sees of every place at a time: observations `[S, ...]` and legality `[S, A]`, or None."""
     states = env.states(start, time)
     # The observations of enumerable tasks take no randomness.
@@ -186,7 +186,7 @@ def evaluate(env: Enumerable, log_probs: LogProbs, start: Any, *, gamma: float) 
     times = jnp.arange(env.horizon)
 
     def backward(value: Array, time: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        log_prob = log_probs(*look(env, start, time))
+        log_prob = log_probs(*observations(env, start, time))
         action_value = backup(env.outcomes(start, time), value, gamma)
         value = (jnp.exp(log_prob) * action_value).sum(-1)
         return value, (value, action_value, log_prob)
@@ -234,7 +234,7 @@ def policy_gradient(
     def surrogate(params: Params) -> Array:
         def step(x: tuple[Array, Array]) -> Array:
             time, weight = x
-            probability = jnp.exp(log_probs(params)(*look(env, start, time)))
+            probability = jnp.exp(log_probs(params)(*observations(env, start, time)))
             return (probability * weight).sum()
 
         return jax.lax.map(step, (times, weight)).sum()
