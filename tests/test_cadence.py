@@ -2,7 +2,6 @@
 
 import pytest
 
-from vfcompare.runs import store
 from vfcompare.training.cadence import LONGEST, SOON, SPARE, Cadence
 
 
@@ -20,7 +19,7 @@ class Clock:
 def clock(monkeypatch) -> Clock:
     """What stopwatches read from now on."""
     clock = Clock()
-    monkeypatch.setattr(store, "time", clock)
+    monkeypatch.setattr("vfcompare.runs.clock.time", clock)
     return clock
 
 

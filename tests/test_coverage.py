@@ -123,7 +123,7 @@ def test_the_report_finds_planted_differences_at_the_stated_power(seeds: int) ->
 def test_a_planted_difference_is_on_the_scale_of_the_report() -> None:
     """The area under a made curve is its score times `AREA`, with `AREA_NOISE` around it."""
     rng = np.random.default_rng(0)
-    made = verdicts.cell(rng, "a", False, 0, np.full(400, 0.5))
+    made = verdicts.cell(rng, "a", False, 0, np.full(400, 0.5), None)
     areas = [s.area_under_curve(run.steps, run.sampled, 0.0, 1000.0) for run in made.runs]
     assert np.mean(areas) == pytest.approx(0.5 * verdicts.AREA, abs=3 * verdicts.AREA_NOISE / 20)
     assert np.std(areas) == pytest.approx(verdicts.AREA_NOISE, rel=0.15)
