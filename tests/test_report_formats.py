@@ -20,7 +20,7 @@ from tests.report_study import ENVS, edit, read, set_returns, write_parquet, wri
 from vfcompare import report
 from vfcompare.errors import InputError
 from vfcompare.main import main
-from vfcompare.report import export, formats, writing
+from vfcompare.report import export, formats, tables, writing
 from vfcompare.report.analysis import analyse
 from vfcompare.report.anonymous import Ellipses, anonymous
 from vfcompare.report.table import Table
@@ -158,6 +158,43 @@ def test_no_name_has_a_meaning_in_latex() -> None:
     assert body.isascii()
     assert "{}{" not in body.split(r"\midrule")[1].splitlines()[1][:2]
     assert body.splitlines()[3].startswith("{}[x]")
+
+
+def test_files_have_whole_names_and_commands_and_the_page_their_ends(study: Path) -> None:
+    """What is exported can be joined to folders; of a hash the beginning is shown, as it is."""
+    name = f"maze-ppo-{'agent.optimizer.learning_rate=0.001-' * 5}0123456789"
+    command = f"vfcompare -m agent=ppo {'agent.optimizer.learning_rate=0.001 ' * 9}seeds=3"
+    digest = "0123456789abcdef" * 4
+    folder = (study / "maze-ppo-1a2b3c4d").rename(study / name)
+    edit(study / "plan.json", lambda plan: plan["cells"][-1].update(id=name))
+    edit(folder / "run.json", lambda run: run.update(command=command, config_hash=digest))
+    read_study = report.load(study)
+    for table in (export.runs(read_study), export.evaluations(read_study)):
+        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        assert {row["cell"] for row in rows if row["arm"] == "ppo"} == {name}
+    table = tables.provenance(analyse(read_study))
+    (place,) = (i for i, row in enumerate(table.rows) if row[0] == name)
+    assert table.rows[place][1] == digest[:12]
+    assert table.rows[place][-1] == command
+    shown = table.texts()[place]
+    assert len(shown[0]) <= 60
+    assert shown[0].startswith("maze-ppo-agent.optimizer")
+    assert shown[0].endswith("-0123456789")
+    assert len(shown[-1]) <= 160
+    assert shown[-1].endswith("seeds=3")
+
+
+@pytest.mark.parametrize(("path", "whole"), [("/home/alice/net", False), ("net", True)])
+def test_an_anonymous_folder_does_not_repeat_a_path(study: Path, path: str, whole: bool) -> None:
+    name = f"maze-ppo-agent.network.path={path.replace('/', '-')}-0123456789"
+    (study / "maze-ppo-1a2b3c4d").rename(study / name)
+
+    def tell(plan: dict[str, Any]) -> None:
+        plan["cells"][-1].update(id=name, settings={"agent.network.path": path})
+
+    edit(study / "plan.json", tell)
+    found = anonymous(report.load(study)).cells[-1].id
+    assert found == (name if whole else "…-0123456789")
 
 
 SECRETS = ("node17", "alice", "/home", "git@", "0123456789", "2026-11-23")

@@ -9,6 +9,7 @@ from vfcompare.report.cells import Cell, Run
 from vfcompare.report.data import Study
 from vfcompare.report.files import clean
 from vfcompare.report.labels import label
+from vfcompare.runs.store import hash_of
 
 KEPT = ("status", "seeds", "reference", "budget", "seconds", "versions", "config_hash")
 """What is kept of run.json; its command, commit, messages, machine and times are not."""
@@ -70,11 +71,14 @@ def _cell(cell: Cell, ellipses: Ellipses) -> Cell:
     device = cell.info.get("device")
     platform = device.get("platform") if isinstance(device, Mapping) else None
     info = {key: cell.info[key] for key in KEPT if key in cell.info}
+    settings = ellipses.inside(cell.settings)
     return replace(
         cell,
         info=info | ({"device": clean(platform)} if isinstance(platform, str) else {}),
         runs=tuple(_run(run) for run in cell.runs),
-        settings=ellipses.inside(cell.settings),
+        settings=settings,
+        # the name of a folder repeats its settings
+        id=cell.id if settings == cell.settings else f"…-{hash_of(cell.id)}",
         agent=ellipses.of(cell.agent),
         env=ellipses.of(cell.env),
         study=ellipses.of(cell.study),

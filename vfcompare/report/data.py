@@ -43,6 +43,9 @@ from vfcompare.runs.claim import Claim
 PROTOCOL = ("env_steps", "evaluations", "lanes")
 """Settings of how long a cell trains and how often it is evaluated; labels have them only where needed."""
 
+LONGEST = 255
+"""Letters that the name of a folder may have."""
+
 MARGIN = 0.05
 """Margin of studies that decided on none."""
 
@@ -172,7 +175,7 @@ def _study(root: Path) -> Study:
     cells = [_cell(root, entry, name, planned=True) for entry in plan.get("cells", [])]
     known = {cell.id for cell in cells}
     for found in _found(root):
-        if clean(found) not in known:
+        if clean(found, LONGEST) not in known:
             cells.append(_cell(root, {"id": found}, name, planned=not plan))
     if plan and any(not cell.planned for cell in cells):
         problems.append("Some folders are not in the plan; they are listed but not compared.")
@@ -233,7 +236,7 @@ def _found(root: Path) -> list[str]:
 
 def _folder(root: Path, name: str) -> Path | None:
     """The cell's folder, or None where the name is not a plain name or leads out of the study."""
-    if name in {"", ".", ".."} or "\0" in name or Path(name).name != name or len(name) > 255:
+    if name in {"", ".", ".."} or "\0" in name or Path(name).name != name or len(name) > LONGEST:
         return None
     try:
         folder = (root / name).resolve()
@@ -265,7 +268,7 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
     drawn = folder is not None and os.path.lexists(folder / "oracle.npz")
     maps = (read_inside(folder, "oracle.npz", read_arrays, problems) or {}) if drawn else {}
     return Cell(
-        id=clean(name),
+        id=clean(name, LONGEST),
         agent=clean(agent),
         env=clean(entry.get("env", (info or {}).get("env", "unknown"))),
         settings=_settings(settings),

@@ -26,6 +26,7 @@ class Table:
       note: what a reader must know to read it.
       marks: class of a row, by index: `bad` or `good`.
       head: number of its first rows that the page prints; `PRINTED` of them if None.
+      letters: how many of a text the page prints, by column; the files have all.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Table:
     note: str = ""
     marks: Mapping[int, str] = field(default_factory=dict)
     head: int | None = None
+    letters: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def printed(self) -> tuple[tuple[Value, ...], ...]:
@@ -50,7 +52,13 @@ class Table:
 
     def texts(self) -> list[list[str]]:
         """What is printed in each cell."""
-        return [[show(value) for value in row] for row in self.printed]
+        return [
+            [
+                cut_middle(show(value), self.letters.get(name, math.inf))
+                for name, value in zip(self.columns, row, strict=True)
+            ]
+            for row in self.printed
+        ]
 
     def numeric(self, index: int) -> bool:
         """Whether a column holds numbers, and is set flush right."""
@@ -96,6 +104,13 @@ def show_interval(interval: Interval) -> str:
         return show_float(math.inf)
     ends = f"[{show_float(interval.low)}, {show_float(interval.high)}]"
     return f"{show_float(interval.estimate)} {ends}"
+
+
+def cut_middle(text: str, limit: float) -> str:
+    """The beginning and the end of a text that has more letters than the limit."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: int(limit) // 2]}…{text[-int((limit - 1) // 2) :]}"
 
 
 def by_size(text: str) -> tuple[bool, float]:

@@ -19,7 +19,7 @@ from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.sizes import BODY, TALL, WIDTH, inches, lower, paper, points
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task
-from vfcompare.report.table import Table
+from vfcompare.report.table import Table, cut_middle
 from vfcompare.statistics import Interval
 
 Mask = npt.NDArray[np.bool_]
@@ -148,7 +148,7 @@ def shortened(names: Sequence[str], limit: int | None = None) -> list[str]:
         if max(map(len, found), default=0) <= limit and _as_many(found, names):
             return found
     for room in (limit, 2 * limit):
-        for cut in (shorten, _cut_middle):
+        for cut in (shorten, cut_middle):
             found = [cut(name, room) for name in brief]
             if _as_many(found, names):
                 return found
@@ -179,10 +179,6 @@ def _unshared(names: Sequence[str]) -> list[str]:
     for text in (re.escape(f"{key}={next(iter(values[key]))}") for key in shared):
         names = [re.sub(rf"(?<=\s){text}, |,? {text}(?=\s|$)", "", name) for name in names]
     return list(names)
-
-
-def _cut_middle(name: str, limit: int) -> str:
-    return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-((limit - 1) // 2) :]}"
 
 
 def heading(axes: Axes, name: str, limit: int, said: str = "", color: str = MUTED) -> None:

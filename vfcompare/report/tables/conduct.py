@@ -12,6 +12,9 @@ from vfcompare.report.table import NONE, PRINTED, Table, Value, join
 MOST_VALUES = 8
 """Of an item of the matching, that a table has room for."""
 
+MOST_LETTERS = 4000
+"""Of a command in the files."""
+
 
 def attrition(results: Results) -> Table:
     """What became of every planned run; of many cells, the page prints totals and those that lost runs."""
@@ -68,21 +71,27 @@ def provenance(results: Results) -> Table:
         info = cell.info
         git = info.get("git") if isinstance(info.get("git"), dict) else {}
         seconds = info.get("seconds") if isinstance(info.get("seconds"), dict) else {}
-        commit = str((git or {}).get("commit") or NONE)[:10]
+        commit = _first(10, (git or {}).get("commit"))
         dirty = " + changes" if (git or {}).get("dirty") else ""
         rows.append(
             (
                 cell.id,
-                _short(info.get("config_hash"), 12),
+                _first(12, info.get("config_hash")),
                 commit + dirty,
                 _device(info.get("device")),
                 _versions(info.get("versions")),
                 number((seconds or {}).get("train")),
-                _short(info.get("command"), 160),
+                _short(info.get("command"), MOST_LETTERS),
             )
         )
     heads = ("cell", "config", "commit", "device", "versions", "train, s", "command")
-    return Table("provenance", "Provenance", heads, tuple(rows))
+    letters = {"cell": 60, "command": 160}
+    return Table("provenance", "Provenance", heads, tuple(rows), letters=letters)
+
+
+def _first(letters: int, value: object) -> str:
+    """As many letters of a hash."""
+    return clean(str(value or NONE)[:letters])
 
 
 def _short(value: object, limit: int) -> str:
