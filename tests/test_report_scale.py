@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from tests.report_study import (
     write_parquet,
     write_study,
 )
-from vfcompare import report
+from vfcompare import families, report
 from vfcompare.report import tables
 from vfcompare.report.analysis import analyse
-from vfcompare.report.analysis.arms import LEADERS, ROWS
+from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS, Arm
 from vfcompare.report.analysis.contrasts import ALL_PAIRS
 from vfcompare.report.figures import costs, drawing, improvement, pairs
 from vfcompare.report.figures.speed import pictures as arrivals
@@ -336,3 +337,27 @@ def test_costs_that_one_agent_did_not_record_are_not_drawn(tmp_path: Path) -> No
     edit(study / "maze-ppo-1a2b3c4d" / "run.json", lambda info: info.update(env_steps=1000))
     _, content, _ = read(report.write(study))
     assert "costs" not in content["figures"]
+
+
+@pytest.mark.parametrize("family", [families.CRITIC, families.OUTCOME_ONLY])
+def test_no_two_settings_of_one_figure_look_the_same(family: str) -> None:
+    """Up to four have colours of their own; beyond, whoever shares one has another line and marker."""
+    arms = [Arm(f"ppo {n}", "ppo", family) for n in range(LINES)]
+    looks = [*drawing.looks(arms).values()]
+    assert len({look.color for look in looks[:4]}) == 4
+    for one, other in combinations(looks, 2):
+        differ = one.line != other.line, one.marker != other.marker
+        assert all(differ) if one.color == other.color else any(differ)
+
+
+def lightness(color: str) -> float:
+    """L* of CIELAB, which is left of a colour in grey."""
+    light = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    light = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+    return float(116 * np.cbrt(light @ [0.2126, 0.7152, 0.0722]) - 16)
+
+
+@pytest.mark.parametrize("colors", [drawing.CRITIC, drawing.OUTCOME])
+def test_colours_of_a_family_differ_in_lightness(colors: tuple[str, ...]) -> None:
+    levels = sorted(map(lightness, colors))
+    assert min(np.diff(levels)) > 6

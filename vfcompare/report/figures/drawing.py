@@ -29,8 +29,8 @@ INK, MUTED, FAINT, PAPER = "#1b1f24", "#5d6670", "#c9ced4", "#ffffff"
 HANDLE, ACROSS = 7, 10.6
 """Letters that a legend's line takes, and that an inch of it has room for."""
 
-CRITIC = ("#0072b2", "#009e73", "#56b4e9")
-OUTCOME = ("#d55e00", "#e69f00", "#cc79a7")
+CRITIC = ("#0072b2", "#009e73", "#56b4e9", "#0a2f5c")
+OUTCOME = ("#d55e00", "#e69f00", "#cc79a7", "#6b2400")
 LETTERS = {
     "#009e73": "#00795a",
     "#56b4e9": "#1f78ad",
@@ -47,8 +47,18 @@ KNOWN = {
     "rloo": 2,
     "reinforce": 1,
 }
-CRITIC_LINES: tuple[Any, ...] = ("-", (0, (7, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (10, 2)))
-OUTCOME_LINES: tuple[Any, ...] = ((0, (3, 1.5)), (0, (1, 1)), (0, (3, 1.5, 1, 1.5)), (0, (2, 2.5)))
+CRITIC_LINES: tuple[Any, ...] = (
+    "-",
+    (0, (7, 1.5)),
+    (0, (7, 1.5, 1.5, 1.5)),
+    (0, (7, 1.5, 1.5, 1.5, 1.5, 1.5)),
+)
+OUTCOME_LINES: tuple[Any, ...] = (
+    (0, (3, 1.5)),
+    (0, (1, 1)),
+    (0, (3, 1.5, 1, 1.5)),
+    (0, (3, 1.5, 1, 1.5, 1, 1.5)),
+)
 CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^v<P"
 MARKS = dict(zip(CRITIC_MARKERS + OUTCOME_MARKERS, "●■◆⬟▲▼◀✚", strict=True))
 """The markers as letters, for labels that are told apart in grey."""
@@ -97,7 +107,10 @@ class Look:
 
 
 def looks(arms: Sequence[Arm]) -> dict[str, Look]:
-    """One look per arm: blues and greens learn a critic, warm colours do not."""
+    """One look per arm: blues and greens learn a critic, warm colours do not.
+
+    The fifth to eighth of a family have its colours again, each with another line and another marker.
+    """
     result: dict[str, Look] = {}
     for critic in (False, True):
         family = [arm for arm in arms if arm.critic == critic]
@@ -114,7 +127,9 @@ def _look(critic: bool, slot: int) -> Look:
     colors = CRITIC if critic else OUTCOME
     lines = CRITIC_LINES if critic else OUTCOME_LINES
     markers = CRITIC_MARKERS if critic else OUTCOME_MARKERS
-    return Look(colors[slot % 3], lines[slot % len(lines)], markers[slot % len(markers)])
+    turn = slot // len(colors)
+    line, marker = (slot + 2 * turn) % len(lines), (slot + turn) % len(markers)
+    return Look(colors[slot % len(colors)], lines[line], markers[marker])
 
 
 def appearance(results: Results) -> dict[str, Look]:
