@@ -22,7 +22,7 @@ from tests.report_study import (
     write_study,
 )
 from vfcompare import families, report
-from vfcompare.report import tables
+from vfcompare.report import figures, tables
 from vfcompare.report.analysis import analyse
 from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS, Arm
 from vfcompare.report.analysis.contrasts import ALL_PAIRS
@@ -196,6 +196,35 @@ STEM = "x" * 30
 )
 def test_short_names_differ_where_the_names_do(names: list[str], shown: list[str]) -> None:
     assert drawing.shortened(names) == shown
+
+
+def test_captions_say_what_bare_numbers_in_names_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.RATES", RATES[2:4])
+    monkeypatch.setattr(f"{__name__}.AGENTS", {"rloo": 1.2, "ppo": 1.8})
+    found = {p.id: p.caption for p in figures.build(analyse(report.load(write_sweep(tmp_path))))}
+    told = "Numbers behind names: entropy_coef, learning_rate. "
+    named = {"overview", "learning-1", "scores", "aggregate", "profile", "speed"}
+    named |= {"pairs", "improvement", "stability"}
+    assert {name for name in named if found[name].count(told.strip()) == 1} == named
+    assert "behind names" not in found["families"]
+
+
+@pytest.mark.parametrize(
+    ("names", "limit", "told"),
+    [
+        (["ppo lr=1", "ppo lr=2"], 24, ""),
+        (["ppo lr=1", "rloo"], 5, "Numbers behind names: lr. "),
+        (["ppo norm=layer, lr=1", "ppo norm=none, lr=1"], 14, ""),
+        (["ppo norm=layer, lr=1", "ppo norm=none, lr=2"], 14, "Values behind names: norm, lr. "),
+        ([], 14, ""),
+    ],
+)
+def test_what_stands_bare_behind_a_name_is_explained(
+    names: list[str], limit: int, told: str
+) -> None:
+    assert drawing.explained(names, drawing.shortened(names, limit)) == told
 
 
 def texts(axes: Any) -> dict[int, str]:

@@ -11,6 +11,7 @@ from vfcompare.report.figures.drawing import (
     appearance,
     canvas,
     cut,
+    explained_rows,
     mark,
     panels,
     row_height,
@@ -65,8 +66,8 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     return (
         f"Area under the curve over {count} environments, IQM: {order}. Largest: {others}. "
         f"{seeds(results, arms, results.pool)} seeds per environment, {bars}. "
-        f"{unseen(results, 'settings.csv')} {cut(_shape(results, arms)[2], len(arms))}"
-        f"{failed_in(results, *results.pool)}"
+        f"{explained_rows(results)}{unseen(results, 'settings.csv')} "
+        f"{cut(_shape(results, arms)[2], len(arms))}{failed_in(results, *results.pool)}"
     ).replace("  ", " ")
 
 

@@ -46,8 +46,8 @@ def data(name: str, contrasts: Mapping[str, Contrast]) -> Table:
 
 def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, str]) -> Figure:
     """One row a contrast: its seeds as dots, its interval, and the number in words."""
-    labels = _in_two_lines(list(contrasts))
-    each = lower(0.38) if labels else 1.15 * row_height(len(contrasts))
+    two = _in_two_lines(list(contrasts))
+    each = lower(0.38) if two else 1.15 * row_height(len(contrasts))
     figure, grid = canvas(0.85 + each * len(contrasts))
     axes: Axes = grid[0, 0]
     known = appearance(results)
@@ -57,8 +57,8 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
         mark(axes, y, contrast.interval, Look(color, "-", "o", contrast.better is not None))
     axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
     rows_axis(axes, list(contrasts))
-    if labels:
-        axes.set_yticks(range(len(labels)), labels, fontsize=points(8.5))
+    if two:
+        axes.set_yticks(range(len(two)), two, fontsize=points(8.5))
     right_texts(axes, [_text(c) for c in contrasts.values()])
     low, high = axes.get_xlim()
     reach = 0.3 * max(abs(low), abs(high))
@@ -70,11 +70,16 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
     return figure
 
 
+def labels(names: Sequence[str]) -> list[str]:
+    """What stands beside each row."""
+    return _in_two_lines(names) or shortened(names)
+
+
 def _in_two_lines(names: Sequence[str]) -> list[str]:
     """The two of a pair below each other where that is what leaves room for the axes; else nothing."""
     pairs = [name.split(f" {MINUS} ") for name in names]
-    labels = shortened(names)
-    long = labels != list(names) or inches(labels) > LONG
+    line = shortened(names)
+    long = line != list(names) or inches(line) > LONG
     if not (narrow() and long) or len(names) > CROWDED or any(len(pair) != 2 for pair in pairs):
         return []
     first, second = (shortened([pair[side] for pair in pairs]) for side in (0, 1))

@@ -17,6 +17,7 @@ from vfcompare.report.figures.drawing import (
     apart,
     called,
     canvas,
+    explained_rows,
     heading,
     legend,
     looks,
@@ -32,6 +33,9 @@ from vfcompare.report.table import Table, Value, join, show
 
 TASKS = 4
 """Environments that are drawn."""
+
+LETTERS = 28
+"""Of a name in the legend."""
 
 Clock = Callable[[Cell, Task], Array | None]
 
@@ -149,8 +153,8 @@ def _caption(results: Results, tasks: int, most: int, known: Mapping[str, Costs]
     those = "They" if results.shown.lines == results.arms else f"The {len(drawn)} that are drawn"
     return (
         f"{_told(results, known)}{those} took {join(parts)}. Heights are IQM over seeds of the return, as in "
-        f"the learning curves.{timed}{cut}"
-    )
+        f"the learning curves.{timed}{cut} {explained_rows(results, LETTERS)}"
+    ).strip()
 
 
 def _ratios(results: Results, costs: Costs) -> dict[str, float]:
@@ -218,7 +222,7 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
         figure.axes[0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4.5)[0]
         for look in appearance.values()
     ]
-    legend(figure, handles, list(called(results, appearance, 28).values()))
+    legend(figure, handles, list(called(results, appearance, LETTERS).values()))
     return figure
 
 

@@ -19,7 +19,7 @@ from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.sizes import BODY, TALL, WIDTH, inches, lower, paper, points
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task
-from vfcompare.report.table import Table, cut_middle
+from vfcompare.report.table import Table, by_size, cut_middle
 from vfcompare.statistics import Interval
 
 Mask = npt.NDArray[np.bool_]
@@ -171,6 +171,27 @@ def shortened(names: Sequence[str], limit: int | None = None) -> list[str]:
     return [
         f"{shorten(b, limit - 4)} {order.index(n) + 1}" for n, b in zip(names, brief, strict=True)
     ]
+
+
+def explained(names: Sequence[str], shown: Sequence[str]) -> str:
+    """Whose values stand in short names without the name of their setting; empty where none does.
+
+    Args:
+      names: of one figure, in full.
+      shown: what the figure has instead of each.
+    """
+    pairs = zip(_unshared(list(map(_bare, names))), shown, strict=True)
+    found = [
+        (k, v) for name, brief in pairs for k, v in SETTING.findall(name) if f"{k}=" not in brief
+    ]
+    what = "Values" if any(by_size(value)[0] for _, value in found) else "Numbers"
+    return f"{what} behind names: {', '.join(dict(found))}. " if found else ""
+
+
+def explained_rows(results: Results, limit: int | None = None) -> str:
+    """The same of the arms that have a row or a line, as `called` and `rows_axis` name them."""
+    names = row_names(results, results.shown.rows)
+    return explained(names, shortened(names, limit))
 
 
 def _bare(name: str) -> str:

@@ -10,8 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vfcompare.report.analysis import Improvement, Results
-from vfcompare.report.figures.drawing import FAINT, INK, Picture, canvas, row_names, shortened
+from vfcompare.report.analysis import Arm, Improvement, Results
+from vfcompare.report.figures.drawing import (
+    FAINT,
+    INK,
+    Picture,
+    canvas,
+    explained,
+    row_names,
+    shortened,
+)
 from vfcompare.report.figures.sizes import LEAST, inches, lower, paper, points
 from vfcompare.report.sentences import against, elsewhere, failed_in, over, sizes
 from vfcompare.report.table import Table, join
@@ -19,6 +27,8 @@ from vfcompare.statistics import Interval
 
 MOST = 10
 """Most agents that are drawn."""
+LETTERS = 16
+"""Of a name beside the matrix."""
 LEVEL = 1e-9
 """What rounding makes of a half."""
 ACROSS = 60
@@ -54,7 +64,8 @@ def _caption(results: Results) -> str:
         f"{'these' if decided else 'furthest apart'}: {named}. Probability that a run of the row has a "
         "larger area under the curve than one of the column, how often and not by how much; purple: the row "
         "is ahead, orange: the column, hatched: undecided. "
-        f"{seeds} seeds per environment. {elsewhere(results, found)}{failed_in(results, *results.pool)}"
+        f"{seeds} seeds per environment. {_explained(results)}"
+        f"{elsewhere(results, found)}{failed_in(results, *results.pool)}"
     )
 
 
@@ -66,10 +77,21 @@ def _in_words(results: Results, item: Improvement) -> str:
     return over(results, (item.first, item.second), ahead, f"{max(value, 1 - value):.2f}")
 
 
-def _draw(results: Results) -> Figure:
+def _sides(results: Results) -> tuple[list[Arm], list[Arm]]:
+    """Agents of the columns and of the rows."""
     rows = [arm for arm in results.shown.compared if arm != results.baseline]
-    columns = [results.baseline] if results.baseline else rows
-    across, down = (shortened(row_names(results, arms), 16) for arms in (columns, rows))
+    return [results.baseline] if results.baseline else rows, rows
+
+
+def _explained(results: Results) -> str:
+    sides = [row_names(results, arms) for arms in _sides(results)]
+    told = (explained(names, shortened(names, LETTERS)) for names in sides)
+    return next(filter(None, told), "")
+
+
+def _draw(results: Results) -> Figure:
+    columns, rows = _sides(results)
+    across, down = (shortened(row_names(results, arms), LETTERS) for arms in (columns, rows))
     figure, grid = canvas(0.75 + lower(0.52) * len(rows))
     axes: Axes = grid[0, 0]
     width = paper()

@@ -24,6 +24,7 @@ from vfcompare.report.figures.drawing import (
     brief_names,
     called,
     canvas,
+    explained_rows,
     heading,
     legend,
     lettering,
@@ -45,6 +46,8 @@ HEIGHT, LEAST = 2.3, 1.6
 """Inches of a small multiple: its height, and its least width in a paper."""
 AT_ENDS = 0.35
 """Most of a paper's width that names at the ends of curves take; longer ones stand above."""
+LETTERS = 28
+"""Of a name at the end of a curve or in a legend."""
 FADED = 60
 """Most curves without a colour that are drawn behind the others."""
 
@@ -110,8 +113,8 @@ def _caption(results: Results, task: Task) -> str:
     shown = f"{show(round(task.start))} to {show(round(task.end))} steps"
     return (
         f"IQM over {sizes(c.n for c in curves)} seeds of the return of sampled actions, {shown}; "
-        f"at the end {ends}. {_thin(results)}{capital(_bands(curves))}. "
-        f"{_colourless(results, curves)}{failed_in(results, task.name)}"
+        f"at the end {ends}. {explained_rows(results, LETTERS)}{_thin(results)}"
+        f"{capital(_bands(curves))}. {_colourless(results, curves)}{failed_in(results, task.name)}"
     )
 
 
@@ -142,6 +145,7 @@ def _overview_caption(results: Results, tasks: Sequence[Task]) -> str:
     most = _most(tasks)
     if len(tasks) > most:
         text += f"The first {most} of {len(tasks)} environments are drawn; overview.csv has all. "
+    text += explained_rows(results, LETTERS)
     return (_ahead(results, tasks) + text + _colourless(results, results.curves)).strip()
 
 
@@ -233,7 +237,7 @@ def _legend(figure: Figure, results: Results) -> None:
         figure.axes[0].plot([], [], color=x.color, ls=x.line, marker=x.marker, **mark)[0]
         for x in shown.values()
     ]
-    legend(figure, handles, list(called(results, shown, 28).values()))
+    legend(figure, handles, list(called(results, shown, LETTERS).values()))
 
 
 def _draw(results: Results, task: Task) -> Figure:
@@ -258,7 +262,7 @@ def _curves(
     _faded(axes, task, [curve for name, curve in found.items() if name not in appearance])
     for arm in results.shown.lines if seeds and _few(results) else ():
         _thin_lines(axes, task, arm, appearance[arm.name])
-    names = called(results, appearance, 28)
+    names = called(results, appearance, LETTERS)
     labels: list[tuple[float, str, str]] = []
     for name, look in appearance.items():
         if name in found:

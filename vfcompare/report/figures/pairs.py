@@ -6,7 +6,7 @@ from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
-from vfcompare.report.figures.drawing import Picture, shortened
+from vfcompare.report.figures.drawing import Picture, explained, shortened
 from vfcompare.report.sentences import against, elsewhere, failed_in, over, pairing, sizes, too_few
 from vfcompare.report.table import join, show_float
 
@@ -26,7 +26,7 @@ def pictures(results: Results) -> Iterator[Picture]:
     yield Picture(
         "pairs",
         "Which agents differ, pair by pair" if strange else "Which agents differ, seed by seed",
-        _caption(results, len(found) - len(drawn)),
+        _caption(results, len(found) - len(drawn), list(drawn)),
         lambda: contrasts.draw(results, drawn, sides),
         contrasts.data("pairs", found),
     )
@@ -48,7 +48,7 @@ def _in_words(results: Results, contrast: Contrast) -> str:
     return over(results, (contrast.first, contrast.second), contrast.better, size)
 
 
-def _caption(results: Results, left: int) -> str:
+def _caption(results: Results, left: int, drawn: Sequence[str]) -> str:
     """How many pairs are decided."""
     found = results.pairs["auc"]
     decided = [contrast for contrast in found if contrast.better]
@@ -69,5 +69,6 @@ def _caption(results: Results, left: int) -> str:
     return (
         f"{text}. {pairs}. {elsewhere(results, found)}Differences are means, which may order agents "
         f"otherwise than the IQM does; {dots}, bars the intervals at Holm's levels, filled where the "
-        f"paired test agrees with the bar. {unseen}{failed_in(results, *results.pool)}"
+        f"paired test agrees with the bar. {explained(drawn, contrasts.labels(drawn))}"
+        f"{unseen}{failed_in(results, *results.pool)}"
     )

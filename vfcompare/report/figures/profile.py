@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from vfcompare.report.analysis import Results
-from vfcompare.report.figures.drawing import Picture, called, canvas, legend, looks
+from vfcompare.report.figures.drawing import Picture, called, canvas, explained_rows, legend, looks
 from vfcompare.report.figures.sizes import lower
 from vfcompare.report.files import Array
 from vfcompare.report.sentences import capital, extents, failed_in, seeds
@@ -50,7 +50,7 @@ def _caption(results: Results) -> str:
     arms = [arm for arm in results.shown.lines if arm.name in results.profile]
     return (
         f"Share of runs whose final score is above each level{_apart(known, taus)}. {capital(bands)}. "
-        f"{seeds(results, arms, results.pool)} seeds per environment. {unseen}"
+        f"{seeds(results, arms, results.pool)} seeds per environment. {unseen}{explained_rows(results)}"
         f"{failed_in(results, *results.pool)}"
     )
 

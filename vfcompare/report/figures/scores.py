@@ -18,6 +18,7 @@ from vfcompare.report.figures.drawing import (
     brief_names,
     canvas,
     dots,
+    explained_rows,
     heading,
     mark,
     panels,
@@ -90,7 +91,8 @@ def _caption(results: Results, tasks: int) -> str:
     )
     return (
         f"Largest area under the curve: {join(leaders)}. Marks{numbers} are IQM over {count} seeds, {bars}, "
-        f"dots are seeds{bold}. {cut}{_left(results)}{failed_in(results)}"
+        f"dots are seeds{bold}. {cut}{explained_rows(results)}{_left(results)}"
+        f"{failed_in(results)}"
     )
 
 

@@ -12,6 +12,7 @@ from vfcompare.report.figures.drawing import (
     appearance,
     canvas,
     cut,
+    explained_rows,
     mark,
     row_height,
     row_names,
@@ -72,7 +73,8 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     return (
         f"{collapsed}. {capital('; '.join(parts))}. Left is better, "
         f"{extents('bars', '95% intervals', known)}. {seeds(results, arms, results.pool)} seeds per "
-        f"environment. {unseen(results, 'settings.csv')} {cut(_shape(results, arms)[2], len(arms))}"
+        f"environment. {explained_rows(results)}{unseen(results, 'settings.csv')} "
+        f"{cut(_shape(results, arms)[2], len(arms))}"
         f"{failed_in(results, *results.pool)}"
     ).replace("  ", " ")
 
