@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from tests import test_report_scale as scale
 from tests.report_study import ENVS, write_study
 from vfcompare.report.data import load
 from vfcompare.report.document import compose
+from vfcompare.report.figures import paths
 from vfcompare.report.writing import report_files
 from vfcompare.runs import pictures
 from vfcompare.types import Rollout
@@ -172,3 +174,25 @@ def test_a_damaged_file_or_a_link_is_not_shown(tmp_path):
     file.unlink()
     file.symlink_to(tmp_path / "elsewhere.npz")
     assert "paths-1" not in compose(load(root)).pictures
+
+
+def test_rows_of_a_sweep_are_told_apart_and_those_that_are_not_drawn_are_counted(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(scale, "RATES", scale.RATES[2:4])
+    monkeypatch.setattr(scale, "AGENTS", {"rloo": 1.2, "ppo": 1.8})
+    root = scale.write_sweep(tmp_path, envs=("maze",))
+    for path in root.glob("*/run.json"):
+        median = told()
+        worst = {key.replace("median", "worst"): value for key, value in median.items()}
+        np.savez(path.parent / "paths.npz", **median, **worst)
+    picture = compose(load(root)).pictures["paths-1"]
+    figure = picture.draw()
+    named = [text.get_text().split("\n")[0] for axes in figure.axes for text in axes.texts]
+    agents = [name for name in named if not name.startswith("return")]
+    assert len(agents) == paths.MOST == 12
+    assert len(set(agents)) == 6
+    assert agents[0] == "rloo 0.0, 0.0004"
+    assert "The first 12 of 16 rows are drawn. " in picture.caption
+    assert "Numbers behind names: entropy_coef, learning_rate. " in picture.caption
+    assert len({row[:2] for row in picture.data.rows}) == len(picture.more) == 16

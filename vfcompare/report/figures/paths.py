@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vfcompare.report.analysis import Results
 from vfcompare.report.cells import Cell
-from vfcompare.report.figures.drawing import INK, MUTED, Picture, canvas, shorten
+from vfcompare.report.figures.drawing import INK, MUTED, Picture, canvas, cut, explained, shortened
 from vfcompare.report.figures.sizes import LEAST, TALL, WIDTH, beside, narrow, paper, points
 from vfcompare.report.files import Pixels, read_pictures
 from vfcompare.report.table import Table, Value, join, show_float
@@ -19,7 +19,7 @@ from vfcompare.runs.pictures import FRAMES, gif
 
 RUNS = ("median", "worst")
 MOST = 12
-"""Rows of a figure, two for each agent."""
+"""Rows that are drawn, two for each agent; files have all."""
 
 FIGURES = 6
 """Environments that get a figure."""
@@ -64,7 +64,7 @@ def pictures(results: Results) -> Iterator[Picture]:
             for cell in results.study.cells
             if cell.planned and cell.task == task and cell.arm in shown
         ]
-        found = [episode for cell in cells for episode in episodes(cell, results)][:MOST]
+        found = [episode for cell in cells for episode in episodes(cell, results)]
         if not found or drawn == FIGURES:
             continue
         drawn += 1
@@ -73,7 +73,7 @@ def pictures(results: Results) -> Iterator[Picture]:
             name,
             title,
             _caption(found, _diverged(found, cells, results)),
-            partial(_draw, found),
+            partial(_draw, found[:MOST], _agents(found)),
             Table(name, title, HEADS, tuple(_data(found))),
             {f"{row}.gif": partial(gif, e.frames) for row, e in enumerate(found, 1)},
         )
@@ -137,12 +137,18 @@ def _diverged(rows: Sequence[Episode], cells: Sequence[Cell], results: Results) 
     return text + (f"No episode of {join(none)}: every seed diverged. " if none else "")
 
 
+def _agents(rows: Sequence[Episode]) -> list[str]:
+    """What each row calls its agent."""
+    return shortened([e.agent for e in rows], 14 if narrow() else 16)
+
+
 def _caption(rows: Sequence[Episode], diverged: str) -> str:
     return (
         f"{_returns(rows)}. One episode of each run, the first of the batch that it would learn from next, "
         "with sampled actions; runs are the median and the worst of their seeds by the last evaluation, "
         f"chosen by this rule alone (n = 1 episode each, no interval). {diverged}"
-        "Rows begin where their seeds do, so that their lengths are no comparison. Small numbers: steps."
+        "Rows begin where their seeds do, so that their lengths are no comparison. "
+        f"{cut(MOST, len(rows))}{explained([e.agent for e in rows], _agents(rows))}Small numbers: steps."
     )
 
 
@@ -167,7 +173,7 @@ def _wide(rows: Sequence[Episode]) -> bool:
     return any(e.frames.shape[2] > WIDE * e.frames.shape[1] for e in rows)
 
 
-def _draw(rows: Sequence[Episode]) -> Figure:
+def _draw(rows: Sequence[Episode], agents: Sequence[str]) -> Figure:
     width, most = paper() or WIDTH, max(len(e.frames) for e in rows)
     alone = _wide(rows)
     # Left of the pictures stands who, right of them how it ended; where it is narrow, all left or above.
@@ -192,12 +198,12 @@ def _draw(rows: Sequence[Episode]) -> Figure:
             axes.imshow(e.frames[index], interpolation="antialiased")
             if not (alone and narrow()):
                 axes.set_title(str(e.steps[index]), **NUMBERED, fontsize=points(6.5))
-        _words(grid[line][0], grid[line][-1], e, alone=alone)
+        _words(grid[line][0], grid[line][-1], e, agents[line], alone=alone)
     return figure
 
 
-def _words(first: Axes, last: Axes, e: Episode, *, alone: bool) -> None:
-    who = [shorten(e.agent, 14 if narrow() else 16), f"{e.run}, seed {e.seed}"]
+def _words(first: Axes, last: Axes, e: Episode, agent: str, *, alone: bool) -> None:
+    who = [agent, f"{e.run}, seed {e.seed}"]
     end = [f"return {show_float(e.paid)}", f"{e.length} step{'s' * (e.length != 1)}"]
     if alone and narrow():
         first.set_title(", ".join(who + end), **NUMBERED | {"loc": "left"}, fontsize=LEAST)
