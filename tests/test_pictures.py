@@ -183,7 +183,7 @@ def test_rows_of_a_sweep_are_told_apart_and_those_that_are_not_drawn_are_counted
     monkeypatch.setattr(scale, "AGENTS", {"rloo": 1.2, "ppo": 1.8})
     root = scale.write_sweep(tmp_path, envs=("maze",))
     for path in root.glob("*/run.json"):
-        median = told()
+        median = told(frames=np.zeros((3, 45, 200, 3), np.uint8))
         worst = {key.replace("median", "worst"): value for key, value in median.items()}
         np.savez(path.parent / "paths.npz", **median, **worst)
     picture = compose(load(root)).pictures["paths-1"]
@@ -195,4 +195,7 @@ def test_rows_of_a_sweep_are_told_apart_and_those_that_are_not_drawn_are_counted
     assert agents[0] == "rloo 0.0, 0.0004"
     assert "The first 12 of 16 rows are drawn. " in picture.caption
     assert "Numbers behind names: entropy_coef, learning_rate. " in picture.caption
+    figure.draw_without_rendering()
+    places = [text.get_window_extent() for axes in figure.axes for text in axes.texts]
+    assert all(0 < place.x0 and place.x1 < figure.bbox.x1 for place in places)
     assert len({row[:2] for row in picture.data.rows}) == len(picture.more) == 16

@@ -199,6 +199,10 @@ def _draw(rows: Sequence[Episode], agents: Sequence[str]) -> Figure:
             if not (alone and narrow()):
                 axes.set_title(str(e.steps[index]), **NUMBERED, fontsize=points(6.5))
         _words(grid[line][0], grid[line][-1], e, agents[line], alone=alone)
+    if columns == 1 and not paper():
+        # a picture keeps its shape: what is left for words beside it is known once it was laid out
+        for _ in range(2):
+            figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
     return figure
 
 
