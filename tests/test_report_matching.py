@@ -86,6 +86,19 @@ def test_groups_of_runs_that_share_seeds_among_themselves_are_compared() -> None
     assert set(verdicts(*groups).values()) == {"equal"}
 
 
+@pytest.mark.parametrize("name", ["prior", "judge"])
+def test_a_part_and_what_it_makes_are_two_items(name: str) -> None:
+    one, other = told(**{name: "0.3"}), told(**{name: "0.5"})
+    for found in (one, other):
+        found["parts"][f"agent.{name}"] = {"sha256": "1", "text": "ladder"}
+    rows = certificate.compare({"a": one, "b": other})
+    assert len({row.item for row in rows}) == len(rows)
+    assert {row.item: row.verdict for row in rows if row.item.startswith(name)} == {
+        name: "equal",
+        f"{name} as made": "different",
+    }
+
+
 def test_what_was_not_compared_is_not_called_matched(tmp_path: Path) -> None:
     results = analysed(tmp_path, {"ppo": [0, 1, 2], "rloo": [3, 4, 5]})
     (match,) = results.matching

@@ -403,6 +403,9 @@ def test_an_environment_that_one_side_lacks_is_left_out_and_named(tmp_path: Path
     assert text.startswith("Without scores: ppo on maze.")
     assert "both sides on maze, which is left out" in text
     assert "other agents" not in text
+    shutil.rmtree(study / "chain-ppo-1a2b3c4d")
+    text = said(analyse(report.load(study)))["Incomplete"]
+    assert "both sides on maze and chain, which are left out" in text
 
 
 def test_too_few_pairs_are_counted_where_they_are_too_few(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def incomplete(results: Results) -> Iterable[Sentence]:
         several = len(scored) - len(left) > 1
         parts.append(f"{told}{', so that environments differ in who is compared, too' * several}.")
     if left:
-        parts.append(f"No seed has scores on both sides on {join(left)}, which is left out.")
+        are = "is" if len(left) == 1 else "are"
+        parts.append(f"No seed has scores on both sides on {join(left)}, which {are} left out.")
     if parts:
         yield Sentence(" ".join(parts), "warning", "Incomplete")
     yield from _uneven(results, scored)

@@ -31,6 +31,9 @@ UNTOLD = "not told"
 BY_DESIGN = ("estimator", "critic parameters", "privilege", RESETS, FLOPS)
 """Items that may differ between the agents of a study: they are what is compared."""
 
+MADE = {"prior": "prior as made", "judge": "judge as made"}
+"""Facts about what a part of the same name makes, and what these items are called beside the part."""
+
 PER_SEED = {
     "policy": "initial policy",
     "environment": "initial environment states",
@@ -172,6 +175,6 @@ def _number_rows(certificates: Mapping[str, Mapping[str, Any]]) -> list[Row]:
             lacking = UNTOLD if name in LATER else "none"
             values = {run: str(c[section].get(name, lacking)) for run, c in certificates.items()}
             told = [value for value in values.values() if value != UNTOLD]
-            item = name + suffix
+            item = MADE.get(name, name) + suffix
             rows.append(Row(item, _verdict(item, told), values))
     return rows

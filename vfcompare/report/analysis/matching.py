@@ -127,7 +127,8 @@ def _excused(row: Row, cells: Sequence[Cell], planned: Sequence[Cell]) -> Row:
         return row
     keys = {key for cell in planned for key in cell.settings}
     swept = sorted(key for key in keys if len({cell.settings.get(key) for cell in planned}) > 1)
-    own = [key for key in swept if key.removeprefix("agent.").split(".")[0] == item]
+    part = next((name for name, made in certificate.MADE.items() if made == item), item)
+    own = [key for key in swept if key.removeprefix("agent.").split(".")[0] == part]
     chosen = own or swept
     crossed = bool(chosen) and _crossed(chosen, planned)
     return item, "swept" if crossed and _follows(chosen, cells, values) else verdict, values
