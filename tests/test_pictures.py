@@ -197,5 +197,5 @@ def test_rows_of_a_sweep_are_told_apart_and_those_that_are_not_drawn_are_counted
     assert "Numbers behind names: entropy_coef, learning_rate. " in picture.caption
     figure.draw_without_rendering()
     places = [text.get_window_extent() for axes in figure.axes for text in axes.texts]
-    assert all(0 < place.x0 and place.x1 < figure.bbox.x1 for place in places)
+    assert all(place.x0 > 0 and place.x1 < figure.bbox.x1 for place in places)
     assert len({row[:2] for row in picture.data.rows}) == len(picture.more) == 16
