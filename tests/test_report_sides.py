@@ -146,10 +146,10 @@ def test_the_pair_that_the_question_is_about_has_one_verdict(
     results = analyse(report.load(study))
     for metric, question in results.family.items():
         (pair,) = results.pairs[metric]
-        assert (pair.first, pair.second) == ("ppo", "rloo")
-        assert pair == (question if contrast[0] == "ppo" else question.turned())
+        assert (pair.first, pair.second) == tuple(contrast)
+        assert pair == question
     assert results.pairs["auc"][0].verdict == "undecided"
-    assert results.pairs["auc"][0].interval.estimate > 0.3
+    assert abs(results.pairs["auc"][0].interval.estimate) > 0.3
     assert "Holm-corrected over the metrics" in said(results)["Agents"]
     assert (
         "about has its verdict, corrected over the metrics" in tables.contrasts.pairs(results).note

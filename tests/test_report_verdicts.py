@@ -15,6 +15,7 @@ from tests.report_study import ENVS, edit, set_returns, write_cell, write_study
 from vfcompare import report, statistics
 from vfcompare.report import figures, tables
 from vfcompare.report.analysis import Results, analyse
+from vfcompare.report.document import compose
 from vfcompare.report.figures import families, improvement, pairs, profile, speed
 from vfcompare.report.sentences import Sentence
 from vfcompare.report.verdicts import ranking, verdicts
@@ -580,6 +581,37 @@ def test_raw_returns_of_unlike_environments_share_no_axis(
     own = {name: ENVS[name] for name in envs}
     study = write_study(tmp_path, agents=TWO, envs=own, seeds=6, reference=False)
     assert len(list(families.pictures(analyse(report.load(study))))) == (len(envs) == 1)
+
+
+@pytest.mark.parametrize("envs", [("maze",), ("maze", "cartpole")])
+def test_pairs_without_a_common_scale_are_not_listed_as_if_they_were_few(
+    tmp_path: Path, envs: Sequence[str]
+) -> None:
+    own = {name: ENVS[name] for name in envs}
+    study = write_study(tmp_path, agents=TWO, envs=own, seeds=6, reference=False)
+    document = compose(report.load(study))
+    alone = len(envs) == 1
+    assert ("pairs" in document.tables, "pairs" in document.pictures) == (alone, alone)
+    assert any(section.id == "pairs" for section in document.sections) == alone
+    told = (
+        "There is no common scale: each is judged by itself, and agents are not compared in pairs."
+    )
+    assert any(told in sentence.text for sentence in document.verdicts) != alone
+
+
+@pytest.mark.parametrize("contrast", [("reinforce", "rloo"), ("rloo", "reinforce")])
+def test_a_pair_has_the_direction_of_the_question(
+    tmp_path: Path, contrast: tuple[str, str]
+) -> None:
+    decided = {"metric": "auc", "margin": 0.05, "contrast": contrast}
+    agents = {"reinforce": 0.8, "rloo": 1.2, "ppo": 1.8}
+    envs = {"maze": ENVS["maze"]}
+    study = write_study(tmp_path, agents=agents, envs=envs, seeds=6, decided=decided)
+    results = analyse(report.load(study))
+    pairs = {(pair.first, pair.second): pair for pair in results.pairs["auc"]}
+    assert pairs.keys() == {contrast, ("ppo", "rloo"), ("ppo", "reinforce")}
+    assert pairs[contrast].interval == results.family["auc"].interval
+    assert contrast in {(item.first, item.second) for item in results.improvement}
 
 
 def write_rates(root: Path, rates: Mapping[str, Sequence[str]], firsts: Sequence[int]) -> Results:

@@ -85,7 +85,10 @@ def _unscaled(results: Results) -> Iterable[Sentence]:
     raw = [task for task in results.tasks if not task.empty]
     if any(task.normalised for task in raw):
         return
-    several = " There is no common scale: each is judged by itself." if len(raw) > 1 else ""
+    apart = (
+        " There is no common scale: each is judged by itself, and agents are not compared in pairs."
+    )
+    several = apart if len(raw) > 1 else ""
     known: dict[str, set[float | None]] = {}
     for task in raw:
         known.setdefault(next(iter(task.cells.values())).names.env, set()).add(task.random)

@@ -74,7 +74,7 @@ class Results:
     (quantity, arm), `standing` by arm; `family` and `pairs` are keyed by metric. Of arms that are not
     in `shown` there are scores and curves, no aggregates and no contrasts. Where there is a `baseline`,
     all pairs are with it. Where environments have no common scale, `apart` has the sides' difference in the
-    study's own metric in each.
+    study's own metric in each, and there are no pairs.
     """
 
     study: Study
@@ -128,7 +128,7 @@ def analyse(study: Study) -> Results:
     shown = select(found, place)
     pool = pooled(tasks)
     baseline = contrasts.baseline_of(shown.compared, sides)
-    couples = contrasts.couples_of(shown.compared, baseline)
+    couples = contrasts.couples_of(shown.compared, baseline, sides)
     judged = judging.judge(study, tasks, sides, couples)
     thresholds = np.linspace(0.0, 1.0, 51)
     return Results(

@@ -340,11 +340,12 @@ def baseline_of(arms: Sequence[Arm], sides: Sides) -> Arm | None:
 Couples = Sequence[tuple[Arm, Arm]]
 
 
-def couples_of(arms: Sequence[Arm], baseline: Arm | None) -> Couples:
-    """Each arm against the baseline; all pairs where there is none."""
+def couples_of(arms: Sequence[Arm], baseline: Arm | None, sides: Sides) -> Couples:
+    """Each arm against the baseline; all pairs where there is none, the question's first side first."""
     if baseline:
         return [(arm, baseline) for arm in arms if arm != baseline]
-    return [(b, a) for i, a in enumerate(arms) for b in arms[i + 1 :]]
+    found = [(b, a) for i, a in enumerate(arms) for b in arms[i + 1 :]]
+    return [(a, b) if a in sides.first and b in sides.second else (b, a) for b, a in found]
 
 
 def pairs(

@@ -22,7 +22,7 @@ class Judged:
       family: one side of the question against the other, by metric.
       by_task: the same in area under the curve, by environment.
       apart: the same in the study's own metric, by environment, where these have no common scale.
-      pairs: agents against each other, by metric.
+      pairs: agents against each other, by metric; none where there is no common scale.
       improvement: P(first > second) of the same pairs.
     """
 
@@ -42,7 +42,7 @@ def judge(study: Study, tasks: Sequence[Task], sides: Sides, couples: Couples) -
     pairs = {
         metric: tuple(
             _asked(pair, sides, family.get(metric))
-            for pair in contrasts.pairs(pool, couples, metric, margin)
+            for pair in contrasts.pairs(pool, couples if pool else (), metric, margin)
         )
         for metric in COMPARED
     }
