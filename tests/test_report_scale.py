@@ -227,6 +227,23 @@ def test_what_stands_bare_behind_a_name_is_explained(
     assert drawing.explained(names, drawing.shortened(names, limit)) == told
 
 
+@pytest.mark.parametrize("seconds", [1.0, 1000.0])
+def test_seconds_are_set_against_each_other_only_where_they_are_many(
+    tmp_path: Path, seconds: float
+) -> None:
+    agents = {"ppo": 1.5, "rloo": 1.0}
+    study = write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=2)
+    for path in study.glob("*/run.json"):
+        edit(path, lambda run: run.update(env_steps=80_000, seconds={"train": seconds}, flops=1e9))
+    (picture,) = costs.pictures(analyse(report.load(study)))
+    heads = [text.get_text() for axes in picture.draw().axes for text in axes.texts]
+    many = seconds >= costs.SECONDS
+    assert ("times the seconds" in picture.caption) == many
+    assert "times the FLOPs" in picture.caption
+    assert heads.count("critic pays 1.00 times") == 1 + many
+    assert "set against each other from 5 s on" in picture.caption
+
+
 def texts(axes: Any) -> dict[int, str]:
     """What stands behind each row of a panel."""
     return {int(text.xy[1]): text.get_text() for text in axes.texts if "/" in text.get_text()}

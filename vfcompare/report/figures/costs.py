@@ -34,6 +34,9 @@ from vfcompare.report.table import Table, Value, join, show
 TASKS = 4
 """Environments that are drawn."""
 
+SECONDS = 5.0
+"""Less is decided by a start, or by what else the machine does."""
+
 LETTERS = 28
 """Of a name in the legend."""
 
@@ -145,7 +148,8 @@ def _caption(results: Results, tasks: int, most: int, known: Mapping[str, Costs]
         parts.append(f"{_number(low[0])} ({low[1]}) to {_number(high[0])} {name} ({high[1]})")
     timed = (
         " Seconds are those of all seeds together, at the mean speed of the training, without compiling; "
-        "they compare only runs on one machine under one load."
+        f"they compare only runs on one machine under one load, and are set against each other "
+        f"from {SECONDS:g} s on."
         if "seconds" in known
         else ""
     )
@@ -157,11 +161,13 @@ def _caption(results: Results, tasks: int, most: int, known: Mapping[str, Costs]
     ).strip()
 
 
-def _ratios(results: Results, costs: Costs) -> dict[str, float]:
+def _ratios(results: Results, cost: str, costs: Costs) -> dict[str, float]:
     """What one side pays for the same environment steps, relative to the other, by environment.
 
-    A side is all its agents, drawn or not; where one of them has not recorded the cost, there is no ratio.
+    A side is all its agents, drawn or not; where one of them has not recorded the cost, or took fewer
+    seconds than mean anything, there is no ratio.
     """
+    least = SECONDS if cost == "seconds" else 0.0
     ratios = {}
     for name in dict.fromkeys(task for task, _ in costs):
         scored = results.task(name).scores
@@ -170,15 +176,16 @@ def _ratios(results: Results, costs: Costs) -> dict[str, float]:
             for side in (results.sides.first, results.sides.second)
         )
         if first and second and all(place in costs for place in (*first, *second)):
-            one, other = (np.mean([costs[place][-1] for place in side]) for side in (first, second))
-            if one > 0 < other:
+            ends = [[costs[place][-1] for place in side] for side in (first, second)]
+            one, other = map(np.mean, ends)
+            if one > 0 < other and min(map(min, ends)) >= least:
                 ratios[name] = float(one / other)
     return ratios
 
 
 def _told(results: Results, known: Mapping[str, Costs]) -> str:
     """The ratios in words."""
-    ratios = {name: list(_ratios(results, costs).values()) for name, costs in known.items()}
+    ratios = {name: list(_ratios(results, name, costs).values()) for name, costs in known.items()}
     told = [f"{np.exp(np.mean(np.log(x))):.2f} times the {name}" for name, x in ratios.items() if x]
     if not told:
         return "Lines end where the compared environment steps are used up. "
@@ -203,7 +210,7 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
     figure, grid = canvas(0.4 + height * rows, rows, columns, broad=broad, sharey="row")
     apart(figure)
     appearance = looks(results.shown.lines)
-    ratios = {name: _ratios(results, costs) for name, costs in known.items()}
+    ratios = {name: _ratios(results, name, costs) for name, costs in known.items()}
     side = shorten(results.sides.names[0], 12)
     for place, task in enumerate(tasks):
         own = grid[place * each : (place + 1) * each]
