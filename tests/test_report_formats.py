@@ -184,6 +184,15 @@ def test_files_have_whole_names_and_commands_and_the_page_their_ends(study: Path
     assert shown[-1].endswith("seeds=3")
 
 
+def test_settings_are_exported_with_numbers_as_numbers(study: Path) -> None:
+    told = {"a": "4", "b": "0.001", "c": "3e-4", "d": "nan", "e": "true", "f": "[8,8]", "g": "-7"}
+    edit(study / "plan.json", lambda plan: plan["cells"][-1].update(settings=told))
+    table = export.runs(report.load(study))
+    found = json.loads(str(table.rows[-1][table.columns.index("settings")]))
+    assert found == told | {"a": 4, "b": 0.001, "c": 0.0003, "g": -7}
+    assert [type(found[name]) for name in "abg"] == [int, float, int]
+
+
 @pytest.mark.parametrize(("path", "whole"), [("/home/alice/net", False), ("net", True)])
 def test_an_anonymous_folder_does_not_repeat_a_path(study: Path, path: str, whole: bool) -> None:
     name = f"maze-ppo-agent.network.path={path.replace('/', '-')}-0123456789"

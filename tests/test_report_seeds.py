@@ -86,7 +86,7 @@ def test_where_seeds_came_from_is_still_told(tmp_path: Path) -> None:
     ]
     rows = {row[8]: row for row in export.runs(study).rows}
     assert [rows[seed][1] for seed in range(6)] == ["maze-rloo-0"] * 3 + ["maze-rloo-3"] * 3
-    assert [json.loads(str(rows[seed][6])) for seed in (0, 3)] == [{}, LATER]
+    assert [json.loads(str(rows[seed][6])) for seed in (0, 3)] == [{}, {"first_seed": 3}]
     assert {row[1] for row in export.evaluations(study).rows} == {"maze-rloo-0", "maze-rloo-3"}
 
 

@@ -1,5 +1,6 @@
 """A study for other programs: runs as tables, and the JSON that marl-eval reads."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from vfcompare.families import CRITIC
 from vfcompare.report import formats
 from vfcompare.report.data import Study
 from vfcompare.report.document import compose
-from vfcompare.report.files import Array
+from vfcompare.report.files import Array, number
 from vfcompare.report.scoring import GRID_POINTS, Score, Task, counted, fate, score
 from vfcompare.report.table import Table, Value
 
@@ -46,7 +47,8 @@ def runs(study: Study) -> Table:
     rows: list[tuple[Value, ...]] = []
     planned = [cell for cell in study.cells if cell.planned]
     for cell, folder in [(whole, part) for whole in planned for part in whole.folders]:
-        settings = json.dumps(dict(folder.settings), ensure_ascii=False)
+        typed = {key: _typed(text) for key, text in folder.settings.items()}
+        settings = json.dumps(typed, ensure_ascii=False)
         names = (cell.study, folder.id, cell.task, cell.arm, cell.env, cell.agent, settings)
         for run in folder.runs:
             item = scores.get((cell.task, cell.arm, run.seed))
@@ -60,6 +62,14 @@ def runs(study: Study) -> Table:
         *("scale", "random", "optimal", "first_step", "last_step"),
     )
     return Table("runs", "Runs", heads, tuple(rows))
+
+
+def _typed(setting: str) -> str | float:
+    """A number where a setting is a finite one, as JSON writes it; else the text."""
+    with contextlib.suppress(ValueError):
+        value: str | float = json.loads(setting)
+        return setting if number(value) is None else value
+    return setting
 
 
 def _numbers(item: Score | None) -> tuple[Value, ...]:
