@@ -13,6 +13,7 @@ from tests.report_study import ENVS, edit, set_returns, write_study
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import Results, analyse
+from vfcompare.report.anonymous import anonymous
 from vfcompare.report.fairness import matching, unfair
 from vfcompare.runs import certificate
 
@@ -155,6 +156,50 @@ def test_a_control_with_another_body_makes_no_alarm_of_the_question(tmp_path: Pa
     (alarm,) = unfair(results)
     assert alarm.text == "On maze the runs differ where they should not: policy's body."
     assert matching(results)[0].text.startswith("Different where it should be equal")
+
+
+def own_code(root: Path, **versions: dict[str, Any]) -> Results:
+    """Three seeds of two agents, and what `run.json` says of the user's own modules."""
+    analysed(root, {agent: [0, 1, 2] for agent in versions})
+    for agent, told in versions.items():
+        edit(root / "compare" / f"maze-{agent}-1a2b3c4d" / "run.json", partial(dict.update, **told))
+    return analyse(report.load(root / "compare"))
+
+
+OLD, NEW = ({"mine": letter * 64} for letter in "ab")
+
+
+@pytest.mark.parametrize(
+    ("ppo", "rloo"),
+    [
+        ({"own": OLD}, {"own": NEW}),
+        ({"own": OLD}, {"own": OLD | {"rewards": "c"}, "begun_with": {"own": NEW}}),
+    ],
+    ids=["other", "edited on the way"],
+)
+def test_code_of_ones_own_that_changed_is_not_called_matched(
+    tmp_path: Path, ppo: dict[str, Any], rloo: dict[str, Any]
+) -> None:
+    results = own_code(tmp_path, ppo=ppo, rloo=rloo)
+    (sentence,) = matching(results)
+    assert sentence.tone == "warning"
+    assert sentence.text.startswith("Different where it should be equal: code of mine (")
+    (alarm,) = unfair(results)
+    assert alarm.text == "On maze the runs differ where they should not: code of mine."
+    (table,) = tables.matching(results)
+    assert table.rows[0][:2] == ("code of mine", "different")
+    assert "bbbbbbbb" in str(table.rows[0][2])
+    hidden = analyse(anonymous(report.load(tmp_path / "compare")))
+    (sentence,) = matching(hidden)
+    assert sentence.text.startswith("Different where it should be equal: code of module ")
+    assert "mine" not in sentence.text
+
+
+def test_code_of_ones_own_that_one_agent_alone_uses_is_no_difference(tmp_path: Path) -> None:
+    results = own_code(tmp_path, ppo={"own": OLD}, rloo={"own": OLD | {"rewards": "c"}})
+    assert matching(results)[0].text == "Matched: 8 items equal, 0 different by design."
+    results = own_code(tmp_path / "none", ppo={"own": {}}, rloo={"own": "?", "begun_with": 1})
+    assert matching(results)[0].text == "Matched: 6 items equal, 0 different by design."
 
 
 def test_common_seeds_are_matched(tmp_path: Path) -> None:

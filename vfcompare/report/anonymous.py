@@ -1,18 +1,22 @@
 """A study without what tells who ran it, and where."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vfcompare.report.cells import Cell, Run
+from vfcompare.report.cells import Cell, Run, own_code
 from vfcompare.report.data import Study
 from vfcompare.report.files import clean
 from vfcompare.report.labels import label
 from vfcompare.runs.store import hash_of
 
 KEPT = ("status", "seeds", "reference", "budget", "seconds", "versions", "config_hash")
-"""What is kept of run.json; its command, commit, messages, machine and times are not."""
+"""What is kept of run.json, beside hashes of the user's own modules.
+
+Its command, commit, messages, machine and times are not.
+"""
 
 WITHHELD = "reason withheld"
 NAMED = re.compile(
@@ -71,6 +75,10 @@ def _cell(cell: Cell, ellipses: Ellipses) -> Cell:
     device = cell.info.get("device")
     platform = device.get("platform") if isinstance(device, Mapping) else None
     info = {key: cell.info[key] for key in KEPT if key in cell.info}
+    last, first = (
+        {_hidden(name): shas[i] for name, shas in own_code(cell.info).items()} for i in (0, -1)
+    )
+    info |= {"own": last, "begun_with": {"own": first}}
     settings = ellipses.inside(cell.settings)
     return replace(
         cell,
@@ -86,6 +94,11 @@ def _cell(cell: Cell, ellipses: Ellipses) -> Cell:
         problems=tuple(map(ellipses.of, cell.problems)),
         parts=tuple(_cell(part, ellipses) for part in cell.parts),
     )
+
+
+def _hidden(module: str) -> str:
+    """A module whose name may be a person's."""
+    return f"module {hashlib.sha256(module.encode('utf-8', 'replace')).hexdigest()[:6]}"
 
 
 def _run(run: Run) -> Run:

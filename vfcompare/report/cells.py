@@ -152,6 +152,21 @@ class Cell:
         return self.parts or (self,)
 
 
+def own_code(info: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """SHA-256 of the user's own modules, by module: of a run's last attempt, and of its first if another.
+
+    Args:
+      info: run.json, as data.
+    """
+    first = info.get("begun_with")
+    found: dict[str, dict[str, None]] = {}
+    for code in (info, first if isinstance(first, Mapping) else {}):
+        own = code.get("own")
+        for module, digest in own.items() if isinstance(own, Mapping) else ():
+            found.setdefault(str(module), {})[str(digest)] = None
+    return {module: tuple(digests) for module, digests in found.items()}
+
+
 def held_still(config: Mapping[str, Any]) -> bool:
     """Whether a policy was to stay as it was initialised: the warm-up is the whole budget."""
     return setting(config, "agent.warmup") == 1

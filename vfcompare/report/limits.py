@@ -1,13 +1,13 @@
 """What limits the answer, in sentences: what failed, is missing, was too little or decides nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.analysis.arms import settings_in
 from vfcompare.report.analysis.contrasts import seeds_of
 from vfcompare.report.budgets import cautions
-from vfcompare.report.cells import STATUSES
+from vfcompare.report.cells import STATUSES, own_code
 from vfcompare.report.credit import credited
 from vfcompare.report.files import clean
 from vfcompare.report.learning import SOLVED, lessons, solved
@@ -159,9 +159,8 @@ def _own_code(results: Results) -> Iterable[Sentence]:
     """Modules of the user's own that were not the same in all runs, as their hashes say."""
     found: dict[str, set[str]] = {}
     for folder in (part for cell in results.study.cells for part in cell.folders):
-        own = folder.info.get("own")
-        for module, digest in own.items() if isinstance(own, Mapping) else ():
-            found.setdefault(clean(module), set()).add(str(digest))
+        for module, digests in own_code(folder.info).items():
+            found.setdefault(clean(module), set()).update(digests)
     changed = [f"{name} ({len(seen)} versions)" for name, seen in found.items() if len(seen) > 1]
     if changed:
         text = (

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vfcompare.report.cells import Cell
-from vfcompare.report.files import tree
+from vfcompare.report.cells import Cell, own_code
+from vfcompare.report.files import clean, tree
 from vfcompare.report.labels import searches, tuned_settings
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import join
@@ -69,6 +69,7 @@ def matching(task: Task) -> Matching:
     search = _one_search(planned)
     table = tuple(_excused(row, cells, planned) for row in table)
     table = tuple(_chosen(row, planned) for row in table) if search else table
+    table = (*table, *_own_code(cells))
     different, uncompared, tuned = (
         tuple(item for item, verdict, _ in table if verdict == wanted)
         for wanted in ("different", "not compared", "tuned")
@@ -80,6 +81,20 @@ def _scored(cell: Cell, task: Task) -> list[Cell]:
     """The cells that a cell was planned as, of which some run has a score."""
     seeds = {item.seed for item in task.scores[cell.arm]}
     return [folder for folder in cell.folders if seeds & {run.seed for run in folder.runs}]
+
+
+def _own_code(cells: Sequence[Cell]) -> list[Row]:
+    """A row for each module of the user's own; cells that do not use it are no difference."""
+    codes = [own_code(cell.info) for cell in cells]
+    rows: list[Row] = []
+    for module in sorted({module for code in codes for module in code}):
+        seen = {digest for code in codes for digest in code.get(module, ())}
+        values = (", ".join(digest[:8] for digest in code.get(module, ())) for code in codes)
+        verdict = "equal" if len(seen) == 1 else "different"
+        rows.append(
+            (f"code of {clean(module)}", verdict, tuple(text or "not used" for text in values))
+        )
+    return rows
 
 
 def _one_search(planned: Sequence[Cell]) -> str:
