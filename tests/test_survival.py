@@ -1453,6 +1453,28 @@ def test_a_second_interrupt_ends_a_process_that_cannot_hear_the_first():
     assert out == ""
 
 
+CRASHING = """
+import atexit, os, sys
+import jax
+from vfcompare import main, verbs
+def interrupted(name, args):
+    print("begun")
+    raise KeyboardInterrupt
+verbs.run = interrupted
+atexit.register(os.abort)
+sys.exit(main.main(["plan"]))
+"""
+
+
+def test_what_crashes_in_cleaning_up_does_not_change_how_an_interrupt_ends():
+    """As XLA does where it still compiles or runs what was interrupted."""
+    done = subprocess.run(
+        [sys.executable, "-c", CRASHING], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (130, "begun\n"), done.stderr
+    assert done.stderr == "vfcompare: interrupted; the same command continues\n"
+
+
 @pytest.mark.slow
 def test_a_run_whose_terminal_is_closed_is_saved_and_continues(long, tmp_path):
     shown, own = pty.openpty()

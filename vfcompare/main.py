@@ -10,8 +10,8 @@ from vfcompare import failure, verbs
 from vfcompare.errors import ClaimLost, Damaged, InputError, nearest
 from vfcompare.settings import SEARCHPATH
 from vfcompare.training.stopping import (
-    abandon_compiler,
     ending_at_second_interrupt,
+    leave_at_once,
     spare_until_training,
 )
 from vfcompare.verbs import BAD_INPUT, DAMAGED, INTERRUPTED, OK, SOME_FAILED, SWEEPS
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return SOME_FAILED
     except KeyboardInterrupt:
         print("vfcompare: interrupted; the same command continues", file=sys.stderr)
-        abandon_compiler(INTERRUPTED)
+        leave_at_once(INTERRUPTED)
         return INTERRUPTED
 
 

@@ -39,10 +39,6 @@ HASTE = 1.0
 """Seconds that a second interrupt leaves the program to end by itself."""
 
 
-COMPILER = "compiler"
-"""Prefix of the names of threads in which XLA compiles."""
-
-
 STDOUT, STDERR = 1, 2
 """Written to without Python's buffer, which a signal may have caught half-way."""
 
@@ -150,11 +146,16 @@ def _count_interrupts(reader: socket.socket) -> None:
     os._exit(128 + signal.SIGINT)
 
 
-def abandon_compiler(code: int) -> None:
-    """End the process at once where XLA compiles still: Python would wait, and abort at another signal."""
-    if any(thread.name.startswith(COMPILER) for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+def leave_at_once(code: int) -> None:
+    """End the process where JAX is loaded, with nothing cleaned up: what was to be saved has been.
+
+    What XLA still does in threads of its own, after an interrupt, crashes while Python cleans up; and where it
+    compiles, Python would wait for it.
+    """
+    if "jax" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
         os._exit(code)
 
 

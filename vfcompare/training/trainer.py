@@ -14,7 +14,6 @@ from vfcompare.training import programs
 from vfcompare.training.compiler import effort
 from vfcompare.training.programs import ROWS, Run
 from vfcompare.training.sharding import lanes_for, over_seeds
-from vfcompare.training.stopping import COMPILER
 from vfcompare.types import Array, Learner, LearnerState, Rollout, Work
 
 CHUNK_SECONDS = 5.0
@@ -130,7 +129,7 @@ class Trainer:
         if start:
             calls["rollout"] = self._alone(0)
         begin = time.perf_counter()
-        with ThreadPoolExecutor(thread_name_prefix=COMPILER) as pool:
+        with ThreadPoolExecutor() as pool:
             # Python traces one program at a time, and XLA compiles without it.
             compiling = {
                 name: pool.submit(self._functions[name].lower(*args).compile, effort())
