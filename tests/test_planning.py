@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from vfcompare.commands import planning
+from vfcompare.commands import compose, planning
 from vfcompare.main import main
-from vfcompare.runs import store
+from vfcompare.runs import plan, store
 from vfcompare.training.cell import Cell
 
 COLUMNS = 27
@@ -115,3 +115,27 @@ def test_a_root_that_cannot_be_written_is_refused_before_anything_is_traced(
     told = "cannot be written: Not a directory; allowed: a folder that you may write to"
     assert line == f"vfcompare: root={root} {told}"
     assert list(tmp_path.iterdir()) == [root]
+
+
+LOCK = ("agent=rloo", "env=lock", "seeds=2", "env_steps=2000")
+
+
+def begun(root, *settings):
+    """A study whose cells are planned, and nothing is trained."""
+    planned = compose.cells([*LOCK, f"root={root}", "study.name=shrink", *settings], sweep=True)
+    plan.write(planned[0].study, planned[0].config["study"], [cell.planned() for cell in planned])
+    return planned
+
+
+@pytest.mark.parametrize("verb", [["plan"], ["submit", "--dry-run"]], ids=["plan", "submit"])
+@pytest.mark.parametrize("changed", ["study.margin=0.2", "study.reference={lock:[0,2]}"])
+def test_other_decisions_than_a_study_was_begun_with_are_refused_where_it_is_only_looked_at(
+    tmp_path, capsys, changed, verb
+):
+    begun(tmp_path)
+    before = (tmp_path / "shrink" / "plan.json").read_bytes()
+    assert main([*verb, *LOCK, f"root={tmp_path}", "study.name=shrink", changed]) == 2
+    out, err = capsys.readouterr()
+    assert f"{changed} is not allowed: {tmp_path / 'shrink'} was begun with" in err
+    assert not out
+    assert (tmp_path / "shrink" / "plan.json").read_bytes() == before

@@ -199,6 +199,7 @@ def chosen(settings: Sequence[str], *, dry_run: bool) -> tuple[Path, list[Cell],
             "allowed: vfcompare -m"
         )
     if dry_run:
+        plan.check(study, planned[0].config["study"])
         taken = {cell.id for cell in status.read(study) if not resume.is_open(cell)}
         return study, [cell for cell in planned if cell.id not in taken], own
     planning.begin(planned)

@@ -148,7 +148,12 @@ def cost(cell: Cell, known: Mapping[tuple[str, str], Like]) -> Cost:
 
 
 def show(cells: Sequence[Cell]) -> None:
-    """Print the cells, what is done, and time and disk of the rest."""
+    """Print the cells, what is done, and time and disk of the rest.
+
+    Raises:
+      InputError: for what the run would refuse of the study, see `vfcompare.runs.plan.write`.
+    """
+    plan.check(cells[0].study, cells[0].config["study"])
     known = likes(Path(cells[0].config["root"]))
     table = Table(title=counted(len(cells), "cell"), title_justify="left", box=None)
     # What tells cells apart stands at the end of their names, which must not be cut off.

@@ -29,10 +29,9 @@ def write(folder: Path, study: Mapping[str, Any], entries: Iterable[Mapping[str,
     with lock.guard(folder):
         store.sweep_up(folder)
         planned = cells(folder) | {entry["id"]: dict(entry) for entry in entries}
-        file = folder / "plan.json"
-        before = store.read_json(file) if file.exists() else {}
+        before = _before(folder)
         store.write_json(
-            file,
+            folder / "plan.json",
             {
                 "schema": store.SCHEMA,
                 "study": study["name"],
@@ -43,6 +42,26 @@ def write(folder: Path, study: Mapping[str, Any], entries: Iterable[Mapping[str,
                 "cells": list(planned.values()),
             },
         )
+
+
+def check(folder: Path, study: Mapping[str, Any]) -> None:
+    """Refuse what `write` would refuse of a study, and write nothing.
+
+    Args:
+      folder: of the study, which need not exist.
+      study: as for `write`.
+
+    Raises:
+      InputError: see `write`.
+    """
+    cells(folder)
+    _decisions(folder, _before(folder), study)
+
+
+def _before(folder: Path) -> dict[str, Any]:
+    """What the plan of a study says, once `cells` has found that it is one; nothing where there is none."""
+    file = folder / "plan.json"
+    return store.read_json(file) if file.exists() else {}
 
 
 def drop(folder: Path, names: Iterable[str]) -> None:
