@@ -139,3 +139,16 @@ def test_other_decisions_than_a_study_was_begun_with_are_refused_where_it_is_onl
     assert f"{changed} is not allowed: {tmp_path / 'shrink'} was begun with" in err
     assert not out
     assert (tmp_path / "shrink" / "plan.json").read_bytes() == before
+
+
+def test_who_is_contrasted_and_not_planned_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(planning, "rehearse", lambda config: None)
+    command = [*LOCK, f"root={tmp_path}", "study.name=shrink", "study.contrast=[rloo,grpo]"]
+    told = "vfcompare: study.contrast names grpo, of which nothing is planned yet"
+    assert main(["plan", *command]) == 0
+    assert told in capsys.readouterr().err
+    planning.begin(compose.cells(command, sweep=True))
+    assert told in capsys.readouterr().err
+    planning.begin(compose.cells(["agent=grpo", *command[1:]], sweep=True))
+    assert main(["plan", *command]) == 0
+    assert "contrast" not in capsys.readouterr().err

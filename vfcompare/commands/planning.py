@@ -1,6 +1,7 @@
 """What a sweep is going to be, before anything of it is started."""
 
 import os
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from vfcompare.families import SIDES
 from vfcompare.runs import disk, plan, store
 from vfcompare.runs.run_folder import CHECKPOINTS
 from vfcompare.training import devices
@@ -154,6 +156,7 @@ def show(cells: Sequence[Cell]) -> None:
       InputError: for what the run would refuse of the study, see `vfcompare.runs.plan.write`.
     """
     plan.check(cells[0].study, cells[0].config["study"])
+    warn(cells)
     known = likes(Path(cells[0].config["root"]))
     table = Table(title=counted(len(cells), "cell"), title_justify="left", box=None)
     # What tells cells apart stands at the end of their names, which must not be cut off.
@@ -187,6 +190,25 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
     return words
 
 
+def warn(planned: Sequence[Cell]) -> None:
+    """Say what of a study's decisions has no effect by the cells that are planned so far."""
+    for told in absent(planned):
+        print(f"vfcompare: {told}", file=sys.stderr)
+
+
+def absent(planned: Sequence[Cell]) -> Iterator[str]:
+    """Agents that a study contrasts and that nothing is planned of; they may be in a later command."""
+    known = {str(entry.get("agent")) for entry in plan.known(planned[0].study).values()}
+    known |= {*SIDES, *(cell.agent for cell in planned)}
+    sides = planned[0].config["study"].get("contrast") or ()
+    named = [name for side in sides for name in (side if isinstance(side, list) else [side])]
+    if lacking := [name for name in dict.fromkeys(named) if name not in known]:
+        yield (
+            f"study.contrast names {', '.join(lacking)}, of which nothing is planned yet: without, the report "
+            "does not compare what was decided"
+        )
+
+
 def begin(planned: Sequence[Cell]) -> None:
     """Write cells of one study into its plan, if they can be trained.
 
@@ -194,6 +216,8 @@ def begin(planned: Sequence[Cell]) -> None:
       InputError: see `require_trainable` and `vfcompare.runs.plan.write`.
     """
     require_trainable(planned)
+    if not all(cell.done for cell in planned):
+        warn(planned)
     first = planned[0]
     plan.write(first.study, first.config["study"], [cell.planned() for cell in planned])
 
