@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.helpers import write_files
 from vfcompare.commands import compose, planning
 from vfcompare.main import main
 from vfcompare.runs import plan, store
@@ -117,6 +118,39 @@ def test_a_root_that_cannot_be_written_is_refused_before_anything_is_traced(
     assert list(tmp_path.iterdir()) == [root]
 
 
+WALK = """
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from vfcompare.envs.base import Reference, Task
+
+class Walk(Task):
+    action_space, observation_space, horizon = Discrete(2), Box(0.0, 1.0, (1,), np.float32), 8
+
+    def __init__(self, random=None, optimal=None):
+        super().__init__()
+        self._known = Reference(random, optimal)
+
+    @property
+    def reference(self):
+        return self._known
+
+    def initial(self, rng, params=None):
+        return jnp.int32(0)
+
+    def transition(self, state, action, rng, params=None):
+        return state + 1
+
+    def observation(self, state, rng, params=None):
+        return jnp.float32(state)[None] / 8
+
+    def reward(self, state, action, next_state, rng, params=None):
+        return jnp.float32(action)
+
+    def terminal(self, state, rng, params=None):
+        return state == 8
+"""
+
 LOCK = ("agent=rloo", "env=lock", "seeds=2", "env_steps=2000")
 
 
@@ -152,3 +186,45 @@ def test_who_is_contrasted_and_not_planned_is_told(tmp_path, monkeypatch, capsys
     planning.begin(compose.cells(["agent=grpo", *command[1:]], sweep=True))
     assert main(["plan", *command]) == 0
     assert "contrast" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def walk(tmp_path, monkeypatch):
+    """The settings of a task of one's own."""
+    text = "_target_: walking.Walk\nrandom: null\noptimal: null\n"
+    write_files(tmp_path, {"walking.py": WALK, "conf/env/walk.yaml": text})
+    monkeypatch.syspath_prepend(tmp_path)
+    return (
+        "agent=rloo",
+        "env=walk",
+        f"root={tmp_path}",
+        f"hydra.searchpath=[file://{tmp_path}/conf]",
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ((), "study.reference={walk:[RANDOM,OPTIMAL]}"),
+        (("env.random=4",), "study.reference={walk:[4,OPTIMAL]}"),
+        (("env.random=4", "env.optimal=8"), None),
+        (("study.reference={walk:[4,8]}",), None),
+    ],
+)
+def test_a_task_of_ones_own_without_a_scale_is_told_once_before_the_first_run(
+    walk, known, told, monkeypatch, capsys
+):
+    monkeypatch.setattr(planning, "rehearse", lambda config: None)
+    assert main(["plan", "agent=rloo,reinforce", *walk[1:], *known]) == 0
+    looked = capsys.readouterr().err
+    planned = compose.cells([*walk, *known], sweep=True)
+    planning.begin(planned)
+    assert capsys.readouterr().err == looked
+    if told is None:
+        assert not looked
+        return
+    begins = "vfcompare: walk has no known random and optimal return: scores are raw returns, and"
+    assert looked.startswith(begins)
+    assert looked.endswith(f"{told}\n")
+    assert looked.count("\n") == 1
+    assert next(planning.unscaled(planned)).endswith(f"{told}, of another study: this one is begun")

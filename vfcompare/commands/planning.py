@@ -5,6 +5,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,9 @@ from vfcompare.families import SIDES
 from vfcompare.runs import disk, plan, store
 from vfcompare.runs.run_folder import CHECKPOINTS
 from vfcompare.training import devices
-from vfcompare.training.cell import Cell, rehearse
+from vfcompare.training.cell import Cell, rehearse, saying_where
 from vfcompare.training.progress import duration
+from vfcompare.training.tasks import own, shared
 from vfcompare.words import counted
 
 BYTES_PER_SEED = 150_000
@@ -192,7 +194,7 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
 
 def warn(planned: Sequence[Cell]) -> None:
     """Say what of a study's decisions has no effect by the cells that are planned so far."""
-    for told in absent(planned):
+    for told in chain(absent(planned), unscaled(planned)):
         print(f"vfcompare: {told}", file=sys.stderr)
 
 
@@ -204,9 +206,35 @@ def absent(planned: Sequence[Cell]) -> Iterator[str]:
     named = [name for side in sides for name in (side if isinstance(side, list) else [side])]
     if lacking := [name for name in dict.fromkeys(named) if name not in known]:
         yield (
-            f"study.contrast names {', '.join(lacking)}, of which nothing is planned yet: without, the report "
-            "does not compare what was decided"
+            f"study.contrast names {', '.join(lacking)}, of which nothing is planned yet: without, "
+            "the report does not compare what was decided"
         )
+
+
+def unscaled(planned: Sequence[Cell]) -> Iterator[str]:
+    """Environments of the user's own without a scale: a study takes none once it is begun.
+
+    Ours are not asked: the optimum of some takes seconds, and the report says what is not known.
+
+    Raises:
+      InputError: if one cannot be made, see `vfcompare.training.cell.saying_where`.
+    """
+    study = planned[0].config["study"]
+    tasks_of = {cell.env: cell.config for cell in planned if own({"env": cell.config["env"]})}
+    for name, config in tasks_of.items():
+        if name in (study.get("reference") or {}):
+            continue
+        with saying_where(config):
+            known = shared(config["env"]).held_out().reference
+        if known.random is None or known.optimal is None:
+            random = "RANDOM" if known.random is None else f"{known.random:g}"
+            optimal = "OPTIMAL" if known.optimal is None else f"{known.optimal:g}"
+            where = ", of another study: this one is begun" if plan.cells(planned[0].study) else ""
+            yield (
+                f"{name} has no known random and optimal return: scores are raw returns, and study.margin "
+                "and study.threshold have no effect; allowed: `reference` of the task, or "
+                f"study.reference={{{name}:[{random},{optimal}]}}{where}"
+            )
 
 
 def begin(planned: Sequence[Cell]) -> None:

@@ -149,8 +149,8 @@ def _count_interrupts(reader: socket.socket) -> None:
 def leave_at_once(code: int) -> None:
     """End the process where JAX is loaded, with nothing cleaned up: what was to be saved has been.
 
-    What XLA still does in threads of its own, after an interrupt, crashes while Python cleans up; and where it
-    compiles, Python would wait for it.
+    What XLA still does in threads of its own, after an interrupt, crashes while Python cleans up; and where
+    it compiles, Python would wait for it.
     """
     if "jax" in sys.modules:
         for stream in (sys.stdout, sys.stderr):
