@@ -32,6 +32,10 @@ CONF = {
     "study/without_package.yaml": "study: {name: x}\nhydra: {sweeper: {params: {env: lock}}}",
     "study/typo.yaml": "# @package _global_\nstudy: {name: x, margn: 0.1}",
     "study/param.yaml": "# @package _global_\nstudy: {name: x}\nhydra: {sweeper: {param: {env: lock}}}",
+    "study/slips.yaml": (
+        "# @package _global_\nstudy: {name: x}\n"
+        "hydra: {sweeper: {params: {agent: 'a2c,rloo', env.slip: '0,0.1'}}}"
+    ),
     "study/list.yaml": (
         "# @package _global_\nstudy: {name: x}\nhydra: {sweeper: {params: {agent: [ppo, rloo]}}}"
     ),
@@ -68,6 +72,19 @@ SAID = {
     "+study=without_package": "study.hydra is no setting of a study.*package _global_' missing",
     "+study=typo": "study.margn is no setting of a study; .*did you mean 'margin'",
     "+study=param": "hydra.sweeper.param is no setting .*did you mean 'params'",
+    "agent=rloo,ppo env=lock agent.estimator.advantage.lambda_=0.9,1.0": (
+        "lambda_=0.9 does not exist for agent=rloo env=lock: agent.estimator.advantage has gamma, credit, "
+        "baseline, scale; allowed: cells that have it, such as agent=ppo env=lock$"
+    ),
+    "agent=ppo env=maze_small,lock env.slip=0.1": (
+        "env.slip=0.1 does not exist for agent=ppo env=lock: .*; allowed: .*such as agent=ppo env=maze_small$"
+    ),
+    "+study=slips env=lock": (
+        "^env.slip=0, which study slips sweeps, does not exist for agent=a2c env=lock: env has length"
+    ),
+    "agent=rloo,ppo env=lock agent.estimator.critic.optimizer.eps=1": (
+        "for agent=rloo env=lock .this agent has no critic"
+    ),
     "+study=list": "agent=.*ppo.*is one value, a list; allowed: agent: ppo,rloo",
     "+study=numbers": "agent.gamma=.*is one value, a list; allowed: agent.gamma: 0.5,0.9",
 }

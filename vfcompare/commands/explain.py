@@ -28,12 +28,19 @@ OPTIONAL = ("agent.penalty", "agent.prior", "agent.judge", "agent.lab")
 """Parts that an agent may be without."""
 
 
-def explain(error: Exception, settings: Sequence[str]) -> str:
+def explain(
+    error: Exception,
+    settings: Sequence[str],
+    typed: Sequence[str] | None = None,
+    jobs: Sequence[Sequence[str]] = (),
+) -> str:
     """What Hydra found wrong, with the nearest valid choice.
 
     Args:
       error: one of `ERRORS`.
-      settings: as typed.
+      settings: as typed, or of the cell where it was found.
+      typed: for a whole sweep, if that is known to be more.
+      jobs: settings of every cell of the sweep.
     """
     return (
         unreadable_file(error)
@@ -44,7 +51,7 @@ def explain(error: Exception, settings: Sequence[str]) -> str:
         or circular(error, settings)
         or unknown_choice(error, settings)
         or without_plus(error, settings)
-        or unknown_key(error, settings)
+        or unknown_key(error, settings, typed or settings, jobs)
         or next(typed_words(settings), None)
         or str(error).splitlines()[0]
     )
@@ -246,28 +253,65 @@ def unknown_choice(error: Exception, settings: Sequence[str]) -> str | None:
     return f"{group}={name} does not exist; allowed: {', '.join(names)}{mine}{nearest(name, names)}"
 
 
-def unknown_key(error: Exception, settings: Sequence[str]) -> str | None:
-    """For a setting that does not exist."""
+def unknown_key(
+    error: Exception,
+    settings: Sequence[str],
+    typed: Sequence[str],
+    jobs: Sequence[Sequence[str]],
+) -> str | None:
+    """For a setting that does not exist, or not for every cell of a sweep; see `explain`."""
     text = str(error)
     found = re.search(r"full_key: (\S+)", text) or re.search(r"Could not override '([^']+)'", text)
     node: Any = found and chosen(settings)
     if not found or node is None:
         return None
     path, whole = found.group(1), node
-    typed = next((value_of(s) for s in settings if s.startswith(f"{path}=")), "")
+    value = next((value_of(s) for s in settings if s.startswith(f"{path}=")), "")
+    swept = of_study(path, typed)
     parts = path.split(".")
     for depth, part in enumerate(parts):
         keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
         if part not in keys:
             where = ".".join(parts[:depth]) or "the configuration"
             reason = " (this agent has no critic)" if part == "critic" else ""
-            more = nearest(part, keys) or ("" if depth else inside(whole, part))
             known = ", ".join(key for key in keys if not key.startswith("_")) or "no settings"
-            return f"{path}={typed} does not exist{reason}: {where} has {known}{more}"
+            other = has(path, settings, jobs)
+            here = f" for {whose(settings)}" if other or swept else ""
+            more = nearest(part, keys) or ("" if depth else inside(whole, part))
+            if other:
+                more = f"; allowed: cells that have it, such as {other}"
+            return f"{path}={value}{swept} does not exist{here}{reason}: {where} has {known}{more}"
         if OmegaConf.is_interpolation(node, part) and depth + 1 < len(parts):
-            return borrowed(f"{path}={typed}", ".".join(parts[: depth + 1]), node._get_node(part))
+            return borrowed(f"{path}={value}", ".".join(parts[: depth + 1]), node._get_node(part))
         node = node[part]
     return None
+
+
+def of_study(path: str, typed: Sequence[str]) -> str:
+    """That a setting is swept and was not typed, as a clause."""
+    if any(key_of(text) == path for text in typed):
+        return ""
+    study = next((value_of(text) for text in typed if key_of(text) == "study"), "")
+    return f", which study {study} sweeps," if study else ""
+
+
+def has(path: str, settings: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
+    """The first cell of a sweep whose agent, or environment, has a setting of it; nothing where none has."""
+    part, place, key = path.partition(".")[0], *path.rpartition(".")[::2]
+    tried = [whose(settings, part)]
+    for job in jobs:
+        if part in ("agent", "env") and whose(job, part) not in tried:
+            tried.append(whose(job, part))
+            with suppress(*ERRORS):
+                node = OmegaConf.select(chosen(job) or OmegaConf.create(), place)
+                if isinstance(node, DictConfig) and key in node:
+                    return whose(job)
+    return ""
+
+
+def whose(settings: Sequence[str], *parts: str) -> str:
+    """The agent and the environment of a cell, or one of them, as far as its settings choose them."""
+    return " ".join(text for text in settings if key_of(text) in (parts or ("agent", "env")))
 
 
 def borrowed(setting: str, place: str, node: Any) -> str:
