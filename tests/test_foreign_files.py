@@ -18,6 +18,7 @@ from vfcompare.main import main
 from vfcompare.report import files
 from vfcompare.runs import board, clock, slurm, status, store
 from vfcompare.runs.events import TOGETHER
+from vfcompare.runs.yaml_files import read_yaml
 from vfcompare.validate import TUNING_SEEDS
 
 CELL = "maze-ppo-1a2b3c4d"
@@ -247,7 +248,7 @@ def test_what_has_no_end_is_not_read(study: Path, harm: Any, capsys: Any) -> Non
 @pytest.mark.parametrize("harm", [never, endless])
 def test_neither_are_tables_and_arrays(tmp_path: Path, harm: Any) -> None:
     harm(tmp_path / "x")
-    for read_it in (files.read_table, files.read_arrays, files.read_pictures, files.read_yaml):
+    for read_it in (files.read_table, files.read_arrays, files.read_pictures, read_yaml):
         with pytest.raises(ValueError, match=r"a link|not a regular file"):
             read_it(tmp_path / "x")
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vfcompare.commands import resume
+from vfcompare.commands import compose, resume
 from vfcompare.errors import ClaimLost, InputError
-from vfcompare.main import main
+from vfcompare.main import left, main
 from vfcompare.report import writing
 from vfcompare.runs import claim, clock, disk, lock, origin, plan, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
@@ -218,6 +218,33 @@ def test_what_a_later_version_wrote_is_refused_by_name(tmp_path, capsys):
     (tmp_path / "plan.json").unlink()
     (cell,) = status.read(tmp_path)
     assert (cell.status, cell.note[:28]) == ("damaged", "run.json cannot be read: it ")
+
+
+def test_what_is_completed_and_has_no_configuration_that_can_be_read_is_damaged(tmp_path):
+    plan.write(tmp_path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
+    RunFolder(tmp_path / "cell").update(status="completed", seeds={"0": {"status": "completed"}})
+    (tmp_path / "cell" / "evaluation.parquet").touch()
+    config = tmp_path / "cell" / "config.yaml"
+    config.write_text("seeds: 1")
+    assert main(["status", str(tmp_path)]) == 0
+    config.write_text("{")
+    (cell,) = status.read(tmp_path)
+    assert (cell.status, cell.note) == ("damaged", "config.yaml: not plain YAML")
+    assert main(["status", str(tmp_path)]) == 4
+
+
+def test_a_damaged_cell_does_not_count_as_done_before(tmp_path, capsys):
+    words = ["agent=rloo,reinforce", "env=lock", "seeds=1", "env_steps=2000", f"root={tmp_path}"]
+    planned = compose.cells(words, sweep=True)
+    for cell in planned:
+        folder = RunFolder(cell.study / cell.id)
+        folder.update(status="completed", seeds={"0": {"status": "completed"}})
+        (folder.path / "evaluation.parquet").touch()
+    assert left(planned) == []
+    assert "2 of 2 cells were done before" in capsys.readouterr().out
+    (folder.path / "evaluation.parquet").unlink()
+    assert left(planned) == []
+    assert "1 of 2 cells were done before" in capsys.readouterr().out
 
 
 def test_what_is_completed_without_its_evaluations_is_damaged(tmp_path, capsys):

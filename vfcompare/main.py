@@ -185,17 +185,18 @@ def no_option(name: str) -> InputError:
 
 
 def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
-    """The cells that are not done; says how many are, and which by code that has changed."""
+    """The cells that are not done; says how many are whole, and which by code that has changed."""
+    from vfcompare.runs import status
     from vfcompare.training import attempts
 
-    waiting = [cell for cell in planned if not cell.done]
-    done = len(planned) - len(waiting)
-    if done:
-        print(f"{done} of {len(planned)} cells were done before, kept as they are")
-        for cell in planned:
-            if cell.done:
-                attempts.warn_if_own_code_changed(cell)
-    return waiting
+    done = {cell.id for cell in planned if cell.done}
+    found = {cell.id: cell.status for cell in status.read(planned[0].study)} if done else {}
+    whole = [cell for cell in planned if cell.id in done and found.get(cell.id) in status.DONE]
+    if whole:
+        print(f"{len(whole)} of {len(planned)} cells were done before, kept as they are")
+    for cell in whole:
+        attempts.warn_if_own_code_changed(cell)
+    return [cell for cell in planned if cell.id not in done]
 
 
 def run(cfg: Any) -> str:

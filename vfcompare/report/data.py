@@ -18,7 +18,6 @@ from vfcompare.report.files import (
     read_inside,
     read_json,
     read_record,
-    read_yaml,
     tree,
     why,
 )
@@ -39,6 +38,7 @@ from vfcompare.report.seeds import joined, mean_over_seeds
 from vfcompare.report.table import join
 from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim
+from vfcompare.runs.yaml_files import read_yaml
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
 """Settings of how long a cell trains and how often it is evaluated; labels have them only where needed."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from vfcompare.errors import InputError, nearest
 from vfcompare.report.cells import Cell, Names
 from vfcompare.report.data import Study
-from vfcompare.report.files import clean, read_yaml, why
+from vfcompare.report.files import clean, why
 from vfcompare.report.labels import label
+from vfcompare.runs.yaml_files import read_yaml
 
 
 def read_names(file: Path | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vfcompare import failure
 from vfcompare.runs import clock, plan, slurm, store
 from vfcompare.runs.claim import Claim
+from vfcompare.runs.yaml_files import read_yaml
 from vfcompare.words import counted
 
 DONE = ("completed", "diverged")
@@ -137,6 +138,17 @@ def _missing(file: Path) -> bool:
     return False
 
 
+def _broken_config(path: Path) -> str:
+    """Why the configuration of a cell is not what was written there; empty where that is not known."""
+    try:
+        read_yaml(path / "config.yaml")
+    except OSError:
+        return ""
+    except ValueError as error:
+        return f"config.yaml: {error}"
+    return ""
+
+
 def _task(record: Mapping[str, Any]) -> str:
     task = str(record.get("task") or "")
     return task if task.replace("_", "").isdecimal() else ""
@@ -185,6 +197,8 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
     if status == "completed":
         if _missing(path / "evaluation.parquet"):
             return "damaged", "evaluation.parquet is missing"
+        if broken := _broken_config(path):
+            return "damaged", broken
         diverged = _divergence(record["seeds"])
         seconds = record.get("seconds")
         total = seconds.get("total") if isinstance(seconds, dict) else None
