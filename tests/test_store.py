@@ -233,6 +233,17 @@ def test_what_is_completed_and_has_no_configuration_that_can_be_read_is_damaged(
     assert main(["status", str(tmp_path)]) == 4
 
 
+@pytest.mark.parametrize("verb", ["status", "report", "resume"])
+def test_a_cell_is_not_taken_for_a_study(tmp_path, verb, capsys):
+    RunFolder(tmp_path / "cell").update(status="completed", seeds={"0": {"status": "completed"}})
+    assert main([verb, str(tmp_path / "cell")]) == 2
+    err = capsys.readouterr().err
+    assert err == (
+        f"vfcompare: {tmp_path / 'cell'} is a cell of the study {tmp_path}; allowed: {tmp_path}\n"
+    )
+    assert [file.name for file in (tmp_path / "cell").iterdir()] == ["run.json"]
+
+
 def test_a_damaged_cell_does_not_count_as_done_before(tmp_path, capsys):
     words = ["agent=rloo,reinforce", "env=lock", "seeds=1", "env_steps=2000", f"root={tmp_path}"]
     planned = compose.cells(words, sweep=True)

@@ -63,7 +63,10 @@ def must_be_a_study(folder: Path) -> None:
         raise InputError(
             f"{folder} is not a folder; allowed: the folder of a study{nearest(str(folder), siblings)}"
         )
-    if not any(next(folder.glob(file), None) for file in ("plan.json", "run.json", "*/run.json")):
+    if not any(next(folder.glob(file), None) for file in ("plan.json", "*/run.json")):
+        if (folder / "run.json").exists():
+            study = folder.absolute().parent if folder.name in ("", "..") else folder.parent
+            raise InputError(f"{folder} is a cell of the study {study}; allowed: {study}")
         within = sorted(str(file.parent) for file in folder.glob("*/plan.json"))
         raise InputError(
             f"{folder} has neither a plan nor runs; allowed: the folder of a study"
