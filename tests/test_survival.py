@@ -1405,6 +1405,29 @@ def test_workers_of_joblib_save_and_end_with_the_process_that_launched_them(name
         assert "Traceback" not in told
 
 
+@pytest.mark.slow
+@pytest.mark.essential
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux for processes")
+def test_a_worker_of_joblib_that_is_killed_is_told_in_one_line(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    args = ("-m", "agent=ppo,rloo", *PARTS[:-1], "seeds=2", "env_steps=50000000", "save_seconds=1")
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    process = begin(*args, *joblib, cwd=tmp_path)
+    deadline = time.monotonic() + 240
+    while len(list(tmp_path.rglob("checkpoints.json"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    claim = next(tmp_path.rglob("claim.json"))
+    os.kill(store.read_json(claim)["pid"], signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in told
+    assert "vfcompare: a worker was killed (out of memory?); the others ended with it" in told
+    assert "`vfcompare resume runs/scratch` goes on" in told
+    assert "vfcompare: 2 lost; `vfcompare status runs/scratch` says which" in told
+
+
 CRASH = """
 import signal
 from vfcompare.training.execute import execute

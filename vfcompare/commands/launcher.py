@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -76,18 +77,36 @@ class Planned(Sweeper):
         jobs = [list(cell.overrides) for cell in self.handover.cells]
         size = self._most or max(len(jobs), 1)
         returns = []
-        with TemporaryDirectory(prefix="vfcompare-") as place, crew.Crew(Path(place)):
-            launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=self._context,
-                task_function=crew.Hand(self._run, Path(place)),
-                config=self._config,
-            )
-            for begin in range(0, len(jobs), size):
-                returns.append(launcher.launch(jobs[begin : begin + size], initial_job_idx=begin))
-                for job in returns[-1]:
-                    # Asking raises what the job raised.
-                    _ = job.return_value
+        try:
+            with TemporaryDirectory(prefix="vfcompare-") as place, crew.Crew(Path(place)):
+                launcher = Plugins.instance().instantiate_launcher(
+                    hydra_context=self._context,
+                    task_function=crew.Hand(self._run, Path(place)),
+                    config=self._config,
+                )
+                for begin in range(0, len(jobs), size):
+                    returns.append(
+                        launcher.launch(jobs[begin : begin + size], initial_job_idx=begin)
+                    )
+                    for job in returns[-1]:
+                        # Asking raises what the job raised.
+                        _ = job.return_value
+        except BrokenProcessPool as error:
+            # By name, since joblib need not be installed; others are of a part that has workers of its own.
+            if type(error).__name__ != "TerminatedWorkerError":
+                raise
+            print(_killed(error, self.waiting[0].study), file=sys.stderr)
         return returns
+
+
+def _killed(error: BrokenProcessPool, study: Path) -> str:
+    """What to do where a worker of joblib has ended, in one line; its error says how, in braces."""
+    how = str(error).rpartition("{")[2].partition("}")[0]
+    why = "out of memory?" if "SIGKILL" in how else how
+    return (
+        f"vfcompare: a worker was killed ({why}); the others ended with it, and what was saved is whole; "
+        f"`vfcompare resume {study}` goes on"
+    )
 
 
 class Fused(Launcher):
