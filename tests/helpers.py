@@ -19,6 +19,9 @@ GOLDEN = {
 }
 """Inputs, outputs and tolerances by other libraries' own code and by enumeration; see `tests/data`."""
 
+PARQUET = b"PAR1" + bytes(8) + b"PAR1"
+"""What has the ends of a table, which is all that `vfcompare status` looks at."""
+
 
 def vfcompare(*args, cwd, env=None, timeout=300):
     """Run the command line in a folder."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests import slurm as private
-from tests.helpers import vfcompare
+from tests.helpers import PARQUET, vfcompare
 from vfcompare.commands import cluster, resume
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
@@ -64,7 +64,8 @@ def study(where, records, groups=None, slurm_number="7", **job):
             said = {"heartbeat": clock.now(), "started": clock.now(), "seeds": seeds, **record}
             store.write_json(path / name / "run.json", said)
             if record["status"] == "completed":
-                (path / name / "evaluation.parquet").touch()
+                for table in status.TABLES:
+                    (path / name / table).write_bytes(PARQUET)
             if record["status"] == "running":
                 claim = {"host": "a node", "pid": 1, "time": said["heartbeat"]}
                 store.write_json(path / name / "claim.json", claim)

@@ -275,6 +275,7 @@ def test_the_page_of_a_damaged_study_says_what_is_wrong(tmp_path: Path) -> None:
     runs = next(item for item in content["verdicts"] if item["title"] == "Runs")
     assert runs["tone"] == "warning"
     assert runs["text"].startswith("10 of 24 planned runs completed")
+    assert "without its folder `vfcompare resume` trains the cell anew" in runs["text"]
     for reason in ("not in the plan", "its folder was not found", "evaluation.parquet"):
         assert reason in text
 

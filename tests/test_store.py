@@ -271,6 +271,22 @@ def test_what_is_completed_without_its_evaluations_is_damaged(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("name", status.TABLES)
+def test_what_is_completed_and_has_lost_the_end_of_a_table_is_damaged(name, tmp_path, capsys):
+    plan.write(tmp_path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
+    RunFolder(tmp_path / "cell").update(status="completed", seeds={"0": {"status": "completed"}})
+    for table in status.TABLES:
+        store.write_table(tmp_path / "cell" / table, {"seed": np.arange(5)})
+    assert main(["status", str(tmp_path)]) == 0
+    whole = (tmp_path / "cell" / name).read_bytes()
+    for size in (0, 3, 12, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cell" / name).write_bytes(whole[:size])
+        (cell,) = status.read(tmp_path)
+        assert (cell.status, cell.note) == ("damaged", f"{name} has lost its end")
+    assert main(["resume", str(tmp_path)]) == 4
+    assert f"{name} has lost its end), left alone; without its folder" in capsys.readouterr().err
+
+
 LONG_AGO = "2020-01-01T00:00:00+00:00"
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.helpers import PARQUET
 from vfcompare.commands import compose, resume, trust
 from vfcompare.errors import ClaimLost, Damaged, InputError
 from vfcompare.main import main
@@ -1006,7 +1007,7 @@ def test_resume_ends_with_0_only_when_all_is_finished(tmp_path, monkeypatch, cap
     record = {"status": "completed", "seeds": {"0": {"status": "completed"}}}
     store.write_json(study / said["id"] / "run.json", record)
     assert main(["resume", str(study)]) == 4
-    (study / said["id"] / "evaluation.parquet").touch()
+    (study / said["id"] / "evaluation.parquet").write_bytes(PARQUET)
     assert main(["resume", str(study)]) == 0
 
 

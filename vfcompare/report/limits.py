@@ -180,8 +180,13 @@ def _failures(results: Results) -> Sentence:
     text = f"{done} of {planned} {noun} runs completed"
     if others:
         text += f"; {', '.join(others)}"
-    tone = "warning" if others else "plain"
-    return Sentence(text + ".", tone, "Runs")
+    text += "."
+    if counts["damaged"]:
+        text += (
+            " What is damaged stands under 'What went wrong'; without its folder `vfcompare resume` trains "
+            "the cell anew."
+        )
+    return Sentence(text, "warning" if others else "plain", "Runs")
 
 
 def _disputed(results: Results) -> Iterable[Sentence]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -31,6 +32,12 @@ STILL = 1800.0
 
 UNREAD = "run.json cannot be read"
 """How the note of a `damaged` cell begins that may be whole, so that nothing of it is to be removed."""
+
+TABLES = ("evaluation.parquet", "metrics.parquet")
+"""Of a completed run; of these the first alone is compared, and must be there."""
+
+MAGIC = b"PAR1"
+"""Begins and ends a file of Parquet; between them stands the length of its footer, in as many bytes."""
 
 NAMED = 2
 """Seeds that a note names."""
@@ -129,13 +136,26 @@ def _record(path: Path) -> dict[str, Any]:
     return {"status": "damaged", "message": why, "seeds": {}}
 
 
-def _missing(file: Path) -> bool:
-    """Whether a file is known not to be there."""
-    try:
-        file.stat()
-    except OSError as error:
-        return isinstance(error, FileNotFoundError)
-    return False
+def _torn(path: Path) -> str:
+    """Which table of a completed run is missing or has lost its end, in words; empty if none has.
+
+    By its last bytes alone, which Parquet writes last: whatever else is wrong, the report finds.
+    """
+    for name in TABLES:
+        try:
+            with store.opened(path / name, sys.maxsize) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(-min(size, len(MAGIC)), os.SEEK_END)
+                if size <= 3 * len(MAGIC) or file.read() != MAGIC:
+                    return f"{name} has lost its end"
+        except FileNotFoundError:
+            if name == TABLES[0]:
+                return f"{name} is missing"
+        except ValueError as error:
+            return f"{name}: {error}"
+        except OSError:
+            continue
+    return ""
 
 
 def _broken_config(path: Path) -> str:
@@ -195,9 +215,7 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return "planned", ""
     status, message = record["status"], str(record.get("message") or "")
     if status == "completed":
-        if _missing(path / "evaluation.parquet"):
-            return "damaged", "evaluation.parquet is missing"
-        if broken := _broken_config(path):
+        if broken := _torn(path) or _broken_config(path):
             return "damaged", broken
         diverged = _divergence(record["seeds"])
         seconds = record.get("seconds")
