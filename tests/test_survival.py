@@ -912,6 +912,9 @@ def test_a_damaged_plan_is_named(content, tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 4
     err = capsys.readouterr().err
     assert err.count("plan.json is damaged") == 2
+    assert (
+        err.count("; once it is removed the same sweeps plan anew, and keep what is trained") == 2
+    )
     assert len(err) < 1000
 
 

@@ -1,12 +1,15 @@
 """Tuning: every agent has the same trials, none is lost or hidden, and no report sees a tuning seed."""
 
+import errno
 import json
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from vfcompare import statistics
 from vfcompare.assemble import assemble
 from vfcompare.commands import resume
 from vfcompare.commands.compose import cells
-from vfcompare.errors import InputError
+from vfcompare.errors import Damaged, InputError
 from vfcompare.main import main
 from vfcompare.report import data, scoring
 from vfcompare.runs import run_folder, store
@@ -471,6 +474,44 @@ def test_a_search_goes_on_whatever_is_said_of_places_and_saving(here, trainer):
     assert "anyway" not in "".join(file.read_text() for file in here.glob("*.json"))
     with pytest.raises(InputError, match="settings="):
         tune([*ON_ONE, "agent.gamma=0.9"], Options(trials=4))
+
+
+def test_what_was_decided_and_cannot_be_read_is_not_taken_for_damaged(here, trainer, monkeypatch):
+    trainer()
+    assert tune(ON_ONE, Options(trials=3))
+    whole = store.read_json(here / "tune.json")
+    for name in ("tune.json", "ledger.jsonl"):
+        (here / name).write_text("{")
+    with pytest.raises(Damaged, match="the command that tuned writes it anew"):
+        ledger.read(here)
+    with pytest.raises(Damaged, match="once it is removed the same command goes on"):
+        tune(ON_ONE, Options(trials=3))
+    for name in ("tune.json", "ledger.jsonl"):
+        (here / name).unlink()
+    more = trainer()
+    assert tune(ON_ONE, Options(trials=3))
+    assert more.trained == []
+    assert store.read_json(here / "tune.json") == whole
+    assert len(ledger.read(here)) == 3
+
+    def forbidden(path, *args, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def forbids(path, *args):
+        return forbidden(path) if path.name == "tune.json" else read_json(path, *args)
+
+    read_json = store.read_json
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", forbidden)
+        with pytest.raises(InputError, match=r"ledger\.jsonl cannot be read") as refused:
+            ledger.read(here)
+    assert not isinstance(refused.value, Damaged)
+    monkeypatch.setattr(store, "read_json", forbids)
+    with pytest.raises(
+        InputError, match=r"tune\.json cannot be read .Permission denied"
+    ) as refused:
+        tune(ON_ONE, Options(trials=3))
+    assert not isinstance(refused.value, Damaged)
 
 
 def test_a_trial_that_is_the_preset_in_other_words_is_trained_once(here, trainer, tmp_path):

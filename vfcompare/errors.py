@@ -15,6 +15,13 @@ class Damaged(InputError):
     """A file is not what was written there: exit code 4, no traceback, and it is left as it is."""
 
 
+def unread(file: Path, error: OSError) -> InputError:
+    """Refuses a file that the system does not give, which says nothing about whether it is whole."""
+    return InputError(
+        f"{file} cannot be read ({error.strerror}); allowed: a file that you may read"
+    )
+
+
 class NotAllowed(ValueError):
     """A parameter that a part refuses, `field=value is not allowed`; who makes the part adds its path."""
 

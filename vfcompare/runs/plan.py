@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vfcompare import failure
-from vfcompare.errors import Damaged, InputError, nearest
+from vfcompare.errors import Damaged, InputError, nearest, unread
 from vfcompare.runs import clock, lock, naming, store
 
 DECIDED = ("contrast", "metric", "margin", "threshold", "reference")
@@ -151,11 +151,12 @@ def cells(study: Path) -> dict[str, dict[str, Any]]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise InputError(
-            f"{file} cannot be read ({error.strerror}); allowed: a file that you may read"
-        ) from error
+        raise unread(file, error) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{file} is damaged ({failure.describe(error)})") from error
+        raise Damaged(
+            f"{file} is damaged ({failure.describe(error)}); once it is removed the same sweeps plan "
+            "anew, and keep what is trained"
+        ) from error
     if told:
         raise InputError(
             f"{file} {told}; allowed: the version that wrote it, or another study.name"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vfcompare import failure, statistics
-from vfcompare.errors import Damaged, InputError
+from vfcompare.errors import Damaged, InputError, unread
 from vfcompare.runs import plan, status, store
 from vfcompare.statistics import ScoreScale
 from vfcompare.tuning.space import Values
@@ -256,13 +256,17 @@ def read(study: Path) -> list[dict[str, Any]]:
     """The lines of a ledger.
 
     Raises:
-      InputError: if there is none.
-      Damaged: if it cannot be read.
+      InputError: if there is none, or it cannot be read.
+      Damaged: if it is not what was written.
     """
     file = study / LEDGER
     try:
         return [dict(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
         raise InputError(f"{file} does not exist; allowed: a study of `vfcompare tune`") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise Damaged(f"{file} is damaged ({error})") from error
+    except OSError as error:
+        raise unread(file, error) from error
+    except (ValueError, TypeError) as error:
+        raise Damaged(
+            f"{file} is damaged ({error}); the command that tuned writes it anew"
+        ) from error

@@ -10,7 +10,7 @@ from vfcompare import failure
 from vfcompare.commands.compose import cells, recompose
 from vfcompare.commands.naming import as_known
 from vfcompare.commands.overrides import typed_twice
-from vfcompare.errors import Damaged, InputError, nearest
+from vfcompare.errors import Damaged, InputError, nearest, unread
 from vfcompare.runs import disk, plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
@@ -246,8 +246,13 @@ class Search:
             # An earlier version named more of them.
             begun["settings"] = decisive(begun["settings"])
             fewer = self.trials < int(begun["trials"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Damaged(f"{file} is damaged ({failure.describe(error)})") from error
+        except OSError as error:
+            raise unread(file, error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(
+                f"{file} is damaged ({failure.describe(error)}); once it is removed the same command "
+                "goes on, and keeps the trials that have ended"
+            ) from error
         for key, value in self.protocol.items():
             if key != "trials" and begun.get(key) != value:
                 raise InputError(
