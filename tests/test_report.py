@@ -276,7 +276,8 @@ def test_the_page_of_a_damaged_study_says_what_is_wrong(tmp_path: Path) -> None:
     assert runs["tone"] == "warning"
     assert runs["text"].startswith("10 of 24 planned runs completed")
     assert "without its folder `vfcompare resume` trains the cell anew" in runs["text"]
-    for reason in ("not in the plan", "its folder was not found", "evaluation.parquet"):
+    beside = "not compared: maze-other-1a2b3c4d. Their sweep, given again in this study, adds them"
+    for reason in (beside, "its folder was not found", "evaluation.parquet"):
         assert reason in text
 
 

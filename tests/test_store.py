@@ -271,6 +271,16 @@ def test_what_is_completed_without_its_evaluations_is_damaged(tmp_path, capsys):
     )
 
 
+def test_cells_that_are_not_in_the_plan_are_counted(tmp_path, capsys):
+    for name in "abc":
+        RunFolder(tmp_path / name).update(status="crashed", seeds={"0": {"status": "crashed"}})
+    assert main(["status", str(tmp_path)]) == 1
+    assert "not in the plan" not in capsys.readouterr().out
+    plan.write(tmp_path, {"name": "x"}, [{"id": "a", "seeds": [0]}])
+    assert main(["status", str(tmp_path)]) == 1
+    assert "3 crashed; 2 not in the plan, to which their sweep" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", status.TABLES)
 def test_what_is_completed_and_has_lost_the_end_of_a_table_is_damaged(name, tmp_path, capsys):
     plan.write(tmp_path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])

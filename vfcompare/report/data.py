@@ -46,6 +46,9 @@ PROTOCOL = ("env_steps", "evaluations", "lanes")
 LONGEST = 255
 """Letters that the name of a folder may have."""
 
+NAMED = 3
+"""Folders that are named of those which are not in the plan."""
+
 MARGIN = 0.05
 """Margin of studies that decided on none."""
 
@@ -177,8 +180,13 @@ def _study(root: Path) -> Study:
     for found in _found(root):
         if clean(found, LONGEST) not in known:
             cells.append(_cell(root, {"id": found}, name, planned=not plan))
-    if plan and any(not cell.planned for cell in cells):
-        problems.append("Some folders are not in the plan; they are listed but not compared.")
+    beside = [cell.id for cell in cells if not cell.planned]
+    if beside:
+        named = [*beside[:NAMED], *([f"{len(beside) - NAMED} more"] if len(beside) > NAMED else [])]
+        problems.append(
+            f"Some folders are not in the plan; they are listed but not compared: {join(named)}. Their "
+            "sweep, given again in this study, adds them to its plan and keeps what is trained."
+        )
     question, created = (
         clean(plan.get("question") or "", limit=600),
         clean(plan.get("created") or ""),

@@ -60,6 +60,7 @@ class CellStatus(NamedTuple):
       task: of SLURM, that has the cell now.
       gone: task of SLURM that had the cell and, SLURM says, has ended, or trains another copy of the study.
       perhaps: the job that may have the cell, where SLURM does not answer.
+      beside: whether there is a plan, and the cell is not in it.
     """
 
     id: str
@@ -71,6 +72,7 @@ class CellStatus(NamedTuple):
     task: str = ""
     gone: str = ""
     perhaps: str = ""
+    beside: bool = False
 
 
 class Place(NamedTuple):
@@ -114,7 +116,9 @@ def read(study: Path) -> list[CellStatus]:
     }
     copied = {job.slurm: job.folder for job in jobs if job.slurm and job.copied}
     return [
-        _cell(study / name, planned.get(name, {}), records.get(name), sent.get(name), tasks, copied)
+        _cell(
+            study / name, planned.get(name, {}), records.get(name), sent.get(name), tasks, copied
+        )._replace(beside=bool(planned) and name not in planned)
         for name in names
     ]
 
@@ -354,6 +358,8 @@ def show(study: Path, cells: Sequence[CellStatus]) -> str:
     )
     counts = Counter(_printable(cell.status, "?") for cell in cells)
     total = ", ".join(f"{number} {status}" for status, number in counts.items()) or "nothing"
+    if beside := sum(cell.beside for cell in cells):
+        total += f"; {beside} not in the plan, to which their sweep, given again, adds them"
     return "\n".join([f"{study} ({counted(len(cells), 'cell')})", *lines, total])
 
 
