@@ -492,7 +492,7 @@ def test_what_was_decided_and_cannot_be_read_is_not_taken_for_damaged(here, trai
     assert tune(ON_ONE, Options(trials=3))
     assert more.trained == []
     assert store.read_json(here / "tune.json") == whole
-    assert len(ledger.read(here)) == 3
+    assert len(ledger.read(here)) == 6
 
     def forbidden(path, *args, **options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
