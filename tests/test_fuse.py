@@ -12,7 +12,18 @@ import pytest
 from vfcompare.commands.compose import cells
 from vfcompare.envs.maze import Maze
 from vfcompare.errors import InputError
-from vfcompare.runs import claim, clock, naming, origin, run_folder, status, store, tables
+from vfcompare.main import main
+from vfcompare.runs import (
+    claim,
+    clock,
+    naming,
+    origin,
+    plan,
+    run_folder,
+    status,
+    store,
+    tables,
+)
 from vfcompare.training import attempts, devices, fuse, stages, starts, sweep
 from vfcompare.training import execute as execution
 from vfcompare.training.cell import Member
@@ -334,7 +345,7 @@ def test_who_crashes_before_it_begins_says_so_and_the_others_are_trained(
 
 
 def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, capsys
 ):
     (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
     first = origin.versions()
@@ -355,9 +366,12 @@ def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
         assert record["versions"] == versions
         begun = {"versions": first, "git": origin.git_state(), "source": attempts.source()}
         assert record["begun_with"] == begun | {"own": {}}
+    told = capsys.readouterr().err
+    assert f"flax (was {first['flax']}, is 0.0.1) has changed since training began" in told
+    assert told.count("has changed") == 1, "where it is the former again, nothing has"
 
 
-def test_our_code_edited_at_the_same_commit_is_other_code(tmp_path, monkeypatch):
+def test_our_code_edited_at_the_same_commit_is_other_code(tmp_path, monkeypatch, capsys):
     (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
     file = one.study / one.id / "run.json"
     monkeypatch.setattr(stages, "paths", no_picture)
@@ -376,7 +390,10 @@ def test_our_code_edited_at_the_same_commit_is_other_code(tmp_path, monkeypatch)
         file, store.read_json(file) | {"begun_with": record["begun_with"] | {"source": "b"}}
     )
     assert attempt("b")["bit_exact"]
+    assert "changed" not in capsys.readouterr().err
     assert not attempt("c")["bit_exact"]
+    told = f"{one.id}: vfcompare's own code has changed since training began; it goes on"
+    assert told in capsys.readouterr().err
 
 
 def test_an_edited_module_of_ours_has_another_sum(tmp_path, monkeypatch):
@@ -414,6 +431,10 @@ def test_what_a_user_changes_in_code_of_their_own_is_said(tmp_path, monkeypatch,
         assert (
             capsys.readouterr().err.count("mine_changing has changed since it was trained") == told
         )
+        plan.write(one.study, {"name": "scratch"}, [one.planned()])
+        assert main(["resume", str(one.study)]) == 0
+        said = capsys.readouterr().err
+        assert said.count(f"{one.id}: mine_changing has changed since it was trained") == told
     assert "own" in record
 
 

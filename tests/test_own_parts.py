@@ -17,6 +17,8 @@ from vfcompare.contract import require_task
 from vfcompare.envs.base import Reference, Task
 from vfcompare.errors import InputError, closest
 from vfcompare.main import main
+from vfcompare.runs import run_folder
+from vfcompare.training import attempts
 from vfcompare.training.cell import rehearse
 from vfcompare.validate import OF_AN_AGENT
 
@@ -443,3 +445,23 @@ def test_a_task_that_does_not_say_how_soon_it_may_end_is_refused():
 
     with pytest.raises(ValueError, match="Bare has no shortest; allowed: "):
         require_task(Bare())
+
+
+def test_no_module_is_imported_for_being_named_on_disk(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write_files(tmp_path, {"hostile/__init__.py": "raise SystemExit", "hostile/part.py": ""})
+    names = [
+        "hostile",
+        "hostile.part",
+        "hostile.part.no",
+        "hostile.no",
+        "no",
+        "sys",
+        "",
+        "\0",
+        "..",
+    ]
+    run_folder.RunFolder(tmp_path / "cell").update(own=dict.fromkeys(names, "?"))
+    attempts.told_if_changed(tmp_path / "cell")
+    told = capsys.readouterr().err
+    assert [line.split()[1] for line in told.splitlines()] == ["hostile", "hostile.part"]

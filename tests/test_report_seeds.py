@@ -103,6 +103,15 @@ def test_code_of_ones_own_that_was_not_the_same_is_named(
     assert found.startswith("Not the same in all runs: mine (2 versions).") == told
 
 
+def test_runs_that_went_on_with_other_code_are_counted(tmp_path: Path) -> None:
+    study = blocks(tmp_path / "blocks", ["rloo"])
+    assert "Continued" not in said(analyse(report.load(study)))
+    file = study / "maze-rloo-3" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bit_exact": False}))
+    found = said(analyse(report.load(study)))["Continued"]
+    assert found.startswith("3 of 6 runs went on with other code, or under other circumstances,")
+
+
 def test_nothing_of_a_part_tells_who_ran_it(tmp_path: Path) -> None:
     found = anonymous(report.load(blocks(tmp_path / "blocks", ["rloo"])))
     assert seeds_of(found) == {"rloo": list(range(6))}

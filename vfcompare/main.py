@@ -195,7 +195,7 @@ def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
     if whole:
         print(f"{len(whole)} of {len(planned)} cells were done before, kept as they are")
     for cell in whole:
-        attempts.warn_if_own_code_changed(cell)
+        attempts.warn_if_own_code_changed(cell.study / cell.id)
     return [cell for cell in planned if cell.id not in done]
 
 

@@ -21,6 +21,7 @@ from vfcompare.runs import naming, plan, status
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.status import DONE, CellStatus
 from vfcompare.settings import SEARCHPATH, key_of
+from vfcompare.training import attempts
 from vfcompare.training.cell import Cell
 from vfcompare.words import counted
 
@@ -54,6 +55,9 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
     if not planned:
         raise InputError(f"{study} has no plan.json; allowed: the folder of a study that was begun")
     cells = [cell for cell in status.read(study) if cell.id in planned]
+    for cell in cells:
+        if cell.status in DONE:
+            attempts.told_if_changed(study / cell.id)
     cells = [cell for cell in cells if cell.status not in DONE]
     for cell in cells:
         if cell.status == "damaged":

@@ -134,6 +134,7 @@ def caveats(results: Results) -> Iterable[Sentence]:
     yield from cautions(results)
     yield from credited(results)
     yield from _own_code(results)
+    yield from _other_code(results)
     numbers = tried(results)
     if len(set(numbers.values())) > 1:
         each = join(f"{n} setting{'s' * (n > 1)} of {agent}" for agent, n in numbers.items())
@@ -167,6 +168,19 @@ def _own_code(results: Results) -> Iterable[Sentence]:
             f"Not the same in all runs: {join(changed)}. They may differ in more than settings say."
         )
         yield Sentence(text, "warning", "Code of one's own")
+
+
+def _other_code(results: Results) -> Iterable[Sentence]:
+    """How many runs went on under other code or circumstances than they were begun with."""
+    folders = [part for cell in results.study.cells if cell.planned for part in cell.folders]
+    number = sum(len(part.runs) for part in folders if part.info.get("bit_exact") is False)
+    if number:
+        every = sum(len(part.runs) for part in folders)
+        text = (
+            f"{number} of {every} runs went on with other code, or under other circumstances, than they "
+            "were begun with (`bit_exact` in run.json): undisturbed they might have ended otherwise."
+        )
+        yield Sentence(text, "plain", "Continued")
 
 
 def _failures(results: Results) -> Sentence:

@@ -6,16 +6,17 @@ import hashlib
 import importlib.util
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vfcompare.runs import naming, origin, run_folder, store
-from vfcompare.training.cell import Cell
+from vfcompare.training.cell import Cell, Member
 from vfcompare.training.share import Share
 from vfcompare.tree import made_by
+from vfcompare.words import counted
 
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")
 """Packages whose versions decide bits of a result; those of JAX are circumstances of a checkpoint."""
@@ -57,8 +58,8 @@ def program_fields(share: Share) -> dict[str, Any]:
     cell, folder, checkpoint = share.member
     goes_on = checkpoint is not None
     before, now = folder.record if goes_on else {}, code(cell)
-    first = before.get("begun_with") or {name: before.get(name) for name in now}
-    same = not goes_on or _equal(first, now)
+    first = _begun_with(before, now)
+    same = not goes_on or not _changed(first, now)
     return {
         "devices": share.trainer.devices,
         "bit_exact": share.bit_exact and same and before.get("bit_exact", True),
@@ -66,6 +67,11 @@ def program_fields(share: Share) -> dict[str, Any]:
         "reference": share.env.held_out().reference._asdict(),
         "env_steps": before.get("env_steps", 0),
     }
+
+
+def _begun_with(record: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
+    """By which code, see `code`, the first attempt was made that a run goes on from."""
+    return record.get("begun_with") or {name: record.get(name) for name in now}
 
 
 def carried_over(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,31 +120,72 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def warn_if_own_code_changed(cell: Cell) -> None:
-    """Warn where modules of the user's own have changed since a completed cell was trained."""
-    now = own_code(cell.config)
-    # Of most cells, which have none, nothing need be read.
-    before = run_folder.RunFolder(cell.study / cell.id).record.get("own") if now else None
-    if not isinstance(before, Mapping):
-        return
-    for module in sorted(name for name in now if before.get(name, now[name]) != now[name]):
+def warn_if_own_code_changed(path: Path) -> None:
+    """Say so where the user's own modules are no longer what a completed run was trained by.
+
+    Args:
+      path: of the run's folder.
+    """
+    before = run_folder.RunFolder(path).record.get("own")
+    for module, digest in sorted(before.items()) if isinstance(before, Mapping) else ():
+        with contextlib.suppress(ImportError, ValueError, OSError, LookupError):
+            if hashlib.sha256(_file(module).read_bytes()).hexdigest() != digest:
+                print(
+                    f"{path.name}: {module} has changed since it was trained; it is kept as it is, and "
+                    "trained anew without its folder",
+                    file=sys.stderr,
+                )
+
+
+def _file(module: str) -> Path:
+    """The file of a module that a record names, found without importing what it is in.
+
+    Raises:
+      ImportError: if there is none.
+    """
+    parts = module.split(".")
+    place: Sequence[str] | None = None
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        found = (finder.find_spec(name, place) for finder in sys.meta_path)
+        spec = next(filter(None, found), None)
+        place = spec.submodule_search_locations if spec else None
+        if place is None and end < len(parts):
+            raise ImportError(f"{name} is no package")
+    return Path((spec and spec.origin) or "")
+
+
+def tell_of_other_code(members: Iterable[Member]) -> None:
+    """Say what of the code has changed since runs were begun that go on, a line for all alike."""
+    found: dict[str, list[str]] = {}
+    for cell, folder, checkpoint in members:
+        now = code(cell)
+        if checkpoint and (names := _changed(_begun_with(folder.record, now), now)):
+            verb = "has" if len(names) == 1 else "have"
+            found.setdefault(f"{', '.join(names)} {verb}", []).append(cell.id)
+    for what, (cell_id, *more) in found.items():
+        others = f" and {counted(len(more), 'more cell')}" if more else ""
         print(
-            f"{cell.id}: {module} has changed since it was trained; it is kept as it is, and trained anew "
-            "without its folder",
+            f"{cell_id}{others}: {what} changed since training began; it goes on, perhaps to other bits, "
+            "which run.json and the report say",
             file=sys.stderr,
         )
 
 
-def _equal(first: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether training by two states of the code, see `code`, gives the same bits.
+def _changed(first: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of two pieces of code, see `code`, differs so that bits may, in words.
 
-    Earlier records have no `source`, and are equal in it to any.
+    Earlier records have no `source`.
     """
+    (was, own, versions), (is_, mine, present) = (
+        [code.get(name) or {} for name in ("git", "own", "versions")] for code in (first, now)
+    )
     edited = first.get("source") not in (None, now["source"])
-    return not edited and _decisive(first) == _decisive(now)
-
-
-def _decisive(code: Mapping[str, Any]) -> list[Any]:
-    """What decides bits of a result in a state of the code, see `code`, beside `source`."""
-    versions, git = (code.get(name) or {} for name in ("versions", "git"))
-    return [git.get("commit"), code.get("own") or {}, *(versions.get(name) for name in DECISIVE)]
+    ours = ["vfcompare's own code"] if edited or was.get("commit") != is_.get("commit") else []
+    modules = [name for name in sorted({*own, *mine}) if own.get(name) != mine.get(name)]
+    packages = [
+        f"{name} (was {versions.get(name)}, is {present.get(name)})"
+        for name in DECISIVE
+        if versions.get(name) != present.get(name)
+    ]
+    return [*ours, *modules, *packages]

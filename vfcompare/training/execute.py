@@ -87,7 +87,7 @@ def _passed(member: Member) -> str:
     """The outcome of a cell that is not trained here; says why."""
     if member.folder.completed:
         print(f"{member.cell.id}: done before, kept as it is")
-        attempts.warn_if_own_code_changed(member.cell)
+        attempts.warn_if_own_code_changed(member.folder.path)
         return "skipped"
     print(f"{member.cell.id}: {member.folder.claim.owner} is training it, left alone")
     return LEFT
@@ -181,6 +181,7 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
             )
         attempts.begin(cell, folder, traced, **attempts.program_fields(share))
 
+    attempts.tell_of_other_code(members)
     with _progress(members) as progress:
         trainer, shares = _made(members, traced)
         each(shares, record)
