@@ -17,6 +17,7 @@ from vfcompare.commands.compose import cells, to_cell
 from vfcompare.commands.overrides import jobs
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, store
+from vfcompare.settings import quoted
 
 SWEEPS = {
     "a value that the default agent has no place for": [
@@ -177,6 +178,30 @@ def test_names_that_a_study_has_are_kept_and_agents_that_are_the_same_stay_two(t
     (plain.study / "plan.json").unlink()
     plan.write(plain.study, {"name": "scratch"}, twice[2:])
     assert cells(["agent=rloo", "agent.gamma=0.99", *place], sweep=True) == [typed]
+
+
+@pytest.mark.parametrize("place", ["ünï spaß", "日本/x=1", "u\u0308", "\udcc3\udcbc"])
+def test_places_need_no_quotes_of_their_own(place):
+    (cell,) = cells([quoted(f"root={place}"), quoted(f"priors={place}/priors")], sweep=False)
+    assert (cell.config["root"], cell.config["priors"]) == (place, f"{place}/priors")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "root=runs/my study",
+            "root='ü'",
+            'root="ü"',
+            "root=ü,u",
+            "root=${study.name}ü",
+            "root=[ü]",
+        ),
+        *("root=ü\\n", "root", "agent=ü", "+study.name=ü", "root=ü\n"),
+    ],
+)
+def test_what_may_be_meant_as_it_stands_is_not_put_into_quotes(text):
+    assert quoted(text) == text
 
 
 def test_a_file_overrides_what_it_is_made_of_without_saying_so():

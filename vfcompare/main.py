@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfcompare import failure, verbs
 from vfcompare.errors import ClaimLost, Damaged, InputError, nearest
-from vfcompare.settings import SEARCHPATH
+from vfcompare.settings import SEARCHPATH, quoted
 from vfcompare.training.stopping import (
     ending_at_second_interrupt,
     leave_at_once,
@@ -59,7 +59,7 @@ ELSEWHERE = {"--config-dir", "-cd", "--config-path", "-cp"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = [quoted(arg) for arg in (sys.argv[1:] if argv is None else argv)]
     if not args:
         print(USAGE, end="")
         return OK
