@@ -191,6 +191,10 @@ def test_the_command_line_takes_them(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*command, str(names)]) == 0
     assert "PPO" in (tmp_path / "paper" / "pairs.svg").read_text()
     assert "PPO" in (tmp_path / "paper" / "pairs-caption.tex").read_text()
+    names.write_text("ppo: PPO\npppo: PPO")
+    assert main([*command, str(names)]) == 0
+    told = "the study has no agent or environment 'pppo', which is passed over; did you mean 'ppo'?"
+    assert told in capsys.readouterr().err
     names.write_text("pppo: PPO")
     assert main([*command, str(names)]) == 2
     assert "did you mean 'ppo'" in capsys.readouterr().err
