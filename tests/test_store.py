@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from vfcompare import failure
 from vfcompare.commands import compose, resume
 from vfcompare.errors import ClaimLost, InputError
-from vfcompare.main import left, main
+from vfcompare.main import main, not_done
 from vfcompare.report import writing
 from vfcompare.runs import claim, clock, disk, lock, origin, plan, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
@@ -251,10 +252,10 @@ def test_a_damaged_cell_does_not_count_as_done_before(tmp_path, capsys):
         folder = RunFolder(cell.study / cell.id)
         folder.update(status="completed", seeds={"0": {"status": "completed"}})
         (folder.path / "evaluation.parquet").touch()
-    assert left(planned) == []
+    assert not_done(planned) == []
     assert "2 of 2 cells were done before" in capsys.readouterr().out
     (folder.path / "evaluation.parquet").unlink()
-    assert left(planned) == []
+    assert not_done(planned) == []
     assert "1 of 2 cells were done before" in capsys.readouterr().out
 
 
@@ -268,6 +269,26 @@ def test_what_is_completed_without_its_evaluations_is_damaged(tmp_path, capsys):
     assert resume.waiting(tmp_path) == []
     assert (
         "evaluation.parquet is missing), left alone; without its folder" in capsys.readouterr().err
+    )
+
+
+def test_a_full_disk_is_told_by_whoever_goes_on(tmp_path, capsys):
+    plan.write(tmp_path, {"name": "x"}, [{"id": name, "seeds": [0]} for name in "ab"])
+    path = f"{tmp_path}/{'long/' * 30}evaluation.parquet"
+    full = failure.describe(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path))
+    for name, message in (("a", full), ("b", "ValueError: boom")):
+        RunFolder(tmp_path / name).update(
+            status="crashed", message=message, seeds={"0": {"status": "crashed"}}
+        )
+    note = status.read(tmp_path)[0].note
+    assert len(note) <= 100
+    assert note.startswith("OSError: [Errno 28] No space left on device: '/")
+    assert note.endswith("/long/evaluation.parquet'")
+    assert resume.waiting(tmp_path) == ["a", "b"]
+    told = capsys.readouterr().err
+    assert "1 cell ended by a full disk and tried again; unless there is room now" in told
+    assert (
+        "1 cell crashed and tried again; unless something changed that will end as before, " in told
     )
 
 

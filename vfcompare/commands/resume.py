@@ -57,7 +57,7 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
     cells = [cell for cell in status.read(study) if cell.id in planned]
     for cell in cells:
         if cell.status in DONE:
-            attempts.told_if_changed(study / cell.id)
+            attempts.warn_if_own_code_changed(study / cell.id)
     cells = [cell for cell in cells if cell.status not in DONE]
     for cell in cells:
         if cell.status == "damaged":
@@ -77,12 +77,15 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
         told = f"{counted(len(here), 'cell')} being trained by other processes, left alone"
         print(f"{study}: {told}", file=sys.stderr)
     crashed = [cell for cell in cells if cell.status == "crashed"]
-    if crashed:
-        print(
-            f"{study}: {counted(len(crashed), 'cell')} crashed and tried again; unless something changed "
-            f"that will end as before, like {crashed[0].id}: {crashed[0].note}",
-            file=sys.stderr,
-        )
+    full = [cell for cell in crashed if disk.of_no_room(cell.note)]
+    again = "crashed and tried again; unless something changed that will end as before"
+    room = "ended by a full disk and tried again; unless there is room now that will end as before"
+    for found, told in (([c for c in crashed if c not in full], again), (full, room)):
+        if found:
+            print(
+                f"{study}: {counted(len(found), 'cell')} {told}, like {found[0].id}: {found[0].note}",
+                file=sys.stderr,
+            )
     for cell in cells if release else ():
         Claim(study / cell.id).release(cell.gone)
     return [cell.id for cell in cells if is_open(cell)]

@@ -82,6 +82,11 @@ def one_line_about_full_disks() -> Iterator[None]:
         threading.excepthook = before
 
 
+def of_no_room(message: str) -> bool:
+    """Whether a message, see `vfcompare.failure.describe`, is of a full disk."""
+    return message.startswith(tuple(f"OSError: [Errno {number}]" for number in FULL))
+
+
 @contextlib.contextmanager
 def refusing(place: object) -> Iterator[None]:
     """Say in one line that a place cannot be written; a full disk is another matter, see `no_room`.

@@ -13,7 +13,7 @@ from vfcompare import failure
 from vfcompare.runs import clock, plan, slurm, store
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.yaml_files import read_yaml
-from vfcompare.words import counted
+from vfcompare.words import counted, shortened
 
 DONE = ("completed", "diverged")
 """What is trained to its end."""
@@ -38,6 +38,9 @@ TABLES = ("evaluation.parquet", "metrics.parquet")
 
 MAGIC = b"PAR1"
 """Begins and ends a file of Parquet; between them stands the length of its footer, in as many bytes."""
+
+NOTE = 100
+"""Most characters of a note."""
 
 NAMED = 2
 """Seeds that a note names."""
@@ -203,7 +206,7 @@ def _cell(
         gone = own if there is not None else gone
         if tasks is None and place is not None and not place.job.cancelled:
             perhaps = place.job.slurm or place.job.name
-    note = _printable(note, " ")[:100]
+    note = shortened(_printable(note, " "), NOTE)
     return CellStatus(
         path.name, status, seeds, words["completed"], words["diverged"], note, task, gone, perhaps
     )
