@@ -321,3 +321,9 @@ def test_a_folder_that_is_no_study_gets_no_report(sweep, capsys):
         assert main([verb, str(sweep.parent)]) == 2
         assert f"allowed: the folder of a study, such as {sweep}" in capsys.readouterr().err
     assert not (sweep.parent / "report").exists()
+
+
+def test_names_of_files_are_told_as_they_are_where_a_terminal_lacks_their_letters(tmp_path):
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = vfcompare("status", "ünï", cwd=tmp_path, env=os.environ | plain)
+    assert done.stderr.startswith("vfcompare: ünï is not a folder")

@@ -15,6 +15,7 @@ from vfcompare.training.stopping import (
     spare_until_training,
 )
 from vfcompare.verbs import BAD_INPUT, DAMAGED, INTERRUPTED, OK, SOME_FAILED, SWEEPS
+from vfcompare.words import name_files
 
 if TYPE_CHECKING:
     from vfcompare.training.cell import Cell
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return OK
     failure.say_where()
+    name_files(sys.stderr)
     spare_until_training()
     try:
         with ending_at_second_interrupt():

@@ -1,5 +1,9 @@
 """Words of messages."""
 
+import codecs
+from io import TextIOWrapper
+from typing import TextIO
+
 
 def shortened(text: str, limit: int) -> str:
     """The text, without its middle where it is longer: both ends of a path say more."""
@@ -10,3 +14,20 @@ def shortened(text: str, limit: int) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 cell`, `2 cells`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def name_files(stream: TextIO | None) -> None:
+    """Have a stream write names of files byte by byte as they are, where its encoding lacks their letters.
+
+    Python does so on the output of such a terminal, and not where errors are told.
+    """
+    if isinstance(stream, TextIOWrapper) and stream.errors == "backslashreplace":
+        codecs.register_error("vfcompare", _as_bytes)
+        stream.reconfigure(errors="vfcompare")
+
+
+def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
