@@ -17,7 +17,7 @@ from vfcompare.commands.trust import (
     unknown_choices,
 )
 from vfcompare.errors import InputError
-from vfcompare.runs import naming, plan, status
+from vfcompare.runs import disk, naming, plan, status
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.status import DONE, CellStatus
 from vfcompare.settings import SEARCHPATH, key_of
