@@ -228,3 +228,27 @@ def test_a_task_of_ones_own_without_a_scale_is_told_once_before_the_first_run(
     assert looked.endswith(f"{told}\n")
     assert looked.count("\n") == 1
     assert next(planning.unscaled(planned)).endswith(f"{told}, of another study: this one is begun")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("seeds=5", "first_seed=2 seeds=3 trains only what is missing of 1 cell: "),
+        ("seeds=1", ""),
+        ("seeds=2", ""),
+        ("seeds=2 first_seed=2", ""),
+        ("seeds=5 agent.gamma=0.5", ""),
+        ("seeds=3 first_seed=1", "first_seed=2 seeds=2 trains only "),
+    ],
+)
+def test_how_to_add_seeds_without_training_the_others_again_is_told(tmp_path, capsys, more, told):
+    (cell,) = begun(tmp_path)
+    settings = [f"root={tmp_path}", "study.name=shrink"]
+    words = ["plan", *LOCK[:2], LOCK[3], *more.split(), *settings]
+    assert main(words) == 0
+    assert "trains only" not in capsys.readouterr().out
+    store.write_json(cell.study / cell.id / "run.json", {"status": "completed"})
+    assert main(words) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert told in out
+    assert ("trains only" in out) == bool(told)

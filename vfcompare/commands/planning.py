@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from vfcompare.errors import InputError
 from vfcompare.families import SIDES
 from vfcompare.runs import disk, plan, store
-from vfcompare.runs.run_folder import CHECKPOINTS
+from vfcompare.runs.run_folder import CHECKPOINTS, RunFolder
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse, saying_where
 from vfcompare.training.progress import duration
@@ -177,6 +178,40 @@ def show(cells: Sequence[Cell]) -> None:
     console = Console()
     console.print(table)
     console.print(_sum(open_costs, cells[0].config["study"].get("minutes")))
+    for told in spared(cells):
+        console.print(told)
+
+
+def spared(cells: Sequence[Cell]) -> Iterator[str]:
+    """How to train only the seeds that no other cell has trained which differs in its seeds alone."""
+    study, found = cells[0].study, Counter[tuple[int, int]]()
+    if cells[0].config["study"].get("seeds_apart"):
+        return
+    names = {store.hash_of(name): name for name in plan.cells(study)}
+    blocks = {(other[0], len(other)) for other in map(_seeds, plan.cells(study).values()) if other}
+    for cell in cells:
+        trained: set[int] = set()
+        for first, number in blocks:
+            config = {**cell.config, "first_seed": first, "seeds": number}
+            name = names.get(store.hash_of(cell._replace(config=config).id))
+            with suppress(InputError):
+                if name and RunFolder(study / name).completed:
+                    trained.update(range(first, first + number))
+        missing = [seed for seed in cell.seeds if seed not in trained]
+        together = missing and missing[-1] - missing[0] == len(missing) - 1
+        if together and len(missing) < len(cell.seeds):
+            found[missing[0], len(missing)] += 1
+    for (first, number), times in found.items():
+        yield (
+            f"first_seed={first} seeds={number} trains only what is missing of {counted(times, 'cell')}: the "
+            "study has the other seeds, and a report puts them together"
+        )
+
+
+def _seeds(entry: Mapping[str, Any]) -> list[int]:
+    """The seeds of a planned cell; none where the plan does not say them."""
+    seeds = entry.get("seeds")
+    return seeds if isinstance(seeds, list) and all(isinstance(s, int) for s in seeds) else []
 
 
 def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
