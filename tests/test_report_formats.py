@@ -172,7 +172,7 @@ def test_files_have_whole_names_and_commands_and_the_page_their_ends(study: Path
     for table in (export.runs(read_study), export.evaluations(read_study)):
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         assert {row["cell"] for row in rows if row["arm"] == "ppo"} == {name}
-    table = tables.provenance(analyse(read_study))
+    table = tables.conduct.provenance(analyse(read_study))
     (place,) = (i for i, row in enumerate(table.rows) if row[0] == name)
     assert table.rows[place][1] == digest[:12]
     assert table.rows[place][-1] == command

@@ -186,7 +186,7 @@ def test_code_of_ones_own_that_changed_is_not_called_matched(
     assert sentence.text.startswith("Different where it should be equal: code of mine (")
     (alarm,) = unfair(results)
     assert alarm.text == "On maze the runs differ where they should not: code of mine."
-    (table,) = tables.matching(results)
+    (table,) = tables.conduct.matching(results)
     assert table.rows[0][:2] == ("code of mine", "different")
     assert "bbbbbbbb" in str(table.rows[0][2])
     hidden = analyse(anonymous(report.load(tmp_path / "compare")))

@@ -58,8 +58,9 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
         refuse(parsed)
         if not sweep:
             refuse_sweeps(parsed)
-        composer.jobs = list(jobs(parsed)) if sweep else [settings]
-        found = [composer.cell(job) for job in watched(composer.jobs)]
+        wanted = list(jobs(parsed)) if sweep else [settings]
+        composer.jobs = wanted
+        found = [composer.cell(job) for job in watched(wanted)]
     own = own_folders(settings)
     contrasted(found, {*files("agent", own), *(cell.agent for cell in found)})
     referred(found, {*files("env", own), *(cell.env for cell in found)})

@@ -95,7 +95,7 @@ class Planned(Sweeper):
             # By name, since joblib need not be installed; others are of a part that has workers of its own.
             if type(error).__name__ != "TerminatedWorkerError":
                 raise
-            print(_killed(error, self.waiting[0].study), file=sys.stderr)
+            print(_killed(error, self.handover.cells[0].study), file=sys.stderr)
         return returns
 
 

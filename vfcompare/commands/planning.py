@@ -15,7 +15,7 @@ from rich.table import Table
 
 from vfcompare.errors import InputError
 from vfcompare.families import SIDES
-from vfcompare.runs import disk, plan, store
+from vfcompare.runs import disk, naming, plan, store
 from vfcompare.runs.run_folder import CHECKPOINTS, RunFolder
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse, saying_where
@@ -187,13 +187,13 @@ def spared(cells: Sequence[Cell]) -> Iterator[str]:
     study, found = cells[0].study, Counter[tuple[int, int]]()
     if cells[0].config["study"].get("seeds_apart"):
         return
-    names = {store.hash_of(name): name for name in plan.cells(study)}
+    names = {naming.hash_of(name): name for name in plan.cells(study)}
     blocks = {(other[0], len(other)) for other in map(_seeds, plan.cells(study).values()) if other}
     for cell in cells:
         trained: set[int] = set()
         for first, number in blocks:
             config = {**cell.config, "first_seed": first, "seeds": number}
-            name = names.get(store.hash_of(cell._replace(config=config).id))
+            name = names.get(naming.hash_of(cell._replace(config=config).id))
             with suppress(InputError):
                 if name and RunFolder(study / name).completed:
                     trained.update(range(first, first + number))

@@ -10,7 +10,7 @@ from vfcompare.report.cells import Cell, Run, own_code
 from vfcompare.report.data import Study
 from vfcompare.report.files import clean
 from vfcompare.report.labels import label
-from vfcompare.runs.store import hash_of
+from vfcompare.runs.naming import hash_of
 
 KEPT = ("status", "seeds", "reference", "budget", "seconds", "versions", "config_hash")
 """What is kept of run.json, beside hashes of the user's own modules.
