@@ -30,6 +30,11 @@ CONF = {
     "agent/gama.yaml": "defaults: [half]\ngama: 0.5",
     "agent/bare.yaml": "defaults: [/estimator@estimator: half]",
     "estimator/half.yaml": "defaults: [monte_carlo]\nadvantage: {baseline: {_target_: mine_parts.half}}",
+    "agent/inner.yaml": "defaults: [/recipe@_here_: matched, /estimator@estimator: inner]",
+    "estimator/inner.yaml": (
+        "defaults: [monte_carlo]\nadvantage: {baseline: {_target_: mine_parts.half, "
+        "inner: {_target_: vfcompare.baselines.leave_one_out, _partial_: true}}}"
+    ),
     "optimizer/lion.yaml": "_target_: mine_parts.lion\nlearning_rate: 1.0e-3",
     "study/without_package.yaml": "study: {name: x}\nhydra: {sweeper: {params: {env: lock}}}",
     "study/typo.yaml": "# @package _global_\nstudy: {name: x, margn: 0.1}",
@@ -68,6 +73,9 @@ SAID = {
     "agent=ppo optimizer@agent.optimizer=lion": (
         "agent.estimator.critic.optimizer.eps reads agent.optimizer.eps, which is not there; allowed: "
         "agent.optimizer with eps, or optimizer@agent.estimator.critic.optimizer=NAME that reads none"
+    ),
+    "agent=inner agent.collector.group=1": (
+        "agent.collector.group=1 is not allowed: the inner leave_one_out needs a group .*; allowed: 2 or more"
     ),
     "agent=gama": "agent.gama is no setting; allowed: network, .*did you mean 'gamma'",
     "agent=bare": "reads agent.gamma, which is not there; allowed: .*'- /recipe@_here_: matched'",
