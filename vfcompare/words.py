@@ -6,9 +6,9 @@ from typing import TextIO
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text, without its middle where it is longer: both ends of a path say more."""
-    half = (limit - 3) // 2
-    return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
+    """The text, where it is longer without what is before its last third: the end of a path says most."""
+    end = limit // 3
+    return text if len(text) <= limit else f"{text[: limit - 3 - end]}...{text[-end:]}"
 
 
 def counted(number: int, noun: str) -> str:
