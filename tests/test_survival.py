@@ -1406,6 +1406,7 @@ def test_workers_of_joblib_save_and_end_with_the_process_that_launched_them(name
         assert not (folder / "claim.json").exists()
     if name != "SIGKILL":
         assert "2 processes save and end" in told
+        assert "leaked" not in told
         assert "Traceback" not in told
 
 

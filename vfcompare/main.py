@@ -10,6 +10,7 @@ from vfcompare import failure, verbs
 from vfcompare.errors import ClaimLost, Damaged, InputError, nearest
 from vfcompare.settings import SEARCHPATH, quoted
 from vfcompare.training.stopping import (
+    Stopped,
     ending_at_second_interrupt,
     leave_at_once,
     spare_until_training,
@@ -98,9 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClaimLost as lost:
         print(f"vfcompare: {lost}", file=sys.stderr)
         return SOME_FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("vfcompare: interrupted; the same command continues", file=sys.stderr)
-        leave_at_once(INTERRUPTED)
+        # Launchers put away what their workers shared.
+        if not (isinstance(error, Stopped) and error.elsewhere):
+            leave_at_once(INTERRUPTED)
         return INTERRUPTED
 
 

@@ -139,7 +139,7 @@ class Crew:
             self._waiting.join()
         restore(self._before)
         if self._heard is not None and not isinstance(error, KeyboardInterrupt):
-            raise Stopped(self._heard) from error
+            raise Stopped(self._heard, elsewhere=True) from error
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -147,7 +147,7 @@ class Crew:
             return
         leave_terminal(name)
         if self._saved.is_set():
-            raise Stopped(str(self._heard))
+            raise Stopped(str(self._heard), elsewhere=True)
         if self._heard is not None:
             if name == "SIGINT":
                 raise KeyboardInterrupt

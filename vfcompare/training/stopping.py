@@ -48,12 +48,13 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
       signal: its name.
+      elsewhere: whether other processes trained for this one, which has compiled nothing.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, elsewhere: bool = False) -> None:
         """Remember the signal."""
         super().__init__(name)
-        self.signal = name
+        self.signal, self.elsewhere = name, elsewhere
 
 
 _early: list[str] = []
