@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.drawing import (
     CROWDED,
+    INK,
     Picture,
     appearance,
     canvas,
@@ -69,10 +70,17 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     collapsed = (
         f"Collapsed: {counts}" if any(count for _, count, _ in worst) else "No run collapsed"
     )
-    known = [results.stability["drawdown", arm.name].low for arm in arms]
+    drawdowns = [results.stability["drawdown", arm.name] for arm in arms]
+    known = [interval.low for interval in drawdowns]
+    below = any(interval.estimate < 0.0 for interval in drawdowns)
+    none = (
+        "A drawdown below zero is none: episodes measure it that did not choose it. "
+        if below
+        else ""
+    )
     return (
         f"{collapsed}. {capital('; '.join(parts))}. Left is better, "
-        f"{extents('bars', '95% intervals', known)}. {seeds(results, arms, results.pool)} seeds per "
+        f"{extents('bars', '95% intervals', known)}. {none}{seeds(results, arms, results.pool)} seeds per "
         f"environment. {explained_rows(results)}{unseen(results, 'settings.csv')} "
         f"{cut(_shape(results, arms)[2], len(arms))}"
         f"{failed_in(results, *results.pool)}"
@@ -105,7 +113,9 @@ def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
                 mark(axes, y, results.stability[key, arm.name], looks[arm.name])
         rows_axis(axes, names, [looks[arm.name].color for arm in arms])
         axes.xaxis.set_major_locator(MaxNLocator(3 if crowded else 5))
-        axes.set_xlim(0.0, 1.04 * axes.get_xlim()[1])
+        # Of drawdowns beyond noise the least are a little below zero.
+        axes.set_xlim(*(1.04 * end for end in (min(0.0, axes.get_xlim()[0]), axes.get_xlim()[1])))
+        axes.axvline(0.0, color=INK, lw=0.8, zorder=0)
         axes.set_title(METRICS[key].label)
         label = METRICS[key].axis
         axes.set_xlabel(label if crowded else label.replace("\n", " "))
