@@ -265,7 +265,7 @@ def _holm() -> str:
         "subtracts, or the first where that is not one agent); all "
         "probabilities of improvement. An interval is drawn at the level at which Holm judged its "
         "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "
-        "Over all families together, 10 to 18% of simulated studies of equal agents claim something "
+        "Over all families together, 7 to 14% of simulated studies of equal agents claim something "
         "somewhere: what was to be found out is best decided beforehand."
     )
 
