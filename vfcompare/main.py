@@ -195,8 +195,7 @@ def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
     from vfcompare.training import attempts
 
     done = {cell.id for cell in planned if cell.done}
-    found = {cell.id: cell.status for cell in status.read(planned[0].study)} if done else {}
-    whole = [cell for cell in planned if cell.id in done and found.get(cell.id) in status.DONE]
+    whole = [c for c in planned if c.id in done and not status.torn(c.study / c.id)]
     if whole:
         print(f"{len(whole)} of {len(planned)} cells were done before, kept as they are")
     for cell in whole:

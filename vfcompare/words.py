@@ -5,10 +5,20 @@ from io import TextIOWrapper
 from typing import TextIO
 
 
-def shortened(text: str, limit: int) -> str:
-    """The text, where it is longer without what is before its last third: the end of a path says most."""
-    end = limit // 3
-    return text if len(text) <= limit else f"{text[: limit - 3 - end]}...{text[-end:]}"
+def cut_middle(text: str, limit: float, *, end: int | None = None, gap: str = "…") -> str:
+    """The beginning and the end of a text that has more letters than the limit.
+
+    Args:
+      text: any.
+      limit: most letters, those of the gap included.
+      end: letters that are kept of the end; as many as of the beginning if None.
+      gap: what stands for the middle.
+    """
+    if len(text) <= limit:
+        return text
+    room = int(limit) - len(gap)
+    end = room // 2 if end is None else end
+    return f"{text[: room - end]}{gap}{text[-end:]}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -273,31 +273,17 @@ def unscaled(planned: Sequence[Cell]) -> Iterator[str]:
 
 
 def begin(planned: Sequence[Cell]) -> None:
-    """Write cells of one study into its plan, if they can be trained.
+    """Write cells of one study into its plan, if its folder can be written and the first open one traced.
 
     Raises:
-      InputError: see `require_trainable` and `vfcompare.runs.plan.write`.
+      InputError: for the folder, before anything is traced; for what parts refuse of each other; and see
+        `vfcompare.runs.plan.write`.
     """
-    require_trainable(planned)
-    if not all(cell.done for cell in planned):
-        warn(planned)
-    first = planned[0]
-    plan.write(first.study, first.config["study"], [cell.planned() for cell in planned])
-
-
-def require_trainable(planned: Sequence[Cell]) -> None:
-    """Refuse a study whose folder cannot be written, or whose first open cell cannot be traced.
-
-    Args:
-      planned: cells of one study; nothing is written.
-
-    Raises:
-      InputError: for the folder, before anything is traced, or for what parts refuse of each other.
-    """
-    study, root = planned[0].study, planned[0].config["root"]
-    place = str(study) if os.path.lexists(study) else f"root={root}"
-    disk.must_be_writable(study, place)
-    first = next((cell for cell in planned if not cell.done), None)
-    if first is not None:
+    study, config = planned[0].study, planned[0].config
+    disk.must_be_writable(study, str(study) if os.path.lexists(study) else f"root={config['root']}")
+    first_open = next((cell for cell in planned if not cell.done), None)
+    if first_open is not None:
         devices.prepare()
-        rehearse(first.config)
+        rehearse(first_open.config)
+        warn(planned)
+    plan.write(study, config["study"], [cell.planned() for cell in planned])

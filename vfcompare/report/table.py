@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vfcompare.statistics import Interval
+from vfcompare.words import cut_middle
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
@@ -104,13 +105,6 @@ def show_interval(interval: Interval) -> str:
         return show_float(math.inf)
     ends = f"[{show_float(interval.low)}, {show_float(interval.high)}]"
     return f"{show_float(interval.estimate)} {ends}"
-
-
-def cut_middle(text: str, limit: float) -> str:
-    """The beginning and the end of a text that has more letters than the limit."""
-    if len(text) <= limit:
-        return text
-    return f"{text[: int(limit) // 2]}…{text[-int((limit - 1) // 2) :]}"
 
 
 def by_size(text: str) -> tuple[bool, float]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vfcompare import failure
 from vfcompare.runs import clock, plan, slurm, store
 from vfcompare.runs.claim import Claim
-from vfcompare.words import counted, shortened
+from vfcompare.words import counted, cut_middle
 
 DONE = ("completed", "diverged")
 """What is trained to its end."""
@@ -142,7 +142,7 @@ def _record(path: Path) -> dict[str, Any]:
     return {"status": "damaged", "message": why, "seeds": {}}
 
 
-def _torn(path: Path) -> str:
+def torn(path: Path) -> str:
     """Which file of a completed run is missing or has lost its end, in words; empty if none has.
 
     By last bytes alone, which are written last, so that thousands of runs take no time: whatever else is
@@ -195,7 +195,8 @@ def _cell(
         gone = own if there is not None else gone
         if tasks is None and place is not None and not place.job.cancelled:
             perhaps = place.job.slurm or place.job.name
-    note = shortened(_printable(note, " "), NOTE)
+    # The end of a path says most.
+    note = cut_middle(_printable(note, " "), NOTE, end=NOTE // 3, gap="...")
     return CellStatus(
         path.name, status, seeds, words["completed"], words["diverged"], note, task, gone, perhaps
     )
@@ -211,8 +212,8 @@ def _on_disk(path: Path, record: dict[str, Any] | None) -> tuple[str, str]:
         return "planned", ""
     status, message = record["status"], str(record.get("message") or "")
     if status == "completed":
-        if torn := _torn(path):
-            return "damaged", torn
+        if broken := torn(path):
+            return "damaged", broken
         diverged = _divergence(record["seeds"])
         seconds = record.get("seconds")
         total = seconds.get("total") if isinstance(seconds, dict) else None

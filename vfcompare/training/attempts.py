@@ -21,6 +21,9 @@ from vfcompare.words import counted
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")
 """Packages whose versions decide bits of a result; those of JAX are circumstances of a checkpoint."""
 
+UNKNOWN = (ImportError, ValueError, OSError, LookupError)
+"""What looking for the file of a module may raise where it has none."""
+
 PROGRAM_FIELDS = {"devices", "bit_exact", "begun_with", "reference", "env_steps"}
 """Fields of run.json known only once the program is built; one that fails before keeps earlier values."""
 
@@ -114,9 +117,8 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     for module in sorted(modules):
         if module.partition(".")[0] == "vfcompare":
             continue
-        with contextlib.suppress(ImportError, ValueError, OSError):
-            file = getattr(importlib.util.find_spec(module), "origin", None)
-            found[module] = hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+        with contextlib.suppress(*UNKNOWN):
+            found[module] = hashlib.sha256(_file(module).read_bytes()).hexdigest()
     return found
 
 
@@ -128,7 +130,7 @@ def warn_if_own_code_changed(path: Path) -> None:
     """
     before = run_folder.RunFolder(path).record.get("own")
     for module, digest in sorted(before.items()) if isinstance(before, Mapping) else ():
-        with contextlib.suppress(ImportError, ValueError, OSError, LookupError):
+        with contextlib.suppress(*UNKNOWN):
             if hashlib.sha256(_file(module).read_bytes()).hexdigest() != digest:
                 print(
                     f"{path.name}: {module} has changed since it was trained; it is kept as it is, and "
@@ -138,7 +140,7 @@ def warn_if_own_code_changed(path: Path) -> None:
 
 
 def _file(module: str) -> Path:
-    """The file of a module that a record names, found without importing what it is in.
+    """The file of a module, found without importing what it is in: a record may name any.
 
     Raises:
       ImportError: if there is none.

@@ -19,8 +19,9 @@ from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.sizes import BODY, TALL, WIDTH, inches, lower, paper, points
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task
-from vfcompare.report.table import Table, by_size, cut_middle
+from vfcompare.report.table import Table, by_size
 from vfcompare.statistics import Interval
+from vfcompare.words import cut_middle
 
 Mask = npt.NDArray[np.bool_]
 
