@@ -31,11 +31,13 @@ def leaves(trainer, index=0):
     return [np.asarray(x)[index] for x in jax.tree.leaves(trainer.run)]
 
 
-def test_where_training_is_cut_changes_no_bit(learner, monkeypatch):
-    whole, _ = trained(learner, [0, 1])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_where_training_is_cut_changes_no_bit(learner, lanes, monkeypatch):
+    seeds = list(range(2 * lanes))
+    whole, _ = trained(learner, seeds, lanes=lanes)
     for most in (1, 3):
         monkeypatch.setattr(training, "ROWS", most)
-        cut, chunks = trained(learner, [0, 1])
+        cut, chunks = trained(learner, seeds, lanes=lanes)
         assert len(chunks) > 5
         for one, other in zip(leaves(whole), leaves(cut), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -64,7 +66,18 @@ def test_budgets_count_environment_steps(learner):
     assert table.tolist() == list(range(64, 1025, 64))
 
 
-def test_a_seed_that_diverges_stops_and_harms_no_other(build):
+def test_seeds_side_by_side_end_each_with_the_first_update_beyond_its_budget(build):
+    _, learner = build("agent=reinforce", "env=cartpole", *SMALL)
+    trainer, chunks = trained(learner, [0, 1, 2, 3], steps=1000, lanes=2)
+    for index, steps in enumerate(trainer.counter("env_steps")):
+        rows = np.concatenate([c.metrics["env_steps"][index, : c.rows[index]] for c in chunks])
+        assert len(rows) == trainer.counter("updates")[index]
+        assert rows[-2] < 1000 <= rows[-1] == steps
+    assert len(set(trainer.counter("updates"))) > 1, "all ended together: choose other seeds"
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_seed_that_diverges_stops_and_harms_no_other(build, lanes):
     _, learner = build("agent=reinforce", "env=lock", *SMALL)
     sick = 1
 
@@ -73,13 +86,13 @@ def test_a_seed_that_diverges_stops_and_harms_no_other(build):
         bad = jax.random.key_data(key).sum() % 7 == 3
         return made._replace(finite=made.finite & ~bad)
 
-    trainer, _ = trained(learner._replace(update=update), list(range(6)))
+    trainer, _ = trained(learner._replace(update=update), list(range(6)), lanes=lanes)
     finite = np.asarray(trainer.run.finite)
     assert not finite.all(), "no seed was hit: choose another rule"
     sick = int(np.flatnonzero(~finite)[0])
     updates = np.asarray(trainer.run.updates)
     assert updates[sick] < 16
-    healthy, _ = trained(learner, list(range(6)))
+    healthy, _ = trained(learner, list(range(6)), lanes=lanes)
     for index in np.flatnonzero(finite):
         assert updates[index] == 16
         for one, other in zip(leaves(trainer, index), leaves(healthy, index), strict=True):

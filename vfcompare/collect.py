@@ -419,7 +419,8 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
 
         fresh = fresh_starts(env, stream(key, "start"), length, number)
         draws = (*randomness(key, length, number, policy.noise_shape), fresh)
-        after, (steps, return_, lengths) = jax.lax.scan(body, lane, draws, unroll=4)
+        # Of more steps at once the compiler makes the earlier ones anew for each of the later.
+        after, (steps, return_, lengths) = jax.lax.scan(body, lane, draws, unroll=2)
         last_keys = jax.random.split(stream(key, "last"), number)
         last = jax.vmap(lambda s, k: observe(env, s, k)[0])(after.state, last_keys)
         append = lambda xs, x: jnp.concatenate([xs, x[None]])  # noqa: E731

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vfcompare.masked import choose
 from vfcompare.streams import root_key, stream
+from vfcompare.training.sharding import in_lanes
 from vfcompare.types import Array, Key, Learner, LearnerState, Metrics, Rollout
 
 ROWS = 256
@@ -72,9 +74,12 @@ def maps(learner: Learner, seed: Array, run: Run, point: Array) -> Any:
 
 
 def train(
-    learner: Learner, seed: Array, run: Run, target: Array, limit: Array, *, budget: int
+    learner: Learner, seed: Array, run: Run, target: Array, limit: Array, *, budget: int, lanes: int
 ) -> tuple[Run, Array, Metrics]:
     """Update until `target` environment steps are reached, at most `limit` times.
+
+    Seeds side by side go on together, until the first of those that had something to do is at its end or has
+    diverged: a loop in which each had an end of its own would copy the states of all in every update.
 
     Returns:
       The run, the number of updates, and their metrics, `[ROWS]` each.
@@ -106,12 +111,20 @@ def train(
         tables = [table.at[row].set(new) for table, new in zip(tables, rows, strict=True)]
         return run, row + 1, tables
 
+    def unfinished(run: Run) -> Array:
+        return (run.env_steps < target) & run.finite
+
+    begun, before = unfinished(run), run
+
     def going(loop: tuple[Run, Array, list[Array]]) -> Array:
         run, row, _ = loop
-        return (row < limit) & (run.env_steps < target) & run.finite
+        over = begun & ~(unfinished(run) & (row < limit))
+        return (in_lanes(begun, lanes) > 0) & (in_lanes(over, lanes) == 0)
 
     empty = [jnp.zeros((ROWS, len(names)), t) for t, names in columns.items()]
     run, row, tables = jax.lax.while_loop(going, body, (run, jnp.int32(0), empty))
+    # The others were carried along, and what they did is undone.
+    run, row = choose(begun, (run, row), (before, jnp.int32(0)))
     found = {
         name: table[:, column]
         for table, names in zip(tables, columns.values(), strict=True)

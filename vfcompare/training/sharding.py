@@ -9,10 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from vfcompare.types import Learner
+from vfcompare.types import Array, Learner
+
+LANE = "lane"
+"""Name of the axis of seeds side by side."""
 
 MOST_LANES = 5
 """Most seeds side by side on a device: with more, what they work on leaves the fast caches."""
@@ -21,17 +25,26 @@ MOST_LANES = 5
 def over_seeds(f: Callable[..., Any], devices: int, lanes: int) -> Callable[..., Any]:
     """Map `f` over a leading axis of seeds, sharded over devices, `lanes` at a time on each.
 
-    The number of seeds must be a multiple of the number of devices.
+    The number of seeds must be a multiple of the number of devices times `lanes`.
     """
 
     def mapped(*args: Any) -> Any:
         if lanes == 1:
             return jax.lax.map(lambda xs: f(*xs), args)
-        return jax.lax.map(lambda xs: f(*xs), args, batch_size=lanes)
+        side_by_side = jax.vmap(f, axis_name=LANE)
+        rows = jax.tree.map(lambda x: x.reshape(-1, lanes, *x.shape[1:]), args)
+        found = jax.lax.map(lambda xs: side_by_side(*xs), rows)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
     mesh = Mesh(np.array(jax.local_devices()[:devices]), ("seed",))
     spec = PartitionSpec("seed")
     return jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+
+
+def in_lanes(condition: Array, lanes: int) -> Array:
+    """In how many of the seeds side by side a condition holds: int32[], the same for all of them."""
+    holds = condition.astype(jnp.int32)
+    return holds if lanes == 1 else jax.lax.psum(holds, LANE)
 
 
 def side_by_side(share: int) -> int:

@@ -90,7 +90,9 @@ class Trainer:
         self._limit = 1
         self._functions: dict[str, Any] = {
             "init": self._over_seeds(programs.init, 1),
-            "train": self._over_seeds(partial(programs.train, budget=budget), self.lanes),
+            "train": self._over_seeds(
+                partial(programs.train, budget=budget, lanes=self.lanes), self.lanes
+            ),
             "evaluate": self._over_seeds(programs.evaluate, self.lanes),
             "examine": self._over_seeds(partial(programs.examine, budget=budget), 1),
             "rollout": jax.jit(self._of_one(programs.rollout)),
