@@ -7,9 +7,10 @@ from typing import NamedTuple
 import flax.linen as nn
 import optax
 
-from vfcompare import collect, evaluation, exact, maps
+from vfcompare import collect, evaluation
 from vfcompare.batching import Batching
-from vfcompare.diagnostics import Lab, examine
+from vfcompare.oracle import exact, maps
+from vfcompare.oracle.diagnostics import Lab, examine
 from vfcompare.surrogates import Penalty
 from vfcompare.types import Collector, Env, Judge, Learner, Policy, Prior, Spec
 from vfcompare.valuation import Estimator

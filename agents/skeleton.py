@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vfcompare import aggregates, collect, exact, flops, masked
+from vfcompare import aggregates, collect, flops, masked
 from vfcompare.batching import Batching, Optimizers, descend, present, rows, summarise
 from vfcompare.contract import require_shape
-from vfcompare.diagnostics import Subject
+from vfcompare.oracle import exact
+from vfcompare.oracle.diagnostics import Subject
 from vfcompare.streams import stream
 from vfcompare.surrogates import Penalty, k3
 from vfcompare.types import (

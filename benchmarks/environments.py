@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from vfcompare.commands.catalogue import describe, files
 from vfcompare.commands.compose import cells
 from vfcompare.envs.base import Task, random_action
-from vfcompare.exact import require_enumerable
+from vfcompare.oracle.exact import require_enumerable
 from vfcompare.runs.store import write_bytes
 from vfcompare.training import tasks
 

@@ -14,9 +14,9 @@ from scipy import stats
 
 from benchmarks.populations import NORMAL, POPULATIONS, SEED, in_parallel
 from vfcompare import statistics as s
-from vfcompare.families import CRITIC, OUTCOME_ONLY
 from vfcompare.report import analysis, data
 from vfcompare.report.cells import Cell, Run
+from vfcompare.schema.families import CRITIC, OUTCOME_ONLY
 from vfcompare.statistics import Array
 
 LEVEL = 0.05

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from vfcompare.exact import Outcomes, deterministic
+from vfcompare.oracle.exact import Outcomes, deterministic
 
 from . import drawing
 from .base import Reference, Task, require_count

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from vfcompare.exact import Outcomes, deterministic
+from vfcompare.oracle.exact import Outcomes, deterministic
 
 from . import drawing
 from .base import Reference, Task, require, require_count, require_fraction

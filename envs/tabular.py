@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from vfcompare.errors import NotAllowed
-from vfcompare.exact import Outcomes
+from vfcompare.oracle.exact import Outcomes
 
 from . import drawing
 from .base import Reference, Task, require, require_count

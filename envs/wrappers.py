@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box
 
-from vfcompare.exact import Outcomes
+from vfcompare.oracle.exact import Outcomes
 
 from .base import Reference, Task, require
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from vfcompare import exact
-from vfcompare.settings import key_of
+from vfcompare.oracle import exact
+from vfcompare.schema.settings import key_of
 from vfcompare.types import Access
 
 KEY = jax.random.key(0)

@@ -18,17 +18,16 @@ from vfcompare import (
     collect,
     estimators,
     lesions,
-    needs,
     returns,
     scales,
     surrogates,
     targets,
-    validate,
 )
 from vfcompare.baselines import Sample
 from vfcompare.commands import catalogue, listing
 from vfcompare.errors import InputError
 from vfcompare.main import main
+from vfcompare.schema import needs, validate
 from vfcompare.types import Collector, Rollout, Spec
 from vfcompare.valuation import Estimator, Lesion
 
@@ -44,7 +43,7 @@ NOTHING = (
     *("returns.outcome", "advantages.gae", "targets.lambda_return", "advantages.n_step"),
     *("advantages.vtrace", "returns.success"),
 )
-"""Functions that need nothing of `vfcompare.needs`."""
+"""Functions that need nothing of `vfcompare.schema.needs`."""
 
 HELPERS = {"baselines.first_scored", "collect.judged", "estimators.learning"}
 """What others are made of, and no configuration names."""
@@ -186,7 +185,7 @@ def test_what_each_function_needs_is_known(module, chosen):
     found = {f"{place}.{name}" for name, sign in functions(module) if chosen(sign)}
     assert found
     assert found - told - HELPERS == set(), (
-        "say what it needs in vfcompare.needs, or above that it needs nothing"
+        "say what it needs in vfcompare.schema.needs, or above that it needs nothing"
     )
 
 

@@ -668,7 +668,7 @@ def test_programs_can_read_how_a_study_stands(tmp_path, tools):
     queue(tools, path, "7_0|PENDING|Priority")
     done = vfcompare("status", "--json", str(path), cwd=tmp_path)
     assert done.returncode == 1
-    usual = {"seeds": 2, "completed": 0, "diverged": 0, "task": None}
+    usual = {"seeds": 2, "completed": 0, "diverged": 0, "task": None, "in_plan": True}
     assert json.loads(done.stdout) == {
         "schema": 1,
         "study": str(path),

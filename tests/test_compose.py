@@ -17,7 +17,7 @@ from vfcompare.commands.compose import cells, to_cell
 from vfcompare.commands.overrides import jobs
 from vfcompare.errors import InputError
 from vfcompare.runs import plan, store
-from vfcompare.settings import quoted
+from vfcompare.schema.settings import quoted
 
 SWEEPS = {
     "a value that the default agent has no place for": [

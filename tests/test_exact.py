@@ -12,7 +12,6 @@ from jax.flatten_util import ravel_pytree
 
 from tests.conftest import compose
 from tests.helpers import optimum, start_value
-from vfcompare import exact
 from vfcompare.collect import episodes
 from vfcompare.envs.cartpole import CartPole
 from vfcompare.envs.delayed import Delayed
@@ -22,6 +21,7 @@ from vfcompare.envs.maze import Maze
 from vfcompare.envs.tabular import Tabular
 from vfcompare.envs.wrappers import OutcomeOnly, TimeAware
 from vfcompare.errors import InputError
+from vfcompare.oracle import exact
 from vfcompare.types import Spec
 
 TASKS = {

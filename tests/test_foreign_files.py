@@ -19,7 +19,7 @@ from vfcompare.report import files
 from vfcompare.runs import board, clock, slurm, status, store
 from vfcompare.runs.events import TOGETHER
 from vfcompare.runs.yaml_files import read_yaml
-from vfcompare.validate import TUNING_SEEDS
+from vfcompare.schema.validate import TUNING_SEEDS
 
 CELL = "maze-ppo-1a2b3c4d"
 

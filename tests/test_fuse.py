@@ -24,6 +24,7 @@ from vfcompare.runs import (
     store,
     tables,
 )
+from vfcompare.schema.tree import at
 from vfcompare.training import attempts, devices, fuse, stages, starts, sweep
 from vfcompare.training import execute as execution
 from vfcompare.training.cell import Member
@@ -31,7 +32,6 @@ from vfcompare.training.cell import build as usual
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
 from vfcompare.training.execute import execute, together
 from vfcompare.training.starts import depends, start_hashes
-from vfcompare.tree import at
 
 SWEEP = ["agent=rloo", "env=lock", "agent.gamma=0.9,0.95,1.0", "seeds=4"]
 

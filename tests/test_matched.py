@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MATCHED
-from vfcompare.needs import resets
-from vfcompare.pairings import policys_body
 from vfcompare.runs import certificate
+from vfcompare.schema.needs import resets
+from vfcompare.schema.pairings import policys_body
 
 
 def test_files_of_two_matched_agents_differ_in_one_line():

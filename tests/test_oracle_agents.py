@@ -16,13 +16,14 @@ from jax.flatten_util import ravel_pytree
 
 from tests.helpers import access, ask
 from tests.test_theory import Chain, act_out, generalised, regroup, spread
-from vfcompare import advantages, columns, diagnostics, estimators, exact, lesions
+from vfcompare import advantages, columns, estimators, lesions
 from vfcompare.agents.policies import policy as standard_policy
 from vfcompare.agents.policies import squared_score, table
 from vfcompare.batching import flat
 from vfcompare.envs.lock import Lock
 from vfcompare.envs.tabular import Tabular
 from vfcompare.errors import InputError
+from vfcompare.oracle import diagnostics, exact
 from vfcompare.types import Spec
 from vfcompare.valuation import Reading
 

@@ -18,9 +18,9 @@ from vfcompare.envs.base import Reference, Task
 from vfcompare.errors import InputError, closest
 from vfcompare.main import main
 from vfcompare.runs import run_folder
+from vfcompare.schema.validate import OF_AN_AGENT
 from vfcompare.training import attempts
 from vfcompare.training.cell import rehearse
-from vfcompare.validate import OF_AN_AGENT
 
 CONF = {
     "env/quiet.yaml": "_target_: mine_parts.Quiet\nwidth: 8.5\nnorm: layer\nalpha: 1",

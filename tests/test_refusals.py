@@ -5,8 +5,8 @@ import pytest
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.main import main
+from vfcompare.schema.tree import leaves
 from vfcompare.training.cell import rehearse
-from vfcompare.tree import leaves
 
 REFUSED = {
     "agent=reinforce collector@agent.collector=informative agent.collector.inner.group=1": "informative "

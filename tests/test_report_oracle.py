@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import report_study
-from vfcompare import report, theory
+from vfcompare import report
+from vfcompare.oracle import theory
 from vfcompare.report import chains, files, oracle
 from vfcompare.report.figures import mazes, output
 from vfcompare.report.oracle import points
@@ -147,6 +149,24 @@ def test_predictions_are_those_of_theory_and_agree_where_they_hold(tmp_path: Pat
         assert row.predicted == table[KINDS[row.subject.agent]] / table["start"]
         assert abs(row.deviation) < 0.05
     assert {row.verdict for row in rows["P1"]} == {"agrees"}
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(1.0, "agrees"), (0.99, "disagrees")])
+def test_groups_that_all_have_a_signal_agree_with_a_chance_of_nearly_one(
+    tmp_path: Path, share: float, verdict: str
+) -> None:
+    study = write_study(tmp_path, seeds=10)
+    (first, *_) = [item for item in findings(study).subjects if oracle.kind(item) == "group"]
+    config = {**first.config, "agent": {**first.config["agent"], "lab": {"batches": 400}}}
+    lab = {seed: {**row, "signal_share": share} for seed, row in first.lab.items()}
+    config["agent"]["collector"] = {**config["agent"]["collector"], "prompts": 16, "group": 64}
+    config["agent"]["policy"] = {**config["agent"]["policy"], "success": 0.15}
+    (row,) = oracle.compare(oracle.Findings((replace(first, config=config, lab=lab),)))["P1"]
+    # 1 - 0.85^64: of 64,000 groups about 2 have no signal, and none has none in one of seven studies.
+    assert 0.99996 < row.predicted < 0.99998
+    assert row.verdict == verdict
+    assert row.measured.sufficient
+    assert row.measured.low != row.measured.high
 
 
 def test_a_wrong_measurement_disagrees_and_says_by_how_much(tmp_path: Path) -> None:
@@ -520,7 +540,7 @@ def test_maps_hold_what_dynamic_programming_says(
     import jax
     import jax.numpy as jnp
 
-    from vfcompare import diagnostics, exact
+    from vfcompare.oracle import diagnostics, exact
 
     learner, state, laid = mapped
     lab, subject = learner.maps.args

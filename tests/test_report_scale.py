@@ -21,13 +21,14 @@ from tests.report_study import (
     write_parquet,
     write_study,
 )
-from vfcompare import families, report
+from vfcompare import report
 from vfcompare.report import figures, tables
 from vfcompare.report.analysis import analyse
 from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS, Arm
 from vfcompare.report.analysis.contrasts import ALL_PAIRS
 from vfcompare.report.figures import costs, drawing, improvement, pairs
 from vfcompare.report.figures.speed import pictures as arrivals
+from vfcompare.schema import families
 
 RATES = [f"{0.0001 * 2**i:g}" for i in range(6)]
 ENTROPIES = ["0.0", "0.05"]

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from tests.helpers import settings_with
-from vfcompare import calibration, collect
+from vfcompare import collect
 from vfcompare.agents import policies, pretraining, skeleton
 from vfcompare.agents.networks import Mlp
 from vfcompare.assemble import assemble
@@ -18,6 +18,7 @@ from vfcompare.commands.compose import cells
 from vfcompare.envs.tokens.rearrangement import Reversal
 from vfcompare.envs.tokens.reporting import Reporting
 from vfcompare.envs.wrappers import OutcomeOnly
+from vfcompare.oracle import calibration
 from vfcompare.training import priors
 from vfcompare.training.cell import build
 from vfcompare.types import Batch, Spec

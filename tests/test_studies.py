@@ -21,8 +21,8 @@ from vfcompare.report.figures.drawing import looks
 from vfcompare.report.method import method
 from vfcompare.report.verdicts import verdicts
 from vfcompare.runs import plan
+from vfcompare.schema.validate import FIGURES, check
 from vfcompare.training.cell import rehearse
-from vfcompare.validate import FIGURES, check
 
 
 @pytest.mark.parametrize("name", sorted(files("study")))

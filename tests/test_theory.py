@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.helpers import GOLDEN, access, ask
-from vfcompare import advantages, baselines, estimators, exact, lesions, returns, scales, theory
+from vfcompare import advantages, baselines, estimators, lesions, returns, scales
 from vfcompare.agents import measures
 from vfcompare.envs.lock import Lock
+from vfcompare.oracle import exact, theory
 from vfcompare.types import Rollout, Spec
 
 VARIANCES = [name for name in GOLDEN if name.startswith("theory_variance")]

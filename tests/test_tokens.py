@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import optimum, refuse, start_value
 from tests.test_envs import play
-from vfcompare import collect, exact
+from vfcompare import collect
 from vfcompare.envs.base import random_action, random_return
 from vfcompare.envs.maze import Maze
 from vfcompare.envs.tokens.addition import Addition
@@ -24,6 +24,7 @@ from vfcompare.envs.tokens.maze_text import MazeText
 from vfcompare.envs.tokens.modular_sum import ModularSum
 from vfcompare.envs.tokens.rearrangement import Reversal, Sorting
 from vfcompare.envs.wrappers import OutcomeOnly
+from vfcompare.oracle import exact
 from vfcompare.types import Policy
 
 PROMPTS = 500

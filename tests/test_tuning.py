@@ -24,12 +24,12 @@ from vfcompare.errors import Damaged, InputError
 from vfcompare.main import main
 from vfcompare.report import data, scoring
 from vfcompare.runs import run_folder, store
+from vfcompare.schema.validate import TUNING_SEEDS
 from vfcompare.training import sweep
 from vfcompare.tuning import ledger, result, search, space
 from vfcompare.tuning.command import tune
 from vfcompare.tuning.ledger import Rated, Trial
 from vfcompare.tuning.search import Options, Search
-from vfcompare.validate import TUNING_SEEDS
 
 LEARNING_RATE = "agent.optimizer.learning_rate"
 CRITIC_RATE = "agent.estimator.critic.optimizer.learning_rate"

@@ -18,7 +18,7 @@ LAB = (
     *("value_rmse", "value_bias", "value_explained", "value_slope", "rank_accuracy"),
     *(f"value_rmse_to_go_{part + 1}_of_{BINS}" for part in range(BINS)),
 )
-"""Columns of the evaluation that the lab writes, see `vfcompare.diagnostics`."""
+"""Columns of the evaluation that the lab writes, see `vfcompare.oracle.diagnostics`."""
 
 CURVE = (
     *("seed", "point", "update", "env_steps", "episodes"),

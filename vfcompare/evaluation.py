@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vfcompare import calibration
 from vfcompare.collect import Running, at_start, initial_carry, unroll
+from vfcompare.oracle import calibration
 from vfcompare.streams import stream
 from vfcompare.types import Array, Carry, Env, Key, Metrics, Params, Policy
 
@@ -43,7 +43,7 @@ def evaluate(
       (`env.passes`), also `pass_at_1`, `pass_at_2`, `pass_at_4`, ... up to `n`, see `pass_at`, and the mean
       length of those that pass, `length_passed`, and that do not, `length_failed`, not a number where there
       are none. Where the first step says which it will be (`env.report`), also the mean probability of saying
-      `<yes>`, `confidence`, and what it is worth, `brier` and `auroc`, see `vfcompare.calibration`.
+      `<yes>`, `confidence`, and what it is worth, `brier` and `auroc`, see `vfcompare.oracle.calibration`.
     """
 
     def act(

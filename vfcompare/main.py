@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfcompare import failure, verbs
 from vfcompare.errors import ClaimLost, Damaged, InputError, nearest
-from vfcompare.settings import SEARCHPATH, quoted
+from vfcompare.schema.settings import SEARCHPATH, quoted
 from vfcompare.training.stopping import (
     Stopped,
     ending_at_second_interrupt,

@@ -348,7 +348,8 @@ class Access(NamedTuple):
     Attributes:
       simulate: more episodes, charged to the budget, see `Simulate`.
       exact_value: `(rollout, sharpness) -> [B, G, T + 1]`, that of each visited state under the present
-        policy with its logits times `sharpness`, see `vfcompare.exact`. A privilege that costs nothing.
+        policy with its logits times `sharpness`, see `vfcompare.oracle.exact`. A privilege that costs
+        nothing.
       log_prob: `(rollout) -> [B, G, T]`, of its actions under the present policy.
       squared_score: `(rollout) -> [B, G, T]`, squared length of the gradient of `log π(a|s)` by the logits.
       progress: share of the budget that is used up.
@@ -458,9 +459,9 @@ class Learner(NamedTuple):
       even_cost: whether every update costs the same, so that seeds may go side by side without waiting.
       privileged: whether the agent asks for exact values.
       examine: `(state, key, progress) -> metrics`, the estimates held against the truth, or None; see
-        `vfcompare.diagnostics`.
+        `vfcompare.oracle.diagnostics`.
       maps: `(state, key) -> arrays`, truth and values over the squares of a maze, or None; see
-        `vfcompare.maps`.
+        `vfcompare.oracle.maps`.
       work: `() -> Work`, or None where it is not known.
     """
 

@@ -115,7 +115,7 @@ def list_choices(options: Namespace) -> int:
     """List agents, environments, studies and every other part that can be chosen."""
     from vfcompare.commands.listing import show
     from vfcompare.commands.trust import folders
-    from vfcompare.settings import SEARCHPATH
+    from vfcompare.schema.settings import SEARCHPATH
 
     own = [word for word in options.words if word.startswith(SEARCHPATH)]
     words = [word for word in options.words if word not in own]
@@ -227,7 +227,7 @@ def _prior_options(parser: ArgumentParser) -> None:
 def prior(options: Namespace) -> int:
     """Pretrain a policy on demonstrations until it has each rung's pass@1, unless that was done before."""
     from vfcompare.commands.compose import cells
-    from vfcompare.settings import key_of
+    from vfcompare.schema.settings import key_of
     from vfcompare.training import devices, judges, priors
 
     usual = {

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from vfcompare.exact import Outcomes, deterministic
+from vfcompare.oracle.exact import Outcomes, deterministic
 from vfcompare.types import Layout
 
 from .. import drawing
@@ -130,8 +130,9 @@ class TokenTask(Transcript):
     verifier says `1 - reward`.
     *End.* After `<eos>`, or after `answer_length` tokens.
     *Split.* A prompt is held out if its hash says so; only episodes of `held_out()` begin in it.
-    *Exact values.* Each prefix of an answer is a place: `vfcompare.exact` takes tasks with at most 20 million
-    `N b^(N-1) V`, where `b` tokens may be chosen beside `<eos>`, and refuses larger ones by these numbers.
+    *Exact values.* Each prefix of an answer is a place: `vfcompare.oracle.exact` takes tasks with at most 20
+    million `N b^(N-1) V`, where `b` tokens may be chosen beside `<eos>`, and refuses larger ones by these
+    numbers.
     """
 
     spread = 1

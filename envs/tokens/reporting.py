@@ -17,7 +17,7 @@ class Reporting(Transcript):
     shown, so that no answer can depend on it: the probability of `<yes>` is what the policy believes of
     itself, and nothing else. *Reward.* The task's. *Learning.* `mute` is one: no reward teaches the report;
     only pretraining does, see `vfcompare.agents.pretraining`. What becomes of it while answers are rewarded
-    is measured at each evaluation, see `vfcompare.calibration`.
+    is measured at each evaluation, see `vfcompare.oracle.calibration`.
     """
 
     passes = 1.0

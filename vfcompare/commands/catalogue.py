@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from vfcompare.needs import NEEDED_BY, NEEDS
-from vfcompare.tree import function, leaves, made_by
+from vfcompare.schema.needs import NEEDED_BY, NEEDS
+from vfcompare.schema.tree import function, leaves, made_by
 
 Config = Mapping[str, Any]
 

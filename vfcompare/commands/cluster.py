@@ -20,7 +20,7 @@ from typing import NamedTuple
 from vfcompare.commands import compose, overrides, planning, resume, trust
 from vfcompare.errors import InputError
 from vfcompare.runs import claim, clock, disk, plan, run_folder, slurm, status, store
-from vfcompare.settings import goes_along
+from vfcompare.schema.settings import goes_along
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import Cell
 from vfcompare.training.fuse import groups

@@ -25,10 +25,10 @@ from vfcompare.commands.explain import (
 from vfcompare.commands.naming import as_known, warn_of_copies
 from vfcompare.commands.overrides import USUAL, is_value, jobs, refuse, refuse_sweeps
 from vfcompare.errors import InputError, nearest
-from vfcompare.families import SIDES
-from vfcompare.settings import PRIVATE, key_of, value_of
+from vfcompare.schema.families import SIDES
+from vfcompare.schema.settings import PRIVATE, key_of, value_of
+from vfcompare.schema.validate import check, natural
 from vfcompare.training.cell import Cell
-from vfcompare.validate import check, natural
 
 KNOWN = ("agent", "env", *(key for key in USUAL if key not in ("defaults", "hydra")))
 """Top-level keys of a cell's configuration."""

@@ -19,8 +19,8 @@ from yaml import MarkedYAMLError, YAMLError
 from vfcompare.commands.catalogue import ERRORS, GROUPS, files
 from vfcompare.commands.trust import folders
 from vfcompare.errors import InputError, closest, nearest
-from vfcompare.settings import SEARCHPATH, key_of, value_of
-from vfcompare.tree import leaves
+from vfcompare.schema.settings import SEARCHPATH, key_of, value_of
+from vfcompare.schema.tree import leaves
 
 parser = OverridesParser.create()
 

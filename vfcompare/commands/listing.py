@@ -30,10 +30,10 @@ from vfcompare.commands.catalogue import (
     short,
 )
 from vfcompare.errors import InputError, nearest
-from vfcompare.needs import NEEDS
-from vfcompare.settings import SEARCHPATH
+from vfcompare.schema.needs import NEEDS
+from vfcompare.schema.settings import SEARCHPATH
+from vfcompare.schema.tree import at, function
 from vfcompare.training.progress import duration
-from vfcompare.tree import at, function
 
 SHOWN = 3
 """Differences that are named one by one in a list."""

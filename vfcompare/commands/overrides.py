@@ -15,8 +15,8 @@ from omegaconf import ListConfig, OmegaConf
 
 from vfcompare.commands.catalogue import PACKAGE, files
 from vfcompare.errors import InputError, nearest
-from vfcompare.settings import PRIVATE, key_of
-from vfcompare.validate import takes_a_list
+from vfcompare.schema.settings import PRIVATE, key_of
+from vfcompare.schema.validate import takes_a_list
 
 USUAL: Any = OmegaConf.create(resources.files(PACKAGE).joinpath("config.yaml").read_text("utf-8"))
 """`conf/config.yaml`: the configuration of a cell before anything is typed."""

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vfcompare.errors import InputError
-from vfcompare.families import SIDES
-from vfcompare.runs import disk, naming, plan, store
+from vfcompare.runs import disk, naming, plan, status, store
 from vfcompare.runs.run_folder import CHECKPOINTS, RunFolder
+from vfcompare.schema.families import SIDES
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse, saying_where
 from vfcompare.training.progress import duration
@@ -166,20 +166,33 @@ def show(cells: Sequence[Cell]) -> None:
     table.add_column("cell", overflow="fold")
     for heading in ("seeds", "steps a seed", "", "seconds", "MB"):
         table.add_column(heading, justify="right" if heading in ("seconds", "MB") else "left")
-    open_costs = []
+    states = {cell.id: _state(cell) for cell in cells}
+    costs = {cell.id: cost(cell, known) for cell in cells if not states[cell.id]}
     for cell in cells:
-        what, done = cost(cell, known), cell.done
-        if not done:
-            open_costs.append(what)
-        seconds = "?" if what.seconds is None else f"{what.seconds:,.0f}"
-        shown = ("", "") if done else (seconds, f"{what.size / 1e6:.1f}")
-        steps = f"{cell.config['env_steps']:,}"
-        table.add_row(cell.id, str(len(cell.seeds)), steps, "done" if done else "", *shown)
+        steps, what = f"{cell.config['env_steps']:,}", costs.get(cell.id)
+        shown = _shown(what) if what else ("", "")
+        table.add_row(cell.id, str(len(cell.seeds)), steps, states[cell.id], *shown)
     console = Console()
     console.print(table)
-    console.print(_sum(open_costs, cells[0].config["study"].get("minutes")))
+    console.print(_sum(list(costs.values()), cells[0].config["study"].get("minutes")))
+    if damaged := list(states.values()).count("damaged"):
+        told = f"{counted(damaged, 'cell')} damaged, and left as they are"
+        console.print(f"{told}: vfcompare status {cells[0].study} says of what")
     for told in spared(cells):
         console.print(told)
+
+
+def _state(cell: Cell) -> str:
+    """What has become of a cell that is not to be trained: `done` or `damaged`, else nothing."""
+    if not cell.done:
+        return ""
+    return "damaged" if status.torn(cell.study / cell.id) else "done"
+
+
+def _shown(what: Cost) -> tuple[str, str]:
+    """Seconds and megabytes, as a row has them."""
+    seconds = "?" if what.seconds is None else f"{what.seconds:,.0f}"
+    return seconds, f"{what.size / 1e6:.1f}"
 
 
 def spared(cells: Sequence[Cell]) -> Iterator[str]:

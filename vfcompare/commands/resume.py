@@ -20,7 +20,7 @@ from vfcompare.errors import InputError
 from vfcompare.runs import disk, naming, plan, status
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.status import DONE, CellStatus
-from vfcompare.settings import SEARCHPATH, key_of
+from vfcompare.schema.settings import SEARCHPATH, key_of
 from vfcompare.training import attempts
 from vfcompare.training.cell import Cell
 from vfcompare.words import counted

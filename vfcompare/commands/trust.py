@@ -12,8 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from vfcompare.errors import InputError
-from vfcompare.settings import SEARCHPATH, goes_along, key_of, value_of
-from vfcompare.tree import leaves
+from vfcompare.schema.settings import SEARCHPATH, goes_along, key_of, value_of
+from vfcompare.schema.tree import leaves
 
 if TYPE_CHECKING:
     from vfcompare.training.cell import Cell

@@ -90,7 +90,7 @@ class Cell:
       task: label of what it is compared on: the environment and its settings where they vary.
       chosen: the agent's settings that vary in the study, by short name.
       posed: the environment's settings that vary, by short name.
-      family: one of those of `vfcompare.families`.
+      family: one of those of `vfcompare.schema.families`.
       planned: whether the plan lists it.
       runs: one for each planned seed.
       info: run.json, as data.
@@ -109,7 +109,7 @@ class Cell:
       disputed: seeds that several of these trained, and that ended differently.
       original: what the files call it, where a reader is shown other names, see `vfcompare.report.renaming`.
       lab: what the lab measured at the last evaluation of each completed seed.
-      maps: what the lab laid over the squares of a maze, see `vfcompare.maps`.
+      maps: what the lab laid over the squares of a maze, see `vfcompare.oracle.maps`.
     """
 
     id: str

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vfcompare import theory
+from vfcompare.oracle import theory
 from vfcompare.report.files import number, part, setting
 
 MAX_LENGTH = 100_000
@@ -12,7 +12,7 @@ MAX_LENGTH = 100_000
 
 @dataclass(frozen=True)
 class Chain:
-    """A lock with a tabular policy, of which theory predicts P1 to P3; see `vfcompare.theory`.
+    """A lock with a tabular policy, of which theory predicts P1 to P3; see `vfcompare.oracle.theory`.
 
     Attributes:
       q: probability that a step is right.

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vfcompare import families
-from vfcompare.pairings import credits_whole
 from vfcompare.report.analysis import Results
 from vfcompare.report.cells import Cell
 from vfcompare.report.files import number, part, setting, tree
@@ -12,6 +10,8 @@ from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import Sentence
 from vfcompare.report.table import join
 from vfcompare.runs import certificate
+from vfcompare.schema import families
+from vfcompare.schema.pairings import credits_whole
 
 
 def credited(results: Results) -> Iterable[Sentence]:

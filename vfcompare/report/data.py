@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vfcompare.families import SIDES, family
 from vfcompare.report.cells import Cell
 from vfcompare.report.files import (
     clean,
@@ -39,6 +38,7 @@ from vfcompare.report.table import join
 from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.yaml_files import read_yaml
+from vfcompare.schema.families import SIDES, family
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
 """Settings of how long a cell trains and how often it is evaluated; labels have them only where needed."""

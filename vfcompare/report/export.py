@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare.families import CRITIC
 from vfcompare.report import formats
 from vfcompare.report.data import Study
 from vfcompare.report.document import compose
 from vfcompare.report.files import Array, number
 from vfcompare.report.scoring import GRID_POINTS, Score, Task, counted, fate, score
 from vfcompare.report.table import Table, Value
+from vfcompare.schema.families import CRITIC
 
 FORMATS = ("csv", "parquet", "latex", "marl-eval")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vfcompare.report.cells import STATUSES, Cell, Run
 from vfcompare.report.files import number, setting
-from vfcompare.settings import PRIVATE
+from vfcompare.schema.settings import PRIVATE
 
 SEEDING = frozenset({"first_seed", "seeds"})
 """Settings that say with which seeds a cell is trained, and nothing of how."""

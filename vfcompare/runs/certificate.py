@@ -13,7 +13,7 @@ import numpy as np
 
 from vfcompare.runs.naming import digest
 from vfcompare.runs.store import SCHEMA
-from vfcompare.tree import function
+from vfcompare.schema.tree import function
 
 FLOPS = "FLOPs of a step"
 

@@ -155,7 +155,8 @@ def cells(study: Path) -> dict[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(
             f"{file} is damaged ({failure.describe(error)}); once it is removed the same sweeps plan "
-            "anew, and keep what is trained"
+            "anew, and keep what is trained; a contrast, margin or threshold that was decided is to be given "
+            "again"
         ) from error
     if told:
         raise InputError(

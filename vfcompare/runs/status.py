@@ -371,6 +371,7 @@ def as_json(study: Path, cells: Sequence[CellStatus]) -> str:
                 "diverged": cell.diverged,
                 "task": cell.task or None,
                 "note": cell.note,
+                "in_plan": not cell.beside,
             }
             for cell in cells
         ],

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from vfcompare.runs import naming, origin, run_folder, store
+from vfcompare.schema.tree import made_by
 from vfcompare.training.cell import Cell, Member
 from vfcompare.training.share import Share
-from vfcompare.tree import made_by
 from vfcompare.words import counted
 
 DECISIVE = ("vfcompare", "flax", "optax", "rlax")

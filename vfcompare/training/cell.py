@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vfcompare.assemble import assemble
 from vfcompare.errors import InputError, error_text, user_frame
 from vfcompare.runs import naming, run_folder
-from vfcompare.settings import PRIVATE, goes_along
+from vfcompare.schema.settings import PRIVATE, goes_along
+from vfcompare.schema.tree import replaced
 from vfcompare.training import judges, priors, tasks
 from vfcompare.training.tasks import own
-from vfcompare.tree import replaced
 
 if TYPE_CHECKING:
     from vfcompare.types import Learner

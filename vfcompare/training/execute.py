@@ -13,6 +13,7 @@ import numpy as np
 from vfcompare import failure
 from vfcompare.errors import ClaimLost, InputError, error_text, user_frame
 from vfcompare.runs import claim, clock, disk, run_folder, store
+from vfcompare.schema.tree import at
 from vfcompare.training import attempts, devices, judges, priors, stages
 from vfcompare.training.cadence import Cadence
 from vfcompare.training.cell import Cell, Member, build
@@ -22,7 +23,6 @@ from vfcompare.training.progress import Progress
 from vfcompare.training.share import Share
 from vfcompare.training.starts import Starts
 from vfcompare.training.stopping import ASKED, Listener, Stopped
-from vfcompare.tree import at
 
 if TYPE_CHECKING:
     from vfcompare.training.trainer import Trainer

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vfcompare.runs.naming import digest
+from vfcompare.schema.tree import at, leaves
 from vfcompare.training.cell import Cell, build
-from vfcompare.tree import at, leaves
 
 PARTS = ("env", "agent")
 """Where numbers may differ; budgets, seeds and lanes shape the program."""

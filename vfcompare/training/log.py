@@ -9,8 +9,8 @@ import numpy as np
 from vfcompare.errors import Damaged
 from vfcompare.runs import store
 from vfcompare.runs.tables import Growing
+from vfcompare.schema.tree import leaves
 from vfcompare.training.share import Share
-from vfcompare.tree import leaves
 
 if TYPE_CHECKING:
     from vfcompare.training.trainer import Chunk

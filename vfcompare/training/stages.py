@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare.needs import resets
-from vfcompare.pairings import policys_body
 from vfcompare.runs import certificate, clock, origin, pictures, store
 from vfcompare.runs.artifacts import describe
+from vfcompare.schema.needs import resets
+from vfcompare.schema.pairings import policys_body
 from vfcompare.training import judges, priors
 from vfcompare.training.log import Log
 from vfcompare.training.share import Share

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from vfcompare.assemble import assemble
-from vfcompare.tree import made_by
+from vfcompare.schema.tree import made_by
 
 
 def make(config: Mapping[str, Any]) -> Any:

@@ -12,9 +12,9 @@ import numpy as np
 from vfcompare import failure, statistics
 from vfcompare.errors import Damaged, InputError, unread
 from vfcompare.runs import plan, status, store
+from vfcompare.schema.validate import TUNING_SEEDS
 from vfcompare.statistics import ScoreScale
 from vfcompare.tuning.space import Values
-from vfcompare.validate import TUNING_SEEDS
 from vfcompare.words import counted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from vfcompare import statistics
 from vfcompare.runs import store
-from vfcompare.settings import key_of
+from vfcompare.schema.settings import key_of
 from vfcompare.statistics import Array
 from vfcompare.tuning.ledger import LEDGER, Rated
 from vfcompare.tuning.search import Player, Search

@@ -13,7 +13,8 @@ from vfcompare.commands.overrides import typed_twice
 from vfcompare.errors import Damaged, InputError, nearest, unread
 from vfcompare.runs import disk, plan, run_folder, store
 from vfcompare.runs.status import DONE
-from vfcompare.settings import PRIVATE, SEARCHPATH, key_of, value_of
+from vfcompare.schema.settings import PRIVATE, SEARCHPATH, key_of, value_of
+from vfcompare.schema.validate import TUNING_SEEDS
 from vfcompare.statistics import ScoreScale
 from vfcompare.training import devices, sweep, tasks
 from vfcompare.training.cell import Cell, rehearse
@@ -21,7 +22,6 @@ from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Trial
 from vfcompare.tuning.space import Knob, Values, overrides
 from vfcompare.tuning.tpe import Tpe
-from vfcompare.validate import TUNING_SEEDS
 from vfcompare.words import counted
 
 SAMPLERS = ("random", "grid", "tpe")

@@ -14,7 +14,7 @@ from yaml import YAMLError
 from vfcompare.commands.catalogue import files
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs.naming import digest
-from vfcompare.tree import leaves
+from vfcompare.schema.tree import leaves
 
 KINDS = ("log_uniform", "uniform", "choice")
 """Distributions."""

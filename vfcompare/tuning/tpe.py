@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vfcompare.errors import InputError
-from vfcompare.tree import at
+from vfcompare.schema.tree import at
 from vfcompare.tuning.ledger import Rated
 from vfcompare.tuning.space import Knob, Values, combine
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vfcompare import families, statistics
+from vfcompare import statistics
 from vfcompare.report.cells import Names
 from vfcompare.report.data import Study
 from vfcompare.report.scoring import Task, column
 from vfcompare.report.seeds import plain
+from vfcompare.schema import families
 
 ROWS = 45
 """Most arms that get a row of their own in a figure or a printed table."""
@@ -26,7 +27,7 @@ class Arm:
     Attributes:
       name: label, unique in the study.
       agent: name of the agent.
-      family: one of those of `vfcompare.families`.
+      family: one of those of `vfcompare.schema.families`.
       settings: those of its own that vary in the study, by short name.
       original: what the files call it, where a reader is shown other names.
     """

@@ -10,7 +10,7 @@ from vfcompare.report.labels import searches, tuned_settings
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import join
 from vfcompare.runs import certificate
-from vfcompare.tree import leaves
+from vfcompare.schema.tree import leaves
 
 Row = tuple[str, str, tuple[str, ...]]
 

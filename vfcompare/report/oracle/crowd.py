@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vfcompare.families import CRITIC, OUTCOME_ONLY
 from vfcompare.report.analysis import Arm
 from vfcompare.report.figures.drawing import (
     Look,
@@ -34,6 +33,7 @@ from vfcompare.report.oracle.points import (
     log_ticks,
     unit,
 )
+from vfcompare.schema.families import CRITIC, OUTCOME_ONLY
 from vfcompare.statistics import Array, Interval
 
 MOST_AGENTS = 12

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from vfcompare import statistics
-from vfcompare.families import CRITIC, OUTCOME_ONLY
 from vfcompare.report.analysis import Arm, partners, resampling
 from vfcompare.report.analysis.resampling import generator
 from vfcompare.report.cells import Cell, Names, held_still
@@ -21,6 +20,7 @@ from vfcompare.report.chains import plain_baseline
 from vfcompare.report.data import Study
 from vfcompare.report.files import number, part, setting, tree
 from vfcompare.report.labels import short_names, varying
+from vfcompare.schema.families import CRITIC, OUTCOME_ONLY
 from vfcompare.statistics import Interval
 
 MEDIANS = frozenset({"episodes_to_cosine"})
@@ -203,7 +203,7 @@ def _resampled(name: str, n: int, statistic: Callable[[Any], Any]) -> Interval:
 
 
 def kind(item: Subject) -> str | None:
-    """Which baseline of `vfcompare.theory` the estimator has, or None if it is another one.
+    """Which baseline of `vfcompare.oracle.theory` the estimator has, or None if it is another one.
 
     `none`, `group` (mean of the other rollouts), `start` (exact V of the start), `state` (exact V of the
     state, λ = 1) or `td` (λ = 0).

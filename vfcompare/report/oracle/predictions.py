@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare import statistics, theory
+from vfcompare import statistics
+from vfcompare.oracle import theory
 from vfcompare.report import chains
 from vfcompare.report.chains import Chain
 from vfcompare.report.files import number
@@ -125,7 +126,19 @@ def signal(findings: Findings) -> Iterator[Comparison]:
         if model is None or measured is None or model.each or not centred:
             continue
         share = theory.signal_share(model.q**model.decisive, model.group)
-        yield Comparison(item, share, measured)
+        yield Comparison(item, share, _of_groups(item, measured))
+
+
+def _of_groups(item: Subject, share: Interval) -> Interval:
+    """A share of groups with Wilson's interval over all that the lab drew, each by itself, of all seeds.
+
+    A bootstrap over seeds has no width where it is 1 in all of them.
+    """
+    batches, prompts = (number(item.at(f"agent.{k}")) for k in ("lab.batches", "collector.prompts"))
+    if not share.sufficient or not batches or not prompts:
+        return share
+    low, high = statistics.wilson(share.estimate, share.n * batches * prompts, share.confidence)
+    return share._replace(low=float(low), high=float(high))
 
 
 def variance(findings: Findings, applies: Callable[[Chain], bool]) -> Iterator[Comparison]:

@@ -117,6 +117,8 @@ def _predicted(compared: Compared) -> Table:
     agrees = (
         "Agrees: the prediction lies within the 95% interval over seeds. " if decided(each) else ""
     )
+    if decided(compared.get("P1", ())):
+        agrees += "P1's interval is Wilson's over groups. "
     if any(row.difference is not None for row in decided(each)):
         agrees += (
             "P4 predicts from measurements: zero lies within that of measured less predicted. "

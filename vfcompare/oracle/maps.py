@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vfcompare import exact
-from vfcompare.diagnostics import Lab, Reader, Subject, pool_of, reader
+from vfcompare.oracle import exact
+from vfcompare.oracle.diagnostics import Lab, Reader, Subject, pool_of, reader
 from vfcompare.types import Array, Env, Key
 
 STARTS = 3
@@ -33,7 +33,7 @@ def draw(lab: Lab, subject: Subject, state: Any, key: Key) -> dict[str, Array]:
       lab: how large the pool is.
       subject: what is examined, a maze with `S` squares and `A` actions.
       state: the learner's, of which `params` and the estimator's `memory` are read.
-      key: that of `vfcompare.diagnostics.examine`, so that the pool is the same.
+      key: that of `vfcompare.oracle.diagnostics.examine`, so that the pool is the same.
 
     Returns:
       `walls [n, S]`, `start [n]`, `goal [n]`, `value [n, S]`, `policy [n, S, A]` and `visits [n, S]`,

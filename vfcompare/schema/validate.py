@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError, nearest
-from vfcompare.needs import NEEDED_BY
-from vfcompare.pairings import critic_of, refused
-from vfcompare.tree import function, leaves, made_by
+from vfcompare.schema.needs import NEEDED_BY
+from vfcompare.schema.pairings import critic_of, refused
+from vfcompare.schema.tree import function, leaves, made_by
 
 TUNING_SEEDS = 1_000_000
 """Seeds from here on are for `vfcompare tune` and nothing else: what chose settings must not judge them."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vfcompare.tree import leaves, made_by
+from vfcompare.schema.tree import leaves, made_by
 
 NEEDS: dict[str, str] = {
     "groups": "several rollouts that are compared with each other",

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vfcompare.needs import NEEDED_BY
-from vfcompare.tree import made_by
+from vfcompare.schema.needs import NEEDED_BY
+from vfcompare.schema.tree import made_by
 
 CRITIC, OUTCOME_ONLY = "critic", "outcome-only"
 

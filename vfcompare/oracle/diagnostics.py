@@ -1,8 +1,8 @@
 """How far an agent's estimates are from the truth, on tasks where the truth is known.
 
 The policy is held still. Batches are drawn from it, the agent's own estimator says its advantages, and these
-and the gradients they make are compared with `vfcompare.exact`. Whole batches are one sample: what a group or
-a batch shares counts as noise, as it does for the learner.
+and the gradients they make are compared with `vfcompare.oracle.exact`. Whole batches are one sample: what a
+group or a batch shares counts as noise, as it does for the learner.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vfcompare import exact
 from vfcompare.batching import zeros
 from vfcompare.columns import BINS
 from vfcompare.masked import ratio
+from vfcompare.oracle import exact
 from vfcompare.streams import stream
 from vfcompare.types import Access, Array, Env, Key, Metrics, Params, Policy, Rollout
 from vfcompare.valuation import Estimator
@@ -146,7 +146,7 @@ def pool_of(env: Env, lab: Lab, key: Key) -> Any:
 
 
 def solve(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) -> Truth:
-    """Solve the policy from every start state of the pool; see `vfcompare.exact.policy_gradient`."""
+    """Solve the policy from every start state of the pool; see `vfcompare.oracle.exact.policy_gradient`."""
     env, gamma = subject.env, subject.gamma
     weight = gamma if fade is None else fade
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vfcompare.families import UNLEARNED, family
-from vfcompare.tree import function, made_by
+from vfcompare.schema.families import UNLEARNED, family
+from vfcompare.schema.tree import function, made_by
 
 Part = Mapping[str, Any]
 
