@@ -137,8 +137,8 @@ def test_nobody_guesses_what_is_hidden(config, agent):
 def test_a_memory_solves_what_only_a_memory_can(config, agent):
     gru = ("network@agent.network=gru", "agent.network.hidden=16", "agent.batching.minibatches=1")
     cfg = config(f"agent={agent}", *gru, "agent.optimizer.learning_rate=0.01")
-    # All of 12 seeds solve it within 3,000 steps. At this constant rate one in some falls again by 30,000,
-    # and which one depends on last bits.
+    # All of 12 seeds solve it within 3,000 steps. At this constant rate one may fall again by 30,000,
+    # which depends on last bits.
     trainer = Trainer(instantiate(cfg["agent"], env=MustRemember()), [0, 1], 10000)
     for _ in trainer.chunks(10000):
         pass

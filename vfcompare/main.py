@@ -191,16 +191,16 @@ def no_option(name: str) -> InputError:
 
 def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
     """The cells that are not done; says how many are whole, and which by code that has changed."""
-    from vfcompare.runs import status
+    from vfcompare.commands import planning
     from vfcompare.training import attempts
 
-    done = {cell.id for cell in planned if cell.done}
-    whole = [c for c in planned if c.id in done and not status.torn(c.study / c.id)]
+    states = {cell.id: planning.state(cell) for cell in planned}
+    whole = [cell for cell in planned if states[cell.id] == "done"]
     if whole:
         print(f"{len(whole)} of {len(planned)} cells were done before, kept as they are")
     for cell in whole:
         attempts.warn_if_own_code_changed(cell.study / cell.id)
-    return [cell for cell in planned if cell.id not in done]
+    return [cell for cell in planned if not states[cell.id]]
 
 
 def run(cfg: Any) -> str:

@@ -166,7 +166,7 @@ def show(cells: Sequence[Cell]) -> None:
     table.add_column("cell", overflow="fold")
     for heading in ("seeds", "steps a seed", "", "seconds", "MB"):
         table.add_column(heading, justify="right" if heading in ("seconds", "MB") else "left")
-    states = {cell.id: _state(cell) for cell in cells}
+    states = {cell.id: state(cell) for cell in cells}
     costs = {cell.id: cost(cell, known) for cell in cells if not states[cell.id]}
     for cell in cells:
         steps, what = f"{cell.config['env_steps']:,}", costs.get(cell.id)
@@ -182,7 +182,7 @@ def show(cells: Sequence[Cell]) -> None:
         console.print(told)
 
 
-def _state(cell: Cell) -> str:
+def state(cell: Cell) -> str:
     """What has become of a cell that is not to be trained: `done` or `damaged`, else nothing."""
     if not cell.done:
         return ""

@@ -115,11 +115,12 @@ def train(
         return (run.env_steps < target) & run.finite
 
     begun, before = unfinished(run), run
+    number = in_lanes(begun, lanes)
 
     def going(loop: tuple[Run, Array, list[Array]]) -> Array:
         run, row, _ = loop
-        over = begun & ~(unfinished(run) & (row < limit))
-        return (in_lanes(begun, lanes) > 0) & (in_lanes(over, lanes) == 0)
+        going_on = begun & unfinished(run) & (row < limit)
+        return (number > 0) & (in_lanes(going_on, lanes) == number)
 
     empty = [jnp.zeros((ROWS, len(names)), t) for t, names in columns.items()]
     run, row, tables = jax.lax.while_loop(going, body, (run, jnp.int32(0), empty))

@@ -31,9 +31,9 @@ def over_seeds(f: Callable[..., Any], devices: int, lanes: int) -> Callable[...,
     def mapped(*args: Any) -> Any:
         if lanes == 1:
             return jax.lax.map(lambda xs: f(*xs), args)
-        side_by_side = jax.vmap(f, axis_name=LANE)
+        of_row = jax.vmap(f, axis_name=LANE)
         rows = jax.tree.map(lambda x: x.reshape(-1, lanes, *x.shape[1:]), args)
-        found = jax.lax.map(lambda xs: side_by_side(*xs), rows)
+        found = jax.lax.map(lambda xs: of_row(*xs), rows)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
     mesh = Mesh(np.array(jax.local_devices()[:devices]), ("seed",))
