@@ -90,9 +90,12 @@ _SPREAD = (
 )
 _VARIATION = (
     "Interquartile range of the changes between evaluations per 1% of the range, of one run: "
-    "differences remove the trend (Chan et al. 2020). A failed run has none: until then it learned, and "
-    "what follows does not change. Evaluation noise counts as variation, so it "
-    "compares only agents evaluated equally often with equally many episodes."
+    "differences remove a trend that is even (Chan et al. 2020); of one that is not, who learns more "
+    "varies more. A failed run has none: until then it learned, and what follows does not change. "
+    "Evaluation noise is taken out, as the root of the difference of two squares: of this range, and of that "
+    "of half the differences between what two halves of the episodes of each evaluation returned, which "
+    "noise alone makes as wide; minus the root where that is the wider. It compares only agents evaluated "
+    "equally often. Where evaluations do not tell their halves noise counts as variation."
 )
 _DRAWDOWN = (
     "At each evaluation, the best so far minus the present score; of each run, the mean of the "

@@ -39,8 +39,8 @@ class Score:
       final: mean of the evaluations in the last tenth of the range.
       greedy: the same of the greedy policy, or None where it was not measured, or not to the end.
       variation: IQR of the changes per percent of the range; None of a failed run, which changes no more.
-      drawdown: upper-tail CVaR of the drawdowns, without what evaluation noise adds unless it is `noisy`.
-      noisy: whether its evaluations do not tell how noisy they are.
+      drawdown: upper-tail CVaR of the drawdowns.
+      noisy: whether its evaluations do not tell how noisy they are; noise then counts in both of these.
       collapsed: whether it learned something and then lost it, beyond the noise of its evaluations.
       first: score of its untrained policy, or None where that was not evaluated.
       reached: its final score; if it collapsed, the highest mean of successive evaluations before.
@@ -389,7 +389,7 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
         auc=statistics.area_under_curve(steps, values, task.start, task.end),
         final=final,
         greedy=_greedy(run, task),
-        variation=None if fell else float(statistics.within_run_variation(percent, heights)),
+        variation=None if fell else _variation(percent, heights, split),
         drawdown=_drawdown(heights, split),
         noisy=split is None,
         collapsed=lost,
@@ -409,6 +409,12 @@ def _split(run: Run, steps: Array, raw: Array, task: Task) -> Array | None:
     found[np.isin(steps, run.steps)] = run.split
     halves = task.rescale(raw + found) - task.rescale(raw)
     return statistics.restrict(steps, halves, task.start, task.end)[1]
+
+
+def _variation(percent: Array, heights: Array, split: Array | None) -> float:
+    if split is None:
+        return float(statistics.within_run_variation(percent, heights))
+    return statistics.variation_beyond_noise(percent, heights, split)
 
 
 def _drawdown(heights: Array, split: Array | None) -> float:

@@ -75,6 +75,7 @@ from vfcompare.statistics.reliability import (
     interpercentile_range,
     interquartile_range,
     successive_means,
+    variation_beyond_noise,
     within_run_variation,
 )
 from vfcompare.statistics.scores import (
@@ -185,6 +186,7 @@ __all__ = [
     "survival_median",
     "time_to_threshold",
     "trim_mean",
+    "variation_beyond_noise",
     "wilson",
     "within_run_variation",
 ]

@@ -51,6 +51,25 @@ def within_run_variation(steps: npt.ArrayLike, values: npt.ArrayLike) -> Array:
     return interquartile_range(detrend(steps, values))
 
 
+def variation_beyond_noise(
+    steps: npt.ArrayLike, values: npt.ArrayLike, split: npt.ArrayLike
+) -> float:
+    """`within_run_variation` without that of evaluation noise, `√(IQR(Δy)² - IQR(Δd)²)`.
+
+    Of a policy that stays as it is `y` and `d` have the same distribution about its return and about 0, for
+    they are half the sum and half the difference of what two halves of the episodes returned: what is below
+    the root is then as often below 0 as above, and so is what is returned, `-√(IQR(Δd)² - IQR(Δy)²)`. What
+    varies by less than the noise comes out too small on average, for the root of a noisy number is.
+
+    Args:
+      steps: `[points]`, environment steps.
+      values: `[points]`, `y`, mean returns.
+      split: `[points]`, `d`, half of what one half of the episodes returned more than the other.
+    """
+    square = within_run_variation(steps, values) ** 2 - within_run_variation(steps, split) ** 2
+    return float(np.sign(square) * np.sqrt(np.abs(square)))
+
+
 def across_run_spread(curves: npt.ArrayLike) -> Array:
     """`[..., runs, points] -> [..., points]`, IQR over runs at each evaluation point.
 

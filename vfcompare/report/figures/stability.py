@@ -70,14 +70,17 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     collapsed = (
         f"Collapsed: {counts}" if any(count for _, count, _ in worst) else "No run collapsed"
     )
-    drawdowns = [results.stability["drawdown", arm.name] for arm in arms]
-    known = [interval.low for interval in drawdowns]
-    below = any(interval.estimate < 0.0 for interval in drawdowns)
-    none = (
-        "A drawdown below zero is none: episodes measure it that did not choose it. "
-        if below
-        else ""
-    )
+    known = [results.stability["drawdown", arm.name].low for arm in arms]
+    below = [
+        key
+        for key in ("drawdown", "variation")
+        if any(
+            results.stability[key, arm.name].estimate < 0.0
+            for arm in arms
+            if (key, arm.name) in results.stability
+        )
+    ]
+    none = f"{capital(' or '.join(below))} below zero is none, but for noise. " if below else ""
     return (
         f"{collapsed}. {capital('; '.join(parts))}. Left is better, "
         f"{extents('bars', '95% intervals', known)}. {none}{seeds(results, arms, results.pool)} seeds per "
@@ -113,7 +116,7 @@ def _draw(results: Results, arms: Sequence[Arm]) -> Figure:
                 mark(axes, y, results.stability[key, arm.name], looks[arm.name])
         rows_axis(axes, names, [looks[arm.name].color for arm in arms])
         axes.xaxis.set_major_locator(MaxNLocator(3 if crowded else 5))
-        # Of drawdowns beyond noise the least are a little below zero.
+        # Of what is beyond noise the least is a little below zero.
         axes.set_xlim(*(1.04 * end for end in (min(0.0, axes.get_xlim()[0]), axes.get_xlim()[1])))
         axes.axvline(0.0, color=INK, lw=0.8, zorder=0)
         axes.set_title(METRICS[key].label)
