@@ -438,6 +438,27 @@ def test_what_a_user_changes_in_code_of_their_own_is_said(tmp_path, monkeypatch,
     assert "own" in record
 
 
+def test_completed_runs_of_other_code_are_told_in_a_line(tmp_path, capsys):
+    """As after an update of vfcompare: they are kept, and no commit that leaves the code alone is told."""
+    for number, name in enumerate(("a", "b", "c")):
+        record = {"source": attempts.source(), "git": {"commit": "another"}}
+        if number:
+            record |= {"source": "other", "versions": {"vfcompare": "0.0.1"}}
+        run_folder.RunFolder(tmp_path / name).update(**record)
+    attempts.tell_of_code_since(tmp_path / name for name in ("a", "b", "c"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("b and 1 more cell: vfcompare's own code, vfcompare (was 0.0.1, is ")
+    assert line.endswith(
+        "since they were trained; kept as they are, trained anew without their folders"
+    )
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", ["text"]])
+def test_a_record_of_anything_is_no_obstacle(tmp_path, value):
+    run_folder.RunFolder(tmp_path / "cell").update(own=value, versions=value, source=value)
+    attempts.tell_of_code_since([tmp_path / "cell"])
+
+
 def test_the_longer_it_takes_to_save_the_seldomer_it_is_done(tmp_path, monkeypatch):
     """Ten times as long as a checkpoint took none is saved: of evaluations of 0.75 s that is the 14th."""
     many = (*TINY[:2], "evaluations=20", TINY[3], "save_seconds=0.001", f"root={tmp_path}")

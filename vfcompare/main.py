@@ -198,8 +198,7 @@ def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
     whole = [cell for cell in planned if states[cell.id] == "done"]
     if whole:
         print(f"{len(whole)} of {len(planned)} cells were done before, kept as they are")
-    for cell in whole:
-        attempts.warn_if_own_code_changed(cell.study / cell.id)
+        attempts.tell_of_code_since(cell.study / cell.id for cell in whole)
     return [cell for cell in planned if not states[cell.id]]
 
 

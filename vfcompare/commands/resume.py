@@ -55,9 +55,7 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
     if not planned:
         raise InputError(f"{study} has no plan.json; allowed: the folder of a study that was begun")
     cells = [cell for cell in status.read(study) if cell.id in planned]
-    for cell in cells:
-        if cell.status in DONE:
-            attempts.warn_if_own_code_changed(study / cell.id)
+    attempts.tell_of_code_since(study / cell.id for cell in cells if cell.status in DONE)
     cells = [cell for cell in cells if cell.status not in DONE]
     for cell in cells:
         if cell.status == "damaged":

@@ -117,26 +117,60 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     for module in sorted(modules):
         if module.partition(".")[0] == "vfcompare":
             continue
-        with contextlib.suppress(*UNKNOWN):
-            found[module] = hashlib.sha256(_file(module).read_bytes()).hexdigest()
+        if digest := _digest(module):
+            found[module] = digest
     return found
 
 
-def warn_if_own_code_changed(path: Path) -> None:
-    """Say so where the user's own modules are no longer what a completed run was trained by.
+def tell_of_code_since(paths: Iterable[Path]) -> None:
+    """Say what of the code has changed since completed runs were trained, a line for all alike.
 
     Args:
-      path: of the run's folder.
+      paths: of their folders.
     """
-    before = run_folder.RunFolder(path).record.get("own")
-    for module, digest in sorted(before.items()) if isinstance(before, Mapping) else ():
-        with contextlib.suppress(*UNKNOWN):
-            if hashlib.sha256(_file(module).read_bytes()).hexdigest() != digest:
-                print(
-                    f"{path.name}: {module} has changed since it was trained; it is kept as it is, and "
-                    "trained anew without its folder",
-                    file=sys.stderr,
-                )
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        record = run_folder.RunFolder(path).record
+        own, versions = (_mapping(record.get(name)) for name in ("own", "versions"))
+        first = {"source": record.get("source"), "own": own, "versions": versions}
+        present = {module: _digest(module) or digest for module, digest in own.items()}
+        now = {"source": source(), "own": present, "versions": origin.versions()}
+        if names := _changed(first, now):
+            found.setdefault(_have(names), []).append(path.name)
+    for what, cells in found.items():
+        since, kept, folders = (
+            ("it was", "it is", "its folder")
+            if len(cells) == 1
+            else ("they were", "they are", "their folders")
+        )
+        print(
+            f"{_first_of(cells)}: {what} changed since {since} trained; kept as {kept}, trained anew "
+            f"without {folders}",
+            file=sys.stderr,
+        )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What was read from disk, if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _digest(module: str) -> str | None:
+    """SHA-256 of the file of a module, None if it has none."""
+    with contextlib.suppress(*UNKNOWN):
+        return hashlib.sha256(_file(module).read_bytes()).hexdigest()
+    return None
+
+
+def _have(names: Sequence[str]) -> str:
+    """`a has` or `a, b have`."""
+    return f"{', '.join(names)} {'has' if len(names) == 1 else 'have'}"
+
+
+def _first_of(cells: Sequence[str]) -> str:
+    """The first of some cells, and how many others there are."""
+    more = f" and {counted(len(cells) - 1, 'more cell')}" if cells[1:] else ""
+    return f"{cells[0]}{more}"
 
 
 def _file(module: str) -> Path:
@@ -163,12 +197,10 @@ def tell_of_other_code(members: Iterable[Member]) -> None:
     for cell, folder, checkpoint in members:
         now = code(cell)
         if checkpoint and (names := _changed(_begun_with(folder.record, now), now)):
-            verb = "has" if len(names) == 1 else "have"
-            found.setdefault(f"{', '.join(names)} {verb}", []).append(cell.id)
-    for what, (cell_id, *more) in found.items():
-        others = f" and {counted(len(more), 'more cell')}" if more else ""
+            found.setdefault(_have(names), []).append(cell.id)
+    for what, cells in found.items():
         print(
-            f"{cell_id}{others}: {what} changed since training began; it goes on, perhaps to other bits, "
+            f"{_first_of(cells)}: {what} changed since training began; it goes on, perhaps to other bits, "
             "which run.json and the report say",
             file=sys.stderr,
         )
@@ -177,7 +209,7 @@ def tell_of_other_code(members: Iterable[Member]) -> None:
 def _changed(first: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What of two pieces of code, see `code`, differs so that bits may, in words.
 
-    Earlier records have no `source`.
+    Earlier records have no `source`, and completed runs are not asked for the commit.
     """
     (was, own, versions), (is_, mine, present) = (
         [code.get(name) or {} for name in ("git", "own", "versions")] for code in (first, now)
@@ -188,6 +220,6 @@ def _changed(first: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     packages = [
         f"{name} (was {versions.get(name)}, is {present.get(name)})"
         for name in DECISIVE
-        if versions.get(name) != present.get(name)
+        if versions and versions.get(name) != present.get(name)
     ]
     return [*ours, *modules, *packages]
