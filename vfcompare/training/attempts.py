@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,26 +128,41 @@ def tell_of_code_since(paths: Iterable[Path]) -> None:
     Args:
       paths: of their folders.
     """
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        record = run_folder.RunFolder(path).record
-        own, versions = (_mapping(record.get(name)) for name in ("own", "versions"))
-        first = {"source": record.get("source"), "own": own, "versions": versions}
-        present = {module: _digest(module) or digest for module, digest in own.items()}
-        now = {"source": source(), "own": present, "versions": origin.versions()}
-        if names := _changed(first, now):
-            found.setdefault(_have(names), []).append(path.name)
-    for what, cells in found.items():
+    for begun, alone in _alike((path.name, _since(path)) for path in paths):
         since, kept, folders = (
             ("it was", "it is", "its folder")
-            if len(cells) == 1
+            if alone
             else ("they were", "they are", "their folders")
         )
         print(
-            f"{_first_of(cells)}: {what} changed since {since} trained; kept as {kept}, trained anew "
-            f"without {folders}",
+            f"{begun} changed since {since} trained; kept as {kept}, trained anew without {folders}",
             file=sys.stderr,
         )
+
+
+def _since(path: Path) -> list[str]:
+    """What of the code has changed since a completed run was trained, see `_changed`."""
+    record = run_folder.RunFolder(path).record
+    own, versions = (_mapping(record.get(name)) for name in ("own", "versions"))
+    first = {"source": record.get("source"), "own": own, "versions": versions}
+    present = {module: _digest(module) or digest for module, digest in own.items()}
+    return _changed(first, {"source": source(), "own": present, "versions": origin.versions()})
+
+
+def _alike(changes: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, bool]]:
+    """Lines about cells and what has changed of their code, one for all of which it is the same.
+
+    Returns:
+      How each begins, `cell and 2 more cells: a, b have`, and whether it is of one cell alone.
+    """
+    found: dict[tuple[str, ...], list[str]] = {}
+    for cell, names in changes:
+        if names:
+            found.setdefault(tuple(names), []).append(cell)
+    for what, (first, *more) in found.items():
+        others = f" and {counted(len(more), 'more cell')}" if more else ""
+        verb = "has" if len(what) == 1 else "have"
+        yield f"{first}{others}: {', '.join(what)} {verb}", not more
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -160,17 +175,6 @@ def _digest(module: str) -> str | None:
     with contextlib.suppress(*UNKNOWN):
         return hashlib.sha256(_file(module).read_bytes()).hexdigest()
     return None
-
-
-def _have(names: Sequence[str]) -> str:
-    """`a has` or `a, b have`."""
-    return f"{', '.join(names)} {'has' if len(names) == 1 else 'have'}"
-
-
-def _first_of(cells: Sequence[str]) -> str:
-    """The first of some cells, and how many others there are."""
-    more = f" and {counted(len(cells) - 1, 'more cell')}" if cells[1:] else ""
-    return f"{cells[0]}{more}"
 
 
 def _file(module: str) -> Path:
@@ -193,14 +197,13 @@ def _file(module: str) -> Path:
 
 def tell_of_other_code(members: Iterable[Member]) -> None:
     """Say what of the code has changed since runs were begun that go on, a line for all alike."""
-    found: dict[str, list[str]] = {}
-    for cell, folder, checkpoint in members:
-        now = code(cell)
-        if checkpoint and (names := _changed(_begun_with(folder.record, now), now)):
-            found.setdefault(_have(names), []).append(cell.id)
-    for what, cells in found.items():
+    going_on = [(cell, folder, code(cell)) for cell, folder, checkpoint in members if checkpoint]
+    changes = (
+        (cell.id, _changed(_begun_with(folder.record, now), now)) for cell, folder, now in going_on
+    )
+    for begun, _ in _alike(changes):
         print(
-            f"{_first_of(cells)}: {what} changed since training began; it goes on, perhaps to other bits, "
+            f"{begun} changed since training began; it goes on, perhaps to other bits, "
             "which run.json and the report say",
             file=sys.stderr,
         )

@@ -52,15 +52,18 @@ def pictures(results: Results) -> Iterator[Picture]:
 
 def _caption(results: Results, arms: Sequence[Arm]) -> str:
     """The extremes of each quantity."""
-    parts = []
-    for key, name in (("spread", "spread over seeds"), ("drawdown", "drawdown")):
-        found = [
+    found = {
+        key: [
             (results.stability[key, arm.name].estimate, results.called(arm.name))
             for arm in arms
             if (key, arm.name) in results.stability
         ]
-        if found:
-            low, high = min(found), max(found)
+        for key in STABILITY
+    }
+    parts = []
+    for key, name in (("spread", "spread over seeds"), ("drawdown", "drawdown")):
+        if found[key]:
+            low, high = min(found[key]), max(found[key])
             parts.append(
                 f"{name} from {show_float(low[0])} ({low[1]}) to {show_float(high[0])} ({high[1]})"
             )
@@ -74,11 +77,7 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     below = [
         key
         for key in ("drawdown", "variation")
-        if any(
-            results.stability[key, arm.name].estimate < 0.0
-            for arm in arms
-            if (key, arm.name) in results.stability
-        )
+        if any(estimate < 0.0 for estimate, _ in found[key])
     ]
     none = f"{capital(' or '.join(below))} below zero is none, but for noise. " if below else ""
     return (
