@@ -270,7 +270,17 @@ def test_every_agent_has_every_trial_once_with_the_same_steps_and_seeds(here, tr
     seeds = [TUNING_SEEDS, TUNING_SEEDS + 1, TUNING_SEEDS + 2]
     assert all(row["seeds"] == seeds and row["budget"] == 1000 for row in rows)
     assert {row["status"] for row in rows} == {"completed"}
+    assert all(row["score"] == pytest.approx(np.mean([*row["scores"].values()])) for row in rows)
     assert main(["status", str(here)]) == 0
+
+
+def test_a_setting_that_fails_on_two_seeds_of_five_is_not_the_best():
+    def score(*scores: float) -> float | None:
+        nobody: Any = None
+        return Rated(nobody, "completed", dict(enumerate(scores)), None, None, "").score
+
+    assert score(0.8, 0.8, 0.8, 0.8, 0.8) == pytest.approx(0.8)
+    assert score(1.0, 1.0, 1.0, 0.0, 0.0) == pytest.approx(0.6)
 
 
 def test_the_best_is_the_best_and_its_command_reports_on_fresh_seeds(here, trainer, capsys):

@@ -45,7 +45,7 @@ def show(search: Search, rated: Sequence[Rated]) -> None:
     unit = (
         "random policy 0, optimum 1" if scaled else "return, or 0 to 1 where the optimum is known"
     )
-    print(f"\n{search.options.metric} ({unit}), median of {found['n']} tuning seeds")
+    print(f"\n{search.options.metric} ({unit}), mean of {found['n']} tuning seeds")
     table = Table(box=None)
     for heading in ("agent", "env", "preset", "best", "trial", "trials", "failed"):
         left = heading in ("agent", "env")
@@ -74,7 +74,7 @@ def show(search: Search, rated: Sequence[Rated]) -> None:
         print(f"Sensitivity: {found['sensitivity']}")
     else:
         print(
-            "Sensitivity (Adkins et al., 2024), of mean scores on the scale 5th percentile 0, 95th 1 of all\n"
+            "Sensitivity (Adkins et al., 2024), of scores on the scale 5th percentile 0, 95th 1 of all\n"
             "agents and settings of an environment; the best of noisy means is biased upwards"
         )
         console.print(sensitivity_table(found["sensitivity"]))
@@ -204,7 +204,7 @@ def sensitivities(
 
 def _means(rated: Sequence[Rated], agents: Sequence[str], envs: Sequence[str]) -> dict[str, Array]:
     """`[envs, settings]`, mean over seeds by agent; the presets, which nobody drew, are left out."""
-    means = {(*one.trial.name, one.trial.number): one.mean for one in rated}
+    means = {(*one.trial.name, one.trial.number): one.score for one in rated}
     numbers = sorted({number for _, _, number in means if number})
     return {
         agent: np.array([[means[agent, env, number] for number in numbers] for env in envs], float)
