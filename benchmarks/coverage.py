@@ -189,10 +189,13 @@ def arrival_truth(times: tuple[Array, s.Mask, float]) -> tuple[float, float]:
     return s.survival_median(whole), s.restricted_mean(whole, horizon)
 
 
-def _times(time: Array, horizon: float = 1.5) -> tuple[Array, s.Mask, float]:
+HORIZON = 1.5
+
+
+def _times(time: Array) -> tuple[Array, s.Mask, float]:
     """Steps, whether they are seen, and the horizon; evaluations are on a grid of hundredths."""
     grid = np.ceil(np.clip(time, 0.01, None) * 100) / 100
-    return np.minimum(grid, horizon), grid < horizon, horizon
+    return np.minimum(grid, HORIZON), grid < HORIZON, HORIZON
 
 
 ARRIVALS = {

@@ -145,10 +145,10 @@ def visited(env: Task, steps: int, seed: int) -> Iterator[Any]:
             break
 
 
-def show(axes: Axes, name: str, steps: int = 3) -> None:
+def show(axes: Axes, name: str) -> None:
     """A state of an environment."""
     env = make(name)
-    *_, state = visited(env, steps, seed=1)
+    *_, state = visited(env, 3, seed=1)
     axes.imshow(np.asarray(env.draw(state)))
     axes.set_title(name, fontsize=8)
     axes.axis("off")

@@ -68,8 +68,9 @@ CLAIMS = {
 INTRODUCTION = """\
 # Bias and variance of every estimator
 
-Made by `{command}` and `python -m benchmarks.estimators`; {seeds} seeds. Each estimator sees the same
-episodes of the same initial policies; critics first learn their values from 20,000 steps. `vine` is left
+Made by `vfcompare -m +study=estimators` and `python -m benchmarks.estimators`; {seeds} seeds. Each
+estimator sees the same episodes of the same initial policies; critics first learn their values from
+20,000 steps. `vine` is left
 out: its lab takes too long in a sweep (`agent=vine` adds it). Presets that are not listed have the
 estimator of one that is (`ppo_whitened` and `ppo_cleanrl` whiten it) and differ in surrogate, network or
 collector; `sft` and `dpo` estimate no gradient of the return, `mixed` lies between `ppo` and `oracle_v`.
@@ -172,14 +173,13 @@ def table(findings: Findings, env: str) -> list[str]:
     return rows
 
 
-def page(findings: Findings, command: str) -> str:
+def page(findings: Findings) -> str:
     """The page, as Markdown."""
     environments = list(dict.fromkeys(item.env for item in findings.subjects))
     checked = [word for item in findings.subjects if (word := verdict(item))]
     seeds = max(len(item.lab) for item in findings.subjects)
     lines = [
         INTRODUCTION.format(
-            command=command,
             seeds=seeds,
             claims=len(checked),
             held=checked.count("as claimed"),
@@ -197,8 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path, nargs="?", default=Path("runs/estimators"))
     study = parser.parse_args().study
-    command = "vfcompare -m +study=estimators"
-    write_bytes(PAGE, page(find(load(study)), command).encode())
+    write_bytes(PAGE, page(find(load(study))).encode())
     print(PAGE)
 
 

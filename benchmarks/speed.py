@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.peers import recipe
+from vfcompare.runs.store import write_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER_PYTHON = ROOT / ".bench-venv" / "bin" / "python"
@@ -398,9 +399,8 @@ def main() -> int:
         "gates": gates,
         "cases": cases,
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
-    (arguments.output / "speed.md").write_text(as_markdown(results))
+    write_bytes(arguments.output / "speed.json", (json.dumps(results, indent=1) + "\n").encode())
+    write_bytes(arguments.output / "speed.md", as_markdown(results).encode())
     print(as_markdown(results))
     missed = [entry for entry in cases.values() if entry["met"] is False]
     failed = [gate for gate in gates.values() if not gate["passed"]]

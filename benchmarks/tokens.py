@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import speed
 from benchmarks.peers import token_recipe as recipe
+from vfcompare.runs.store import write_bytes
 
 PEER_PYTHON = speed.ROOT / ".trl-venv" / "bin" / "python"
 PIECES = (1, 2, 4)
@@ -165,10 +166,9 @@ def main() -> int:
         "date": time.strftime("%Y-%m-%d"),
         "rounds": play(arguments.rounds, arguments.steps),
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "tokens.json").write_text(json.dumps(results, indent=1) + "\n")
     text = as_markdown(results)
-    (arguments.output / "tokens.md").write_text(text)
+    write_bytes(arguments.output / "tokens.json", (json.dumps(results, indent=1) + "\n").encode())
+    write_bytes(arguments.output / "tokens.md", text.encode())
     print(text)
     return 1 if "not met" in text else 0
 

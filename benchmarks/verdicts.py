@@ -253,9 +253,9 @@ def tables(reps: int) -> list[str]:
     ]
 
 
-def most_by_chance(reps: int, share: float = LEVEL) -> int:
+def most_by_chance(reps: int) -> int:
     """So many of `reps` are exceeded once in a thousand times."""
-    return int(stats.binom.ppf(0.999, reps, share))
+    return int(stats.binom.ppf(0.999, reps, LEVEL))
 
 
 def _table(arenas: list[Arena], reps: int, *, stated: bool = False) -> list[str]:

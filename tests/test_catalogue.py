@@ -408,6 +408,26 @@ def test_parts_of_the_users_own_are_listed_beside_ours(own, capsys):
     assert "file:///nowhere is no folder" in capsys.readouterr().err
 
 
+def test_files_of_the_users_own_are_listed_whatever_is_in_them(tmp_path, capsys):
+    for name, text in {
+        "study/mine": "env_steps: 3\n",
+        "study/odd": "study: {contrast: 5, figures: x, minutes: [1]}\n",
+        "env/torn": "a: [\n",
+        "env/one": "defaults:\n  - other\n",
+        "env/other": "defaults:\n  - one\n",
+    }.items():
+        file = tmp_path / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    own = f"hydra.searchpath=[file://{tmp_path}]"
+    assert main(["list", "studies", own]) == 0
+    assert {"mine", "odd", "compare"} <= set(capsys.readouterr().out.split())
+    assert main(["list", "envs", own]) == 0
+    assert "cannot be read: while parsing" in " ".join(capsys.readouterr().out.split())
+    assert main(["list", "envs", "one", own]) == 0
+    assert capsys.readouterr().out.count("It begins with") == 1
+
+
 def test_the_readme_counts_what_there_is():
     agents, envs, studies = (len(catalogue.files(group)) for group in ("agent", "env", "study"))
     readme = (CONF.parent / "README.md").read_text()

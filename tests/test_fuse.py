@@ -48,10 +48,25 @@ def test_a_group_has_no_more_seeds_than_fit_into_memory(seeds, sizes, monkeypatc
 
 
 def test_free_memory_is_what_slurm_gave_if_that_is_less(monkeypatch):
-    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU"):
+        monkeypatch.delenv(name, raising=False)
     whole = fuse.free_memory()
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "16")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "2")
+    assert fuse.free_memory() == 32 * 2**20 < whole
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "64")
     assert fuse.free_memory() == 64 * 2**20 < whole
+
+
+def test_what_is_left_in_control_groups_is_the_limit_less_what_is_taken(tmp_path):
+    member, root = tmp_path / "cgroup", tmp_path / "sys"
+    (root / "job" / "step").mkdir(parents=True)
+    member.write_text("4:memory:/elsewhere\n0::/job/step\n")
+    for folder, limit, taken in ((root / "job", 1000, 300), (root / "job" / "step", "max", 200)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{taken}\n")
+    assert list(fuse._left_in_groups(member, root)) == [700.0]
+    assert list(fuse._left_in_groups(tmp_path / "missing", root)) == []
 
 
 def test_numbers_that_cannot_be_traced_split_a_group_and_the_others_do_not():

@@ -13,6 +13,7 @@ from tests.report_study import ENVS, write_study
 from vfcompare.report.data import load
 from vfcompare.report.document import compose
 from vfcompare.report.figures import paths
+from vfcompare.report.files import read_pictures
 from vfcompare.report.writing import report_files
 from vfcompare.runs import pictures
 from vfcompare.types import Rollout
@@ -130,6 +131,20 @@ def study(tmp_path, **changes):
     (folder,) = (path.parent for path in root.glob("*/run.json"))
     np.savez(folder / "paths.npz", **told(**changes))
     return root
+
+
+def test_environments_that_are_not_drawn_are_counted_and_not_read(tmp_path, monkeypatch):
+    envs = {f"maze{n}": ENVS["maze"] for n in range(4)}
+    root = write_study(tmp_path, agents={"rloo": 1.0}, envs=envs, seeds=2)
+    for path in root.glob("*/run.json"):
+        np.savez(path.parent / "paths.npz", **told())
+    read: list[object] = []
+    monkeypatch.setattr(paths, "FIGURES", 2)
+    monkeypatch.setattr(paths, "read_pictures", lambda f: read.append(f) or read_pictures(f))
+    pictures = compose(load(root)).pictures
+    drawn = [picture for name, picture in pictures.items() if name.startswith("paths")]
+    assert len(drawn) == len(read) == 2
+    assert all("The first 2 of 4 environments are drawn." in one.caption for one in drawn)
 
 
 def test_a_report_shows_the_episodes_and_their_animations(tmp_path):

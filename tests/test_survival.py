@@ -868,6 +868,7 @@ HOSTILE = {
     "brackets": (lambda base: more(f"+agent.x={'[' * 3000}{']' * 3000}"), "nested too deeply"),
     "another name": (lambda base: more("study.name=../away"), "study.name"),
     "another cell": (lambda base: {"id": "lock-ppo-0123456789"}, "composed as"),
+    "a number for words": (lambda base: {"overrides": 5}, "does not say what"),
 }
 
 

@@ -11,6 +11,9 @@ from vfcompare.oracle import calibration
 from vfcompare.streams import stream
 from vfcompare.types import Array, Carry, Env, Key, Metrics, Params, Policy
 
+CHUNK = 16
+"""Steps between two looks at who is alive."""
+
 
 def evaluate(
     env: Env,
@@ -20,7 +23,6 @@ def evaluate(
     *,
     number: int,
     attempts: int = 1,
-    chunk: int = 16,
 ) -> Metrics:
     """Mean return and length of episodes by sampled and by greedy actions, and the sampled ones' entropy.
 
@@ -33,7 +35,6 @@ def evaluate(
       key: of the random stream.
       number: start states.
       attempts: `n`, episodes by sampled actions from each; there is one greedy one.
-      chunk: steps between two looks at who is alive.
 
     Returns:
       `return_sampled`, `return_greedy`, `length_sampled`, `length_greedy`, `entropy` (mean `-log π(a|s)` of a
@@ -62,7 +63,7 @@ def evaluate(
     greedy = jnp.arange(total) >= samples
     running = Running(state, (carry, greedy), *at_start(total))
     steps, _, _ = unroll(
-        env, policy._replace(act=act), params, running, key, chunk=chunk, keep_state=False
+        env, policy._replace(act=act), params, running, key, chunk=CHUNK, keep_state=False
     )
     return_, length = steps.reward.sum(0), steps.mask.sum(0)
     half = number // 2 * attempts

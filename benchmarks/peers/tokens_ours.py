@@ -103,10 +103,10 @@ def tokens(steps: int) -> int:
     return jax.local_device_count() * recipe.PROMPTS * recipe.GROUP * recipe.NEW * steps
 
 
-def fastest(work: Callable[[], Any], repeat: int = 5) -> float:
-    """Seconds of the median call after the first."""
+def median_seconds(work: Callable[[], Any]) -> float:
+    """Of a call, of five after the first."""
     seconds = []
-    for _ in range(repeat + 1):
+    for _ in range(6):
         start = time.perf_counter()
         jax.block_until_ready(work())
         seconds.append(time.perf_counter() - start)
@@ -135,7 +135,7 @@ def sampling() -> dict[str, float]:
     }.items():
         program = partial(over_seeds(partial(episodes, policy), devices, 1), seeds)
         written.append(program())
-        rates[name] = tokens(1) / fastest(program)
+        rates[name] = tokens(1) / median_seconds(program)
     assert (written[0][0] == written[1][0]).mean() > 0.99, "the cache changes what is written"
     return rates
 
@@ -185,7 +185,7 @@ def limit() -> float:
         return jax.lax.fori_loop(0, repeat, lambda _, x: (x @ up) @ up.T * 1e-3, x)
 
     program = over_seeds(chain, devices, 1)
-    seconds = fastest(lambda: program(jnp.arange(devices, dtype=jnp.uint32)))
+    seconds = median_seconds(lambda: program(jnp.arange(devices, dtype=jnp.uint32)))
     return devices * repeat * 2 * float(np.prod(shape)) / seconds
 
 

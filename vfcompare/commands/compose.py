@@ -60,7 +60,7 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
             refuse_sweeps(parsed)
         wanted = list(jobs(parsed)) if sweep else [settings]
         composer.jobs = wanted
-        found = [composer.cell(job) for job in watched(wanted)]
+        found = [composer.cell([*job]) for job in watched(wanted)]
     own = own_folders(settings)
     contrasted(found, {*files("agent", own), *(cell.agent for cell in found)})
     referred(found, {*files("env", own), *(cell.env for cell in found)})
@@ -80,10 +80,10 @@ def recompose(overrides: Sequence[Sequence[str]], own: Sequence[str]) -> list[Ce
       InputError: for the first that is not right.
     """
     with composing([]) as composer:
-        return [composer.cell([*one, *own]) for one in overrides]
+        return [composer.cell([*one, *own]) for one in watched(overrides)]
 
 
-def watched(wanted: Sequence[list[str]]) -> Iterator[list[str]]:
+def watched(wanted: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
     """The overrides of every cell, one by one, and every few seconds a line that says how far it is."""
     said = time.monotonic()
     for number, job in enumerate(wanted):

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vfcompare.commands.compose import Composer
 from vfcompare.commands.naming import as_known
+from vfcompare.runs import store
 from vfcompare.training import crew
 from vfcompare.training.cell import Cell
 from vfcompare.training.sweep import train
@@ -72,8 +73,7 @@ class Planned(Sweeper):
         del arguments
         sys.argv = list(self.handover.argv)
         folder = Path(self._config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self._config, folder / "multirun.yaml")
+        store.write_bytes(folder / "multirun.yaml", OmegaConf.to_yaml(self._config).encode())
         jobs = [list(cell.overrides) for cell in self.handover.cells]
         size = self._most or max(len(jobs), 1)
         returns = []

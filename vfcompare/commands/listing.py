@@ -110,14 +110,17 @@ def _is_patch(group: str, file: Traversable) -> bool:
 def entries(group: str, width: int, own: Sequence[Traversable]) -> str:
     """A group by name, each with the first comment of its file."""
     found = files(group, own)
-    told = {name: describe(file.read_text("utf-8")) for name, file in found.items()}
     indent = max(map(len, found)) + 4
     lines = []
-    for name, words in told.items():
+    for name, file in found.items():
+        text, more = file.read_text("utf-8"), ""
+        try:
+            words = describe(text)
+            more = decided(text) if group == "study" else ""
+        except ERRORS as error:
+            words = f"cannot be read: {' '.join(str(error).split())[:200]}"
         lines += _fill(words or "-", width, f"  {name}".ljust(indent), " " * indent)
-        if group == "study":
-            more = decided(found[name].read_text("utf-8"))
-            lines += _fill(more, width, " " * indent, " " * indent)
+        lines += _fill(more, width, " " * indent, " " * indent)
     example = f"vfcompare list {plural(group)} {next(iter(found))}"
     patches = [name for name, file in found.items() if _is_patch(group, file)]
     uses = [*_uses(group), *(f"vfcompare +{group}={name}    on top of it" for name in patches)]
@@ -140,8 +143,10 @@ def entry(group: str, name: str, own: Sequence[Traversable]) -> str:
     return "\n".join([f"{name}    {_place(group, name, file)}", *uses, *_texts(group, file, own)])
 
 
-def _texts(group: str, file: Traversable, own: Sequence[Traversable]) -> Iterator[str]:
-    """A file of a group, and behind it what it begins with, ours or the user's own."""
+def _texts(
+    group: str, file: Traversable, own: Sequence[Traversable], shown: Sequence[Traversable] = ()
+) -> Iterator[str]:
+    """A file of a group, and behind it what it begins with, ours or the user's own; each once."""
     text = file.read_text("utf-8").rstrip()
     yield from ("", text)
     names: list[str] = []
@@ -152,8 +157,8 @@ def _texts(group: str, file: Traversable, own: Sequence[Traversable]) -> Iterato
     for name in names:
         places = (place / group / f"{name}.yaml" for place in (resources.files(PACKAGE), *own))
         other = next((place for place in places if place.is_file()), file)
-        if other != file:
-            yield from ("", f"It begins with {name}:", *_texts(group, other, own))
+        if other not in (file, *shown):
+            yield from ("", f"It begins with {name}:", *_texts(group, other, own, (*shown, file)))
 
 
 def sound(own: Sequence[Traversable], wanted: str | None = None) -> dict[str, Preset]:
@@ -216,13 +221,18 @@ def _about(preset: Preset, relative: Preset | None, width: int) -> list[str]:
 def decided(text: str) -> str:
     """What a study decides before its first run, and what it takes, as its file says."""
     file: Any = OmegaConf.to_container(OmegaConf.create(text))
-    study = file["study"]
-    sides = [
-        " + ".join(side) if isinstance(side, list) else side for side in study.get("contrast") or ()
-    ]
-    words = [f"judged: {' against '.join(sides)}"] if sides else []
-    words += [f"shows first: {', '.join(study['figures'])}"] if "figures" in study else []
-    words += [f"about {duration(60 * study['minutes'])} on two cores"] if "minutes" in study else []
+    study = file.get("study") if isinstance(file, dict) else None
+    contrast, figures, minutes = (
+        study.get(key) if isinstance(study, dict) else None
+        for key in ("contrast", "figures", "minutes")
+    )
+    sides = contrast if isinstance(contrast, list) else []
+    named = [" + ".join(map(str, side)) if isinstance(side, list) else str(side) for side in sides]
+    words = [f"judged: {' against '.join(named)}"] if named else []
+    if isinstance(figures, list):
+        words.append(f"shows first: {', '.join(map(str, figures))}")
+    if isinstance(minutes, int | float):
+        words.append(f"about {duration(60 * minutes)} on two cores")
     return "; ".join(words)
 
 

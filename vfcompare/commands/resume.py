@@ -9,6 +9,7 @@ from typing import Any
 from vfcompare.commands.compose import recompose
 from vfcompare.commands.naming import under_name
 from vfcompare.commands.trust import (
+    Parts,
     foreign,
     foreign_targets,
     parts,
@@ -110,24 +111,10 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str]) -> list[Cell]
         overrides and targets that are not ours and in no folder that `own` names, and for a folder whose name
         no study can have.
     """
-    known = parts(own)
     planned, names = plan.cells(study), list(names)
-    for name in names:
-        if not planned.get(name, {}).get("overrides"):
-            raise InputError(
-                f"{study}/plan.json does not say what {name} is composed of; type its command again"
-            )
-    overrides = [[str(text) for text in planned[name]["overrides"]] for name in names]
-    texts = list(dict.fromkeys(text for texts in overrides for text in texts))
-    for text in texts:
-        # Where it looks for configurations, and what it calls on the way.
-        if "hydra" in key_of(text) or resolves(text):
-            raise foreign(study, text)
-    for text in unknown_choices(texts, known):
-        raise InputError(
-            f"{study}/plan.json chooses {text[:200]}, which our own configuration does not have; allowed: "
-            f"the folder that has it behind this command, '{SEARCHPATH}[file:///FOLDER]'"
-        )
+    overrides = [_overrides(study, planned, name) for name in names]
+    known = parts(own)
+    _refuse_foreign(study, overrides, known)
     cells = recompose(overrides, own)
     # By the names they were planned under, which hold the words that were typed first.
     pairs = zip(cells, names, strict=True)
@@ -157,6 +144,30 @@ def rebuild(study: Path, names: Iterable[str], own: Sequence[str]) -> list[Cell]
         )
         for cell in cells
     ]
+
+
+def _overrides(study: Path, planned: Mapping[str, Any], name: str) -> list[str]:
+    """The words that a planned cell is composed of."""
+    words = planned.get(name, {}).get("overrides")
+    if not isinstance(words, list) or not words:
+        raise InputError(
+            f"{study}/plan.json does not say what {name} is composed of; type its command again"
+        )
+    return [str(word) for word in words]
+
+
+def _refuse_foreign(study: Path, overrides: Iterable[list[str]], known: Parts) -> None:
+    """Words of a plan that would have us read or call what is not ours, nor in a folder the user names."""
+    texts = list(dict.fromkeys(text for texts in overrides for text in texts))
+    for text in texts:
+        # Where it looks for configurations, and what it calls on the way.
+        if "hydra" in key_of(text) or resolves(text):
+            raise foreign(study, text)
+    for text in unknown_choices(texts, known):
+        raise InputError(
+            f"{study}/plan.json chooses {text[:200]}, which our own configuration does not have; allowed: "
+            f"the folder that has it behind this command, '{SEARCHPATH}[file:///FOLDER]'"
+        )
 
 
 def priors(cell: Cell, entry: Mapping[str, Any], root: Path) -> str:

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vfcompare.runs.naming import digest
@@ -99,13 +101,32 @@ def room(config: Mapping[str, Any]) -> float:
 
 
 def free_memory() -> float:
-    """Bytes that this process may still take; without bound where the platform does not tell."""
-    found = [float("inf")]
-    if "SC_AVPHYS_PAGES" in os.sysconf_names:
-        found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    if limit := os.environ.get("SLURM_MEM_PER_NODE"):
+    """Bytes that may still be taken here, by what the kernel says, control groups and SLURM.
+
+    Without bound where nobody tells. What SLURM gave a task is all of it, without what the task has taken.
+    """
+    found = [float("inf"), *_left_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        found.append(float(available.split()[1]) * 2**10)
+    given = os.environ.get
+    if limit := given("SLURM_MEM_PER_NODE"):
         found.append(float(limit) * 2**20)
+    elif limit := given("SLURM_MEM_PER_CPU"):
+        found.append(float(limit) * 2**20 * float(given("SLURM_CPUS_ON_NODE") or 1))
     return min(found)
+
+
+def _left_in_groups(membership: Path, root: Path) -> Iterator[float]:
+    """What each control group (version 2) of this process has left; one without a limit tells nothing."""
+    with suppress(OSError, StopIteration):
+        lines = membership.read_text().splitlines()
+        folder = root / next(line for line in lines if line.startswith("0::/")).removeprefix("0::/")
+        for place in (folder, *(p for p in folder.parents if p.is_relative_to(root))):
+            with suppress(OSError, ValueError):
+                limit = float((place / "memory.max").read_text())
+                yield max(limit - float((place / "memory.current").read_text()), 0.0)
 
 
 def differing(cells: Sequence[Cell]) -> list[str]:

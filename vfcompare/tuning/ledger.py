@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vfcompare import failure, statistics
-from vfcompare.errors import Damaged, InputError, unread
 from vfcompare.runs import plan, status, store
 from vfcompare.schema.validate import TUNING_SEEDS
 from vfcompare.statistics import ScoreScale
@@ -244,23 +243,3 @@ def write(study: Path, rated: Sequence[Rated], metric: str) -> None:
         store.write_json(study / MACHINE, {"schema": store.SCHEMA, "attempts": known})
     lines = [json.dumps(one.row(metric)) + "\n" for one in rated]
     store.write_bytes(study / LEDGER, "".join(lines).encode())
-
-
-def read(study: Path) -> list[dict[str, Any]]:
-    """The lines of a ledger.
-
-    Raises:
-      InputError: if there is none, or it cannot be read.
-      Damaged: if it is not what was written.
-    """
-    file = study / LEDGER
-    try:
-        return [dict(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError as error:
-        raise InputError(f"{file} does not exist; allowed: a study of `vfcompare tune`") from error
-    except OSError as error:
-        raise unread(file, error) from error
-    except (ValueError, TypeError) as error:
-        raise Damaged(
-            f"{file} is damaged ({error}); the command that tuned writes it anew"
-        ) from error

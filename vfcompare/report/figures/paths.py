@@ -55,28 +55,28 @@ class Episode:
 
 
 def pictures(results: Results) -> Iterator[Picture]:
-    """One figure for each environment that has pictures."""
+    """One figure for each environment that has pictures, as far as there is room."""
+    shown = {arm.name for arm in results.shown.lines}
+    planned = [cell for cell in results.study.cells if cell.planned and cell.arm in shown]
+    tasks = list(dict.fromkeys(cell.task for cell in planned if cell.pictures is not None))
     drawn = 0
-    for task in dict.fromkeys(cell.task for cell in results.study.cells if cell.planned):
-        shown = {arm.name for arm in results.shown.lines}
-        cells = [
-            cell
-            for cell in results.study.cells
-            if cell.planned and cell.task == task and cell.arm in shown
-        ]
+    for task in tasks:
+        cells = [cell for cell in planned if cell.task == task]
         found = [episode for cell in cells for episode in episodes(cell, results)]
-        if not found or drawn == FIGURES:
+        if not found:
             continue
         drawn += 1
         name, title = f"paths-{drawn}", f"What the policies do in the end on {task}"
         yield Picture(
             name,
             title,
-            _caption(found, _diverged(found, cells, results)),
+            _caption(found, _diverged(found, cells, results), len(tasks)),
             partial(_draw, found[:MOST], _agents(found)),
             Table(name, title, HEADS, tuple(_data(found))),
             {f"{row}.gif": partial(gif, e.frames) for row, e in enumerate(found, 1)},
         )
+        if drawn == FIGURES:
+            return
 
 
 def episodes(cell: Cell, results: Results) -> list[Episode]:
@@ -142,13 +142,15 @@ def _agents(rows: Sequence[Episode]) -> list[str]:
     return shortened([e.agent for e in rows], 14 if narrow() else 16)
 
 
-def _caption(rows: Sequence[Episode], diverged: str) -> str:
+def _caption(rows: Sequence[Episode], diverged: str, tasks: int) -> str:
+    left = f"The first {FIGURES} of {tasks} environments are drawn. " if tasks > FIGURES else ""
     return (
         f"{_returns(rows)}. One episode of each run, the first of the batch that it would learn from next, "
         "with sampled actions; runs are the median and the worst of their seeds by the last evaluation, "
         f"chosen by this rule alone (n = 1 episode each, no interval). {diverged}"
         "Rows begin where their seeds do, so that their lengths are no comparison. "
-        f"{cut(MOST, len(rows))}{explained([e.agent for e in rows], _agents(rows))}Small numbers: steps."
+        f"{cut(MOST, len(rows))}{explained([e.agent for e in rows], _agents(rows))}"
+        f"{left}Small numbers: steps."
     )
 
 
