@@ -1,6 +1,7 @@
 """Pictures of episodes: which runs are shown, what of them, and that no file of them can break a report."""
 
 import io
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from tests.report_study import ENVS, write_study
 from vfcompare.report.data import load
 from vfcompare.report.document import compose
 from vfcompare.report.figures import paths
-from vfcompare.report.files import read_pictures
+from vfcompare.report.files import Pixels, read_pictures
 from vfcompare.report.writing import report_files
 from vfcompare.runs import pictures
 from vfcompare.types import Rollout
@@ -138,9 +139,14 @@ def test_environments_that_are_not_drawn_are_counted_and_not_read(tmp_path, monk
     root = write_study(tmp_path, agents={"rloo": 1.0}, envs=envs, seeds=2)
     for path in root.glob("*/run.json"):
         np.savez(path.parent / "paths.npz", **told())
-    read: list[object] = []
+    read: list[Path] = []
+
+    def counted(path: Path) -> dict[str, Pixels]:
+        read.append(path)
+        return read_pictures(path)
+
     monkeypatch.setattr(paths, "FIGURES", 2)
-    monkeypatch.setattr(paths, "read_pictures", lambda f: read.append(f) or read_pictures(f))
+    monkeypatch.setattr(paths, "read_pictures", counted)
     pictures = compose(load(root)).pictures
     drawn = [picture for name, picture in pictures.items() if name.startswith("paths")]
     assert len(drawn) == len(read) == 2
