@@ -1,7 +1,8 @@
 """Policies: a network, a memory if it has one, and a head that fits the action space."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import gymnasium
@@ -12,7 +13,7 @@ from jax.scipy.stats import norm
 
 from vfcompare.types import Array, Carry, Key, Params, Policy, Spec, Steps
 
-from .networks import Gru, Head, MeanAndLogStd, Table, apply, build
+from .networks import Gru, Head, MeanAndLogStd, Pair, Table, apply, build
 from .transformer import Tied, Transformer
 
 ILLEGAL = -1e9
@@ -140,6 +141,11 @@ def policy(
     if isinstance(body, Gru):
         return assemble(family, recurrent(module, body), listed=False, temperature=temperature)
     return assemble(family, feed_forward(module), listed=not continuous, temperature=temperature)
+
+
+def pair(*, spec: Spec, network: Callable[..., nn.Module], **settings: Any) -> Policy:
+    """`policy` with two networks side by side, see `Pair`; `settings` are those of `policy`."""
+    return policy(spec=spec, network=partial(Pair, part=network), **settings)
 
 
 def table(

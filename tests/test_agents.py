@@ -30,11 +30,8 @@ def small(agent):
     if agent in FRAGMENTS:
         size = ("agent.collector.number=4", "agent.collector.length=8", "agent.network.hidden=[8]")
         return (f"agent={agent}", "env=cartpole", *size, STILL)
-    inner = {"dapo": ("collector.", "collector.inner."), "rloo_pair": ("network.", "network.part.")}
-    within = inner.get(agent, ("", ""))
     cut = ("agent.batching.minibatches=2",) if agent == "dpo" else ()
-    shrunk = (setting.replace(*within) for setting in SMALL)
-    return (f"agent={agent}", *TASK, *shrunk, *cut, STILL)
+    return (f"agent={agent}", *TASK, *SMALL, *cut, STILL)
 
 
 class Agent(NamedTuple):

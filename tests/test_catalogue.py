@@ -45,7 +45,12 @@ NOTHING = (
 )
 """Functions that need nothing of `vfcompare.schema.needs`."""
 
-HELPERS = {"baselines.first_scored", "collect.judged", "estimators.learning"}
+HELPERS = {
+    "baselines.first_scored",
+    "collect.drawn_again",
+    "collect.judged",
+    "estimators.learning",
+}
 """What others are made of, and no configuration names."""
 
 

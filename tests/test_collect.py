@@ -1,5 +1,7 @@
 """Collectors: what counts, what is padding, where the clock cuts, and what it costs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,7 +223,7 @@ def drawn(returns):
 
 
 def draw_again(returns, attempts):
-    collector = collect.informative(Counter(), inner=drawn(returns), attempts=attempts, gamma=1.0)
+    collector = collect.drawn_again(drawn(returns)(Counter()), attempts=attempts, gamma=1.0)
     run = jax.jit(lambda key: collector.collect(jnp.int32(0), None, (), key, keep_state=False))
     return run(KEY)
 
@@ -271,15 +273,19 @@ def test_a_batch_that_is_informative_at_once_is_drawn_once():
     assert (drawings, metrics["attempts"], charge.steps) == (1, 1, rollout.mask.sum())
 
 
+def test_what_could_not_be_scored_hides_no_signal():
+    nan = float("nan")
+    drawings, *_ = draw_again([[[nan, 1, 0], [0, nan, 2]]] * 2, attempts=2)
+    assert drawings == 1
+    drawings, *_ = draw_again([[[nan, 1, 1], [nan, nan, nan]]] * 2, attempts=2)
+    assert drawings == 2
+
+
 @pytest.mark.parametrize("keep_state", [False, True])
 def test_one_attempt_is_the_collector_within_bit_for_bit(keep_state):
-    def inner(env):
-        return collect.episodes(env, prompts=5, group=3, start="shared", chunk=4)
-
-    plain, again = (
-        inner(Counter()),
-        collect.informative(Counter(), inner=inner, attempts=1, gamma=1.0),
-    )
+    size: dict[str, Any] = {"prompts": 5, "group": 3, "start": "shared", "chunk": 4}
+    plain = collect.episodes(Counter(), **size)
+    again = collect.informative(Counter(), **size, attempts=1, gamma=1.0)
     one, other = (
         jax.jit(lambda key, c=c: c.collect((), quits(0.3), (), key, keep_state=keep_state))(KEY)
         for c in (plain, again)
@@ -301,10 +307,9 @@ def test_one_attempt_is_the_collector_within_bit_for_bit(keep_state):
 
 def test_new_groups_are_other_episodes_than_those_they_replace():
     # Every return is the length: groups of two of a policy that quits half the time agree in a third.
-    def inner(env):
-        return collect.episodes(env, prompts=12, group=2, start="shared", chunk=4)
-
-    collector = collect.informative(Counter(), inner=inner, attempts=20, gamma=1.0)
+    collector = collect.informative(
+        Counter(), prompts=12, group=2, start="shared", chunk=4, attempts=20, gamma=1.0
+    )
     _, rollout, _, metrics = jax.jit(
         lambda key: collector.collect((), quits(0.5), (), key, keep_state=False)
     )(KEY)
@@ -312,14 +317,6 @@ def test_new_groups_are_other_episodes_than_those_they_replace():
     assert float(metrics["attempts"]) > 1
     assert (length[:, 0] != length[:, 1]).all()
     np.testing.assert_array_equal(rollout.reward.sum(-1), length)
-
-
-def test_fragments_have_no_groups_to_draw_again():
-    def inner(env):
-        return collect.fragments(env, number=2, length=4)
-
-    with pytest.raises(ValueError, match="collector=episodes, not fragments"):
-        collect.informative(Counter(), inner=inner, attempts=2, gamma=1.0)
 
 
 @pytest.mark.parametrize(("gamma", "drawings"), [(0.9, 1), (1.0, 3)])
@@ -340,6 +337,6 @@ def test_groups_whose_returns_differ_by_their_discount_have_a_signal(gamma, draw
 
         return plain._replace(collect=draw)
 
-    collector = collect.informative(Counter(), inner=make, attempts=3, gamma=gamma)
+    collector = collect.drawn_again(make(Counter()), attempts=3, gamma=gamma)
     made = collector.collect(jnp.int32(0), None, (), KEY, keep_state=False).state
     assert int(made) == drawings

@@ -910,6 +910,8 @@ class Naive:
 
     def optimal_token(self, b, g, t, score):
         acting = [j for j in self.scored(b) if t < self.length[b, j]]
+        if acting == [g]:
+            return 0.0
         weight = [sum(score[b, j, k] for k in range(t + 1)) for j in acting]
         total = sum(w * self.credit[b, j, t] for w, j in zip(weight, acting, strict=True))
         return total / (sum(weight) + 1e-8)

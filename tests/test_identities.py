@@ -223,12 +223,63 @@ def test_n_step_with_one_reward_is_the_td_error_and_with_all_the_return():
         np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-def test_equal_rewards_give_exactly_no_advantage():
-    # 0.1 has no exact binary form: a mean taken naively differs from it, and a small eps blows that up.
+MEANS: dict[str, Any] = {
+    "batch": baselines.batch_mean,
+    "group": baselines.group_mean,
+    "others": baselines.leave_one_out,
+    "length": baselines.length_weighted,
+    "token": partial(baselines.optimal_token, eps=1e-8),
+    "step": baselines.step_mean,
+    "bins": partial(baselines.bin_mean, width=2, resolution=1.0, slots=16),
+}
+
+
+@pytest.mark.parametrize("reward", [0.1, 1 / 3, -81.2])
+@pytest.mark.parametrize("name", MEANS)
+def test_equal_rewards_give_exactly_no_advantage(name, reward):
+    # They have no exact binary form: a mean taken naively differs from them, and a small eps, or Adam, blows
+    # that up.
     rollout, _ = batch(KEY)
-    rollout = rollout.replace(reward=jnp.zeros_like(rollout.reward).at[..., 0].set(0.1))
-    for baseline in (baselines.group_mean, baselines.leave_one_out):
-        assert (relative(rollout, baseline=baseline) == 0).all()
+    rollout = rollout.replace(reward=jnp.zeros_like(rollout.reward).at[..., 0].set(reward))
+    score = jax.random.uniform(KEY, rollout.mask.shape)
+    reach = access(squared_score=lambda rollout: score)
+    found = relative(rollout, reach, baseline=MEANS[name])
+    others = rollout.mask.sum(1, keepdims=True) > 1
+    # Who alone still acts has no baseline of a step.
+    alone = (~others & (rollout.mask > 0)) if name in ("token", "step") else jnp.zeros_like(others)
+    assert (jnp.where(alone, 0.0, found) == 0).all()
+    np.testing.assert_allclose(found[jnp.broadcast_to(alone, found.shape)], reward, rtol=1e-6)
+
+
+def test_the_end_of_the_longest_rollout_is_not_its_own_baseline():
+    rollout = paid_at_end([(6, 1.0), (2, 0.0), (3, 0.0), (1, 0.0)])
+    reach = access(squared_score=lambda rollout: jnp.ones_like(rollout.mask))
+    found = advantages.relative(
+        rollout,
+        reach,
+        gamma=1.0,
+        credit=returns.outcome,
+        baseline=MEANS["token"],
+        scale=scales.unscaled,
+    )
+    # verl's `compute_optimal_token_baseline_advantage` with `handle_zero_tail=True`.
+    np.testing.assert_allclose(found[0, 0], [3 / 4, 2 / 3, 1 / 2, 1, 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        partial(scales.step_whitened, ddof=1, eps_of_variance=1e-8),
+        partial(scales.episode_whitened, ddof=1, eps=1e-8),
+        partial(scales.batch_std, ddof=1, eps=1e-8),
+    ],
+)
+@pytest.mark.parametrize("name", MEANS)
+def test_a_batch_of_which_nothing_could_be_scored_has_no_advantage(name, scale):
+    rollout, _ = batch(KEY)
+    lost = rollout.replace(reward=jnp.full_like(rollout.reward, jnp.nan))
+    reach = access(squared_score=lambda rollout: jnp.ones_like(rollout.mask))
+    assert (relative(lost, reach, baseline=MEANS[name], scale=scale) == 0).all()
 
 
 @pytest.mark.parametrize("reward", [0.1, 0.3, 0.7, -200.0])
@@ -554,6 +605,8 @@ class Unbiased(Enumeration):
             return (score**2).sum()
 
         def baseline(told, i, t):
+            if all(j == i or t >= length for j, (_, _, length) in enumerate(told)):
+                return 0.0
             weight = [
                 (t < length) * sum(square((0, 1 + path[0])[k], path[k]) for k in range(t + 1))
                 for path, _, length in told

@@ -9,7 +9,7 @@ from vfcompare.schema.tree import leaves
 from vfcompare.training.cell import rehearse
 
 REFUSED = {
-    "agent=reinforce collector@agent.collector=informative agent.collector.inner.group=1": "informative "
+    "agent=reinforce collector@agent.collector=informative agent.collector.group=1": "informative "
     "needs a group",
     "agent=reinforce_bins agent.collector.group=1": "bin_mean needs a group",
     "agent=spo agent.collector.group=1 agent.estimator.scale._target_=vfcompare.scales.group_std": (
@@ -94,6 +94,9 @@ REFUSED |= {
     "agent=ppo +network@agent.estimator.critic.network=gru": "agent.rows_of=steps .*allowed: episodes",
     "agent=oracle_td lesion@agent.estimator.lesion=freeze": "lesion=freeze .*exact values are not learned",
     "agent=rloo_idle lesion@agent.estimator.critic.lesion=zero": "lesion=zero .*nobody reads this critic",
+    "agent=asyppo env=addition +recipe=tokens": "network=Transformer .*allowed: network@agent.network=mlp",
+    "agent=rloo_pair env=addition +recipe=tokens": "network=Transformer is not allowed with policy=pair",
+    "agent=rloo_pair network@agent.network=gru": "network=Gru is not allowed with policy=pair",
     "agent=dapo env=lock +lab@agent.lab=standard agent.lab.fade=null": "collector=informative: the lab",
     "agent=ppo collector@agent.collector=fragments env=lock +lab@agent.lab=standard": (
         "agent.lab is not allowed with collector=fragments"

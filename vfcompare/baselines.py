@@ -3,6 +3,9 @@
 Most, and most scales, look at the credit of an episode's first step, which is its return: one number per
 rollout, so that long episodes do not count more than short ones. A rollout whose return is not a number could
 not be scored: it is left out of all of them and has no advantage (TRL's convention).
+
+Means are taken around the first return, so that equal returns have exactly themselves as mean, and no
+advantage: what rounding leaves would be blown up by a division by their deviation, or by Adam.
 """
 
 from typing import NamedTuple
@@ -10,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vfcompare import masked
 from vfcompare.types import Access, Array, Rollout
 
 
@@ -38,7 +42,7 @@ def none(sample: Sample) -> Array:
 
 def batch_mean(sample: Sample) -> Array:
     """Mean return of the batch, the sample itself included: `b = mean_{b,g} R`."""
-    return sample.return_.sum() / jnp.maximum(sample.scored.sum(), 1.0)
+    return masked.moments(sample.return_, sample.scored, ddof=0)[0]
 
 
 def group_mean(sample: Sample) -> Array:
@@ -46,8 +50,6 @@ def group_mean(sample: Sample) -> Array:
 
     Shao et al., 2024 (arXiv:2402.03300). The expected gradient is `(G - 1) / G` times the true one.
     """
-    # Around the first return, so that equal returns have exactly themselves as mean: a rounding error
-    # here would be blown up by a division by their deviation.
     first = first_scored(sample)
     total = ((sample.return_ - first) * sample.scored).sum(1, keepdims=True)
     return first + total / jnp.maximum(sample.scored.sum(1, keepdims=True), 1.0)
@@ -81,20 +83,25 @@ def length_weighted(sample: Sample) -> Array:
     """
     length = sample.rollout.mask.sum(-1, keepdims=True) * sample.scored
     total = jnp.maximum(length.sum(1, keepdims=True), 1.0)
-    return (length * sample.return_).sum(1, keepdims=True) / total
+    first = first_scored(sample)
+    return first + (length * (sample.return_ - first)).sum(1, keepdims=True) / total
 
 
 def optimal_token(sample: Sample, *, eps: float) -> Array:
     """A baseline for each time step: `b_t = Σ_g W_t C_t / (Σ_g W_t + eps)`, `W_t = Σ_{k≤t} s_k²`.
 
     The optimal token baseline (verl's `optimal_token_baseline`): credits `C_t` weighed by the squared score
-    that has accumulated, `s² = 1 - 2 π(a) + Σ π²` of a softmax. The sample itself is included.
+    that has accumulated, `s² = 1 - 2 π(a) + Σ π²` of a softmax. The sample itself is included. Where nobody
+    else acts any more the baseline is zero (verl's `handle_zero_tail`): the longest rollout would be its own,
+    and learn nothing from its end.
     """
     assert sample.access is not None
     mask = sample.rollout.mask * sample.scored
     weight = jnp.cumsum(sample.access.squared_score(sample.rollout) * mask, -1) * mask
-    total = (sample.credit * weight).sum(1, keepdims=True)
-    return total / (weight.sum(1, keepdims=True) + eps)
+    first, others = first_scored(sample), mask.sum(1, keepdims=True) - mask
+    total = ((sample.credit - first) * weight).sum(1, keepdims=True)
+    mean = first + total / (weight.sum(1, keepdims=True) + eps)
+    return jnp.where(others > 0, mean, 0.0)
 
 
 def step_mean(sample: Sample) -> Array:
@@ -104,9 +111,11 @@ def step_mean(sample: Sample) -> Array:
     time alone. Where nobody else acts any more, the baseline is zero, the credit of those that have ended.
     """
     acting = sample.rollout.mask * sample.scored
-    credit = sample.credit * acting
+    first = first_scored(sample)
+    centred = (sample.credit - first) * acting
     others = acting.sum(1, keepdims=True) - acting
-    return (credit.sum(1, keepdims=True) - credit) / jnp.maximum(others, 1.0)
+    mean = first + (centred.sum(1, keepdims=True) - centred) / jnp.maximum(others, 1.0)
+    return jnp.where(others > 0, mean, 0.0)
 
 
 def bin_mean(sample: Sample, *, width: int, resolution: float, slots: int) -> Array:
@@ -129,14 +138,16 @@ def bin_mean(sample: Sample, *, width: int, resolution: float, slots: int) -> Ar
     episode = jnp.arange(mask.shape[1])[:, None]
     cell = (prompt, episode, index)
     empty = jnp.zeros((*mask.shape[:2], slots))
-    count, total = empty.at[cell].add(mask), empty.at[cell].add(sample.credit * mask)
+    first = sample.return_.reshape(-1)[sample.scored.argmax()]
+    centred = (sample.credit - first) * mask
+    count, total = empty.at[cell].add(mask), empty.at[cell].add(centred)
 
     def others(x: Array) -> Array:
         return (x.sum((0, 1)) - x)[cell]
 
     fallback = jnp.broadcast_to(leave_one_out(sample), mask.shape)
     found = others(count)
-    return jnp.where(found > 0, others(total) / jnp.maximum(found, 1.0), fallback)
+    return jnp.where(found > 0, first + others(total) / jnp.maximum(found, 1.0), fallback)
 
 
 def fingerprint(x: Array) -> Array:

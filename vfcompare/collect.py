@@ -5,7 +5,6 @@ own functional vector environment is not used, because it keeps the old state of
 step where any one resets.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -437,8 +436,21 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
 
 
 def informative(
-    env: Env, *, inner: Callable[..., Collector], attempts: int, gamma: float
+    env: Env,
+    *,
+    prompts: int,
+    group: int,
+    start: str,
+    attempts: int,
+    gamma: float,
+    chunk: int = 16,
 ) -> Collector:
+    """`episodes` of which groups without a signal are drawn again: see there, and `drawn_again`."""
+    drawn = episodes(env, prompts=prompts, group=group, start=start, chunk=chunk)
+    return drawn_again(drawn, attempts=attempts, gamma=gamma)
+
+
+def drawn_again(drawn: Collector, *, attempts: int, gamma: float) -> Collector:
     """Draw again the groups whose returns are all equal, from new start states.
 
     DAPO's dynamic sampling (Yu et al., 2025, arXiv:2503.14476): such groups have no advantage under any
@@ -447,14 +459,10 @@ def informative(
     not that of what was picked.
 
     Args:
-      env: the environment.
-      inner: `(env) -> Collector` of whole episodes in groups.
+      drawn: of whole episodes in groups.
       attempts: most batches that are drawn for one update.
       gamma: the agent's discount, under which returns are equal or not.
     """
-    drawn = inner(env)
-    if not drawn.whole_episodes:
-        raise ValueError("collector: groups are drawn again with collector=episodes, not fragments")
 
     def collect(
         state: Any, policy: Policy, params: Params, key: Key, *, keep_state: bool
@@ -464,7 +472,10 @@ def informative(
 
         def signal(rollout: Rollout) -> Array:
             return_ = returns.outcome(rollout, gamma=gamma)[..., 0]
-            return return_.max(1) > return_.min(1)
+            # What could not be scored tells nothing.
+            scored = jnp.isfinite(return_)
+            best = jnp.where(scored, return_, -jnp.inf).max(1)
+            return best > jnp.where(scored, return_, jnp.inf).min(1)
 
         def again(loop: Any) -> Any:
             attempt, state, kept, good, steps = loop

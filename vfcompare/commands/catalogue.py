@@ -74,8 +74,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Folders of `conf/`: what is in them, and the words that choose one of it."""
 
-WRAPPED = ("inner", "part")
-"""Keys of a part that another one wraps: a collector that draws again, two critics instead of one."""
+WRAPPED = ("part",)
+"""Keys of a part that another one wraps, as two critics do where others have one."""
 
 HEADINGS: dict[str, str] = {
     "Outcome-only": "the return of an episode, and a baseline made of other returns",

@@ -35,8 +35,9 @@ def credits_whole(estimator: Part) -> bool:
 def refused(agent: Part) -> Iterator[str]:
     """What is wrong with an agent's choices, taken together; one line each."""
     estimator = agent["estimator"]
+    yield from _pair(agent)
     yield from _judge(agent)
-    yield from _halves(estimator.get("critic") or {})
+    yield from _halves(agent, estimator.get("critic") or {})
     yield from _ratios(agent, estimator)
     yield from _lessons(agent, estimator)
     yield from _lesions(estimator)
@@ -45,6 +46,15 @@ def refused(agent: Part) -> Iterator[str]:
         yield from _lab(agent, estimator)
     if (agent.get("penalty") or {}).get("on_reward"):
         yield from _penalty(agent, estimator)
+
+
+def _pair(agent: Part) -> Iterator[str]:
+    body = function(agent.get("network"))
+    if function(agent.get("policy")) == "pair" and body in ("Gru", "Transformer"):
+        yield (
+            f"agent.network={body} is not allowed with policy=pair, which sets two networks without a memory "
+            "side by side; allowed: network@agent.network=mlp or cnn"
+        )
 
 
 def _ratios(agent: Part, estimator: Part) -> Iterator[str]:
@@ -97,13 +107,11 @@ def _lesions(estimator: Part) -> Iterator[str]:
 
 def _lab(agent: Part, estimator: Part) -> Iterator[str]:
     collector = function(agent["collector"])
-    inner = function(agent["collector"].get("inner"))
-    for kind in (collector, inner):
-        if kind in ("fragments", "informative"):
-            yield (
-                f"agent.lab is not allowed with collector={kind}: the lab draws whole episodes, and none a "
-                "second time; allowed: null, or collector@agent.collector=episodes"
-            )
+    if collector in ("fragments", "informative"):
+        yield (
+            f"agent.lab is not allowed with collector={collector}: the lab draws whole episodes, and none a "
+            "second time; allowed: null, or collector@agent.collector=episodes"
+        )
     if (agent.get("penalty") or {}).get("on_reward") and "critic" in estimator:
         yield (
             "agent.lab is not allowed with agent.penalty.on_reward=True: this critic learns what is left of "
@@ -149,9 +157,18 @@ def _fade(agent: Part, estimator: Part) -> Iterator[str]:
         )
 
 
-def _halves(critic: Part) -> Iterator[str]:
-    head = (critic.get("part") or {}).get("head") or {}
-    if function(critic) == "halves" and head.get("clip") is not None:
+def _halves(agent: Part, critic: Part) -> Iterator[str]:
+    if function(critic) != "halves":
+        return
+    part, body = critic.get("part") or {}, function(agent.get("network"))
+    # Hydra merges the small network into the policy's, and would leave its settings there.
+    if function(part.get("network")) == "Mlp" != body:
+        yield (
+            f"agent.network={body} is not allowed with critic=halves, whose two small critics are fully "
+            "connected; allowed: network@agent.network=mlp"
+        )
+    head = part.get("head") or {}
+    if head.get("clip") is not None:
         yield (
             f"agent.estimator.critic.part.head.clip={head['clip']} is not allowed with critic=halves: before "
             "a fit only the mean of the two is known, and each would be kept near that; allowed: null"

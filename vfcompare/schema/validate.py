@@ -384,7 +384,6 @@ def _ties(config: Mapping[str, Any]) -> Iterator[str]:
     collector, estimator = agent.get("collector"), agent.get("estimator")
     if not isinstance(collector, Mapping) or not isinstance(estimator, Mapping):
         return
-    collector = collector.get("inner", collector)
     yield from refused(agent)
     yield from _rows(agent)
     if function(collector) == "fragments":
