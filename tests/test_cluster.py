@@ -296,6 +296,23 @@ def test_a_copied_study_has_no_job_and_takes_none_back(tmp_path, tools, marked):
     assert (path / "trained" / "claim.json").exists()
 
 
+def test_who_takes_a_study_back_asks_once(tools, marked):
+    path = marked("waits")
+    queue(tools, path, "7_0|COMPLETED|x", name="vfcompare-s-0a1b2c3d")
+    assert cluster.cancel(path) == "no job of this study waits or runs"
+    assert (tools / "squeue.calls").read_text().count("\n") == 1
+
+
+def test_the_job_of_a_cell_that_is_planned_no_more_is_taken_back_too(tools, marked, monkeypatch):
+    path = marked("waits")
+    plan.drop(path, ["waits"])
+    store.write_json(path / "trained" / "run.json", {"status": "completed", "seeds": {}})
+    queue(tools, path, "7_0|PENDING|x", name="vfcompare-s-0a1b2c3d")
+    tool(tools, "scancel", "")
+    monkeypatch.setattr(cluster, "DYING", 0.1)
+    assert cluster.cancel(path).startswith("cancelled job 7: ")
+
+
 def test_a_study_that_was_moved_keeps_its_jobs(tmp_path, tools, marked):
     path = marked("waits")
     queue(tools, path, "7_0|PENDING|x", "7_1|RUNNING|x", name="vfcompare-s-0a1b2c3d")
@@ -380,12 +397,16 @@ def test_a_task_writes_down_the_number_that_nobody_was_told(marked, monkeypatch)
     assert [job.slurm for job in slurm.jobs(path)] == ["9"]
 
 
-def test_what_may_wait_at_a_slurm_that_does_not_answer_cannot_be_dropped(tmp_path, tools, marked):
-    path = marked("waits")
+@pytest.mark.parametrize(("number", "called"), [("7", "7"), ("", "vfcompare-s-0a1b2c3d")])
+def test_what_may_wait_at_a_slurm_that_does_not_answer_cannot_be_dropped(
+    number, called, tmp_path, tools, marked
+):
+    """Also where `sbatch` did not answer, so that only its name is known."""
+    path = marked("waits", slurm_number=number)
     tool(tools, "squeue", "exit 1")
     done = vfcompare("drop", str(path), "waits", cwd=tmp_path)
     assert done.returncode == 2
-    assert "waits may wait at SLURM, in 7, and SLURM does not answer" in done.stderr
+    assert f"waits may wait at SLURM, in {called}, and SLURM does not answer" in done.stderr
     assert "waits" in plan.cells(path)
 
 

@@ -468,6 +468,62 @@ def test_completed_runs_of_other_code_are_told_in_a_line(tmp_path, capsys):
     )
 
 
+def renamed(name, other):
+    """A change of tables: one column is called differently."""
+    return lambda table: {other if n == name else n: column for n, column in table.items()}
+
+
+CHANGES = {
+    "metrics, renamed": (renamed("entropy", "old"), "entropy is new, old is gone"),
+    "evaluation, fewer": (
+        lambda table: {n: x for n, x in table.items() if n != "return_split"},
+        "return_split is new",
+    ),
+    "evaluation, more": (lambda table: table | {"old": table["seed"]}, "old is gone"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_run_whose_tables_have_other_columns_is_refused_before_anything_is_written(
+    what, tmp_path, monkeypatch, capsys
+):
+    """As after an update of vfcompare that left the state of training what it is."""
+    often = (*TINY[:2], "evaluations=2", TINY[3], "save_seconds=0", f"root={tmp_path}")
+    (one,) = cells([*SWEEP[:2], *often], sweep=False)
+    judge = execution.evaluate
+
+    def killed(trainer, logs, point):
+        if point == 2:
+            raise KeyboardInterrupt
+        judge(trainer, logs, point)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            execute([one])
+    folder, (change, told) = one.study / one.id, CHANGES[what]
+    file = folder / f"{what.partition(',')[0]}.parquet"
+    whole = file.read_bytes()
+    store.write_table(file, change(store.read_table(file)))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert sweep.train([one]) == {one.id: "refused"}
+    assert f"its {file.name} was made by other code and does not fit: {told}; allowed: " in (
+        capsys.readouterr().err
+    )
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    file.write_bytes(whole)
+    assert execute([one]) == {one.id: "completed"}
+
+
+def test_rows_of_other_columns_are_not_added_to_a_table_and_cost_it_none():
+    table = tables.Growing("seed")
+    table.add({"seed": np.arange(2), "old": np.ones(2)})
+    for other in ({"x": np.ones(2)}, {"old": np.ones(2), "x": np.ones(2)}):
+        with pytest.raises(ValueError, match="x is new"):
+            table.add({"seed": np.arange(2), **other})
+    assert list(table.whole()) == ["seed", "old"]
+
+
 @pytest.mark.parametrize("value", [None, 3, "text", ["text"]])
 def test_a_record_of_anything_is_no_obstacle(tmp_path, value):
     run_folder.RunFolder(tmp_path / "cell").update(own=value, versions=value, source=value)

@@ -384,6 +384,15 @@ def test_what_kills_left_is_swept_up_and_what_is_being_written_is_not(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", *names[1:]}
 
 
+def test_who_plans_leaves_the_file_that_a_search_is_writing_beside_the_plan(tmp_path):
+    old, new = ".ledger.jsonl.00ff00ff.tmp", ".ledger.jsonl.11ff11ff.tmp"
+    for name in (".plan.json.00ff00ff.tmp", old, new):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / old, (0, 0))
+    plan.write(tmp_path, {"name": "x"}, [{"id": "a"}])
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.json", ".lock", new}
+
+
 # What the system answers for a place below `tmp_path`, in which `file` is one.
 UNWRITABLE = {
     "file": "Not a directory",

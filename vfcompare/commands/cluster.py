@@ -394,13 +394,7 @@ def cancel(study: Path) -> str:
     Raises:
       InputError: if SLURM does not say which jobs are this study's, or if scancel cannot be had, or fails.
     """
-    standing = {cell.id: cell for cell in status.read(study)}
-    settled = {name for name, c in standing.items() if c.status in status.DONE}
-    jobs, tasks = slurm.ask(
-        job
-        for job in slurm.jobs(study)
-        if not job.copied and not settled.issuperset(itertools.chain(*job.groups))
-    )
+    standing, (jobs, tasks) = status.read_with_jobs(study)
     if tasks is None:
         raise InputError(
             "squeue does not answer, and by its number alone a job may be somebody else's; allowed: once "
@@ -422,7 +416,7 @@ def cancel(study: Path) -> str:
     done = slurm.call(*command, patience=60.0)
     if done is None or (done.returncode and "nvalid job id" not in done.stderr):
         raise InputError(slurm.words(done, command))
-    taken = [c for c in standing.values() if c.task.split("_")[0] in numbers]
+    taken = [c for c in standing if c.task.split("_")[0] in numbers]
     _await_end(jobs)
     _mark_cancelled(study, [cell.id for cell in taken])
     queued = sum(cell.status == "queued" for cell in taken)

@@ -27,7 +27,9 @@ def write(folder: Path, study: Mapping[str, Any], entries: Iterable[Mapping[str,
     """
     # Two sweeps of a study that begin together would each write what it had read, and its own cells.
     with lock.guard(folder):
-        store.sweep_up(folder)
+        # Of other files only what is old: a search may be writing its ledger beside this.
+        store.sweep_up(folder, of=("plan.json",))
+        store.sweep_up(folder, older=store.ABANDONED_AFTER)
         planned = cells(folder) | {entry["id"]: dict(entry) for entry in entries}
         before = _before(folder)
         store.write_json(

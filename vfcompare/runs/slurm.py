@@ -174,7 +174,7 @@ def own_task() -> str:
     return f"{job}_{index}" if job and index else os.environ.get("SLURM_JOB_ID", "")
 
 
-def ask(jobs: Iterable[Job]) -> Answer:
+def ask(jobs: Sequence[Job]) -> Answer:
     """All tasks of some jobs.
 
     The queue knows what waits, runs and ended minutes ago; accounting, where there is any, knows the rest. A
@@ -183,9 +183,9 @@ def ask(jobs: Iterable[Job]) -> Answer:
     Args:
       jobs: of one study, or of several.
     """
-    found = _numbered(list(jobs))
+    found = _numbered(jobs)
     if found is None:
-        return Answer(list(jobs), None)
+        return Answer([*jobs], None)
     mine = {job.slurm: job for job in found if job.slurm}
     if not mine:
         return Answer(found, {})
@@ -209,11 +209,11 @@ def ask(jobs: Iterable[Job]) -> Answer:
     return Answer(found, tasks)
 
 
-def _numbered(jobs: list[Job]) -> list[Job] | None:
+def _numbered(jobs: Sequence[Job]) -> list[Job] | None:
     """The same, with numbers that `sbatch` did not tell, found by name; None where SLURM does not answer."""
     names = [job.name for job in jobs if job.name and not job.slurm]
     if not names:
-        return jobs
+        return [*jobs]
     queue = call("squeue", "-h", "-t", "all", "--name", ",".join(names), "-o", "%F|%j")
     if queue is None or queue.returncode:
         return None

@@ -101,15 +101,21 @@ class Place(NamedTuple):
 
 def read(study: Path) -> list[CellStatus]:
     """The status of every planned or found cell; asks SLURM once if some cell was sent there and is open."""
+    return read_with_jobs(study)[0]
+
+
+def read_with_jobs(study: Path) -> tuple[list[CellStatus], slurm.Answer]:
+    """The same, and what SLURM said of the jobs that it was asked about, those with an open cell."""
     planned = plan.cells(study)
     found = {path.name: path for path in plan.runs(study)}
     records = {name: _record(path) for name, path in found.items()}
     names = [*planned, *(name for name in found if name not in planned)]
-    unsettled = {name for name in names if records.get(name, {}).get("status") != "completed"}
+    settled = {name for name, record in records.items() if record["status"] == "completed"}
     jobs = slurm.jobs(study)
-    here, tasks = slurm.ask(
-        job for job in jobs if not job.copied and not unsettled.isdisjoint(chain(*job.groups))
+    answer = slurm.ask(
+        [job for job in jobs if not job.copied and not settled.issuperset(chain(*job.groups))]
     )
+    here, tasks = answer
     sent = {
         name: Place(job, index)
         for job in here
@@ -117,12 +123,13 @@ def read(study: Path) -> list[CellStatus]:
         for name in group
     }
     copied = {job.slurm: job.folder for job in jobs if job.slurm and job.copied}
-    return [
+    standing = [
         _cell(
             study / name, planned.get(name, {}), records.get(name), sent.get(name), tasks, copied
         )._replace(beside=bool(planned) and name not in planned)
         for name in names
     ]
+    return standing, answer
 
 
 def _record(path: Path) -> dict[str, Any]:

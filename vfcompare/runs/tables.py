@@ -1,7 +1,12 @@
 """Tables that grow while a cell is trained."""
 
-import numpy as np
+from collections.abc import Iterable
+from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
+
+from vfcompare.runs.disk import patiently
 from vfcompare.runs.store import Table
 
 
@@ -21,7 +26,13 @@ class Growing:
         return bool(self._pieces)
 
     def add(self, table: Table) -> None:
-        """Add rows."""
+        """Add rows.
+
+        Raises:
+          ValueError: if their columns are not those of the rows before; nothing is added then.
+        """
+        if self._pieces and (other := misfit(self._pieces[0], table)):
+            raise ValueError(f"rows of other columns: {other}")
         self._pieces.append(dict(table))
 
     def whole(self) -> Table:
@@ -47,6 +58,18 @@ class Growing:
             if not len(left):
                 break
         return concatenate(found)
+
+
+def misfit(before: Iterable[str], now: Iterable[str]) -> str:
+    """Which columns rows have that those before have not, and the other way round, in words; or nothing."""
+    was, is_ = set(before), set(now)
+    return ", ".join(f"{name} is {'new' if name in is_ else 'gone'}" for name in sorted(was ^ is_))
+
+
+def columns(file: Path) -> list[str]:
+    """Names of the columns of a table on disk."""
+    names: list[str] = patiently(lambda: pq.read_schema(file).names)
+    return names
 
 
 def concatenate(tables: list[Table]) -> Table:

@@ -18,7 +18,7 @@ from vfcompare.training import attempts, devices, judges, priors, stages
 from vfcompare.training.cadence import Cadence
 from vfcompare.training.cell import Cell, Member, build
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
-from vfcompare.training.log import Log
+from vfcompare.training.log import Log, must_fit
 from vfcompare.training.progress import Progress
 from vfcompare.training.share import Share
 from vfcompare.training.starts import Starts
@@ -184,6 +184,7 @@ def _attempt(members: list[Member], traced: list[str]) -> dict[str, str]:
     attempts.tell_of_other_code(members)
     with _progress(members) as progress:
         trainer, shares = _made(members, traced)
+        each(shares, must_fit)
         each(shares, record)
         if len(shares) < len(members):
             # Nothing is compiled yet, and what others train need not be trained here.

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vfcompare.errors import Damaged
+from vfcompare.errors import Damaged, InputError
 from vfcompare.runs import store
-from vfcompare.runs.tables import Growing
+from vfcompare.runs.tables import Growing, columns, misfit
 from vfcompare.schema.tree import leaves
 from vfcompare.training.share import Share
 
 if TYPE_CHECKING:
     from vfcompare.training.trainer import Chunk
+
+COUNTED = {"seed", "point", "update", "env_steps", "episodes"}
+"""Columns of every table, whatever is measured."""
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,6 +27,29 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
         for path, key, value in leaves(chosen)
         if not key.startswith("_") and isinstance(value, str | int | float)
     }
+
+
+def must_fit(share: Share) -> None:
+    """Refuse to go on from a checkpoint where tables would have other columns from there on.
+
+    Args:
+      share: of a cell, with what its trainer is going to measure.
+
+    Raises:
+      InputError: that names them.
+      ClaimLost: where the run is another process's by now.
+    """
+    cell, folder, checkpoint = share.member
+    if checkpoint is None:
+        return
+    folder.claim.must_hold()
+    for name, measured in share.trainer.columns.items():
+        file = folder.path / f"{name}.parquet"
+        if other := misfit({*columns(file)} - COUNTED, measured - COUNTED):
+            raise InputError(
+                f"{cell.id}: its {file.name} was made by other code and does not fit: {other}; allowed: the "
+                "version that began it (run.json says which), or to train it anew, without its folder"
+            )
 
 
 class Log:

@@ -121,13 +121,7 @@ class Trainer:
         Args:
           start: whether `rollout` is called, too.
         """
-        known, each = (self._seeds, self.numbers), self._each(0)
-        calls: dict[str, tuple[Any, ...]] = {
-            "train": (*known, self.run, each, each),
-            "evaluate": (*known, self.run.learner.params["policy"], each),
-        }
-        if self.learner.examine is not None:
-            calls["examine"] = (*known, self.run, each)
+        calls = self._calls()
         if start:
             calls["rollout"] = self._alone(0)
         begin = time.perf_counter()
@@ -140,6 +134,29 @@ class Trainer:
             _ = self.work
         self._programs |= {name: one.result() for name, one in compiling.items()}
         self.compile_seconds += time.perf_counter() - begin
+
+    def _calls(self) -> dict[str, tuple[Any, ...]]:
+        """What the programs are given that every training calls, by name."""
+        known, each = (self._seeds, self.numbers), self._each(0)
+        calls: dict[str, tuple[Any, ...]] = {
+            "train": (*known, self.run, each, each),
+            "evaluate": (*known, self.run.learner.params["policy"], each),
+        }
+        if self.learner.examine is not None:
+            calls["examine"] = (*known, self.run, each)
+        return calls
+
+    @cached_property
+    def columns(self) -> dict[str, set[str]]:
+        """What updates and evaluations are going to measure, by table; `compile` need not trace it again."""
+        begin = time.perf_counter()
+        found = {
+            name: jax.eval_shape(self._functions[name], *args)
+            for name, args in self._calls().items()
+        }
+        self.compile_seconds += time.perf_counter() - begin
+        evaluation = {*found["evaluate"], *found.get("examine", ())}
+        return {"metrics": {*found["train"][-1]}, "evaluation": evaluation}
 
     def _call(self, name: str, *args: Any) -> Any:
         """Run a program, compiling it the first time, with compile time kept apart."""
