@@ -138,7 +138,8 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
         for _, folder, _ in _unfinished(members):
             # One that was killed before says still that it runs.
             if folder.begun or folder.record.get("status") == "running":
-                with contextlib.suppress(ClaimLost):
+                # Whatever cannot be written, a sweep is to stop.
+                with contextlib.suppress(OSError, ClaimLost):
                     folder.update(status=ASKED[name], ended=clock.now(), message=name)
         raise
     except (Exception, SystemExit) as error:
