@@ -396,6 +396,27 @@ def test_our_code_edited_at_the_same_commit_is_other_code(tmp_path, monkeypatch,
     assert told in capsys.readouterr().err
 
 
+def test_another_commit_of_the_same_code_is_no_other_code(tmp_path, monkeypatch, capsys):
+    """As where documentation was edited, or where git was too slow to say."""
+    (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
+    file = one.study / one.id / "run.json"
+    monkeypatch.setattr(stages, "paths", no_picture)
+
+    def attempt(git):
+        monkeypatch.setattr(origin, "git_state", lambda: git)
+        with pytest.raises(RuntimeError, match="no picture"):
+            execute([one])
+        return store.read_json(file)
+
+    for git in ({"commit": "a"}, {"commit": "b"}, {}):
+        record = attempt(git)
+        assert record["bit_exact"]
+    assert "changed" not in capsys.readouterr().err
+    store.write_json(file, record | {"begun_with": record["begun_with"] | {"source": None}})
+    assert not attempt({"commit": "b"})["bit_exact"], "where nothing tells but the commit"
+    assert "vfcompare's own code has changed" in capsys.readouterr().err
+
+
 def test_an_edited_module_of_ours_has_another_sum(tmp_path, monkeypatch):
     (tmp_path / "part.py").write_text("one = 1")
     found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
