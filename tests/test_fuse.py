@@ -228,6 +228,46 @@ def test_a_cell_that_another_process_takes_over_is_left_to_it_and_the_others_are
     assert [record["attempt"] for record in records] == [1 + going_on] * 2
 
 
+def torn(folder):
+    folder.update(status="completed")
+    return "evaluation.parquet is missing; remove this folder to begin the run anew"
+
+
+def cut(folder):
+    store.write_bytes(folder.path / "run.json", b"{")
+    return "is damaged ("
+
+
+def of_a_later_version(folder):
+    folder.update(schema=store.SCHEMA + 1)
+    return "was written by a later version"
+
+
+@pytest.mark.parametrize("harm", [torn, cut, of_a_later_version])
+def test_a_damaged_cell_is_left_alone_and_the_others_are_trained(
+    three, harm, tmp_path, monkeypatch, capsys
+):
+    """Those of its program, of which one fails, and those behind it."""
+    group, folders, _ = three
+    why = harm(folders[1])
+    before = content(folders[1])
+    behind = cells(["agent=reinforce", SWEEP[1], *TINY, f"root={tmp_path}"], sweep=False)
+    finish = stages.paths
+
+    def paths(log):
+        if log.share.member.cell == group.cells[2]:
+            raise RuntimeError("no picture")
+        finish(log)
+
+    monkeypatch.setattr(stages, "paths", paths)
+    ended = sweep.train([*group.cells, *behind])
+    assert list(ended.values()) == ["completed", "damaged", "crashed", "completed"]
+    assert content(folders[1]) == before
+    told = capsys.readouterr().err
+    assert told.count(f"{group.cells[1].id}: left alone: ") == 1
+    assert why in told
+
+
 def test_where_all_are_taken_over_nothing_fails(three, monkeypatch):
     group, folders, steal = three
     act = execution._made
