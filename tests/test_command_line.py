@@ -15,8 +15,9 @@ from urllib import parse
 import pytest
 
 from tests.helpers import vfcompare
+from vfcompare.commands import compose
 from vfcompare.main import main
-from vfcompare.runs import plan, run_folder, store
+from vfcompare.runs import clock, plan, run_folder, store
 
 SMALL = (
     "seeds=2",
@@ -232,6 +233,30 @@ def test_a_mistake_in_one_cell_of_a_sweep_stops_it_before_any_cell_starts(tmp_pa
     assert done.returncode == 2
     assert "rloo" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_trains_the_others_where_a_cell_is_damaged(tmp_path, capsys):
+    words = ["agent=reinforce,rloo", "env=lock", *SMALL, f"root={tmp_path}/runs"]
+    bad, good = compose.cells(words, sweep=True)
+    file = bad.study / bad.id / "run.json"
+    store.write_bytes(file, b"{")
+    done = vfcompare("-m", *words, cwd=tmp_path)
+    assert done.returncode == 4
+    told = f"{bad.id}: left alone: {file} is damaged (Expecting"
+    assert done.stderr.count(told) == 1
+    assert "vfcompare: 1 damaged; `vfcompare status" in done.stderr
+    assert good.state == "done"
+    assert main(["plan", *words]) == 4
+    out, err = capsys.readouterr()
+    assert err.count(told) == 1
+    assert "0 cells to go" in out
+    job = bad.study / "jobs" / "0.json"
+    store.write_json(job, {"created": clock.now(), "groups": [[bad.id, good.id]]})
+    done = vfcompare("work", str(bad.study), str(job), "0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count(told) == 1
+    assert f"{good.id}: done before" in done.stdout
+    assert file.read_bytes() == b"{"
 
 
 def test_no_arguments_show_the_usage(tmp_path):

@@ -155,7 +155,7 @@ def test_a_typed_default_makes_no_other_cell_of_a_study(kept, tmp_path, capsys):
             plain.study / plain.id / "run.json", plain.planned() | {"status": "running"}
         )
     typed, other = cells(["agent=rloo", *place, "agent.gamma=0.99,0.9"], sweep=True)
-    assert (typed.id, typed.settings, typed.done) == (plain.id, {}, False)
+    assert (typed.id, typed.settings, typed.state) == (plain.id, {}, "")
     assert other.settings == {"agent.gamma": "0.9"}
     told = f"is {plain.id} in other words, and is trained once\n"
     assert capsys.readouterr().err.endswith(told)

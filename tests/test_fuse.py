@@ -243,6 +243,46 @@ def test_a_cell_that_another_process_takes_over_is_left_to_it_and_the_others_are
     assert [record["attempt"] for record in records] == [1 + going_on] * 2
 
 
+def torn(folder):
+    folder.update(status="completed")
+    return "evaluation.parquet is missing; remove this folder to begin the run anew"
+
+
+def cut(folder):
+    store.write_bytes(folder.path / "run.json", b"{")
+    return "is damaged ("
+
+
+def of_a_later_version(folder):
+    folder.update(schema=store.SCHEMA + 1)
+    return "was written by a later version"
+
+
+@pytest.mark.parametrize("harm", [torn, cut, of_a_later_version])
+def test_a_damaged_cell_is_left_alone_and_the_others_are_trained(
+    three, harm, tmp_path, monkeypatch, capsys
+):
+    """Those of its program, of which one fails, and those behind it."""
+    group, folders, _ = three
+    why = harm(folders[1])
+    before = content(folders[1])
+    behind = cells(["agent=reinforce", SWEEP[1], *TINY, f"root={tmp_path}"], sweep=False)
+    finish = stages.paths
+
+    def paths(log):
+        if log.share.member.cell == group.cells[2]:
+            raise RuntimeError("no picture")
+        finish(log)
+
+    monkeypatch.setattr(stages, "paths", paths)
+    ended = sweep.train([*group.cells, *behind])
+    assert list(ended.values()) == ["completed", "damaged", "crashed", "completed"]
+    assert content(folders[1]) == before
+    told = capsys.readouterr().err
+    assert told.count(f"{group.cells[1].id}: left alone: ") == 1
+    assert why in told
+
+
 def test_where_all_are_taken_over_nothing_fails(three, monkeypatch):
     group, folders, steal = three
     act = execution._made
@@ -409,6 +449,27 @@ def test_our_code_edited_at_the_same_commit_is_other_code(tmp_path, monkeypatch,
     assert not attempt("c")["bit_exact"]
     told = f"{one.id}: vfcompare's own code has changed since training began; it goes on"
     assert told in capsys.readouterr().err
+
+
+def test_another_commit_of_the_same_code_is_no_other_code(tmp_path, monkeypatch, capsys):
+    """As where documentation was edited, or where git was too slow to say."""
+    (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
+    file = one.study / one.id / "run.json"
+    monkeypatch.setattr(stages, "paths", no_picture)
+
+    def attempt(git):
+        monkeypatch.setattr(origin, "git_state", lambda: git)
+        with pytest.raises(RuntimeError, match="no picture"):
+            execute([one])
+        return store.read_json(file)
+
+    for git in ({"commit": "a"}, {"commit": "b"}, {}):
+        record = attempt(git)
+        assert record["bit_exact"]
+    assert "changed" not in capsys.readouterr().err
+    store.write_json(file, record | {"begun_with": record["begun_with"] | {"source": None}})
+    assert not attempt({"commit": "b"})["bit_exact"], "where nothing tells but the commit"
+    assert "vfcompare's own code has changed" in capsys.readouterr().err
 
 
 def test_an_edited_module_of_ours_has_another_sum(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.helpers import write_files
+from tests.helpers import PARQUET, write_files
 from vfcompare.commands import compose, planning
 from vfcompare.main import main
 from vfcompare.runs import plan, store
@@ -248,6 +248,7 @@ def test_how_to_add_seeds_without_training_the_others_again_is_told(tmp_path, ca
     assert main(words) == 0
     assert "trains only" not in capsys.readouterr().out
     store.write_json(cell.study / cell.id / "run.json", {"status": "completed"})
+    (cell.study / cell.id / "evaluation.parquet").write_bytes(PARQUET)
     assert main(words) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert told in out

@@ -23,12 +23,13 @@ from vfcompare.commands import compose, resume, trust
 from vfcompare.errors import ClaimLost, Damaged, InputError
 from vfcompare.main import main
 from vfcompare.runs import claim, clock, naming, plan, run_folder, store
-from vfcompare.training import devices, execute, fuse, priors, stages, stopping
+from vfcompare.training import crew, devices, execute, fuse, priors, stages, stopping
 from vfcompare.training.cell import Member
 from vfcompare.training.log import Log
 from vfcompare.training.share import Share
 from vfcompare.training.starts import Starts
 from vfcompare.training.stopping import Listener, Stopped
+from vfcompare.training.sweep import train
 
 FAIL_POINT = Path(__file__).with_name("fail_point.py")
 PARTS = (
@@ -1318,6 +1319,62 @@ def test_an_interrupt_before_a_killed_cell_goes_on_is_told_as_one(tmp_path, monk
         execute.execute([cell])
     found = store.read_json(folder / "run.json")
     assert (found["status"], found["message"]) == ("interrupted", "SIGINT")
+
+
+def test_a_sweep_that_is_told_to_stop_stops_also_where_that_cannot_be_written(
+    tmp_path, monkeypatch
+):
+    agents = ["agent=ppo,rloo", *SMALL[1:], f"root={tmp_path}"]
+    planned, asked = compose.cells(agents, sweep=True), []
+    for cell in planned:
+        store.write_json(cell.study / cell.id / "run.json", {"status": "running"})
+
+    def stopped(configs):
+        asked.append(configs)
+        raise Stopped("SIGTERM")
+
+    def unwritten(*args, **fields):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(priors, "ensure", stopped)
+    monkeypatch.setattr(run_folder.RunFolder, "update", unwritten)
+    with pytest.raises(Stopped):
+        train(planned)
+    assert len(asked) == 1
+
+
+def test_a_worker_that_ends_while_it_is_told_keeps_the_word_from_no_other(tmp_path, monkeypatch):
+    """And the launcher is interrupted once they have saved."""
+    kill, told = os.kill, list[int]()
+    workers = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    for worker in workers:
+        (tmp_path / str(worker.pid)).touch()
+
+    def ended_before(pid, number):
+        if number and not told:
+            told.append(pid)
+            kill(pid, signal.SIGKILL)
+            raise ProcessLookupError
+        kill(pid, number)
+
+    def launch():
+        with crew.Crew(tmp_path):
+            kill(os.getpid(), signal.SIGTERM)
+            for worker in workers:
+                worker.wait(30)
+            time.sleep(30)
+
+    monkeypatch.setattr(os, "kill", ended_before)
+    try:
+        with pytest.raises(Stopped, match="SIGTERM"):
+            launch()
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    assert sorted(worker.returncode for worker in workers) == sorted(
+        [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGTERM]
+    )
 
 
 def test_a_part_that_ends_the_program_leaves_a_crash(tmp_path, monkeypatch):

@@ -190,16 +190,16 @@ def no_option(name: str) -> InputError:
 
 
 def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
-    """The cells that are not done; says how many are whole, and which by code that has changed."""
-    from vfcompare.commands import planning
+    """The cells that are to be trained; says how many are done, which by other code, and what is damaged."""
     from vfcompare.training import attempts
+    from vfcompare.training.cell import whole
 
-    states = {cell.id: planning.state(cell) for cell in planned}
-    whole = [cell for cell in planned if states[cell.id] == "done"]
-    if whole:
-        print(f"{len(whole)} of {len(planned)} cells were done before, kept as they are")
-        attempts.tell_of_code_since(cell.study / cell.id for cell in whole)
-    return [cell for cell in planned if not states[cell.id]]
+    opened = whole(planned)
+    done = [member.folder.path for member in opened if member.folder.completed]
+    if done:
+        print(f"{len(done)} of {len(planned)} cells were done before, kept as they are")
+        attempts.tell_of_code_since(done)
+    return [member.cell for member in opened if not member.folder.completed]
 
 
 def run(cfg: Any) -> str:

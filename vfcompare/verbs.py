@@ -134,8 +134,7 @@ def plan(options: Namespace) -> int:
     from vfcompare.commands.compose import cells
     from vfcompare.commands.planning import show
 
-    show(cells(options.settings, sweep=True))
-    return OK
+    return DAMAGED if show(cells(options.settings, sweep=True)) else OK
 
 
 def _own(parser: ArgumentParser) -> None:

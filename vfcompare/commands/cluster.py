@@ -366,7 +366,7 @@ def work(study: Path, job_file: Path, index: int, own: Sequence[str] = ()) -> in
             f"vfcompare: stopped by {stopped.signal}; `vfcompare resume` goes on", file=sys.stderr
         )
         return 128 + signal.Signals[stopped.signal]
-    return 1 if {"crashed", "refused"} & set(outcomes.values()) else 0
+    return 1 if {"crashed", "refused", "damaged"} & set(outcomes.values()) else 0
 
 
 def running(job: slurm.Job, task: str) -> bool:

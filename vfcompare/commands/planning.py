@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from vfcompare.errors import InputError
-from vfcompare.runs import disk, naming, plan, status, store
+from vfcompare.runs import disk, naming, plan, store
 from vfcompare.runs.run_folder import CHECKPOINTS, RunFolder
 from vfcompare.schema.families import SIDES
 from vfcompare.training import devices
-from vfcompare.training.cell import Cell, rehearse, saying_where
+from vfcompare.training.cell import Cell, rehearse, saying_where, whole
 from vfcompare.training.progress import duration
 from vfcompare.training.tasks import own, shared
 from vfcompare.words import counted
@@ -152,8 +152,11 @@ def cost(cell: Cell, known: Mapping[tuple[str, str], Like]) -> Cost:
     return Cost(like.compile + like.beside + train, like.cell + seeds * each + steps * like.row)
 
 
-def show(cells: Sequence[Cell]) -> None:
+def show(cells: Sequence[Cell]) -> int:
     """Print the cells, what is done, and time and disk of the rest.
+
+    Returns:
+      How many are damaged, of each of which it says what helps.
 
     Raises:
       InputError: for what the run would refuse of the study, see `vfcompare.runs.plan.write`.
@@ -166,7 +169,8 @@ def show(cells: Sequence[Cell]) -> None:
     table.add_column("cell", overflow="fold")
     for heading in ("seeds", "steps a seed", "", "seconds", "MB"):
         table.add_column(heading, justify="right" if heading in ("seconds", "MB") else "left")
-    states = {cell.id: state(cell) for cell in cells}
+    states = dict.fromkeys((cell.id for cell in cells), "damaged")
+    states |= {m.cell.id: "done" if m.folder.completed else "" for m in whole(cells)}
     costs = {cell.id: cost(cell, known) for cell in cells if not states[cell.id]}
     for cell in cells:
         steps, what = f"{cell.config['env_steps']:,}", costs.get(cell.id)
@@ -175,18 +179,9 @@ def show(cells: Sequence[Cell]) -> None:
     console = Console()
     console.print(table)
     console.print(_sum(list(costs.values()), cells[0].config["study"].get("minutes")))
-    if damaged := list(states.values()).count("damaged"):
-        told = f"{counted(damaged, 'cell')} damaged, and left as they are"
-        console.print(f"{told}: vfcompare status {cells[0].study} says of what")
     for told in spared(cells):
         console.print(told)
-
-
-def state(cell: Cell) -> str:
-    """What has become of a cell that is not to be trained: `done` or `damaged`, else nothing."""
-    if not cell.done:
-        return ""
-    return "damaged" if status.torn(cell.study / cell.id) else "done"
+    return list(states.values()).count("damaged")
 
 
 def _shown(what: Cost) -> tuple[str, str]:
@@ -294,7 +289,7 @@ def begin(planned: Sequence[Cell]) -> None:
     """
     study, config = planned[0].study, planned[0].config
     disk.must_be_writable(study, str(study) if os.path.lexists(study) else f"root={config['root']}")
-    first_open = next((cell for cell in planned if not cell.done), None)
+    first_open = next((cell for cell in planned if not cell.state), None)
     if first_open is not None:
         devices.prepare()
         rehearse(first_open.config)

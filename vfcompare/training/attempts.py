@@ -212,13 +212,14 @@ def tell_of_other_code(members: Iterable[Member]) -> None:
 def _changed(first: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What of two pieces of code, see `code`, differs so that bits may, in words.
 
-    Earlier records have no `source`, and completed runs are not asked for the commit.
+    Of earlier records, which have no `source`, the commit tells; completed runs are not asked for it.
     """
     (was, own, versions), (is_, mine, present) = (
         [code.get(name) or {} for name in ("git", "own", "versions")] for code in (first, now)
     )
-    edited = first.get("source") not in (None, now["source"])
-    ours = ["vfcompare's own code"] if edited or was.get("commit") != is_.get("commit") else []
+    source, commits = first.get("source"), {git.get("commit") for git in (was, is_)}
+    edited = len(commits) > 1 if source is None else source != now["source"]
+    ours = ["vfcompare's own code"] if edited else []
     modules = [name for name in sorted({*own, *mine}) if own.get(name) != mine.get(name)]
     packages = [
         f"{name} (was {versions.get(name)}, is {present.get(name)})"

@@ -1,14 +1,15 @@
 """One cell of a sweep: an agent on an environment, with all its seeds, as its configuration describes it."""
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
-from vfcompare.errors import InputError, error_text, user_frame
-from vfcompare.runs import naming, run_folder
+from vfcompare.errors import Damaged, InputError, error_text, user_frame
+from vfcompare.runs import naming, run_folder, status
 from vfcompare.schema.settings import PRIVATE, goes_along
 from vfcompare.schema.tree import replaced
 from vfcompare.training import judges, priors, tasks
@@ -57,9 +58,24 @@ class Cell(NamedTuple):
         return Path(self.config["root"]) / naming.slug(str(self.config["study"]["name"]))
 
     @property
-    def done(self) -> bool:
-        """Whether it was trained to its end."""
-        return run_folder.RunFolder(self.study / self.id).completed
+    def state(self) -> str:
+        """Why it is not to be trained: it is `done`, to its end, or `damaged`; nothing if it is."""
+        try:
+            return "done" if self.opened().completed else ""
+        except InputError:
+            return "damaged"
+
+    def opened(self) -> run_folder.RunFolder:
+        """Its run on disk.
+
+        Raises:
+          InputError: if that is to be left alone, see `RunFolder`.
+          Damaged: also if it was trained to its end, and a file of it has lost its own.
+        """
+        folder = run_folder.RunFolder(self.study / self.id)
+        if folder.completed and (broken := status.torn(folder.path)):
+            raise Damaged(f"{folder.path}: {broken}; remove this folder to begin the run anew")
+        return folder
 
     def planned(self) -> dict[str, Any]:
         """What `plan.json` says of this cell: all that a later command needs, wherever it is given."""
@@ -91,6 +107,17 @@ class Member(NamedTuple):
     cell: Cell
     folder: run_folder.RunFolder
     checkpoint: run_folder.Checkpoint | None = None
+
+
+def whole(cells: Iterable[Cell]) -> list[Member]:
+    """Open the runs of cells, but for those that are damaged: says of what, and leaves them alone."""
+    found = []
+    for cell in cells:
+        try:
+            found.append(Member(cell, cell.opened()))
+        except InputError as error:
+            print(f"{cell.id}: left alone: {error}", file=sys.stderr)
+    return found
 
 
 def build(

@@ -5,6 +5,7 @@ killed itself.
 """
 
 import _thread
+import contextlib
 import os
 import shutil
 import signal
@@ -160,7 +161,9 @@ class Crew:
         told = f"\nvfcompare: {len(crew)} processes save and end; a second interrupt ends them at once\n"
         os.write(STDERR, told.encode())
         for pid in crew:
-            os.kill(pid, number)
+            # One may have ended since.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
         self._waiting.start()
 
     def _crew(self) -> list[int]:

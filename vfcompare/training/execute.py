@@ -12,11 +12,11 @@ import numpy as np
 
 from vfcompare import failure
 from vfcompare.errors import ClaimLost, InputError, error_text, user_frame
-from vfcompare.runs import claim, clock, disk, run_folder, store
+from vfcompare.runs import claim, clock, disk, store
 from vfcompare.schema.tree import at
 from vfcompare.training import attempts, devices, judges, priors, stages
 from vfcompare.training.cadence import Cadence
-from vfcompare.training.cell import Cell, Member, build
+from vfcompare.training.cell import Cell, Member, build, whole
 from vfcompare.training.circumstances import SIDE_BY_SIDE, TRACED
 from vfcompare.training.log import Log, must_fit
 from vfcompare.training.progress import Progress
@@ -42,17 +42,18 @@ def execute(cells: Sequence[Cell], traced: Sequence[str] = ()) -> dict[str, str]
       traced: paths of numbers.
 
     Returns:
-      `completed`, `skipped` (it was done before), `diverged` (some seed did) or `left alone` (another process
-      has it), by the name of the cell.
+      `completed`, `skipped` (it was done before), `diverged` (some seed did), `left alone` (another process
+      has it) or `damaged` (what is on disk), by the name of the cell.
 
     Raises:
       Exception: what made a program fail, once those of the other cells have ended.
     """
     # Launchers train in processes of their own.
     failure.say_where()
-    everyone = [Member(cell, run_folder.RunFolder(cell.study / cell.id)) for cell in cells]
-    outcomes = {m.cell.id: _passed(m) for m in everyone if m.folder.completed}
-    still_open = [member for member in everyone if member.cell.id not in outcomes]
+    outcomes = dict.fromkeys((cell.id for cell in cells), "damaged")
+    opened = whole(cells)
+    outcomes |= {m.cell.id: _passed(m) for m in opened if m.folder.completed}
+    still_open = [member for member in opened if not member.folder.completed]
     if still_open:
         devices.prepare()
         failures: list[Exception] = []
@@ -138,7 +139,8 @@ def _written_down(members: Sequence[Member], traced: Sequence[str]) -> Iterator[
         for _, folder, _ in _unfinished(members):
             # One that was killed before says still that it runs.
             if folder.begun or folder.record.get("status") == "running":
-                with contextlib.suppress(ClaimLost):
+                # Whatever cannot be written, a sweep is to stop.
+                with contextlib.suppress(OSError, ClaimLost):
                     folder.update(status=ASKED[name], ended=clock.now(), message=name)
         raise
     except (Exception, SystemExit) as error:

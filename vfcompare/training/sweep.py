@@ -23,7 +23,7 @@ def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
 
     Returns:
       How each ended, by name: see `vfcompare.training.execute`, or `refused`, or `crashed` by an exception.
-      Where a group fails, those of its cells that are done are `completed`.
+      Where a group fails, those of its cells that are done are `completed`, and what is damaged stays so.
     """
     devices.prepare()
     outcomes: dict[str, str] = {}
@@ -40,5 +40,6 @@ def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
                 file=sys.stderr,
             )
             ended = "refused" if refused else "crashed"
-            outcomes |= {c.id: "completed" if c.done else ended for c in group.cells}
+            became = {"done": "completed", "damaged": "damaged", "": ended}
+            outcomes |= {cell.id: became[cell.state] for cell in group.cells}
     return outcomes
