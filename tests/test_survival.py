@@ -1621,6 +1621,15 @@ def test_the_first_signal_is_remembered_and_a_second_interrupt_ends_at_once():
         signal.raise_signal(signal.SIGINT)
 
 
+def test_an_error_of_the_last_save_does_not_take_the_place_of_the_stop(capsys):
+    with pytest.raises(Stopped, match="SIGTERM"), Listener():  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
+        raise OSError(errno.EIO, "the save failed")
+    assert "ended by OSError: " in capsys.readouterr().err
+    with pytest.raises(OSError, match="the save failed"), Listener():
+        raise OSError(errno.EIO, "the save failed")
+
+
 def test_an_interrupt_that_somebody_swallowed_stops_training_when_it_begins():
     before = signal.getsignal(signal.SIGINT)
     try:

@@ -4,6 +4,7 @@ Nothing waits for the jobs. What they are and how they stand is on disk (see `vf
 any shell can ask, go on or cancel.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vfcompare.commands import compose, overrides, planning, resume, trust
-from vfcompare.errors import InputError
+from vfcompare.errors import Damaged, InputError
 from vfcompare.runs import claim, clock, disk, plan, run_folder, slurm, status, store
 from vfcompare.schema.settings import goes_along
 from vfcompare.training import devices, sweep
@@ -439,6 +440,8 @@ def _mark_cancelled(study: Path, names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             continue
-        folder = run_folder.RunFolder(study / name)
-        if folder.record.get("status") in status.UNSETTLED and not folder.claim.held:
-            folder.update(status="cancelled", message="vfcompare cancel", ended=clock.now())
+        # One that is damaged stays so.
+        with contextlib.suppress(Damaged):
+            folder = run_folder.RunFolder(study / name)
+            if folder.record.get("status") in status.UNSETTLED and not folder.claim.held:
+                folder.update(status="cancelled", message="vfcompare cancel", ended=clock.now())

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
+from vfcompare.failure import describe
+
 ASKED = {
     "SIGINT": "interrupted",
     "SIGHUP": "interrupted",
@@ -88,10 +90,18 @@ class Listener:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave signals as they were, or unheard where one is enough."""
+        """Leave signals as they were, or unheard where one is enough.
+
+        Raises:
+          Stopped: in place of an error, such as that of a last save, where it was asked for: what would go on
+            with the next cells must not.
+        """
         restore(self._before)
         if _obedient and self.heard is not None:
             _hear_nothing()
+        if self.heard is not None and isinstance(error, Exception):
+            print(f"\nvfcompare: ended by {describe(error)}", file=sys.stderr)
+            raise Stopped(self.heard) from error
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
