@@ -70,10 +70,10 @@ INTRODUCTION = """\
 
 Made by `vfcompare -m +study=estimators` and `python -m benchmarks.estimators`; {seeds} seeds. Each
 estimator sees the same episodes of the same initial policies; critics first learn their values from
-20,000 steps. `vine` is left
-out: its lab takes too long in a sweep (`agent=vine` adds it). Presets that are not listed have the
-estimator of one that is (`ppo_whitened` and `ppo_cleanrl` whiten it) and differ in surrogate, network or
-collector; `sft` and `dpo` estimate no gradient of the return, `mixed` lies between `ppo` and `oracle_v`.
+20,000 steps. `vine` is left out: its lab takes too long in a sweep (`agent=vine` adds it). Presets that
+are not listed have the estimator of one that is (`ppo_whitened` and `ppo_cleanrl` whiten it) and differ
+in surrogate, network or collector; `sft` and `dpo` estimate no gradient of the return, `mixed` lies
+between `ppo` and `oracle_v`.
 
 * **gradient**: of advantages summed over each episode, in the mean over episodes, before `aggregate`,
   clipping and entropy bonus.

@@ -625,9 +625,8 @@ def test_a_cancelled_job_of_a_foreign_study_marks_nothing_outside_of_it(tmp_path
 
 
 def test_a_damaged_cell_of_a_cancelled_job_keeps_no_other_from_being_marked(tmp_path):
-    path = study(tmp_path, {"a": "running", "b": "running"}, [["a", "b"]])
-    for name in "ab":
-        store.write_json(path / name / "run.json", {"status": "running", "seeds": {}})
+    waits = {"status": "preempted"}
+    path = study(tmp_path, {"a": waits, "b": waits}, [["a", "b"]])
     (path / "a" / "run.json").write_text("{")
     cluster._mark_cancelled(path, ["a", "b"])
     assert store.read_json(path / "b" / "run.json")["status"] == "cancelled"
