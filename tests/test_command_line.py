@@ -331,6 +331,15 @@ def test_a_folder_that_is_no_study_gets_no_report(sweep, capsys):
     assert not (sweep.parent / "report").exists()
 
 
+@pytest.mark.parametrize("verb", ["report", "export"])
+def test_a_study_that_is_named_twice_is_refused(verb, sweep, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(sweep)
+    assert main([verb, str(sweep), "link", "--out", "dd"]) == 2
+    assert f"{sweep} and link are one folder" in capsys.readouterr().err
+    assert not (tmp_path / "dd").exists()
+
+
 def test_names_of_files_are_told_as_they_are_where_a_terminal_lacks_their_letters(tmp_path):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = vfcompare("status", "ünï", cwd=tmp_path, env=os.environ | plain)
