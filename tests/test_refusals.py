@@ -158,6 +158,7 @@ REFUSED |= {
     "network@agent.network=gru agent.network.hidden=[64]": "hidden=.64. is not allowed; allowed: a whole",
     "env=maze network@agent.network=cnn agent.network.hidden=[64]": "allowed: a whole number, 1 or more$",
     "hydra.searchpath=[file:///nope]": "^hydra.searchpath=.* is not allowed: file:///nope is no folder",
+    "hydra.searchpath=['file://${oc.env:HOME}']": "is no folder; allowed: 'hydra.searchpath=",
     "hydra.searchpath=3": "^hydra.searchpath=3 is not allowed: no list; allowed: 'hydra.searchpath=.file",
 }
 ALLOWED = [

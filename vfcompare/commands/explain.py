@@ -63,17 +63,13 @@ def own_folders(settings: Sequence[str], strict: bool = False) -> list[Traversab
 
     Args:
       settings: as typed.
-      strict: refuse what is no folder, unless only Hydra knows what it reads; else there are none then.
+      strict: refuse what is no folder, of which Hydra only warns; else there are none then.
 
     Raises:
       InputError: that names it.
     """
-    named = [text for text in settings if text.startswith(SEARCHPATH)]
-    try:
-        return list(folders(named))
-    except InputError:
-        if strict and not any("${" in text for text in named):
-            raise
+    with suppress(*() if strict else (InputError,)):
+        return list(folders([text for text in settings if text.startswith(SEARCHPATH)]))
     return []
 
 
