@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from tests.helpers import write_files
 from vfcompare import (
     advantages,
     baselines,
@@ -411,6 +412,23 @@ def test_parts_of_the_users_own_are_listed_beside_ours(own, capsys):
     assert main(["list", "agents", "half"]) == 2
     assert main(["list", "agents", "hydra.searchpath=[file:///nowhere]"]) == 2
     assert "file:///nowhere is no folder" in capsys.readouterr().err
+
+
+def test_a_part_whose_function_was_replaced_is_shown_as_what_is_called(tmp_path, capsys):
+    text = "# R - mine.\ndefaults: [gae]\nadvantage: {_target_: myparts.my_gae}\n"
+    mine = "defaults: [/recipe@_here_: matched, /estimator@estimator: mine]"
+    other = "defaults: [/recipe@_here_: matched, /estimator@estimator: gae]\n"
+    other += "estimator: {_target_: myparts.otherwise}"
+    files = {"estimator/mine.yaml": text, "agent/mine.yaml": mine, "agent/other.yaml": other}
+    write_files(tmp_path, files)
+    assert main(["list", "agents", "mine", f"hydra.searchpath=[file://{tmp_path}]"]) == 0
+    shown = capsys.readouterr().out
+    assert "estimator.advantage: my_gae instead of gae" in shown
+    assert "\n  estimator.advantage         my_gae lambda_=0.95\n" in shown
+    assert "\n  estimator.target            lambda_return " in shown
+    # The formula of a file is that of its own function.
+    preset = catalogue.presets([tmp_path])["other"]
+    assert (preset.formula, ["estimator", "otherwise"] in list(listing.parts(preset))) == ("", True)
 
 
 def test_files_of_the_users_own_are_listed_whatever_is_in_them(tmp_path, capsys):

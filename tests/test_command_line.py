@@ -205,6 +205,14 @@ MISTAKES = {
     "study.name=../away": ("study.name=../away", "letters"),
     "agent.policy.head=catagorical": ("catagorical", "categorical"),
     "env=maze env.size=8": ("size", "odd"),
+    "agent=1 env=lock": ("agent=1", "ppo"),
+    "agent=rloo env=[lock]": ("env=[lock]", "maze"),
+    "-m agent=glob(zzz*)": ("agent=glob(zzz*)", "ppo"),
+    "--cfg job agent=glob(ppo*)": (
+        "allowed: one value, or vfcompare plan -m ... agent=glob(ppo*)",
+    ),
+    "plan agent=ppo agent.gamma=range(0,2,0)": ("range(0,2,0)", "step"),
+    "plan agent=ppo hydra.searchpath=[file:///nope]": ("file:///nope is no folder",),
     "stauts": ("stauts", "status"),
     "report nowhere": ("nowhere", "folder"),
     "agent=ppo env=maze --resolve": ("--resolve", "--cfg"),
@@ -346,6 +354,15 @@ def test_a_folder_that_is_no_study_gets_no_report(sweep, capsys):
         assert main([verb, str(sweep.parent)]) == 2
         assert f"allowed: the folder of a study, such as {sweep}" in capsys.readouterr().err
     assert not (sweep.parent / "report").exists()
+
+
+@pytest.mark.parametrize("verb", ["report", "export"])
+def test_a_study_that_is_named_twice_is_refused(verb, sweep, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(sweep)
+    assert main([verb, str(sweep), "link", "--out", "dd"]) == 2
+    assert f"{sweep} and link are one folder" in capsys.readouterr().err
+    assert not (tmp_path / "dd").exists()
 
 
 def test_names_of_files_are_told_as_they_are_where_a_terminal_lacks_their_letters(tmp_path):

@@ -86,6 +86,31 @@ def test_cells_composed_together_are_those_composed_one_by_one(settings):
     assert [cell.id for cell in got] == list(want)
 
 
+GLOBS = {
+    "agent=glob(ppo_l*) env=lock": "agent=ppo_lambda1 env=lock",
+    "agent=glob([ppo,oracle*],exclude=*0) env=glob(lock*)": (
+        "agent=oracle_td,oracle_v,ppo env=lock,lock_each,lock_early,lock_late"
+    ),
+    "advantage@agent.estimator.advantage=glob(gae*)": "advantage@agent.estimator.advantage=gae",
+}
+
+
+@pytest.mark.parametrize("words", GLOBS)
+def test_a_pattern_is_the_parts_that_it_matches(words):
+    assert cells(words.split(), sweep=True) == cells(GLOBS[words].split(), sweep=True)
+
+
+def test_a_pattern_matches_parts_of_the_users_own(own, tmp_path):
+    found = cells(["agent=glob(hal*)", "env=lock", own], sweep=True)
+    assert [cell.agent for cell in found] == ["half"]
+    (tmp_path / "study").mkdir()
+    text = "# @package _global_\nhydra: {sweeper: {params: {agent: 'glob([hal*,rloo])'}}}\n"
+    (tmp_path / "study" / "all.yaml").write_text(text)
+    both = f"{own[:-1]},file://{tmp_path}]"
+    found = cells(["+study=all", "env=lock", both], sweep=True)
+    assert [cell.agent for cell in found] == ["half", "rloo"]
+
+
 def test_what_was_typed_is_parsed_once(monkeypatch):
     parse, seen = OverridesParser.parse_overrides, []
 

@@ -175,6 +175,19 @@ def test_other_decisions_than_a_study_was_begun_with_are_refused_where_it_is_onl
     assert (tmp_path / "shrink" / "plan.json").read_bytes() == before
 
 
+def test_names_of_cells_stay_whole(tmp_path, capsys):
+    more = ["agent.gamma=0.5,0.6", "agent.network.hidden=[16,16]", "agent.entropy_coef=0.125"]
+    words = [*LOCK, *more, f"root={tmp_path}"]
+    assert main(["plan", *words]) == 0
+    first, head, *lines = capsys.readouterr().out.splitlines()
+    names = [cell.id for cell in compose.cells(words, sweep=True)]
+    assert first == "2 cells"
+    assert head.split() == ["cell", "seeds", "steps", "a", "seed", "seconds", "MB"]
+    assert [line.split()[:3] for line in lines[:2]] == [[name, "2", "2,000"] for name in names]
+    assert all(len(name) > 80 for name in names)
+    assert lines[2].startswith("2 cells to go, ")
+
+
 def test_who_is_contrasted_and_not_planned_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(planning, "rehearse", lambda config: None)
     command = [*LOCK, f"root={tmp_path}", "study.name=shrink", "study.contrast=[rloo,grpo]"]

@@ -5,6 +5,7 @@ import html
 import json
 import os
 import re
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tests.report_study import (
     write_study,
 )
 from vfcompare import report
-from vfcompare.report import files, formats, runs, scoring, tables
+from vfcompare.report import fairness, files, formats, runs, scoring, tables
 from vfcompare.report.analysis import analyse
 from vfcompare.report.cells import STATUSES
 from vfcompare.report.figures import output
@@ -194,6 +195,27 @@ def test_a_missing_certificate_takes_the_word_away(tmp_path: Path) -> None:
         (study / f"maze-{agent}-1a2b3c4d" / "certificate.json").unlink()
     assert "matched" not in report.write(study).read_text().lower()
     assert analyse(report.load(study)).matching[0].reason == "no certificate of rloo and ppo"
+
+
+@pytest.mark.parametrize("lost", ["chain-*", "*-*"])
+def test_what_has_not_run_yet_is_not_called_unknown_or_alone(tmp_path: Path, lost: str) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"], "chain": ENVS["chain"]}, seeds=3)
+    for folder in study.glob(lost):
+        shutil.rmtree(folder)
+    results = analyse(report.load(study))
+    said = " ".join(told.text for told in (*verdicts(results), *fairness.matching(results)))
+    for wrong in ("Not aggregated", "known for", "one agent only", "raw returns", "reference="):
+        assert wrong not in said
+    assert "Unchecked: of 5 agents none has scores." in said
+
+
+def test_where_one_agent_of_several_has_scores_it_is_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
+    for folder in study.glob("maze-*"):
+        if folder.name != "maze-ppo-1a2b3c4d":
+            shutil.rmtree(folder)
+    (match,) = analyse(report.load(study)).matching
+    assert match.reason == "of 5 agents only ppo has scores"
 
 
 def test_a_certificate_that_breaks_the_comparison_is_a_finding(

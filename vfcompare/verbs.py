@@ -429,11 +429,20 @@ def export(options: Namespace) -> int:
 
 
 def may_be_reported(studies: Sequence[Path]) -> None:
-    """Refuse folders that are none, and runs that have chosen settings: a report on them is optimistic."""
+    """Refuse folders that are none or named twice, and runs that have chosen settings.
+
+    Raises:
+      InputError: that says which.
+    """
     from vfcompare.tuning.ledger import has_tuning_seeds
 
+    known: dict[Path, Path] = {}
     for study in studies:
         must_be_a_study(study)
+        if (first := known.setdefault(study.resolve(), study)) is not study:
+            raise InputError(
+                f"{first} and {study} are one folder, whose runs would count twice; allowed: each study once"
+            )
         if has_tuning_seeds(study):
             raise InputError(
                 f"{study}: these runs have chosen the settings, and a report on them would be optimistic; "

@@ -14,6 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_search_path import SearchPathElement
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -99,7 +100,8 @@ class Preset(NamedTuple):
       formula: what the file of its estimator says.
       config: composed and resolved.
       written: composed, with interpolations as they are written.
-      choices: which file each of its parts was taken from, by the part's path; the recipe's is empty.
+      choices: which file each of its parts was taken from, by the part's path; the recipe's is empty. A part
+        whose function was replaced is of no file.
     """
 
     name: str
@@ -221,11 +223,28 @@ def _preset(
     written: Any = OmegaConf.to_container(composed)
     chosen = ((*key.partition("@agent"), of) for key, of in tree.overrides.known_choices.items())
     choices = {path.removeprefix("."): str(of) for _, at, path, of in chosen if at}
+    called = made_by(config["agent"])
+    for path, target in _targets(tree.defaults, repository).items():
+        if called.get(f"{path}._target_", target) != target:
+            choices.pop(path, None)
     formula = ""
     if estimator := estimators.get(choices.get("estimator", "")):
         formula = comment(estimator.read_text("utf-8"))
     said = comment(file.read_text("utf-8"))
     return Preset(name, said, formula, config["agent"], written["agent"], choices)
+
+
+def _targets(
+    defaults: Sequence[ResultDefault], repository: CachingConfigRepository
+) -> dict[str, str]:
+    """What each part of an agent calls by its own files, by the part's path."""
+    found = {}
+    for default in defaults:
+        loaded = repository.load_config(str(default.config_path))
+        path = str(default.package).removeprefix("agent.")
+        if loaded is not None and "_target_" in loaded.config:
+            found[path] = str(loaded.config["_target_"])
+    return found
 
 
 def unwrap(config: Config) -> dict[str, Any]:

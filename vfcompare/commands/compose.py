@@ -23,7 +23,7 @@ from vfcompare.commands.explain import (
     words_for_parts,
 )
 from vfcompare.commands.naming import as_known, warn_of_copies
-from vfcompare.commands.overrides import USUAL, is_value, jobs, refuse, refuse_sweeps
+from vfcompare.commands.overrides import USUAL, is_value, jobs, read, refuse, refuse_sweeps
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.families import SIDES
 from vfcompare.schema.settings import PRIVATE, key_of, value_of
@@ -53,15 +53,15 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
     Raises:
       InputError: for the first cell that is not right.
     """
+    own = own_folders(settings, strict=True)
     with composing(settings) as composer:
-        parsed = OverridesParser.create().parse_overrides(settings)
-        refuse(parsed)
+        parsed = read(settings, own)
+        refuse(parsed, own)
         if not sweep:
             refuse_sweeps(parsed)
         wanted = list(jobs(parsed)) if sweep else [settings]
         composer.jobs = wanted
         found = [composer.cell([*job]) for job in watched(wanted)]
-    own = own_folders(settings)
     contrasted(found, {*files("agent", own), *(cell.agent for cell in found)})
     referred(found, {*files("env", own), *(cell.env for cell in found)})
     named = as_known(found)

@@ -1,7 +1,7 @@
 """From Hydra's errors to words that help: the setting, what is allowed, the nearest valid choice."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources.abc import Traversable
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 from yaml import MarkedYAMLError, YAMLError
 
-from vfcompare.commands.catalogue import ERRORS, GROUPS, files
+from vfcompare.commands.catalogue import ERRORS, GROUPS, files, groups
 from vfcompare.commands.trust import folders
 from vfcompare.errors import InputError, closest, nearest
 from vfcompare.schema.settings import SEARCHPATH, key_of, value_of
@@ -51,17 +51,36 @@ def explain(
         or circular(error, settings)
         or unknown_choice(error, settings)
         or without_plus(error, settings)
+        or set_together(error, settings, typed or settings, jobs)
         or unknown_key(error, settings, typed or settings, jobs)
         or next(typed_words(settings), None)
         or str(error).splitlines()[0]
     )
 
 
-def own_folders(settings: Sequence[str]) -> list[Traversable]:
-    """The folders with parts of the user's own that settings name; none where they are no folders."""
-    with suppress(InputError):
+def own_folders(settings: Sequence[str], strict: bool = False) -> list[Traversable]:
+    """The folders with parts of the user's own that settings name.
+
+    Args:
+      settings: as typed.
+      strict: refuse what is no folder, of which Hydra only warns; else there are none then.
+
+    Raises:
+      InputError: that names it.
+    """
+    with suppress(*() if strict else (InputError,)):
         return list(folders([text for text in settings if text.startswith(SEARCHPATH)]))
     return []
+
+
+def choices(group: str, own: Sequence[Traversable]) -> list[str]:
+    """The names that a group has, also those of Hydra's plugins; `own` as of `catalogue.files`."""
+    if not group.startswith("hydra/"):
+        return [*files(group, own)]
+    if GlobalHydra.instance().is_initialized():
+        return GlobalHydra.instance().config_loader().get_group_options(group)
+    with initialize_config_module("vfcompare.conf", version_base="1.3"):
+        return choices(group, own)
 
 
 def ways(group: str) -> list[str]:
@@ -176,7 +195,9 @@ def _rest(settings: Sequence[str]) -> Iterator[str]:
 
 def ambiguous(error: Exception) -> str | None:
     """For several values where Hydra answers for one cell."""
-    found = re.match(r"Ambiguous value for argument '(.*)'$", str(error).splitlines()[0])
+    found = re.match(
+        r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", str(error).splitlines()[0]
+    )
     if not found:
         return None
     return (
@@ -190,10 +211,31 @@ def no_setting(error: Exception) -> str | None:
     found = re.search(r"Error parsing override '([^'=]+)'", str(error))
     if not found:
         return None
-    word = found.group(1)
+    return _no_setting(found.group(1), found.group(1))
+
+
+def no_key(one: Override) -> str | None:
+    """For a value without a name before it."""
+    if one.key_or_group:
+        return None
+    return _no_setting(str(one.input_line), value_of(str(one.input_line)))
+
+
+def _no_setting(text: str, word: str) -> str:
     group = next((group for group in ("agent", "env") if word in files(group)), None)
     known = f"; did you mean '{group}={word}'?" if group else ""
-    return f"{word} is no setting; allowed: key=value, such as env=maze{known}"
+    return f"{text} is no setting; allowed: key=value, such as env=maze{known}"
+
+
+def no_group(one: Override, own: Sequence[Traversable]) -> str | None:
+    """For a part of a group that does not exist; `own` as of `catalogue.files`."""
+    group, place = one.key_or_group, one.package
+    if place is None or choices(group, own):
+        return None
+    known, text = groups(own), str(one.input_line)
+    meant = places().get(place, "").partition("@")[0].lstrip("+") or closest(group, known)
+    hint = f"; did you mean '{text.replace(group, meant, 1)}'?" if meant else ""
+    return f"{text} is not allowed: {group} is no group; allowed: {', '.join(known)}{hint}"
 
 
 def unread(error: Exception) -> str | None:
@@ -229,10 +271,30 @@ def without_plus(error: Exception, settings: Sequence[str]) -> str | None:
     if not found or not text or not files(found.group(1).split("@")[0], own_folders(settings)):
         return None
     key, name = key_of(text), value_of(text)
+    if name.startswith("{"):
+        return None
+    if wrong := misplaced(text, settings):
+        return wrong
     uses = [way.replace("NAME", name) for way in ways(key.split("@")[0])]
     if use := next((way for way in uses if way.split()[-1] == text), None):
         return f"{text} is not allowed: this agent has no {key.rpartition('.')[2]}; allowed: {use}"
     return f"{text} is not part of the configuration yet; allowed: {chosen_by(key, name) or f'+{text}'}"
+
+
+def misplaced(text: str, settings: Sequence[str]) -> str | None:
+    """For a part at a place where none stands, and none would be read."""
+    group, at, place = key_of(text).partition("@")
+    keys = [key for key in places().values() if key.lstrip("+").partition("@")[0] == group]
+    node = chosen([other for other in settings if other != text]) if at and keys else None
+    if node is None or place in places():
+        return None
+    above, _, last = place.rpartition(".")
+    with suppress(*ERRORS):
+        part = OmegaConf.select(node, above) if above else node
+        if isinstance(part, DictConfig) and last in part:
+            return None
+    allowed = ", ".join(f"{key}={value_of(text)}" for key in keys)
+    return f"{text} is not allowed: there is no {place or 'such place'}; allowed: {allowed}"
 
 
 def unknown_choice(error: Exception, settings: Sequence[str]) -> str | None:
@@ -242,15 +304,30 @@ def unknown_choice(error: Exception, settings: Sequence[str]) -> str | None:
         return None
     group, name = found.group(1).split("@")[0], found.group(2).removesuffix(".yaml")
     own = own_folders(settings)
-    names: Collection[str] = files(group, own)
-    if group.startswith("hydra/"):
-        # Plugins have some more.
-        with initialize_config_module("vfcompare.conf", version_base="1.3"):
-            names = GlobalHydra.instance().config_loader().get_group_options(group)
+    names = choices(group, own)
     if not names:
         return None
     mine = "" if own else f", or one of your own with '{SEARCHPATH}[file:///FOLDER]'"
     return f"{group}={name} does not exist; allowed: {', '.join(names)}{mine}{nearest(name, names)}"
+
+
+def set_together(
+    error: Exception,
+    settings: Sequence[str],
+    typed: Sequence[str],
+    jobs: Sequence[Sequence[str]],
+) -> str | None:
+    """For settings in braces, as if each were typed by itself; see `explain`."""
+    found = re.search(r"Could not override '([\w.]+)'", str(error))
+    text = found and next((s for s in settings if s.startswith(f"{found.group(1)}={{")), None)
+    value = parser.parse_override(text).value() if text else None
+    if not found or not isinstance(value, dict):
+        return None
+    inner = [f"{path}={value}" for path, _, value in leaves(value, found.group(1))]
+    others = [*(other for other in settings if other != text), *inner]
+    wrong = (HydraException(f"Could not override '{key_of(one)}'") for one in inner)
+    told = (unknown_key(one, others, [*typed, *inner], jobs) for one in wrong)
+    return next(filter(None, told), None)
 
 
 def unknown_key(
@@ -329,7 +406,7 @@ def chosen(settings: Sequence[str]) -> DictConfig | None:
         key, value = key_of(text), value_of(text)
         if text.startswith(SEARCHPATH):
             words.append(text)
-        elif files(key.partition("@")[0], own_folders(settings)):
+        elif files(key.partition("@")[0], own_folders(settings)) and not value.startswith("{"):
             words.append(f"{text.partition('=')[0]}={value.split(',')[0]}")
     GlobalHydra.instance().clear()
     with suppress(*ERRORS), initialize_config_module("vfcompare.conf", version_base="1.3"):

@@ -3,17 +3,30 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 from itertools import islice
 from typing import Any
 
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, OverrideType
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    OverrideType,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+    ValueType,
+)
 from omegaconf import ListConfig, OmegaConf
 
 from vfcompare.commands.catalogue import PACKAGE, files
+from vfcompare.commands.explain import choices, no_group, no_key, own_folders
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.settings import PRIVATE, key_of
 from vfcompare.schema.validate import takes_a_list
@@ -48,24 +61,81 @@ def is_value(override: Override) -> bool:
     return changes and (inside or key in PLAIN)
 
 
-def refuse(settings: Sequence[Override]) -> None:
-    """Refuse what Hydra has no words for, or what a sweep would silently do otherwise than it says.
+def read(settings: Sequence[str], own: Sequence[Traversable]) -> list[Override]:
+    """Settings as Hydra reads them, with what `glob(...)` matches in its place.
+
+    Args:
+      settings: as typed.
+      own: folders with parts of the user's own.
 
     Raises:
-      InputError: for what is typed twice, for parts that are null, for sweeps over several studies or places,
-        and for a change of place between what is checked and what is trained.
+      InputError: for a sweep whose values cannot be counted.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(settings))
+    return [_countable(one, own) for one in parsed]
+
+
+def _countable(one: Override, own: Sequence[Traversable]) -> Override:
+    text, value = one.input_line, one.value()
+    listed = "a list, range(...) or choice(...)"
+    if isinstance(value, IntervalSweep):
+        raise InputError(
+            f"{text} is not allowed: nobody can count its values; allowed: {listed}; to search, "
+            "`vfcompare tune` with a space"
+        )
+    if isinstance(value, RangeSweep) and not value.step:
+        raise InputError(f"{text} is not allowed: it has no end; allowed: a step above or below 0")
+    if not isinstance(value, Glob):
+        return one
+    known = [] if is_value(one) else choices(one.key_or_group, own)
+    if not known:
+        raise InputError(f"{text} is not allowed: only parts have names; allowed: {listed}")
+    names = value.filter([*known])
+    if not names:
+        raise InputError(f"{text} matches nothing; allowed: {', '.join(known)}")
+    return replace(one, value_type=ValueType.CHOICE_SWEEP, _value=ChoiceSweep(list=[*names]))
+
+
+def _values(one: Override) -> Iterator[Any]:
+    """The values of a setting; of a range, which has numbers alone, the first."""
+    if one.is_sweep_override():
+        return islice(one.sweep_iterator(), 1 if one.is_range_sweep() else None)
+    return iter([one._value])
+
+
+def refuse(settings: Sequence[Override], own: Sequence[Traversable]) -> None:
+    """Refuse what Hydra has no words for, or what a sweep would silently do otherwise than it says.
+
+    Args:
+      settings: see `read`.
+      own: folders with parts of the user's own.
+
+    Raises:
+      InputError: for what is typed twice, for parts that are no names, for sweeps over several studies or
+        places, and for a change of place between what is checked and what is trained.
     """
     typed: dict[str, str] = {}
     for one in settings:
         key = one.key_or_group
+        for wrong in (no_key(one), no_group(one, own)):
+            if wrong:
+                raise InputError(wrong)
         if one.type == OverrideType.CHANGE:
             name = one.get_key_element()
             if name in typed:
                 raise typed_twice(typed[name], str(one.input_line))
             typed[name] = str(one.input_line)
-        names = files(key)
-        if names and not is_value(one) and one.package is None and one.value() is None:
-            raise InputError(f"{key}=null is not allowed; allowed: {', '.join(names)}")
+        names = () if is_value(one) else choices(key, own)
+        for value in _values(one):
+            text = str(one.input_line)
+            if one.is_sweep_override():
+                text = f"{one.get_key_element()}={Transformer.str(value)}"
+            if names and not _chooses(one, value):
+                raise InputError(f"{text} is not allowed; allowed: {', '.join(names)}")
+            if value == "???":
+                raise InputError(
+                    f"{text} is not allowed: ??? stands for no value; allowed: a value"
+                )
         if key == "hydra.job.chdir" and one.value():
             raise InputError(
                 f"{one.input_line} is not allowed: root, priors and folders of your own are meant from where "
@@ -76,6 +146,18 @@ def refuse(settings: Sequence[Override]) -> None:
                 f"{one.input_line} is not allowed: a sweep is of one study, in one place; allowed: one "
                 "value, and a command for each"
             )
+
+
+def _chooses(one: Override, value: Any) -> bool:
+    """Whether the value of a setting of a group is a name; what is deleted in one place needs none."""
+    name = value.text if isinstance(value, QuotedString) else value
+    if one.is_delete() and one.package is not None and name is None:
+        return True
+    # Values of a part may be set together, and several files make up one part.
+    several = (isinstance(name, dict) and one.package is None) or (
+        isinstance(name, list) and one.key_or_group not in ("agent", "env")
+    )
+    return several or (isinstance(name, str) and bool(name))
 
 
 def typed_twice(first: str, second: str) -> InputError:
@@ -122,7 +204,8 @@ def refuse_launchers(settings: Sequence[str], instead: str) -> None:
 
 def jobs(settings: Sequence[Override]) -> Iterator[list[str]]:
     """The overrides of every job of a sweep, as Hydra's own sweeper will make them."""
-    swept = OverridesParser.create().parse_overrides(swept_by_default(settings))
+    own = own_folders([str(one.input_line) for one in settings])
+    swept = read(swept_by_default(settings), own)
     refuse_number([*swept, *settings])
     for batch in BasicSweeper.split_arguments([*swept, *settings], None):
         yield from (list(job) for job in batch)
@@ -136,7 +219,7 @@ def refuse_number(settings: Sequence[Override]) -> None:
     """
     numbers = []
     for one in settings:
-        if one.is_discrete_sweep() and not isinstance(one.value(), Glob):
+        if one.is_sweep_override():
             # A range may be endless.
             numbers.append(sum(1 for _ in islice(one.sweep_iterator(), MOST_CELLS + 1)))
             if not numbers[-1]:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
 
 from vfcompare.errors import InputError
 from vfcompare.runs import disk, naming, plan, store
@@ -164,24 +162,31 @@ def show(cells: Sequence[Cell]) -> int:
     plan.check(cells[0].study, cells[0].config["study"])
     warn(cells)
     known = likes(Path(cells[0].config["root"]))
-    table = Table(title=counted(len(cells), "cell"), title_justify="left", box=None)
-    # What tells cells apart stands at the end of their names, which must not be cut off.
-    table.add_column("cell", overflow="fold")
-    for heading in ("seeds", "steps a seed", "", "seconds", "MB"):
-        table.add_column(heading, justify="right" if heading in ("seconds", "MB") else "left")
     states = dict.fromkeys((cell.id for cell in cells), "damaged")
     states |= {m.cell.id: "done" if m.folder.completed else "" for m in whole(cells)}
     costs = {cell.id: cost(cell, known) for cell in cells if not states[cell.id]}
+    rows = [("cell", "seeds", "steps a seed", "", "seconds", "MB")]
     for cell in cells:
         steps, what = f"{cell.config['env_steps']:,}", costs.get(cell.id)
         shown = _shown(what) if what else ("", "")
-        table.add_row(cell.id, str(len(cell.seeds)), steps, states[cell.id], *shown)
-    console = Console()
-    console.print(table)
-    console.print(_sum(list(costs.values()), cells[0].config["study"].get("minutes")))
+        rows.append((cell.id, str(len(cell.seeds)), steps, states[cell.id], *shown))
+    print(counted(len(cells), "cell"), *_table(rows), sep="\n")
+    print(_sum(list(costs.values()), cells[0].config["study"].get("minutes")))
     for told in spared(cells):
-        console.print(told)
+        print(told)
     return list(states.values()).count("damaged")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of a table whose last two columns are numbers.
+
+    Names stay whole, however narrow a terminal: they are looked for, and given to other commands.
+    """
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    just = [str.ljust] * (len(wide) - 2) + [str.rjust] * 2
+    for row in rows:
+        padded = (put(word, w) for put, word, w in zip(just, row, wide, strict=True))
+        yield "  ".join(padded).rstrip()
 
 
 def _shown(what: Cost) -> tuple[str, str]:

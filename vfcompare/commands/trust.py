@@ -39,7 +39,8 @@ def folders(own: Sequence[str]) -> Iterator[Traversable]:
             with suppress(HydraException):
                 places = OverridesParser.create().parse_override(text).value()
         if not isinstance(places, list):
-            raise InputError(f"{text} is not allowed: a study goes on as planned; {usual}")
+            why = "no list" if text.startswith(SEARCHPATH) else "a study goes on as planned"
+            raise InputError(f"{text} is not allowed: {why}; {usual}")
         for place in map(str, places):
             scheme, _, name = place.rpartition("://")
             folder: Traversable = Path(name)

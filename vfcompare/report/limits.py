@@ -150,7 +150,8 @@ def caveats(results: Results) -> Iterable[Sentence]:
             "differ there."
         )
         yield Sentence(text, "plain", "Solved")
-    unscaled = [task for task in results.tasks if not task.normalised]
+    # Where nothing has scores it is not known, either, which returns the environment says.
+    unscaled = [task for task in results.tasks if not (task.normalised or task.empty)]
     if unscaled and len(results.tasks) > 1:
         text = f"Not aggregated: {missing_references(unscaled)}."
         yield Sentence(text, "plain", "Scale")

@@ -220,6 +220,13 @@ RULES: dict[str, Rule] = {
     "head": _word("auto", "categorical", "gaussian"),
 }
 
+RULES_OF: dict[str, dict[str, Rule]] = {
+    "Mlp": {"hidden": COUNTS},
+    "Cnn": {"hidden": COUNT},
+    "Gru": {"hidden": COUNT},
+}
+"""What functions of ours say more narrowly than `RULES`."""
+
 PARTS = (
     *("network", "policy", "collector", "estimator", "surrogate", "aggregate", "optimizer"),
     "batching",
@@ -317,9 +324,12 @@ def _ranges(config: Mapping[str, Any], reads: Callable[[str], str]) -> Iterator[
             yield f"agent.{part}=null is not allowed: no agent is without; allowed: leave it as it is"
     yield from _scales(config["study"].get("reference"))
     wrong: dict[str, str] = {}
-    told = set()
+    told, made = set(), made_by(config)
     for path, key, value in leaves(_known(config)):
-        rule = None if path.startswith("study.reference.") else RULES.get(key)
+        part = made.get(f"{path.removesuffix(key)}_target_", "").rpartition(".")[2]
+        rule = RULES_OF.get(part, {}).get(key) or RULES.get(key)
+        if path.startswith("study.reference."):
+            continue
         # A critic may read the number of the policy: what is wrong with both is said once.
         if rule is not None and not rule.holds(value) and (key, str(value)) not in told:
             told.add((key, str(value)))

@@ -54,7 +54,7 @@ def matching(task: Task) -> Matching:
     keys = tuple(f"{index}:{cell.id}" for index, cell in enumerate(cells))
     ids, arms = tuple(cell.id for cell in cells), tuple(arm for arm, _ in named)
     if len(set(arms)) < 2:
-        return Matching(task.name, ids, arms, (), (), "one agent only, nothing to compare")
+        return Matching(task.name, ids, arms, (), (), _alone(task, arms))
     lacking = [arm for arm, cell in named if cell.certificate is None]
     if lacking:
         return Matching(task.name, ids, arms, (), (), f"no certificate of {join(lacking)}")
@@ -75,6 +75,13 @@ def matching(task: Task) -> Matching:
         for wanted in ("different", "not compared", "tuned")
     )
     return Matching(task.name, ids, arms, table, different, "", uncompared, tuned, search)
+
+
+def _alone(task: Task, arms: Sequence[str]) -> str:
+    """Why nothing can be compared where fewer than two agents have scores."""
+    if len(task.cells) < 2:
+        return "one agent only, nothing to compare"
+    return f"of {len(task.cells)} agents {f'only {arms[0]} has' if arms else 'none has'} scores"
 
 
 def _scored(cell: Cell, task: Task) -> list[Cell]:
