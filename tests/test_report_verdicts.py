@@ -658,3 +658,51 @@ def test_more_settings_are_more_optimistic_than_few(tmp_path: Path) -> None:
     assert (
         "more so the more settings an agent has: 2 of rloo and 3 of ppo" in captions["sensitivity"]
     )
+
+
+def width(interval: statistics.Interval) -> float:
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.high - interval.low
+
+
+def write_settings(root: Path, seeds: int) -> Path:
+    """Two agents on two settings of one environment, with the very same runs on both."""
+    cells = [
+        (agent, f"{i}", range(seeds), {"env.slip": f"{i / 10}"})
+        for i in range(2)
+        for agent in ("rloo", "ppo")
+    ]
+    study = write_seeds(root / "twins", cells)
+    for agent in TWO:
+        file = "evaluation.parquet"
+        shutil.copy(study / f"maze-{agent}-0" / file, study / f"maze-{agent}-1" / file)
+    return study
+
+
+def test_settings_of_one_environment_with_the_same_runs_tell_no_more_than_one(
+    tmp_path: Path,
+) -> None:
+    results = analyse(report.load(write_settings(tmp_path, 8)))
+    both, one = results.family["auc"], results.family_by_task["maze slip=0.0"]
+    assert (both.pairs, both.units, both.environments, one.units) == (16, 8, 1, 8)
+    assert both.p == one.p
+    assert width(both.plain) == pytest.approx(width(one.plain), rel=0.3)
+    spread = [results.summary["auc", name, "ppo"] for name in results.pool]
+    over = results.aggregate["iqm", "auc", "ppo"]
+    assert width(over) > 0.8 * min(map(width, spread))
+    (pair,) = results.improvement
+    assert pair.interval.n == 8
+
+
+def test_seeds_on_settings_of_one_environment_are_too_few_however_many_pairs(
+    tmp_path: Path,
+) -> None:
+    results = analyse(report.load(write_settings(tmp_path, 4)))
+    told = said(results)
+    assert results.family["auc"].verdict == "undecided"
+    assert (
+        "4 seeds, each with its pairs on all settings of an environment, are too few"
+        in (told["Too few seeds"])
+    )
+    assert "cannot decide this; 8 seeds are needed" in told["Sample efficiency"]

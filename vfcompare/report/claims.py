@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from vfcompare import statistics
-from vfcompare.report.analysis import Arm, Contrast, Results
+from vfcompare.report.analysis import Arm, Contrast, Results, resampling
 from vfcompare.report.analysis.contrasts import difference, seeds_of
 from vfcompare.report.budgets import favoured
 from vfcompare.report.learning import ahead, idle, unlearned
@@ -17,6 +17,7 @@ from vfcompare.report.sentences import (
     KINDS,
     Sentence,
     in_words,
+    independent,
     on_scale,
     opening,
     pairing,
@@ -134,11 +135,11 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
 
 def _by_chance(contrast: Contrast) -> str:
     """Why the test does not agree with the interval."""
-    level = statistics.attainable_level(contrast.pairs, 1.0 - contrast.interval.confidence)
+    level = statistics.attainable_level(contrast.units, 1.0 - contrast.interval.confidence)
     if level == 0.0:
         return "so few pairs could do so by chance (sign-flip test)"
     unlike = "a few large ones among unlike differences"
-    if len(contrast.tasks) > 1:
+    if contrast.environments > 1:
         unlike = "unlike effects of environments"
     return f"the sign-flip test, to which {unlike} are chance, does not agree"
 
@@ -208,12 +209,11 @@ def _findable(contrast: Contrast, results: Results) -> str:
     What differs between environments is spread, too: to the sign-flip test all pairs are draws of one kind.
     """
     told = "That is not evidence of equality"
-    pooled = [x for by_seed in contrast.values.values() for x in by_seed.values()]
-    spread, alpha = float(np.std(pooled, ddof=1)), 1.0 - contrast.interval.confidence
-    least = statistics.minimum_detectable_effect(spread, contrast.pairs, alpha=alpha)
+    spread, alpha = _spread(contrast, results), 1.0 - contrast.interval.confidence
+    least = statistics.minimum_detectable_effect(spread, contrast.units, alpha=alpha)
     if least == math.inf:
-        seeds = -(-statistics.pairs_to_reject(alpha) // len(contrast.tasks))
-        return f"{told}: {contrast.pairs} pairs cannot decide this; {seeds} seeds are needed"
+        seeds = -(-statistics.pairs_to_reject(alpha) // contrast.environments)
+        return f"{told}: {independent(contrast)} cannot decide this; {seeds} seeds are needed"
     if not least > 0.0:
         return told
     found = f"studies like this one find true differences of {show_float(least)} in {statistics.POWER:.0%}"
@@ -221,9 +221,20 @@ def _findable(contrast: Contrast, results: Results) -> str:
     if least > margin and on_scale(results, contrast):
         pairs = statistics.pairs_needed(margin, spread, alpha=alpha)
         if pairs is not None:
-            seeds = -(-pairs // len(contrast.tasks))
+            seeds = -(-pairs // contrast.environments)
             return f"{told}: {found} of cases, and those of {margin:g} if they have {seeds:,} seeds"
     return f"{told}: {found} of cases"
+
+
+def _spread(contrast: Contrast, results: Results) -> float:
+    """Standard deviation of the differences, averaged first where drawn together."""
+    tasks = [*map(results.task, contrast.tasks)]
+    values = [np.array([*by_seed.values()]) for by_seed in contrast.values.values()]
+    units = resampling.units(tasks, contrast.values.values())
+    each = np.concatenate(values)
+    if units is not None:
+        each = contrast.units * statistics.weighted(values, units)
+    return float(np.std(each, ddof=1))
 
 
 def _noisy(contrast: Contrast, results: Results) -> str:

@@ -68,8 +68,9 @@ _IMPROVEMENT = (
     "P(X > Y) + P(X = Y)/2 over all pairs of runs of an environment (Mann-Whitney U / nm), "
     "averaged over environments. The interval is Newcombe's score interval (2006, method 5), by the "
     "variance of the placements of the runs; the test exchanges the "
-    "ranks of the two agents within seeds. The share of pairs above, in the tables, compares "
-    "equal seeds only."
+    "ranks of the two agents within seeds. The interval is wide enough for settings of one environment "
+    "whose runs of a seed are all alike, as are those of rates and profiles. The share of pairs above, in "
+    "the tables, compares equal seeds only."
 )
 _PROFILE = (
     "Share of runs with a final score strictly above each level, averaged over environments, with "
@@ -216,7 +217,8 @@ def _failed(results: Results) -> str:
 def _intervals() -> str:
     return (
         f"95% bootstrap, {resampling.REPS:,} resamples, seeds drawn with replacement within each environment "
-        "(stratified), with percentiles expanded for few seeds (Hesterberg 2015); bands around curves are "
+        "(stratified), and with all its runs where environments are settings of one, whose runs of a seed "
+        "are alike; with percentiles expanded for few seeds (Hesterberg 2015); bands around curves are "
         "pointwise. Every number has its own "
         f"generator, seeded with {resampling.SEED} and the CRC-32 of the number's name. Fewer than "
         f"{statistics.MIN_RUNS} runs give no interval (insufficient); below {statistics.FEW_RUNS} a "
@@ -244,8 +246,9 @@ def _covered() -> str:
 def _paired() -> str:
     return (
         "Mean over environments of the mean over seeds of the difference between two agents on the "
-        f"same seed; {resampling.PAIR_REPS:,} resamples of seeds, pairs kept. Agents that were planned "
-        "with no seed in common are paired in the order of their seeds. The mean is used so "
+        f"same seed; {resampling.PAIR_REPS:,} resamples of seeds, pairs kept. A seed is drawn, and its "
+        "agents are exchanged by the test, on all settings of an environment at once. Agents that were "
+        "planned with no seed in common are paired in the order of their seeds. The mean is used so "
         "that rare collapses count. For the families, agents are averaged within a seed first, at the seeds "
         "that all agents and settings of the side were planned with (if there are none, those that some "
         "were; then nothing is claimed); seeds that one of these lost are left out and counted. A "

@@ -100,6 +100,11 @@ class Task:
     arrivals: Mapping[str, tuple[tuple[int, float, bool], ...]]
 
     @property
+    def env(self) -> str:
+        """The environment, as the files call it: tasks that are settings of one have it in common."""
+        return next(iter(self.cells.values())).names.env
+
+    @property
     def normalised(self) -> bool:
         """Whether fixed references put the scores on the scale random = 0, optimal = 1."""
         return self._scale.known

@@ -92,23 +92,28 @@ def verdict_word(contrast: Contrast) -> str:
     return f"{contrast.pairs} pairs, decided"
 
 
+def independent(contrast: Contrast, pairs: str = "pairs") -> str:
+    """What is drawn and exchanged by itself, in words, and how many there are."""
+    if contrast.units == contrast.pairs:
+        return f"{contrast.pairs} {pairs}"
+    return f"{contrast.units} seeds, each with its pairs on all settings of an environment,"
+
+
 def too_few(contrasts: Iterable[Contrast]) -> str:
     """That so few pairs could decide none of these contrasts, corrected together; empty otherwise."""
     tested = [contrast for contrast in contrasts if contrast.plain.sufficient]
     if not tested:
         return ""
-    largest = max(tested, key=lambda contrast: contrast.pairs)
+    largest = max(tested, key=lambda contrast: contrast.units)
     level, reps = ALPHA / len(tested), resampling.PAIR_REPS
-    if statistics.attainable_level(largest.pairs, level, reps=reps) > 0.0:
+    if statistics.attainable_level(largest.units, level, reps=reps) > 0.0:
         return ""
-    text = (
-        f"{largest.pairs} pairs of seeds are too few to decide any of {len(tested)} differences, whatever "
-        "the scores"
-    )
+    who = independent(largest, "pairs of seeds")
+    text = f"{who} are too few to decide any of {len(tested)} differences, whatever the scores"
     needed = statistics.pairs_to_reject(level)
     if statistics.attainable_level(needed, level, reps=reps) == 0.0:
         return f"{text}, and no number is enough, as p is never below 1/{reps + 1:,}"
-    return f"{text}; {-(-needed // len(largest.tasks))} seeds are needed"
+    return f"{text}; {-(-needed // largest.environments)} seeds are needed"
 
 
 def on_scale(results: Results, contrast: Contrast) -> bool:

@@ -91,7 +91,7 @@ def _unscaled(results: Results) -> Iterable[Sentence]:
     several = apart if len(raw) > 1 else ""
     known: dict[str, set[float | None]] = {}
     for task in raw:
-        known.setdefault(next(iter(task.cells.values())).names.env, set()).add(task.random)
+        known.setdefault(task.env, set()).add(task.random)
     # Settings of one environment may have unlike random policies.
     alike = {env: found.pop() if len(found) == 1 else None for env, found in known.items()}
     pairs = ", ".join(

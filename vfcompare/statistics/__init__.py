@@ -105,6 +105,7 @@ from vfcompare.statistics.survival import (
     survival_median,
     time_to_threshold,
 )
+from vfcompare.statistics.units import Units, dependence, draw, units_of, weighted
 
 __all__ = [
     "COLLAPSE_GAIN",
@@ -128,6 +129,7 @@ __all__ = [
     "Sensitivity",
     "Statistic",
     "Survival",
+    "Units",
     "across_run_spread",
     "area_under_curve",
     "arrival_intervals",
@@ -138,8 +140,10 @@ __all__ = [
     "coverage_kinds",
     "curve_interval",
     "cvar",
+    "dependence",
     "detrend",
     "differences",
+    "draw",
     "drawdown",
     "drawdown_beyond_noise",
     "drawdown_risk",
@@ -186,7 +190,9 @@ __all__ = [
     "survival_median",
     "time_to_threshold",
     "trim_mean",
+    "units_of",
     "variation_beyond_noise",
+    "weighted",
     "wilson",
     "within_run_variation",
 ]
