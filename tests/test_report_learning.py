@@ -209,3 +209,23 @@ def test_who_takes_more_steps_to_the_threshold_does_not_learn_faster(tmp_path: P
     ]
     assert "are higher on average over training than outcome-only" in claim.text
     assert claim.text.endswith("But it takes more steps to the threshold (median).")
+
+
+def test_what_is_called_equal_may_collapse_unseen(tmp_path: Path) -> None:
+    """Of ten runs without a collapse one in four may collapse: 0.74^10 is 0.05."""
+    curves = {"ppo": lambda _: rising(0.9), "rloo": lambda _: rising(0.9)}
+    said = told(judged(tmp_path, curves, noise=0.005))
+    text = said["Sample efficiency"].text
+    assert "Equal in practice" in text
+    assert "0 of 10 runs of agents with a critic collapsed: up to 25.9% may, unseen" in text
+    assert "0 of 10 runs of outcome-only agents collapsed: up to 25.9% may, unseen." in text
+    assert "up to 25.9% of the runs may collapse, unseen" in said["Agents"].text
+
+
+def test_what_collapsed_may_do_so_more_often(tmp_path: Path) -> None:
+    curves = {
+        "ppo": lambda seed: falling() if seed == 0 else rising(0.9),
+        "rloo": lambda seed: falling() if seed == 0 else rising(0.9),
+    }
+    text = told(judged(tmp_path, curves, noise=0.005, seeds=20))["Final performance"].text
+    assert "1 of 20 runs of agents with a critic collapsed: up to 23.6% may, unseen" in text

@@ -285,6 +285,19 @@ def test_who_is_ahead_by_less_than_the_margin_is_said_to_be_so_everywhere(tmp_pa
     assert text.endswith("Within ±0.05 the study calls them equal in practice.")
 
 
+def test_a_margin_that_nobody_chose_is_not_called_the_studys(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=12)
+    near = 0.002 * np.cos(np.arange(12))
+    set_scores(study, {("maze", "ppo"): 0.52 + near, ("maze", "rloo"): np.full(12, 0.5)})
+    for decided, whose in (
+        (None, "the default margin"),
+        (PPO_AGAINST_RLOO, "which the study calls"),
+    ):
+        edit(study / "plan.json", lambda plan, d=decided: plan.update(decided=d))
+        claim = said(analyse(report.load(study)))["Sample efficiency"]
+        assert f"It is small: within ±0.05, {whose}" in claim
+
+
 @pytest.mark.parametrize("others", [(), ("chain",)])
 def test_a_difference_on_one_environment_has_one_interval(
     tmp_path: Path, others: tuple[str, ...]

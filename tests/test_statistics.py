@@ -10,6 +10,7 @@ from scipy import stats
 from benchmarks import rejected
 from tests.helpers import GOLDEN
 from vfcompare import statistics as s
+from vfcompare.report.table import show_interval
 
 
 def golden(name: str) -> tuple[dict[str, Any], dict[str, Any], float]:
@@ -384,6 +385,9 @@ def test_unsolved_runs_are_kept() -> None:
 def test_nobody_arrives() -> None:
     median, area = s.arrival_intervals(generator(), [50.0] * 5, [False] * 5, horizon=50.0)
     assert (median.estimate, area.estimate) == (math.inf, 50.0)
+    assert (area.low, area.high, area.n) == (None, None, 5)
+    assert show_interval(area) == "50.0"
+    assert show_interval(area._replace(n=2)) == "50.0 (insufficient)"
 
 
 def test_what_nobody_watched_has_no_restricted_mean() -> None:
@@ -402,7 +406,7 @@ def test_what_nobody_watched_has_no_restricted_mean() -> None:
 def test_bootstrap_of_arrivals_reproduces_the_estimate_without_spread() -> None:
     median, area = s.arrival_intervals(generator(), [7.0] * 6, [True] * 6, horizon=20.0)
     assert median == s.Interval(7.0, 7.0, 7.0, 6)
-    assert area == s.Interval(7.0, 7.0, 7.0, 6)
+    assert area == s.Interval(7.0, None, None, 6)
 
 
 def rise_and_fall(best: float, end: float, points: int = 21) -> s.Array:
@@ -839,3 +843,9 @@ def test_two_tasks_with_the_same_runs_tell_no_more_than_one():
     alone = s.improvement_interval([one], [-one])
     assert wins[:3] == pytest.approx(alone[:3])
     assert s.rate_interval(6, 20, units=same)[1:3] == pytest.approx(s.rate_interval(3, 10)[1:3])
+
+
+def test_rates_that_a_count_leaves_open():
+    assert (1 - s.largest_rate(0, 10)) ** 10 == pytest.approx(0.05)
+    assert s.largest_rate(1, 20) == s.rate_interval(1, 20).high
+    assert s.largest_rate(10, 10) == 1.0

@@ -24,6 +24,8 @@ from vfcompare.report.sentences import (
     show_p,
     signed,
     slight,
+    unseen,
+    whose_margin,
 )
 from vfcompare.report.table import join, show_float, show_interval
 
@@ -115,7 +117,8 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     if contrast.verdict == "equal":
         text = (
             f"Equal in practice: the interval of the difference in {measure} lies within "
-            f"±{results.study.margin:g}. {opening(results, minus)} {evidence}."
+            f"±{results.study.margin:g}. {opening(results, minus)} {evidence}. "
+            f"{unseen(results, contrast)[0]}."
         )
         return Sentence(text, "claim", title)
     if contrast.better is None:
@@ -199,7 +202,9 @@ def _small(contrast: Contrast, results: Results) -> str:
     """What is decided may still be too little to matter."""
     margin = results.study.margin
     if slight(results, [contrast]):
-        return f" It is small: within ±{margin:g}, which the study calls equal in practice."
+        own = "which the study calls equal in practice"
+        whose = own if results.study.decided else whose_margin(results)
+        return f" It is small: within ±{margin:g}, {whose}."
     return ""
 
 

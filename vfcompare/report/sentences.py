@@ -132,6 +132,35 @@ def slight(results: Results, contrasts: Iterable[Contrast]) -> int:
     )
 
 
+def unseen(results: Results, contrast: Contrast) -> tuple[str, float]:
+    """How many runs of each side collapsed and how many may, in words; and the larger of these rates.
+
+    What is called equal was measured on the collapses that were drawn.
+    """
+    sides = dict(zip(results.sides.names, results.sides.both, strict=True))
+    arms = {arm.name: (arm,) for arm in results.arms} | sides
+    words = dict(zip(results.sides.names, in_words(results), strict=True))
+    told, rates = [], []
+    for name in (contrast.first, contrast.second):
+        runs = [
+            score.collapsed
+            for task in map(results.task, contrast.tasks)
+            for arm in arms[name]
+            for score in task.scores.get(arm.name, ())
+        ]
+        rates.append(statistics.largest_rate(sum(runs), len(runs)))
+        who = f"{sum(runs)} of {len(runs)} runs of {words.get(name, name)}"
+        told.append(f"{who} collapsed: up to {rates[-1]:.1%} may, unseen")
+    return "; ".join(told), max(rates)
+
+
+def whose_margin(results: Results) -> str:
+    """Where the margin comes from."""
+    if results.study.unlike:
+        return "the smallest margin of the studies"
+    return "the study's margin" if results.study.decided else "the default margin"
+
+
 def sizes(counts: Iterable[int]) -> str:
     """How many runs a group has, or from how many to how many; without empty groups."""
     found = sorted({count for count in counts if count}) or [0]

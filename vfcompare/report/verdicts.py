@@ -21,6 +21,8 @@ from vfcompare.report.sentences import (
     signed,
     slight,
     too_few,
+    unseen,
+    whose_margin,
 )
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
@@ -195,10 +197,23 @@ def _where(results: Results) -> Sentence | None:
         for verb, names in groups
         if names
     ]
-    text = f"In area under the curve, {'; '.join(parts)}."
+    text = f"In area under the curve, {'; '.join(parts)}.{_unseen(results, found.values())}"
     if slight(results, found.values()):
-        text += f" Within ±{results.study.margin:g} the study calls them equal in practice."
+        limit = f"Within ±{results.study.margin:g}"
+        text += (
+            f" {limit} the study calls them equal in practice."
+            if results.study.decided
+            else f" {limit}, {whose_margin(results)}, they would be equal in practice."
+        )
     return Sentence(text, "plain", "Where")
+
+
+def _unseen(results: Results, contrasts: Iterable[Contrast]) -> str:
+    """How many runs may collapse unseen where something is called equal; empty where nothing is."""
+    rates = [unseen(results, c)[1] for c in contrasts if c.verdict == "equal"]
+    if not rates:
+        return ""
+    return f" Of what is called equal up to {max(rates):.1%} of the runs may collapse, unseen."
 
 
 def _of_which(results: Results, names: Sequence[str]) -> str:
@@ -257,7 +272,7 @@ def _best(results: Results) -> Sentence | None:
             else "The best of several settings, found on these very seeds, is"
         )
         text += f". {best} optimistic, and more so the more settings were tried"
-    return Sentence(f"{text}.", "plain", "Agents")
+    return Sentence(f"{text}.{_unseen(results, compared)}", "plain", "Agents")
 
 
 def _family_of(results: Results, compared: Sequence[Contrast]) -> str:

@@ -218,6 +218,17 @@ def rate_interval(
     return Interval(share, float(low), float(high), n, confidence)
 
 
+def largest_rate(count: int, n: int) -> float:
+    """The largest true rate that `count` of `n` runs leave open, at 95%: how much may be there unseen.
+
+    Where none is seen 1 - 0.05^(1/n), at which none of n is seen in one study of twenty; else the upper end
+    of Wilson's interval.
+    """
+    if count == 0:
+        return float(1.0 - 0.05 ** (1.0 / n))
+    return float(wilson(count / n, n, 0.95)[1])
+
+
 def wilson(share: npt.ArrayLike, n: float, confidence: float) -> tuple[Array, Array]:
     """Ends of Wilson's score interval of shares of `n` runs; `n` need not be whole.
 
