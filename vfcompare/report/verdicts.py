@@ -187,10 +187,8 @@ def _where(results: Results) -> Sentence | None:
             "no practical difference on",
             [n for n, c in found.items() if c.verdict == "equal"],
         ),
-        (
-            "undecided on",
-            [n for n, c in found.items() if c.verdict in {"undecided", "insufficient"}],
-        ),
+        ("undecided on", [n for n, c in found.items() if c.verdict == "undecided"]),
+        ("too few seeds on", [n for n, c in found.items() if c.verdict == "insufficient"]),
     )
     parts = [
         f"{verb} {join(_by_effect(results, names))}{_of_which(results, names)}"
@@ -240,6 +238,7 @@ def _best(results: Results) -> Sentence | None:
         "ahead of": [],
         "equal in practice to": [],
         "undecided against": [],
+        "too few seeds against": [],
         "in the mean behind": [],
     }
     level = [arm for arm, one in ranked if interval.estimate - one.estimate <= ROUNDING]
@@ -256,10 +255,9 @@ def _best(results: Results) -> Sentence | None:
         parts[0] += ", and none has a larger one" * (len(level) < len(ranked))
     parts += [f"{how} {join(names)}" for how, names in others.items() if names]
     text = "; ".join(parts)
-    if any(others.values()):
-        text += (
-            f" (paired {pairing(compared)}, Holm-corrected over {_family_of(results, compared)})"
-        )
+    tested = [contrast for contrast in compared if contrast.plain.sufficient]
+    if tested:
+        text += f" (paired {pairing(tested)}, Holm-corrected over {_family_of(results, tested)})"
     unranked = [
         arm.name for arm in results.shown.rows if ("iqm", "auc", arm.name) not in results.aggregate
     ]
@@ -299,4 +297,6 @@ def _against(contrast: Contrast, top: str) -> str:
     """How the agent with the largest IQM stands; the mean, which sees collapses, may say otherwise."""
     if contrast.better is not None:
         return "ahead of" if contrast.better == top else "in the mean behind"
-    return "equal in practice to" if contrast.verdict == "equal" else "undecided against"
+    return {"equal": "equal in practice to", "insufficient": "too few seeds against"}.get(
+        contrast.verdict, "undecided against"
+    )
