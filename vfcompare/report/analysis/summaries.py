@@ -1,6 +1,6 @@
 """Arms one by one: curves, scores, profiles, steps to the threshold, stability; each with an interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,9 +80,20 @@ def scores(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, s
     return result
 
 
-def aggregates(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, str], Interval]:
-    """Over environments, of each (statistic, metric, arm)."""
-    result = {}
+def aggregates(
+    pool: Sequence[Task], arms: Sequence[Arm], single: Mapping[tuple[str, str, str], Interval]
+) -> dict[tuple[str, str, str], Interval]:
+    """Over environments, of each (statistic, metric, arm).
+
+    Of one environment alone the IQM is that of the environment, and a median of means the mean: one number
+    has one interval.
+
+    Args:
+      pool: environments on a common scale.
+      arms: which have a row.
+      single: what `scores` found, of each (metric, task, arm).
+    """
+    result: dict[tuple[str, str, str], Interval] = {}
     for arm in arms:
         for metric in SCORES:
             scores, units = _everywhere(pool, arm, metric)
@@ -91,7 +102,11 @@ def aggregates(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str
             for name, aggregate in AGGREGATES.items():
                 if name == "optimality_gap" and not pool[0].normalised:
                     continue
-                rng = generator(f"aggregate/{name}/{metric}/{arm.key}")
+                if len(pool) == 1 and name == "iqm":
+                    result[name, metric, arm.name] = single[metric, pool[0].name, arm.name]
+                    continue
+                same = "mean" if len(pool) == 1 and name == "median" else name
+                rng = generator(f"aggregate/{same}/{metric}/{arm.key}")
                 result[name, metric, arm.name] = statistics.bootstrap(
                     rng, scores, aggregate.of, units=units, reps=resampling.REPS
                 )
