@@ -719,3 +719,22 @@ def test_seeds_on_settings_of_one_environment_are_too_few_however_many_pairs(
         in (told["Too few seeds"])
     )
     assert "cannot decide this; 8 seeds are needed" in told["Sample efficiency"]
+
+
+def test_what_was_not_tested_is_not_called_undecided(tmp_path: Path) -> None:
+    told = said(analyse(report.load(write_study(tmp_path, agents=TWO, seeds=2))))
+    assert re.search(r"too few seeds on \w+ .*\.$", told["Where"])
+    assert "undecided" not in told["Where"]
+    assert "too few seeds against" in told["Agents"]
+    assert "undecided" not in told["Agents"]
+    assert "Holm" not in told["Agents"]
+
+
+@pytest.mark.parametrize("envs", [("maze",), ("maze", "chain")])
+def test_one_number_has_one_interval(tmp_path: Path, envs: Sequence[str]) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={env: ENVS[env] for env in envs}, seeds=8)
+    results = analyse(report.load(study))
+    for metric in ("auc", "final"):
+        over = {name: results.aggregate[name, metric, "ppo"] for name in ("iqm", "mean", "median")}
+        same = over["iqm"] == results.summary[metric, "maze", "ppo"]
+        assert same == (over["mean"] == over["median"]) == (len(envs) == 1)

@@ -688,6 +688,22 @@ def test_planted_differences_are_found_at_the_stated_power(pairs: int) -> None:
     assert -below - 0.04 <= found - 0.8 <= 0.04
 
 
+@pytest.mark.statistical
+@pytest.mark.parametrize("seeds", [7, 20])
+def test_planted_differences_on_several_tasks_are_claimed_at_the_stated_power(seeds: int) -> None:
+    """300 studies, three errors of 2.3 points: the test and the interval of three tasks must agree."""
+    rng, alpha, claimed = generator(62), 0.05 / 4, 0
+    effect = s.minimum_detectable_effect(1.0, 3 * seeds, alpha=alpha, tasks=3)
+    assert effect > s.minimum_detectable_effect(1.0, 3 * seeds, alpha=alpha)
+    assert s.pairs_needed(1.001 * effect, 1.0, alpha=alpha, tasks=3) == 3 * seeds
+    for _ in range(300):
+        tasks = [rng.normal(effect, 1.0, seeds) for _ in range(3)]
+        p = s.sign_flip_test(rng, tasks, reps=4000)
+        interval = s.bootstrap(rng, tasks, s.mean, reps=10_000, confidence=1.0 - alpha)
+        claimed += p <= alpha and interval.excludes(0.0)
+    assert claimed / 300 == pytest.approx(0.8, abs=0.07)
+
+
 def test_ipr_90_is_the_range_of_the_middle_nine_tenths() -> None:
     values = np.linspace(0.0, 2.0, 101)
     assert s.interpercentile_range(values) == pytest.approx(1.8)

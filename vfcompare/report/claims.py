@@ -215,18 +215,19 @@ def _findable(contrast: Contrast, results: Results) -> str:
     """
     told = "That is not evidence of equality"
     spread, alpha = _spread(contrast, results), 1.0 - contrast.interval.confidence
-    least = statistics.minimum_detectable_effect(spread, contrast.units, alpha=alpha)
+    tasks = contrast.environments
+    least = statistics.minimum_detectable_effect(spread, contrast.units, alpha=alpha, tasks=tasks)
     if least == math.inf:
-        seeds = -(-statistics.pairs_to_reject(alpha) // contrast.environments)
+        seeds = -(-statistics.pairs_to_reject(alpha) // tasks)
         return f"{told}: {independent(contrast)} cannot decide this; {seeds} seeds are needed"
     if not least > 0.0:
         return told
     found = f"studies like this one find true differences of {show_float(least)} in {statistics.POWER:.0%}"
     margin = results.study.margin
     if least > margin and on_scale(results, contrast):
-        pairs = statistics.pairs_needed(margin, spread, alpha=alpha)
+        pairs = statistics.pairs_needed(margin, spread, alpha=alpha, tasks=tasks)
         if pairs is not None:
-            seeds = -(-pairs // contrast.environments)
+            seeds = -(-pairs // tasks)
             return f"{told}: {found} of cases, and those of {margin:g} if they have {seeds:,} seeds"
     return f"{told}: {found} of cases"
 

@@ -284,6 +284,6 @@ def _equal(results: Results) -> str:
         f"{statistics.FEW_RUNS} pairs. This is stricter than two one-sided tests at 5%. An "
         "undecided difference is never called equal. Collapses that were not drawn are not seen: an agent "
         "that loses 0.85 in one run of ten, which is 0.085 of difference, is called equal in 38% of "
-        "simulated studies of 10 seeds, in 12% of 20 and 4% of 30, so that every such claim says how many runs "
-        "may collapse unseen (of n without one, up to 1 - 0.05^(1/n), at 95%; else Wilson's upper end)."
+        "simulated studies of 10 seeds, in 12% of 20 and 4% of 30, so that every such claim says how many "
+        "runs may collapse unseen (of n without one, up to 1 - 0.05^(1/n), at 95%; else Wilson's upper end)."
     )
