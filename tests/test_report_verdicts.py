@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +294,7 @@ def test_a_margin_that_nobody_chose_is_not_called_the_studys(tmp_path: Path) -> 
         (None, "the default margin"),
         (PPO_AGAINST_RLOO, "which the study calls"),
     ):
-        edit(study / "plan.json", lambda plan, d=decided: plan.update(decided=d))
+        edit(study / "plan.json", partial(dict.update, decided=decided))
         claim = said(analyse(report.load(study)))["Sample efficiency"]
         assert f"It is small: within ±0.05, {whose}" in claim
 
