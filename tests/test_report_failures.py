@@ -219,7 +219,30 @@ def test_a_divergence_in_an_overshooting_last_update_is_a_failure(tmp_path: Path
 
     set_returns(ppo(found), overshoot)
     (task,) = scoring.score(report.load(found))
-    assert {(item.status, item.greedy) for item in task.scores["ppo"]} == {("diverged", 0.0)}
+    for item in task.scores["ppo"]:
+        assert item.status == "diverged"
+        assert item.greedy == pytest.approx(item.final, abs=0.03)
+
+
+@pytest.mark.parametrize("rule", ["floor", "last"])
+def test_the_greedy_curve_of_a_failed_run_is_continued_as_the_sampled_one(
+    tmp_path: Path, rule: statistics.FailureRule
+) -> None:
+    """It fails within the last tenth: what came before is in the mean of either."""
+    found = write_study(tmp_path, agents={"ppo": 1.8, "rloo": 1.2}, envs=MAZE, points=41)
+
+    def diverge(columns: dict[str, np.ndarray]) -> None:
+        columns["return_greedy"][:] = columns["return_sampled"] + 0.05
+        lost = columns["update"] > 38
+        columns["return_sampled"][lost] = columns["return_greedy"][lost] = np.nan
+
+    set_returns(ppo(found), diverge)
+    (task,) = scoring.score(report.load(found), rule)
+    for item in task.scores["ppo"]:
+        # two of four evaluations are its own, and the others the floor
+        share = 2 / 4 if rule == "floor" else 1.0
+        assert item.final > 0.4
+        assert item.greedy == pytest.approx(item.final + 0.05 * share)
 
 
 def test_predictions_without_intervals_are_not_told_as_wrong(tmp_path: Path) -> None:

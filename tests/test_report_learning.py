@@ -162,7 +162,7 @@ def test_a_head_start_is_not_called_speed(tmp_path: Path) -> None:
     late = rising(0.9, by=1.0)
     said = told(judged(tmp_path, {"ppo": lambda _: flat(0.7), "rloo": lambda _: late}))
     text = said["Sample efficiency"].text
-    assert "are higher on average than outcome-only" in text
+    assert "are higher on average over training than outcome-only" in text
     assert text.endswith("Most of it was there before training.")
     quick = told(judged(tmp_path / "q", {"ppo": lambda _: rising(0.9), "rloo": lambda _: late}))
     assert "learn faster than outcome-only" in quick["Sample efficiency"].text
@@ -186,3 +186,46 @@ def test_agents_that_learned_nothing_are_not_found_equal(tmp_path: Path) -> None
     for title in ("Sample efficiency", "Final performance"):
         assert "Equal in practice" in said[title].text
         assert said[title].tone == "open"
+
+
+def collapsing(height: float, by: float) -> np.ndarray:
+    return np.where(TIME < 0.45, rising(height, by), 0.0)
+
+
+def test_who_collapses_has_not_learned_more_slowly(tmp_path: Path) -> None:
+    """The critic arrives five times faster, and loses it all."""
+    curves = {"ppo": lambda _: collapsing(0.98, 0.1), "rloo": lambda _: rising(0.98, by=0.5)}
+    claim = told(judged(tmp_path, curves))["Sample efficiency"]
+    assert claim.tone == "claim"
+    assert "are higher on average over training than agents with a critic" in claim.text
+    assert "10 of 20 runs failed or collapsed, which lowers an area as slowness does" in claim.text
+
+
+def test_who_takes_more_steps_to_the_threshold_does_not_learn_faster(tmp_path: Path) -> None:
+    late = np.interp(TIME, [0.0, 0.2, 0.8, 1.0], [0.0, 0.85, 0.85, 1.0])
+    steep = np.interp(TIME, [0.0, 0.5, 0.6, 1.0], [0.0, 0.1, 1.0, 1.0])
+    claim = told(judged(tmp_path, {"ppo": lambda _: late, "rloo": lambda _: steep}))[
+        "Sample efficiency"
+    ]
+    assert "are higher on average over training than outcome-only" in claim.text
+    assert claim.text.endswith("But it takes more steps to the threshold (median).")
+
+
+def test_what_is_called_equal_may_collapse_unseen(tmp_path: Path) -> None:
+    """Of ten runs without a collapse one in four may collapse: 0.74^10 is 0.05."""
+    curves = {"ppo": lambda _: rising(0.9), "rloo": lambda _: rising(0.9)}
+    said = told(judged(tmp_path, curves, noise=0.005))
+    text = said["Sample efficiency"].text
+    assert "Equal in practice" in text
+    assert "0 of 10 runs of agents with a critic collapsed: up to 25.9% may, unseen" in text
+    assert "0 of 10 runs of outcome-only agents collapsed: up to 25.9% may, unseen." in text
+    assert "up to 25.9% of the runs may collapse, unseen" in said["Agents"].text
+
+
+def test_what_collapsed_may_do_so_more_often(tmp_path: Path) -> None:
+    curves = {
+        "ppo": lambda seed: falling() if seed == 0 else rising(0.9),
+        "rloo": lambda seed: falling() if seed == 0 else rising(0.9),
+    }
+    text = told(judged(tmp_path, curves, noise=0.005, seeds=20))["Final performance"].text
+    assert "1 of 20 runs of agents with a critic collapsed: up to 23.6% may, unseen" in text

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,19 @@ def test_who_is_ahead_by_less_than_the_margin_is_said_to_be_so_everywhere(tmp_pa
     assert "rloo better on maze (−0.010), of which 1 within ±0.05." in text
     assert "ppo better on chain (+0.300) and cartpole (+0.300); rloo" in text
     assert text.endswith("Within ±0.05 the study calls them equal in practice.")
+
+
+def test_a_margin_that_nobody_chose_is_not_called_the_studys(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={"maze": ENVS["maze"]}, seeds=12)
+    near = 0.002 * np.cos(np.arange(12))
+    set_scores(study, {("maze", "ppo"): 0.52 + near, ("maze", "rloo"): np.full(12, 0.5)})
+    for decided, whose in (
+        (None, "the default margin"),
+        (PPO_AGAINST_RLOO, "which the study calls"),
+    ):
+        edit(study / "plan.json", partial(dict.update, decided=decided))
+        claim = said(analyse(report.load(study)))["Sample efficiency"]
+        assert f"It is small: within ±0.05, {whose}" in claim
 
 
 @pytest.mark.parametrize("others", [(), ("chain",)])
@@ -658,3 +672,70 @@ def test_more_settings_are_more_optimistic_than_few(tmp_path: Path) -> None:
     assert (
         "more so the more settings an agent has: 2 of rloo and 3 of ppo" in captions["sensitivity"]
     )
+
+
+def width(interval: statistics.Interval) -> float:
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.high - interval.low
+
+
+def write_settings(root: Path, seeds: int) -> Path:
+    """Two agents on two settings of one environment, with the very same runs on both."""
+    cells = [
+        (agent, f"{i}", range(seeds), {"env.slip": f"{i / 10}"})
+        for i in range(2)
+        for agent in ("rloo", "ppo")
+    ]
+    study = write_seeds(root / "twins", cells)
+    for agent in TWO:
+        file = "evaluation.parquet"
+        shutil.copy(study / f"maze-{agent}-0" / file, study / f"maze-{agent}-1" / file)
+    return study
+
+
+def test_settings_of_one_environment_with_the_same_runs_tell_no_more_than_one(
+    tmp_path: Path,
+) -> None:
+    results = analyse(report.load(write_settings(tmp_path, 8)))
+    both, one = results.family["auc"], results.family_by_task["maze slip=0.0"]
+    assert (both.pairs, both.units, both.environments, one.units) == (16, 8, 1, 8)
+    assert both.p == one.p
+    assert width(both.plain) == pytest.approx(width(one.plain), rel=0.3)
+    spread = [results.summary["auc", name, "ppo"] for name in results.pool]
+    over = results.aggregate["iqm", "auc", "ppo"]
+    assert width(over) > 0.8 * min(map(width, spread))
+    (pair,) = results.improvement
+    assert pair.interval.n == 8
+
+
+def test_seeds_on_settings_of_one_environment_are_too_few_however_many_pairs(
+    tmp_path: Path,
+) -> None:
+    results = analyse(report.load(write_settings(tmp_path, 4)))
+    told = said(results)
+    assert results.family["auc"].verdict == "undecided"
+    assert (
+        "4 seeds, each with its pairs on all settings of an environment, are too few"
+        in (told["Too few seeds"])
+    )
+    assert "cannot decide this; 8 seeds are needed" in told["Sample efficiency"]
+
+
+def test_what_was_not_tested_is_not_called_undecided(tmp_path: Path) -> None:
+    told = said(analyse(report.load(write_study(tmp_path, agents=TWO, seeds=2))))
+    assert re.search(r"too few seeds on \w+ .*\.$", told["Where"])
+    assert "undecided" not in told["Where"]
+    assert "too few seeds against" in told["Agents"]
+    assert "undecided" not in told["Agents"]
+    assert "Holm" not in told["Agents"]
+
+
+@pytest.mark.parametrize("envs", [("maze",), ("maze", "chain")])
+def test_one_number_has_one_interval(tmp_path: Path, envs: Sequence[str]) -> None:
+    study = write_study(tmp_path, agents=TWO, envs={env: ENVS[env] for env in envs}, seeds=8)
+    results = analyse(report.load(study))
+    for metric in ("auc", "final"):
+        over = {name: results.aggregate[name, metric, "ppo"] for name in ("iqm", "mean", "median")}
+        same = over["iqm"] == results.summary[metric, "maze", "ppo"]
+        assert same == (over["mean"] == over["median"]) == (len(envs) == 1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from vfcompare import statistics
-from vfcompare.report.analysis import Arm, Contrast, Results
+from vfcompare.report.analysis import Arm, Contrast, Results, resampling
 from vfcompare.report.analysis.contrasts import difference, seeds_of
 from vfcompare.report.budgets import favoured
 from vfcompare.report.learning import ahead, idle, unlearned
@@ -17,12 +17,15 @@ from vfcompare.report.sentences import (
     KINDS,
     Sentence,
     in_words,
+    independent,
     on_scale,
     opening,
     pairing,
     show_p,
     signed,
     slight,
+    unseen,
+    whose_margin,
 )
 from vfcompare.report.table import join, show_float, show_interval
 
@@ -114,7 +117,8 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     if contrast.verdict == "equal":
         text = (
             f"Equal in practice: the interval of the difference in {measure} lies within "
-            f"±{results.study.margin:g}. {opening(results, minus)} {evidence}."
+            f"±{results.study.margin:g}. {opening(results, minus)} {evidence}. "
+            f"{unseen(results, contrast)[0]}."
         )
         return Sentence(text, "claim", title)
     if contrast.better is None:
@@ -134,11 +138,11 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
 
 def _by_chance(contrast: Contrast) -> str:
     """Why the test does not agree with the interval."""
-    level = statistics.attainable_level(contrast.pairs, 1.0 - contrast.interval.confidence)
+    level = statistics.attainable_level(contrast.units, 1.0 - contrast.interval.confidence)
     if level == 0.0:
         return "so few pairs could do so by chance (sign-flip test)"
     unlike = "a few large ones among unlike differences"
-    if len(contrast.tasks) > 1:
+    if contrast.environments > 1:
         unlike = "unlike effects of environments"
     return f"the sign-flip test, to which {unlike} are chance, does not agree"
 
@@ -198,7 +202,9 @@ def _small(contrast: Contrast, results: Results) -> str:
     """What is decided may still be too little to matter."""
     margin = results.study.margin
     if slight(results, [contrast]):
-        return f" It is small: within ±{margin:g}, which the study calls equal in practice."
+        own = "which the study calls equal in practice"
+        whose = own if results.study.decided else whose_margin(results)
+        return f" It is small: within ±{margin:g}, {whose}."
     return ""
 
 
@@ -208,22 +214,33 @@ def _findable(contrast: Contrast, results: Results) -> str:
     What differs between environments is spread, too: to the sign-flip test all pairs are draws of one kind.
     """
     told = "That is not evidence of equality"
-    pooled = [x for by_seed in contrast.values.values() for x in by_seed.values()]
-    spread, alpha = float(np.std(pooled, ddof=1)), 1.0 - contrast.interval.confidence
-    least = statistics.minimum_detectable_effect(spread, contrast.pairs, alpha=alpha)
+    spread, alpha = _spread(contrast, results), 1.0 - contrast.interval.confidence
+    tasks = contrast.environments
+    least = statistics.minimum_detectable_effect(spread, contrast.units, alpha=alpha, tasks=tasks)
     if least == math.inf:
-        seeds = -(-statistics.pairs_to_reject(alpha) // len(contrast.tasks))
-        return f"{told}: {contrast.pairs} pairs cannot decide this; {seeds} seeds are needed"
+        seeds = -(-statistics.pairs_to_reject(alpha) // tasks)
+        return f"{told}: {independent(contrast)} cannot decide this; {seeds} seeds are needed"
     if not least > 0.0:
         return told
     found = f"studies like this one find true differences of {show_float(least)} in {statistics.POWER:.0%}"
     margin = results.study.margin
     if least > margin and on_scale(results, contrast):
-        pairs = statistics.pairs_needed(margin, spread, alpha=alpha)
+        pairs = statistics.pairs_needed(margin, spread, alpha=alpha, tasks=tasks)
         if pairs is not None:
-            seeds = -(-pairs // len(contrast.tasks))
+            seeds = -(-pairs // tasks)
             return f"{told}: {found} of cases, and those of {margin:g} if they have {seeds:,} seeds"
     return f"{told}: {found} of cases"
+
+
+def _spread(contrast: Contrast, results: Results) -> float:
+    """Standard deviation of the differences, averaged first where drawn together."""
+    tasks = [*map(results.task, contrast.tasks)]
+    values = [np.array([*by_seed.values()]) for by_seed in contrast.values.values()]
+    units = resampling.units(tasks, contrast.values.values())
+    each = np.concatenate(values)
+    if units is not None:
+        each = contrast.units * statistics.weighted(values, units)
+    return float(np.std(each, ddof=1))
 
 
 def _noisy(contrast: Contrast, results: Results) -> str:

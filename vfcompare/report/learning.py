@@ -5,6 +5,7 @@ from itertools import chain
 
 import numpy as np
 
+from vfcompare import statistics
 from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.cells import held_still
 from vfcompare.report.files import Array
@@ -60,25 +61,65 @@ def _error(values: Array) -> float:
 
 
 def ahead(results: Results, contrast: Contrast) -> str:
-    """Why the side with the larger area did not learn faster, in words; empty if it did.
+    """Why the side with the larger area may not have learned faster, in words; empty if it did.
 
     Its untrained policies scored clearly more already, by half of the difference in area or more; or its
-    area is not above them.
+    area is not above them; or runs failed or collapsed, which an area counts as slowness; or it took more
+    steps to the threshold.
     """
     if contrast.metric != "auc" or contrast.better is None:
         return ""
     tasks = [*map(results.task, contrast.tasks)]
     sides = results.sides.both if contrast.verdict == "first" else results.sides.both[::-1]
     better, other = ([arm.name for arm in side] for side in sides)
+    told = _headstart(tasks, better, other, abs(contrast.interval.estimate))
+    return told or _lost(tasks, [*better, *other]) or _later(tasks, better, other)
+
+
+def _headstart(
+    tasks: Sequence[Task], better: Sequence[str], other: Sequence[str], size: float
+) -> str:
+    """That untrained policies already made the difference, or that nobody rises; empty otherwise."""
     found = [lead for task in tasks if (lead := _lead(task, better, other))]
     if len(found) < len(tasks):
         return ""
     leads, errors = np.array(found).T
     noise = CLEAR * np.linalg.norm(errors) / len(found)
-    if leads.mean() > max(noise, abs(contrast.interval.estimate) / 2):
+    if leads.mean() > max(noise, size / 2):
         return " Most of it was there before training."
     rises = [np.mean(rise) for task in tasks for arm in better if (rise := _rise(task, arm, "auc"))]
     return "" if np.mean(rises) > 0 else " Neither side rises on average."
+
+
+def _lost(tasks: Iterable[Task], arms: Sequence[str]) -> str:
+    """How many runs failed or collapsed, in words; empty if none did."""
+    scores = [score for task in tasks for arm in arms for score in task.scores.get(arm, ())]
+    bad = sum(score.collapsed or score.status != "completed" for score in scores)
+    if not bad:
+        return ""
+    return (
+        f" {bad} of {len(scores)} runs failed or collapsed, which lowers an area as slowness does."
+    )
+
+
+def _later(tasks: Iterable[Task], better: Sequence[str], other: Sequence[str]) -> str:
+    """That the better side takes more steps to the threshold on most environments; empty otherwise."""
+    pairs = [(_steps(task, better), _steps(task, other)) for task in tasks]
+    for place, name in enumerate(("median", "restricted mean")):
+        votes = sum((x[place] > y[place]) - (x[place] < y[place]) for x, y in pairs)
+        if votes > 0:
+            return f" But it takes more steps to the threshold ({name})."
+    return ""
+
+
+def _steps(task: Task, arms: Iterable[str]) -> tuple[float, float]:
+    """Median and restricted mean steps to the threshold of all runs of some arms; NaN where not known."""
+    runs = [run for arm in arms for run in task.arrivals.get(arm, ())]
+    if not runs:
+        return np.nan, np.nan
+    _, steps, reached = zip(*runs, strict=True)
+    survival = statistics.kaplan_meier(steps, reached)
+    return statistics.survival_median(survival), statistics.restricted_mean(survival, task.end)
 
 
 def _lead(task: Task, better: Iterable[str], other: Iterable[str]) -> tuple[float, float] | None:

@@ -21,7 +21,7 @@ class Metric:
       prose: in sentences.
       claim: title of the sentence that says who is better.
       verbs: what the better agents do, and the better agent does: `learn faster`, `learns faster`.
-      neutral: the same where it is not known that they learned it: `are higher on average`.
+      neutral: the same where it may be something else: `are higher on average over training`.
     """
 
     label: str
@@ -40,7 +40,7 @@ METRICS: Mapping[str, Metric] = {
         prose="area under the learning curve",
         claim="Sample efficiency",
         verbs=("learn faster", "learns faster"),
-        neutral=("are higher on average", "is higher on average"),
+        neutral=("are higher on average over training", "is higher on average over training"),
     ),
     "final": Metric(
         "Final score",

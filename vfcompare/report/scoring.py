@@ -100,6 +100,11 @@ class Task:
     arrivals: Mapping[str, tuple[tuple[int, float, bool], ...]]
 
     @property
+    def env(self) -> str:
+        """The environment, as the files call it: tasks that are settings of one have it in common."""
+        return next(iter(self.cells.values())).names.env
+
+    @property
     def normalised(self) -> bool:
         """Whether fixed references put the scores on the scale random = 0, optimal = 1."""
         return self._scale.known
@@ -388,7 +393,7 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
         values=values,
         auc=statistics.area_under_curve(steps, values, task.start, task.end),
         final=final,
-        greedy=_greedy(run, task),
+        greedy=_greedy(run, task, rule),
         variation=None if fell else _variation(percent, heights, split),
         drawdown=_drawdown(heights, split),
         noisy=split is None,
@@ -470,15 +475,16 @@ def _due(steps: Array, task: Task) -> Array:
     return np.linspace(steps[-1], task.end, count + 1)[1:]
 
 
-def _greedy(run: Run, task: Task) -> float | None:
+def _greedy(run: Run, task: Task, rule: FailureRule) -> float | None:
     measured = np.isfinite(run.greedy)
+    known, greedy = run.steps[measured], run.greedy[measured]
     if failed(run, task.end):
-        return float(task.rescale(sunk(run.greedy[measured], task)))
+        # continued as the sampled one is
+        known, greedy = _curve(replace(run, steps=known, sampled=greedy), task, rule)
     # as the last of the sampled policies; an earlier one is not final
-    if not measured.any() or run.steps[measured][-1] < min(task.end, run.steps[-1]):
+    elif not known.size or known[-1] < min(task.end, run.steps[-1]):
         return None
-    greedy = task.rescale(run.greedy[measured])
-    return statistics.final(run.steps[measured], greedy, task.start, task.end)
+    return statistics.final(known, task.rescale(greedy), task.start, task.end)
 
 
 def on_grid(score_: Score, task: Task) -> Array:

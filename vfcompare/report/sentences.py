@@ -92,23 +92,28 @@ def verdict_word(contrast: Contrast) -> str:
     return f"{contrast.pairs} pairs, decided"
 
 
+def independent(contrast: Contrast, pairs: str = "pairs") -> str:
+    """What is drawn and exchanged by itself, in words, and how many there are."""
+    if contrast.units == contrast.pairs:
+        return f"{contrast.pairs} {pairs}"
+    return f"{contrast.units} seeds, each with its pairs on all settings of an environment,"
+
+
 def too_few(contrasts: Iterable[Contrast]) -> str:
     """That so few pairs could decide none of these contrasts, corrected together; empty otherwise."""
     tested = [contrast for contrast in contrasts if contrast.plain.sufficient]
     if not tested:
         return ""
-    largest = max(tested, key=lambda contrast: contrast.pairs)
+    largest = max(tested, key=lambda contrast: contrast.units)
     level, reps = ALPHA / len(tested), resampling.PAIR_REPS
-    if statistics.attainable_level(largest.pairs, level, reps=reps) > 0.0:
+    if statistics.attainable_level(largest.units, level, reps=reps) > 0.0:
         return ""
-    text = (
-        f"{largest.pairs} pairs of seeds are too few to decide any of {len(tested)} differences, whatever "
-        "the scores"
-    )
+    who = independent(largest, "pairs of seeds")
+    text = f"{who} are too few to decide any of {len(tested)} differences, whatever the scores"
     needed = statistics.pairs_to_reject(level)
     if statistics.attainable_level(needed, level, reps=reps) == 0.0:
         return f"{text}, and no number is enough, as p is never below 1/{reps + 1:,}"
-    return f"{text}; {-(-needed // len(largest.tasks))} seeds are needed"
+    return f"{text}; {-(-needed // largest.environments)} seeds are needed"
 
 
 def on_scale(results: Results, contrast: Contrast) -> bool:
@@ -125,6 +130,35 @@ def slight(results: Results, contrasts: Iterable[Contrast]) -> int:
         contrast.better is not None and contrast.within(margin) and on_scale(results, contrast)
         for contrast in contrasts
     )
+
+
+def unseen(results: Results, contrast: Contrast) -> tuple[str, float]:
+    """How many runs of each side collapsed and how many may, in words; and the larger of these rates.
+
+    What is called equal was measured on the collapses that were drawn.
+    """
+    sides = dict(zip(results.sides.names, results.sides.both, strict=True))
+    arms = {arm.name: (arm,) for arm in results.arms} | sides
+    words = dict(zip(results.sides.names, in_words(results), strict=True))
+    told, rates = [], []
+    for name in (contrast.first, contrast.second):
+        runs = [
+            score.collapsed
+            for task in map(results.task, contrast.tasks)
+            for arm in arms[name]
+            for score in task.scores.get(arm.name, ())
+        ]
+        rates.append(statistics.largest_rate(sum(runs), len(runs)))
+        who = f"{sum(runs)} of {len(runs)} runs of {words.get(name, name)}"
+        told.append(f"{who} collapsed: up to {rates[-1]:.1%} may, unseen")
+    return "; ".join(told), max(rates)
+
+
+def whose_margin(results: Results) -> str:
+    """Where the margin comes from."""
+    if results.study.unlike:
+        return "the smallest margin of the studies"
+    return "the study's margin" if results.study.decided else "the default margin"
 
 
 def sizes(counts: Iterable[int]) -> str:

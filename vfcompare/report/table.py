@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vfcompare.statistics import Interval
+from vfcompare.statistics import MIN_RUNS, Interval
 from vfcompare.words import cut_middle
 
 MINUS = "\N{MINUS SIGN}"
@@ -98,9 +98,13 @@ def show_float(value: float) -> str:
 
 
 def show_interval(interval: Interval) -> str:
-    """`estimate [low, high]`, `estimate (insufficient)`, or `never` where nothing else is possible."""
+    """`estimate [low, high]`, or `never` where nothing else is possible.
+
+    Without an interval, `estimate (insufficient)` of too few runs, else the estimate alone.
+    """
     if interval.low is None or interval.high is None:
-        return f"{show_float(interval.estimate)} (insufficient)"
+        few = " (insufficient)" * (interval.n < MIN_RUNS)
+        return f"{show_float(interval.estimate)}{few}"
     if interval.low == interval.high == math.inf:
         return show_float(math.inf)
     ends = f"[{show_float(interval.low)}, {show_float(interval.high)}]"

@@ -21,6 +21,8 @@ from vfcompare.report.sentences import (
     signed,
     slight,
     too_few,
+    unseen,
+    whose_margin,
 )
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
@@ -91,7 +93,7 @@ def _unscaled(results: Results) -> Iterable[Sentence]:
     several = apart if len(raw) > 1 else ""
     known: dict[str, set[float | None]] = {}
     for task in raw:
-        known.setdefault(next(iter(task.cells.values())).names.env, set()).add(task.random)
+        known.setdefault(task.env, set()).add(task.random)
     # Settings of one environment may have unlike random policies.
     alike = {env: found.pop() if len(found) == 1 else None for env, found in known.items()}
     pairs = ", ".join(
@@ -185,20 +187,31 @@ def _where(results: Results) -> Sentence | None:
             "no practical difference on",
             [n for n, c in found.items() if c.verdict == "equal"],
         ),
-        (
-            "undecided on",
-            [n for n, c in found.items() if c.verdict in {"undecided", "insufficient"}],
-        ),
+        ("undecided on", [n for n, c in found.items() if c.verdict == "undecided"]),
+        ("too few seeds on", [n for n, c in found.items() if c.verdict == "insufficient"]),
     )
     parts = [
         f"{verb} {join(_by_effect(results, names))}{_of_which(results, names)}"
         for verb, names in groups
         if names
     ]
-    text = f"In area under the curve, {'; '.join(parts)}."
+    text = f"In area under the curve, {'; '.join(parts)}.{_unseen(results, found.values())}"
     if slight(results, found.values()):
-        text += f" Within ±{results.study.margin:g} the study calls them equal in practice."
+        limit = f"Within ±{results.study.margin:g}"
+        text += (
+            f" {limit} the study calls them equal in practice."
+            if results.study.decided
+            else f" {limit}, {whose_margin(results)}, they would be equal in practice."
+        )
     return Sentence(text, "plain", "Where")
+
+
+def _unseen(results: Results, contrasts: Iterable[Contrast]) -> str:
+    """How many runs may collapse unseen where something is called equal; empty where nothing is."""
+    rates = [unseen(results, c)[1] for c in contrasts if c.verdict == "equal"]
+    if not rates:
+        return ""
+    return f" Of what is called equal up to {max(rates):.1%} of the runs may collapse, unseen."
 
 
 def _of_which(results: Results, names: Sequence[str]) -> str:
@@ -225,6 +238,7 @@ def _best(results: Results) -> Sentence | None:
         "ahead of": [],
         "equal in practice to": [],
         "undecided against": [],
+        "too few seeds against": [],
         "in the mean behind": [],
     }
     level = [arm for arm, one in ranked if interval.estimate - one.estimate <= ROUNDING]
@@ -241,10 +255,9 @@ def _best(results: Results) -> Sentence | None:
         parts[0] += ", and none has a larger one" * (len(level) < len(ranked))
     parts += [f"{how} {join(names)}" for how, names in others.items() if names]
     text = "; ".join(parts)
-    if any(others.values()):
-        text += (
-            f" (paired {pairing(compared)}, Holm-corrected over {_family_of(results, compared)})"
-        )
+    tested = [contrast for contrast in compared if contrast.plain.sufficient]
+    if tested:
+        text += f" (paired {pairing(tested)}, Holm-corrected over {_family_of(results, tested)})"
     unranked = [
         arm.name for arm in results.shown.rows if ("iqm", "auc", arm.name) not in results.aggregate
     ]
@@ -257,7 +270,7 @@ def _best(results: Results) -> Sentence | None:
             else "The best of several settings, found on these very seeds, is"
         )
         text += f". {best} optimistic, and more so the more settings were tried"
-    return Sentence(f"{text}.", "plain", "Agents")
+    return Sentence(f"{text}.{_unseen(results, compared)}", "plain", "Agents")
 
 
 def _family_of(results: Results, compared: Sequence[Contrast]) -> str:
@@ -284,4 +297,6 @@ def _against(contrast: Contrast, top: str) -> str:
     """How the agent with the largest IQM stands; the mean, which sees collapses, may say otherwise."""
     if contrast.better is not None:
         return "ahead of" if contrast.better == top else "in the mean behind"
-    return "equal in practice to" if contrast.verdict == "equal" else "undecided against"
+    return {"equal": "equal in practice to", "insufficient": "too few seeds against"}.get(
+        contrast.verdict, "undecided against"
+    )

@@ -45,6 +45,7 @@ from vfcompare.statistics.intervals import (
     curve_interval,
     effective_runs,
     expanded_tail,
+    largest_rate,
     percentile_interval,
     profile_interval,
     rate_interval,
@@ -105,6 +106,7 @@ from vfcompare.statistics.survival import (
     survival_median,
     time_to_threshold,
 )
+from vfcompare.statistics.units import Units, dependence, draw, units_of, weighted
 
 __all__ = [
     "COLLAPSE_GAIN",
@@ -128,6 +130,7 @@ __all__ = [
     "Sensitivity",
     "Statistic",
     "Survival",
+    "Units",
     "across_run_spread",
     "area_under_curve",
     "arrival_intervals",
@@ -138,8 +141,10 @@ __all__ = [
     "coverage_kinds",
     "curve_interval",
     "cvar",
+    "dependence",
     "detrend",
     "differences",
+    "draw",
     "drawdown",
     "drawdown_beyond_noise",
     "drawdown_risk",
@@ -159,6 +164,7 @@ __all__ = [
     "iqm",
     "kaplan_meier",
     "known_coverage",
+    "largest_rate",
     "mean",
     "median",
     "minimum_detectable_effect",
@@ -186,7 +192,9 @@ __all__ = [
     "survival_median",
     "time_to_threshold",
     "trim_mean",
+    "units_of",
     "variation_beyond_noise",
+    "weighted",
     "wilson",
     "within_run_variation",
 ]

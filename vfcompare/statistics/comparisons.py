@@ -10,6 +10,7 @@ from scipy import optimize, stats
 from vfcompare.statistics.aggregates import mean
 from vfcompare.statistics.intervals import MIN_RUNS, Interval
 from vfcompare.statistics.scores import Array, Scores, as_scores
+from vfcompare.statistics.units import Units, dependence, weighted
 
 
 def differences(first: Scores, second: Scores) -> list[Array]:
@@ -31,6 +32,7 @@ def sign_flip_test(
     rng: np.random.Generator,
     difference: Scores,
     *,
+    units: Units | None = None,
     reps: int = 10_000,
     alternative: Literal["two-sided", "greater"] = "two-sided",
 ) -> float:
@@ -49,22 +51,23 @@ def sign_flip_test(
     Args:
       rng: source of the flips.
       difference: one `[seeds]` array per task.
+      units: of pairs of several tasks that are exchanged together, as those of a seed in settings of one
+        environment; None where each is exchanged by itself.
       reps: number of random sign patterns.
       alternative: `greater` tests only whether the mean is above zero.
     """
-    tasks = as_scores(difference)
-    weighted = np.concatenate([task / (task.size * len(tasks)) for task in tasks])
-    n = weighted.size
+    parts = weighted(as_scores(difference), units)
+    n = parts.size
     exact = n <= int(math.log2(reps))
     if exact:
         codes = np.arange(2**n)[:, None] >> np.arange(n)
         signs = 1.0 - 2.0 * (codes & 1)
     else:
         signs = rng.choice((-1.0, 1.0), size=(reps, n))
-    observed, flipped = weighted.sum(), signs @ weighted
+    observed, flipped = parts.sum(), signs @ parts
     if alternative == "two-sided":
         observed, flipped = abs(observed), np.abs(flipped)
-    slack = 1e-12 * (1.0 + np.abs(weighted).sum())
+    slack = 1e-12 * (1.0 + np.abs(parts).sum())
     extreme = int((flipped >= observed - slack).sum())
     return extreme / 2**n if exact else (extreme + 1) / (reps + 1)
 
@@ -123,7 +126,9 @@ def paired_probability_of_improvement(difference: Scores) -> float:
     return float(mean([(task > 0) + 0.5 * (task == 0) for task in difference]))
 
 
-def improvement_interval(first: Scores, second: Scores, *, confidence: float = 0.95) -> Interval:
+def improvement_interval(
+    first: Scores, second: Scores, *, units: Units | None = None, confidence: float = 0.95
+) -> Interval:
     """Probability of improvement with its score interval, `improvement_ends`.
 
     A bootstrap has no width where one agent wins every comparison, however few they are, and so
@@ -132,6 +137,7 @@ def improvement_interval(first: Scores, second: Scores, *, confidence: float = 0
     Args:
       first: one `[n]` array per task.
       second: one `[m]` array per task.
+      units: of pairs that are taken to be alike, as those of a seed in settings of one environment.
       confidence: nominal coverage.
     """
     sizes = [(x.size, y.size) for x, y in _couples(first, second)]
@@ -139,11 +145,13 @@ def improvement_interval(first: Scores, second: Scores, *, confidence: float = 0
     n = min((min(pair) for pair in sizes), default=0)
     if n < MIN_RUNS:
         return Interval(share, None, None, n, confidence)
-    return Interval(share, *improvement_ends(share, sizes, confidence), n, confidence)
+    return Interval(
+        share, *improvement_ends(share, sizes, confidence, dependence(units)), n, confidence
+    )
 
 
 def improvement_ends(
-    share: float, sizes: Sequence[tuple[int, int]], confidence: float
+    share: float, sizes: Sequence[tuple[int, int]], confidence: float, raised: float = 1.0
 ) -> tuple[float, float]:
     """Score interval of a Mann-Whitney share: all theta with |share - theta| <= z sqrt(V(theta)).
 
@@ -158,6 +166,7 @@ def improvement_ends(
       share: mean over tasks of U / (n m).
       sizes: (n, m) of each task.
       confidence: nominal coverage.
+      raised: what V is multiplied by, see `dependence`.
     """
     z = stats.norm.ppf(0.5 + confidence / 2.0)
 
@@ -167,7 +176,7 @@ def improvement_ends(
             sum((1.0 + ((n + m) / 2.0 - 1.0) * dependence) / (n * m) for n, m in sizes)
             / len(sizes) ** 2
         )
-        return float((share - theta) ** 2 - z * z * theta * (1.0 - theta) * variance)
+        return float((share - theta) ** 2 - z * z * theta * (1.0 - theta) * variance * raised)
 
     # at 0 and 1 V is zero, so that a share of 0 or 1 would solve the equation itself
     edge = 1e-9

@@ -9,6 +9,7 @@ from scipy import stats
 
 from vfcompare.statistics.aggregates import iqm, performance_profile, trim_mean
 from vfcompare.statistics.scores import Array, Scores, Statistic, as_scores, finite, smallest
+from vfcompare.statistics.units import Units, dependence, draw
 
 MIN_RUNS = 3
 """Fewer runs than this give no interval: with two, a bootstrap has three distinct resamples."""
@@ -53,12 +54,12 @@ class Interval(NamedTuple):
         return self._replace(estimate=-self.estimate, low=low, high=high)
 
 
-def resample(rng: np.random.Generator, scores: Scores, *, reps: int) -> list[Array]:
-    """One `[reps, runs]` array per task: runs drawn with replacement within their task."""
-    return [
-        np.asarray(task)[rng.integers(task.shape[-1], size=(reps, task.shape[-1]))]
-        for task in scores
-    ]
+def resample(
+    rng: np.random.Generator, scores: Scores, units: Units | None = None, *, reps: int
+) -> list[Array]:
+    """One `[reps, runs]` array per task: runs drawn with replacement within their task, units jointly."""
+    draws = draw(rng, [task.shape[-1] for task in scores], units, reps=reps)
+    return [np.asarray(task)[index] for task, index in zip(scores, draws, strict=True)]
 
 
 def expanded_tail(confidence: float, *, n: int) -> float:
@@ -106,6 +107,7 @@ def bootstrap(
     scores: Scores,
     statistic: Statistic = iqm,
     *,
+    units: Units | None = None,
     reps: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
@@ -119,6 +121,8 @@ def bootstrap(
       rng: source of the resamples.
       scores: one `[runs]` array per task.
       statistic: maps `[..., runs]` arrays, one per task, to `[...]`.
+      units: of runs of several tasks that are drawn together, as those of a seed in settings of one
+        environment; None where each is drawn by itself.
       reps: number of resamples.
       confidence: nominal coverage.
     """
@@ -127,7 +131,7 @@ def bootstrap(
     estimate = float(statistic(tasks))
     if n < MIN_RUNS:
         return Interval(estimate, None, None, n, confidence)
-    replicates = np.asarray(statistic(resample(rng, tasks, reps=reps)))
+    replicates = np.asarray(statistic(resample(rng, tasks, units, reps=reps)))
     return percentile_interval(estimate, replicates, n=n, confidence=confidence)
 
 
@@ -165,7 +169,11 @@ def curve_interval(
 
 
 def profile_interval(
-    scores: Scores, thresholds: npt.ArrayLike, *, confidence: float = 0.95
+    scores: Scores,
+    thresholds: npt.ArrayLike,
+    *,
+    units: Units | None = None,
+    confidence: float = 0.95,
 ) -> tuple[Array, Array | None, Array | None]:
     """Performance profile with a pointwise band of Wilson's intervals.
 
@@ -175,6 +183,7 @@ def profile_interval(
     Args:
       scores: one `[runs]` array per task.
       thresholds: `[k]` levels.
+      units: of runs that are taken to be alike, as those of a seed in settings of one environment.
       confidence: nominal coverage at each level.
 
     Returns:
@@ -184,7 +193,7 @@ def profile_interval(
     share = performance_profile(tasks, thresholds)
     if smallest(tasks) < MIN_RUNS:
         return share, None, None
-    low, high = wilson(share, effective_runs(tasks), confidence)
+    low, high = wilson(share, effective_runs(tasks) / dependence(units), confidence)
     return share, low, high
 
 
@@ -193,15 +202,31 @@ def effective_runs(scores: Scores) -> float:
     return len(scores) ** 2 / sum(1.0 / task.shape[-1] for task in scores)
 
 
-def rate_interval(count: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """A share with Wilson's score interval, which does not shrink to nothing at 0 or n of n."""
+def rate_interval(
+    count: int, n: int, *, units: Units | None = None, confidence: float = 0.95
+) -> Interval:
+    """A share with Wilson's score interval, which does not shrink to nothing at 0 or n of n.
+
+    Runs of a unit are taken to be alike.
+    """
     if n == 0:
         raise ValueError("a share of no runs is undefined")
     share = count / n
     if n < MIN_RUNS:
         return Interval(share, None, None, n, confidence)
-    low, high = wilson(share, n, confidence)
+    low, high = wilson(share, n / dependence(units), confidence)
     return Interval(share, float(low), float(high), n, confidence)
+
+
+def largest_rate(count: int, n: int) -> float:
+    """The largest true rate that `count` of `n` runs leave open, at 95%: how much may be there unseen.
+
+    Where none is seen 1 - 0.05^(1/n), at which none of n is seen in one study of twenty; else the upper end
+    of Wilson's interval.
+    """
+    if count == 0:
+        return float(1.0 - 0.05 ** (1.0 / n))
+    return float(wilson(count / n, n, 0.95)[1])
 
 
 def wilson(share: npt.ArrayLike, n: float, confidence: float) -> tuple[Array, Array]:

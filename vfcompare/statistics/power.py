@@ -10,6 +10,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from vfcompare.statistics.comparisons import differences
+from vfcompare.statistics.intervals import MIN_RUNS
 from vfcompare.statistics.scores import Scores, as_scores
 
 POWER = 0.8
@@ -58,26 +59,33 @@ def pairs_to_reject(alpha: float = 0.05) -> int:
     return 1 + math.ceil(-math.log2(alpha) - 1e-9)
 
 
-def power(effect: float, spread: float, pairs: int, *, alpha: float = 0.05) -> float:
-    """Probability that a true mean difference is found by a two-sided sign-flip test.
+def power(
+    effect: float, spread: float, pairs: int, *, alpha: float = 0.05, tasks: int = 1
+) -> float:
+    """Probability that a true mean difference is found by a two-sided sign-flip test and an interval.
 
     That of Student's paired test at the level that the sign-flip test can attain, P(|T| > t) with T
     noncentral, `pairs - 1` degrees and noncentrality `sqrt(pairs) effect / spread`: the two agree
-    for normal differences but for a few points below eight pairs (`docs/statistics.md`).
+    for normal differences but for a few points below eight pairs (`docs/statistics.md`). With several
+    tasks t is the larger of that and of the interval's, which has the degrees of one task, see
+    `expanded_tail`.
 
     Args:
       effect: true mean difference.
       spread: standard deviation of the differences within a task.
       pairs: pairs of seeds over all tasks.
       alpha: level; divide it by the number of contrasts for the first step of Holm's procedure.
+      tasks: how many there are, each with as many pairs.
     """
     level = attainable_level(pairs, alpha)
-    if level == 0.0:
+    if level == 0.0 or pairs < MIN_RUNS * tasks:
         return 0.0
     if spread == 0.0:
         # All differences are the same: the test has its smallest p-value, or, of zeros, its largest.
         return float(effect != 0.0)
     threshold = stats.t.ppf(1.0 - level / 2.0, pairs - 1)
+    if tasks > 1:
+        threshold = max(threshold, stats.t.ppf(1.0 - alpha / 2.0, pairs // tasks - 1))
     shift = math.sqrt(pairs) * abs(effect) / spread
     own = stats.nct.sf(threshold, pairs - 1, shift)
     other = stats.nct.cdf(-threshold, pairs - 1, shift)
@@ -86,7 +94,7 @@ def power(effect: float, spread: float, pairs: int, *, alpha: float = 0.05) -> f
 
 
 def minimum_detectable_effect(
-    spread: float, pairs: int, *, share: float = POWER, alpha: float = 0.05
+    spread: float, pairs: int, *, share: float = POWER, alpha: float = 0.05, tasks: int = 1
 ) -> float:
     """The true mean difference that is found with probability `share`; infinite where none is.
 
@@ -95,19 +103,24 @@ def minimum_detectable_effect(
       pairs: pairs of seeds over all tasks.
       share: wanted power.
       alpha: level, as in `power`.
+      tasks: as in `power`.
     """
     _check(share, alpha)
-    if attainable_level(pairs, alpha) == 0.0:
-        return math.inf
+
+    def found(effect: float) -> float:
+        return power(effect, 1.0, pairs, alpha=alpha, tasks=tasks)
+
     high = 1.0
-    while power(high, 1.0, pairs, alpha=alpha) < share:
+    if attainable_level(pairs, alpha) == 0.0 or pairs < MIN_RUNS * tasks:
+        return math.inf
+    while found(high) < share:
         high *= 2.0
-    root = optimize.brentq(lambda x: power(x, 1.0, pairs, alpha=alpha) - share, 0.0, high)
+    root = optimize.brentq(lambda x: found(x) - share, 0.0, high)
     return float(root * spread)
 
 
 def pairs_needed(
-    effect: float, spread: float, *, share: float = POWER, alpha: float = 0.05
+    effect: float, spread: float, *, share: float = POWER, alpha: float = 0.05, tasks: int = 1
 ) -> int | None:
     """The fewest pairs that find a true mean difference with probability `share`.
 
@@ -116,19 +129,20 @@ def pairs_needed(
       spread: standard deviation of the differences within a task.
       share: wanted power.
       alpha: level, as in `power`.
+      tasks: as in `power`.
 
     Returns:
       Pairs over all tasks, or None where `MOST_PAIRS` are not enough.
     """
     _check(share, alpha)
     low, high = 1, 2
-    while power(effect, spread, high, alpha=alpha) < share:
+    while power(effect, spread, high, alpha=alpha, tasks=tasks) < share:
         if high > MOST_PAIRS:
             return None
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        if power(effect, spread, middle, alpha=alpha) < share:
+        if power(effect, spread, middle, alpha=alpha, tasks=tasks) < share:
             low = middle
         else:
             high = middle

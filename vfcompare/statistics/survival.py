@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vfcompare.statistics.intervals import MIN_RUNS, Interval, percentile_interval
+from vfcompare.statistics.intervals import MIN_RUNS, ROUNDING, Interval, percentile_interval
 from vfcompare.statistics.scores import Array, Mask, finite
 
 
@@ -89,8 +89,9 @@ def arrival_intervals(
     """Kaplan-Meier median and restricted mean with bootstrap intervals (Efron, 1981).
 
     The median and the ends of its interval may be infinite: the threshold was not reached by half.
-    The restricted mean is NaN, without an interval, where S is not known up to the horizon; where it
-    is, resamples that were watched less long keep their last S.
+    The restricted mean is NaN, without an interval, where S is not known up to the horizon, and has none
+    where all resamples have the same, as where nobody arrives: no width is not how well it is known.
+    Resamples that were watched less long keep their last S.
     """
     time, event = finite(steps, "steps"), np.asarray(reached, dtype=bool)
     n = time.size
@@ -105,11 +106,14 @@ def arrival_intervals(
     first = np.argmax(below, axis=1) if grid.size else np.zeros(reps, dtype=int)
     medians = np.where(below.any(axis=1), grid[first] if grid.size else math.inf, math.inf)
     half = percentile_interval(middle, medians, n=n, confidence=confidence)
+    unknown = Interval(area, None, None, n, confidence)
     if math.isnan(area):
-        return half, Interval(area, None, None, n, confidence)
+        return half, unknown
     keep = grid < horizon
     widths = np.diff(np.concatenate([[0.0], grid[keep], [horizon]]))
     areas = widths[0] + surviving[:, keep] @ widths[1:]
+    if np.ptp(areas) <= ROUNDING * horizon:
+        return half, unknown
     return half, percentile_interval(area, areas, n=n, confidence=confidence)
 
 

@@ -131,6 +131,7 @@ def analyse(study: Study) -> Results:
     couples = contrasts.couples_of(shown.compared, baseline, sides)
     judged = judging.judge(study, tasks, sides, couples)
     thresholds = np.linspace(0.0, 1.0, 51)
+    summary = summaries.scores(tasks, found)
     return Results(
         study=study,
         arms=found,
@@ -143,8 +144,8 @@ def analyse(study: Study) -> Results:
         attrition=tuple(_attrition(study, tasks)),
         matching=tuple(matching(task) for task in tasks),
         curves=tuple(summaries.curves(tasks, found, shown.lines)),
-        summary=summaries.scores(tasks, found),
-        aggregate=summaries.aggregates(pool, shown.rows),
+        summary=summary,
+        aggregate=summaries.aggregates(pool, shown.rows, summary),
         profile=summaries.profiles(pool, shown.lines, thresholds),
         profile_thresholds=thresholds,
         speed=tuple(summaries.speeds(tasks, shown.rows)),

@@ -33,6 +33,9 @@ class Contrast:
       verdict: `first`, `second`, `undecided`, `equal` or `insufficient`; who is better.
       tasks: environments it is averaged over.
       pairs: number of pairs of seeds over all environments.
+      units: how many of them are drawn and exchanged by themselves: all, but that the pairs of a seed on
+        settings of one environment are one.
+      environments: number of tasks, but that settings of one environment are one.
       unpaired: seeds with a score that had no partner.
       paired_wins: paired probability that first has the higher number.
       values: differences by task and seed; of runs without a seed in common, by the first's.
@@ -49,6 +52,8 @@ class Contrast:
     verdict: str
     tasks: tuple[str, ...]
     pairs: int
+    units: int
+    environments: int
     unpaired: int
     paired_wins: float
     values: Mapping[str, Mapping[int, float]]
@@ -212,17 +217,39 @@ class Draft(NamedTuple):
     key: str
 
 
-def _contrast(draft: Draft) -> tuple[Contrast, list[Array]]:
+class Differences(NamedTuple):
+    """Paired differences, one `[seeds]` array per task, and which are drawn and exchanged together."""
+
+    tasks: list[Array]
+    units: statistics.Units | None
+
+    def interval(self, key: str, confidence: float) -> Interval:
+        """Of their mean over tasks, from the stream of that name."""
+        return statistics.bootstrap(
+            generator(f"contrast/{key}"),
+            self.tasks,
+            statistics.mean,
+            units=self.units,
+            reps=resampling.PAIR_REPS,
+            confidence=confidence,
+        )
+
+    def p(self, key: str) -> float:
+        """That of the sign-flip test, from the stream of that name."""
+        rng = generator(f"flip/{key}")
+        return statistics.sign_flip_test(
+            rng, self.tasks, units=self.units, reps=resampling.PAIR_REPS
+        )
+
+
+def _contrast(draft: Draft, tasks: Mapping[str, Task]) -> tuple[Contrast, Differences]:
     first, second, metric, values, key = draft
-    tasks = [np.array(list(by_seed.values())) for by_seed in values.found.values()]
+    found = [tasks[name] for name in values.found]
+    columns = [np.array(list(by_seed.values())) for by_seed in values.found.values()]
+    differences = Differences(columns, resampling.units(found, values.found.values()))
     none = Interval(float("nan"), None, None, 0)
-    rng = generator(f"contrast/{key}")
-    plain = (
-        statistics.bootstrap(rng, tasks, statistics.mean, reps=resampling.PAIR_REPS)
-        if tasks
-        else none
-    )
-    wins = statistics.paired_probability_of_improvement(tasks) if tasks else 0.5
+    plain = differences.interval(key, 1.0 - ALPHA) if columns else none
+    wins = statistics.paired_probability_of_improvement(columns) if columns else 0.5
     contrast = Contrast(
         first=first,
         second=second,
@@ -233,13 +260,15 @@ def _contrast(draft: Draft) -> tuple[Contrast, list[Array]]:
         p_adjusted=1.0,
         verdict="insufficient",
         tasks=tuple(values.found),
-        pairs=sum(task.size for task in tasks),
+        pairs=sum(task.size for task in columns),
+        units=len(statistics.weighted(*differences)) if columns else 0,
+        environments=len({task.env for task in found}),
         unpaired=values.alone,
         paired_wins=wins,
         values=values.found,
         strangers=values.strangers,
     )
-    return contrast, tasks
+    return contrast, differences
 
 
 def _judge(drafts: Sequence[Draft], tasks: Sequence[Task], margin: float) -> list[Contrast]:
@@ -247,10 +276,8 @@ def _judge(drafts: Sequence[Draft], tasks: Sequence[Task], margin: float) -> lis
     scaled = {task.name for task in tasks if task.normalised}
     prepared = []
     for draft in drafts:
-        contrast, found = _contrast(draft)
-        rng = generator(f"flip/{draft.key}")
-        enough = contrast.plain.sufficient
-        p = statistics.sign_flip_test(rng, found, reps=resampling.PAIR_REPS) if enough else 1.0
+        contrast, found = _contrast(draft, {task.name: task for task in tasks})
+        p = found.p(draft.key) if contrast.plain.sufficient else 1.0
         prepared.append((replace(contrast, p=p), found, draft.key))
     decisions = iter(
         statistics.holm([c.p for c, _, _ in prepared if c.plain.sufficient], alpha=ALPHA)
@@ -265,18 +292,12 @@ def _judge(drafts: Sequence[Draft], tasks: Sequence[Task], margin: float) -> lis
 
 def _decide(
     contrast: Contrast,
-    tasks: list[Array],
+    differences: Differences,
     key: str,
     decision: statistics.Decision,
     margin: float,
 ) -> Contrast:
-    interval = statistics.bootstrap(
-        generator(f"contrast/{key}"),
-        tasks,
-        statistics.mean,
-        reps=resampling.PAIR_REPS,
-        confidence=decision.confidence,
-    )
+    interval = differences.interval(key, decision.confidence)
     judged = replace(contrast, interval=interval, p_adjusted=decision.p_adjusted)
     verdict = "undecided"
     if decision.rejected and interval.excludes(0.0):
@@ -364,11 +385,11 @@ def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:
     prepared = []
     for x, y in couples:
         found = _aligned(pool, x, y)
-        first, second = ([pair[side] for pair in found.values()] for side in (0, 1))
+        first, second = found.sides
         if first and statistics.smallest(first) >= statistics.MIN_RUNS:
             rng = generator(f"improvement/{x.key}/{y.key}")
             ranks = statistics.rank_differences(first, second)
-            p = statistics.sign_flip_test(rng, ranks, reps=resampling.PAIR_REPS)
+            p = statistics.sign_flip_test(rng, ranks, units=found.units, reps=resampling.PAIR_REPS)
             prepared.append((x.name, y.name, found, p))
     decisions = statistics.holm([item[-1] for item in prepared], alpha=ALPHA)
     return [
@@ -377,28 +398,40 @@ def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:
     ]
 
 
-def _aligned(pool: Sequence[Task], first: Arm, second: Arm) -> dict[str, tuple[Array, Array]]:
-    """Areas under the curve of the runs that are compared, by task."""
-    found = {}
+class Aligned(NamedTuple):
+    """Areas under the curve of the runs that are compared, by task, and which belong together."""
+
+    found: dict[str, tuple[Array, Array]]
+    units: statistics.Units | None
+
+    @property
+    def sides(self) -> tuple[list[Array], list[Array]]:
+        """Those of the one and of the other, one array per task."""
+        return [x for x, _ in self.found.values()], [y for _, y in self.found.values()]
+
+
+def _aligned(pool: Sequence[Task], first: Arm, second: Arm) -> Aligned:
+    found, tasks, seeds = {}, [], []
     for task in pool:
         x, y = (_side(task, [arm], "auc") for arm in (first, second))
         matches = _matches(x, y)
         if matches:
             mine = np.array([x.means[one] for one, _ in matches])
             found[task.name] = mine, np.array([y.means[other] for _, other in matches])
-    return found
+            tasks.append(task)
+            seeds.append([one for one, _ in matches])
+    return Aligned(found, resampling.units(tasks, seeds))
 
 
 def _improvement(
     first: str,
     second: str,
-    found: Mapping[str, tuple[Array, Array]],
+    aligned: Aligned,
     decision: statistics.Decision,
 ) -> Improvement:
     interval = statistics.improvement_interval(
-        *([pair[side] for pair in found.values()] for side in (0, 1)),
-        confidence=decision.confidence,
+        *aligned.sides, units=aligned.units, confidence=decision.confidence
     )
     decided = decision.rejected and interval.excludes(0.5)
-    seeds = {task: x.size for task, (x, _) in found.items()}
+    seeds = {task: x.size for task, (x, _) in aligned.found.items()}
     return Improvement(first, second, interval, decision.p_adjusted, decided, seeds)

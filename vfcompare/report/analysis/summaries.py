@@ -1,6 +1,6 @@
 """Arms one by one: curves, scores, profiles, steps to the threshold, stability; each with an interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,28 +80,49 @@ def scores(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, s
     return result
 
 
-def aggregates(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, str], Interval]:
-    """Over environments, of each (statistic, metric, arm)."""
-    result = {}
+def aggregates(
+    pool: Sequence[Task], arms: Sequence[Arm], single: Mapping[tuple[str, str, str], Interval]
+) -> dict[tuple[str, str, str], Interval]:
+    """Over environments, of each (statistic, metric, arm).
+
+    Of one environment alone the IQM is that of the environment, and a median of means the mean: one number
+    has one interval.
+
+    Args:
+      pool: environments on a common scale.
+      arms: which have a row.
+      single: what `scores` found, of each (metric, task, arm).
+    """
+    result: dict[tuple[str, str, str], Interval] = {}
     for arm in arms:
         for metric in SCORES:
-            scores = _everywhere(pool, arm, metric)
+            scores, units = _everywhere(pool, arm, metric)
             if not scores:
                 continue
             for name, aggregate in AGGREGATES.items():
                 if name == "optimality_gap" and not pool[0].normalised:
                     continue
-                rng = generator(f"aggregate/{name}/{metric}/{arm.key}")
+                if len(pool) == 1 and name == "iqm":
+                    result[name, metric, arm.name] = single[metric, pool[0].name, arm.name]
+                    continue
+                same = "mean" if len(pool) == 1 and name == "median" else name
+                rng = generator(f"aggregate/{same}/{metric}/{arm.key}")
                 result[name, metric, arm.name] = statistics.bootstrap(
-                    rng, scores, aggregate.of, reps=resampling.REPS
+                    rng, scores, aggregate.of, units=units, reps=resampling.REPS
                 )
     return result
 
 
-def _everywhere(pool: Sequence[Task], arm: Arm, metric: str) -> list[Array]:
-    """The arm's scores on every task, or nothing: an average over other tasks is another number."""
-    scores = [_column(task, arm.name, metric) for task in pool]
-    return scores if all(values.size for values in scores) else []
+def _everywhere(
+    pool: Sequence[Task], arm: Arm, metric: str
+) -> tuple[list[Array], statistics.Units | None]:
+    """The arm's scores on every task, or none: an average over other tasks is another number.
+
+    With what is drawn together of them.
+    """
+    columns = [column(task, arm.name, metric) for task in pool]
+    scores = [np.array([*values.values()]) for values in columns]
+    return scores if all(columns) else [], resampling.units(pool, columns)
 
 
 def profiles(
@@ -110,10 +131,10 @@ def profiles(
     """Share of runs above each threshold, with the ends of its band."""
     result: dict[str, tuple[Array, Array | None, Array | None]] = {}
     for arm in arms:
-        scores = _everywhere(pool, arm, "final")
+        scores, units = _everywhere(pool, arm, "final")
         if not scores or not pool[0].normalised:
             continue
-        result[arm.name] = statistics.profile_interval(scores, thresholds)
+        result[arm.name] = statistics.profile_interval(scores, thresholds, units=units)
     return result
 
 
@@ -141,31 +162,38 @@ def stability(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str]
     result: dict[tuple[str, str], Interval] = {}
     for arm in arms:
         for metric in ("variation", "drawdown"):
-            scores = _everywhere(pool, arm, metric)
+            scores, units = _everywhere(pool, arm, metric)
             if scores:
                 rng = generator(f"stability/{metric}/{arm.key}")
                 result[metric, arm.name] = statistics.bootstrap(
-                    rng, scores, statistics.mean, reps=resampling.REPS
+                    rng, scores, statistics.mean, units=units, reps=resampling.REPS
                 )
         if all(task.scores.get(arm.name) for task in pool) and pool:
             result["spread", arm.name] = _spread(pool, arm)
+    together = {arm.name: _together(pool, arm) for arm in arms}
     for (quantity, name), (count, n) in counts(pool, arms).items():
         if n:
-            result[quantity, name] = statistics.rate_interval(count, n)
+            result[quantity, name] = statistics.rate_interval(count, n, units=together[name])
     return result
+
+
+def _together(pool: Sequence[Task], arm: Arm) -> statistics.Units | None:
+    """Which runs of an arm are drawn together, on the tasks where it has some."""
+    found = [task for task in pool if task.scores.get(arm.name)]
+    return resampling.units(found, [[s.seed for s in task.scores[arm.name]] for task in found])
 
 
 def _spread(pool: Sequence[Task], arm: Arm) -> Interval:
     """IQR over seeds, averaged over evaluation points and then over tasks."""
     rng = generator(f"stability/spread/{arm.key}")
-    estimates, replicates, sizes = [], [], []
-    for task in pool:
+    sizes = [len(task.scores[arm.name]) for task in pool]
+    draws = statistics.draw(rng, sizes, _together(pool, arm), reps=resampling.REPS)
+    estimates, replicates = [], []
+    for task, drawn in zip(pool, draws, strict=True):
         every = max(1, -(-task.grid.size // SPREAD_POINTS))
         curves = matrix(task, arm.name)[:, ::-1][:, ::every]
-        draws = rng.integers(len(curves), size=(resampling.REPS, len(curves)))
         estimates.append(statistics.across_run_spread(curves).mean())
-        replicates.append(_fast_spread(curves, draws))
-        sizes.append(len(curves))
+        replicates.append(_fast_spread(curves, drawn))
     return statistics.percentile_interval(
         float(np.mean(estimates)), np.mean(replicates, axis=0), n=min(sizes)
     )

@@ -7,6 +7,7 @@ from vfcompare.report.analysis import Results
 from vfcompare.report.metrics import AGGREGATES, METRICS, SCORES, STABILITY
 from vfcompare.report.sentences import seeds
 from vfcompare.report.table import PRINTED, Table, Value, join
+from vfcompare.statistics import MIN_RUNS
 
 MOST_METRICS = 10
 """Metrics of training that a table has room for."""
@@ -104,6 +105,9 @@ def speed(results: Results) -> Table:
     note = (
         "Kaplan-Meier median and restricted mean, 95% bootstrap intervals. Censored runs are kept."
     )
+    means = [item.restricted_mean for item in results.speed if item.n >= MIN_RUNS]
+    if any(mean.low is None and not math.isnan(mean.estimate) for mean in means):
+        note += " A restricted mean that is the same in all resamples has no interval."
     if any(row[-1] is None for row in rows):
         note += (
             " There is no restricted mean where even the run watched longest was left below the threshold "
