@@ -80,7 +80,7 @@ def one_by_one(overrides):
 def test_cells_composed_together_are_those_composed_one_by_one(settings):
     with initialize_config_module("vfcompare.conf", version_base="1.3"):
         parsed = OverridesParser.create().parse_overrides(settings)
-        want = {cell.id: cell for cell in map(one_by_one, jobs(parsed))}
+        want = {cell.id: cell for cell in map(one_by_one, jobs(parsed, []))}
     got = cells(settings, sweep=True)
     assert got == list(want.values())
     assert [cell.id for cell in got] == list(want)

@@ -213,6 +213,13 @@ def no_picture(log):
     raise RuntimeError("no picture")
 
 
+def cut_short(cell):
+    """What `run.json` says of an attempt that ends for want of a picture."""
+    with pytest.raises(RuntimeError, match="no picture"):
+        execute([cell])
+    return store.read_json(cell.study / cell.id / "run.json")
+
+
 @pytest.mark.parametrize("when", ["_made", "_train", "evaluate", "going on"])
 def test_a_cell_that_another_process_takes_over_is_left_to_it_and_the_others_are_trained(
     three, when, monkeypatch, capsys
@@ -405,18 +412,13 @@ def test_a_run_that_other_code_goes_on_with_says_so_and_by_which_it_was_begun(
     (one,) = cells([*SWEEP[:2], *TINY, f"root={tmp_path}"], sweep=False)
     first = origin.versions()
 
-    def attempt():
-        with pytest.raises(RuntimeError, match="no picture"):
-            execute([one])
-        return store.read_json(one.study / one.id / "run.json")
-
     monkeypatch.setattr(stages, "paths", no_picture)
     for _ in range(2):
-        record = attempt()
+        record = cut_short(one)
         assert record["bit_exact"]
     for versions in (first | {"flax": "0.0.1"}, first):
         monkeypatch.setattr(origin, "versions", lambda versions=versions: versions)
-        record = attempt()
+        record = cut_short(one)
         assert not record["bit_exact"], "nor after the next attempt"
         assert record["versions"] == versions
         begun = {"versions": first, "git": origin.git_state(), "source": attempts.source()}
@@ -433,9 +435,7 @@ def test_our_code_edited_at_the_same_commit_is_other_code(tmp_path, monkeypatch,
 
     def attempt(source):
         monkeypatch.setattr(attempts, "source", lambda: source)
-        with pytest.raises(RuntimeError, match="no picture"):
-            execute([one])
-        return store.read_json(file)
+        return cut_short(one)
 
     record = attempt("a")
     del record["source"], record["begun_with"]["source"]
@@ -459,9 +459,7 @@ def test_another_commit_of_the_same_code_is_no_other_code(tmp_path, monkeypatch,
 
     def attempt(git):
         monkeypatch.setattr(origin, "git_state", lambda: git)
-        with pytest.raises(RuntimeError, match="no picture"):
-            execute([one])
-        return store.read_json(file)
+        return cut_short(one)
 
     for git in ({"commit": "a"}, {"commit": "b"}, {}):
         record = attempt(git)
@@ -493,9 +491,7 @@ def test_what_a_user_changes_in_code_of_their_own_is_said(tmp_path, monkeypatch,
         patch.setattr(stages, "paths", no_picture)
         for text, same in ((begun, True), (begun, True), (f"{begun}# other\n", False)):
             file.write_text(text)
-            with pytest.raises(RuntimeError, match="no picture"):
-                execute([one])
-            record = store.read_json(one.study / one.id / "run.json")
+            record = cut_short(one)
             assert record["bit_exact"] == same
             assert record["own"].keys() == {"mine_changing"}
             assert (record["own"] == record["begun_with"]["own"]) == same
@@ -521,7 +517,7 @@ def test_completed_runs_of_other_code_are_told_in_a_line(tmp_path, capsys):
         if number:
             record |= {"source": "other", "versions": {"vfcompare": "0.0.1"}}
         run_folder.RunFolder(tmp_path / name).update(**record)
-    attempts.tell_of_code_since(tmp_path / name for name in ("a", "b", "c"))
+    attempts.tell_of_code_since(run_folder.RunFolder(tmp_path / name) for name in "abc")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("b and 1 more cell: vfcompare's own code, vfcompare (was 0.0.1, is ")
     assert line.endswith(
@@ -588,7 +584,7 @@ def test_rows_of_other_columns_are_not_added_to_a_table_and_cost_it_none():
 @pytest.mark.parametrize("value", [None, 3, "text", ["text"]])
 def test_a_record_of_anything_is_no_obstacle(tmp_path, value):
     run_folder.RunFolder(tmp_path / "cell").update(own=value, versions=value, source=value)
-    attempts.tell_of_code_since([tmp_path / "cell"])
+    attempts.tell_of_code_since([run_folder.RunFolder(tmp_path / "cell")])
 
 
 def test_the_longer_it_takes_to_save_the_seldomer_it_is_done(tmp_path, monkeypatch):

@@ -470,6 +470,6 @@ def test_no_module_is_imported_for_being_named_on_disk(tmp_path, monkeypatch, ca
         "..",
     ]
     run_folder.RunFolder(tmp_path / "cell").update(own=dict.fromkeys(names, "?"))
-    attempts.tell_of_code_since([tmp_path / "cell"])
+    attempts.tell_of_code_since([run_folder.RunFolder(tmp_path / "cell")])
     told = capsys.readouterr().err
     assert told.startswith("cell: hostile, hostile.part have changed since it was trained;")

@@ -62,11 +62,16 @@ def leave_one_out(sample: Sample) -> Array:
     (arXiv:2402.14740). Unbiased. A group of one has no others: its baseline is then its own return, so
     that its advantage is zero (TRL's convention; verl's loop keeps the raw return).
     """
+    return _mean_of_scored_others(sample, sample.return_, sample.scored, sample.return_)
+
+
+def _mean_of_scored_others(sample: Sample, x: Array, counts: Array, alone: Array | float) -> Array:
+    """Mean of `x` over the other rollouts of the group where it `counts`, and `alone` where none does."""
     first = first_scored(sample)
-    centred = (sample.return_ - first) * sample.scored
-    others = sample.scored.sum(1, keepdims=True) - sample.scored
+    centred = (x - first) * counts
+    others = counts.sum(1, keepdims=True) - counts
     mean = (centred.sum(1, keepdims=True) - centred) / jnp.maximum(others, 1.0)
-    return jnp.where(others > 0, first + mean, sample.return_)
+    return jnp.where(others > 0, first + mean, alone)
 
 
 def first_scored(sample: Sample) -> Array:
@@ -111,11 +116,7 @@ def step_mean(sample: Sample) -> Array:
     time alone. Where nobody else acts any more, the baseline is zero, the credit of those that have ended.
     """
     acting = sample.rollout.mask * sample.scored
-    first = first_scored(sample)
-    centred = (sample.credit - first) * acting
-    others = acting.sum(1, keepdims=True) - acting
-    mean = first + (centred.sum(1, keepdims=True) - centred) / jnp.maximum(others, 1.0)
-    return jnp.where(others > 0, mean, 0.0)
+    return _mean_of_scored_others(sample, sample.credit, acting, 0.0)
 
 
 def bin_mean(sample: Sample, *, width: int, resolution: float, slots: int) -> Array:

@@ -195,7 +195,7 @@ def not_done(planned: "Sequence[Cell]") -> "list[Cell]":
     from vfcompare.training.cell import whole
 
     opened = whole(planned)
-    done = [member.folder.path for member in opened if member.folder.completed]
+    done = [member.folder for member in opened if member.folder.completed]
     if done:
         print(f"{len(done)} of {len(planned)} cells were done before, kept as they are")
         attempts.tell_of_code_since(done)

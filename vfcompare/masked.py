@@ -36,7 +36,7 @@ def moments(x: Array, mask: Array, *, ddof: int) -> tuple[Array, Array]:
       mask: the same, zero or one.
       ddof: what is subtracted from their number in the variance.
     """
-    # Around one of them, as in `baselines.group_mean`: a rounding error here would be blown up by a division.
+    # Around one of them, as in `vfcompare.baselines`: a rounding error here would be blown up by a division.
     one, count = x.reshape(-1)[mask.argmax()], jnp.maximum(mask.sum(), 1.0)
     mean = one + ((x - one) * mask).sum() / count
     return mean, (jnp.square(x - mean) * mask).sum() / jnp.maximum(count - ddof, 1.0)

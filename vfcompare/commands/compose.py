@@ -59,7 +59,7 @@ def cells(settings: list[str], *, sweep: bool) -> list[Cell]:
         refuse(parsed, own)
         if not sweep:
             refuse_sweeps(parsed)
-        wanted = list(jobs(parsed)) if sweep else [settings]
+        wanted = list(jobs(parsed, own)) if sweep else [settings]
         composer.jobs = wanted
         found = [composer.cell([*job]) for job in watched(wanted)]
     contrasted(found, {*files("agent", own), *(cell.agent for cell in found)})

@@ -26,7 +26,7 @@ from hydra.core.override_parser.types import (
 from omegaconf import ListConfig, OmegaConf
 
 from vfcompare.commands.catalogue import PACKAGE, files
-from vfcompare.commands.explain import choices, no_group, no_key, own_folders
+from vfcompare.commands.explain import choices, no_group, no_key
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.settings import PRIVATE, key_of
 from vfcompare.schema.validate import takes_a_list
@@ -202,9 +202,8 @@ def refuse_launchers(settings: Sequence[str], instead: str) -> None:
             raise InputError(f"{text} does nothing here; allowed: {instead}")
 
 
-def jobs(settings: Sequence[Override]) -> Iterator[list[str]]:
-    """The overrides of every job of a sweep, as Hydra's own sweeper will make them."""
-    own = own_folders([str(one.input_line) for one in settings])
+def jobs(settings: Sequence[Override], own: Sequence[Traversable]) -> Iterator[list[str]]:
+    """The overrides of every job of a sweep, as Hydra's own sweeper will make them; `own` as of `read`."""
     swept = read(swept_by_default(settings), own)
     refuse_number([*swept, *settings])
     for batch in BasicSweeper.split_arguments([*swept, *settings], None):

@@ -20,6 +20,7 @@ from vfcompare.commands.trust import (
 from vfcompare.errors import InputError
 from vfcompare.runs import disk, naming, plan, status
 from vfcompare.runs.claim import Claim
+from vfcompare.runs.run_folder import RunFolder
 from vfcompare.runs.status import DONE, CellStatus
 from vfcompare.schema.settings import SEARCHPATH, key_of
 from vfcompare.training import attempts
@@ -56,7 +57,7 @@ def waiting(study: Path, *, release: bool = True) -> list[str]:
     if not planned:
         raise InputError(f"{study} has no plan.json; allowed: the folder of a study that was begun")
     cells = [cell for cell in status.read(study) if cell.id in planned]
-    attempts.tell_of_code_since(study / cell.id for cell in cells if cell.status in DONE)
+    attempts.tell_of_code_since(RunFolder(study / c.id) for c in cells if c.status in DONE)
     cells = [cell for cell in cells if cell.status not in DONE]
     for cell in cells:
         if cell.status == "damaged":

@@ -77,8 +77,8 @@ def power(
       alpha: level; divide it by the number of contrasts for the first step of Holm's procedure.
       tasks: how many there are, each with as many pairs.
     """
-    level = attainable_level(pairs, alpha)
-    if level == 0.0 or pairs < MIN_RUNS * tasks:
+    level = _level(pairs, alpha, tasks)
+    if level == 0.0:
         return 0.0
     if spread == 0.0:
         # All differences are the same: the test has its smallest p-value, or, of zeros, its largest.
@@ -91,6 +91,11 @@ def power(
     other = stats.nct.cdf(-threshold, pairs - 1, shift)
     # Far out, where these are 1 and 0, SciPy has NaN.
     return float(np.nan_to_num(own, nan=1.0) + np.nan_to_num(other))
+
+
+def _level(pairs: int, alpha: float, tasks: int) -> float:
+    """That of the sign-flip test, see `attainable_level`, and zero where too few pairs have an interval."""
+    return attainable_level(pairs, alpha) if pairs >= MIN_RUNS * tasks else 0.0
 
 
 def minimum_detectable_effect(
@@ -110,9 +115,9 @@ def minimum_detectable_effect(
     def found(effect: float) -> float:
         return power(effect, 1.0, pairs, alpha=alpha, tasks=tasks)
 
-    high = 1.0
-    if attainable_level(pairs, alpha) == 0.0 or pairs < MIN_RUNS * tasks:
+    if _level(pairs, alpha, tasks) == 0.0:
         return math.inf
+    high = 1.0
     while found(high) < share:
         high *= 2.0
     root = optimize.brentq(lambda x: found(x) - share, 0.0, high)

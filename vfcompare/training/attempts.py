@@ -122,13 +122,13 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def tell_of_code_since(paths: Iterable[Path]) -> None:
+def tell_of_code_since(runs: Iterable[run_folder.RunFolder]) -> None:
     """Say what of the code has changed since completed runs were trained, a line for all alike.
 
     Args:
-      paths: of their folders.
+      runs: on disk.
     """
-    for begun, alone in _alike((path.name, _since(path)) for path in paths):
+    for begun, alone in _alike((run.path.name, _since(run.record)) for run in runs):
         since, kept, folders = (
             ("it was", "it is", "its folder")
             if alone
@@ -140,9 +140,8 @@ def tell_of_code_since(paths: Iterable[Path]) -> None:
         )
 
 
-def _since(path: Path) -> list[str]:
+def _since(record: Mapping[str, Any]) -> list[str]:
     """What of the code has changed since a completed run was trained, see `_changed`."""
-    record = run_folder.RunFolder(path).record
     own, versions = (_mapping(record.get(name)) for name in ("own", "versions"))
     first = {"source": record.get("source"), "own": own, "versions": versions}
     present = {module: _digest(module) or digest for module, digest in own.items()}

@@ -88,7 +88,7 @@ def _passed(member: Member) -> str:
     """The outcome of a cell that is not trained here; says why."""
     if member.folder.completed:
         print(f"{member.cell.id}: done before, kept as it is")
-        attempts.tell_of_code_since([member.folder.path])
+        attempts.tell_of_code_since([member.folder])
         return "skipped"
     print(f"{member.cell.id}: {member.folder.claim.owner} is training it, left alone")
     return LEFT

@@ -274,9 +274,10 @@ def _contrast(draft: Draft, tasks: Mapping[str, Task]) -> tuple[Contrast, Differ
 def _judge(drafts: Sequence[Draft], tasks: Sequence[Task], margin: float) -> list[Contrast]:
     """Contrasts that are corrected together; each has the margin where its own tasks are normalised."""
     scaled = {task.name for task in tasks if task.normalised}
+    named = {task.name: task for task in tasks}
     prepared = []
     for draft in drafts:
-        contrast, found = _contrast(draft, {task.name: task for task in tasks})
+        contrast, found = _contrast(draft, named)
         p = found.p(draft.key) if contrast.plain.sufficient else 1.0
         prepared.append((replace(contrast, p=p), found, draft.key))
     decisions = iter(
