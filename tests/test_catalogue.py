@@ -42,7 +42,7 @@ NOTHING = (
     *("advantages.whitened_gae", "targets.elapsed", "estimators.value_based"),
     *("estimators.off_policy", "collect.episodes", "collect.fragments", "returns.reward_to_go"),
     *("returns.outcome", "advantages.gae", "targets.lambda_return", "advantages.n_step"),
-    *("advantages.vtrace", "returns.success"),
+    *("advantages.vtrace", "returns.success", "returns.remaining"),
 )
 """Functions that need nothing of `vfcompare.schema.needs`."""
 

@@ -877,7 +877,8 @@ class Naive:
             for t in range(self.length[b, g]):
                 start = 0 if credit is returns.outcome else t
                 later = reward[b, g, start : self.length[b, g]]
-                self.credit[b, g, t] = sum(0.9**k * r for k, r in enumerate(later))
+                faded = 0.9**t if credit is returns.remaining else 1.0
+                self.credit[b, g, t] = faded * sum(0.9**k * r for k, r in enumerate(later))
         self.return_ = self.credit[..., 0]
 
     def scored(self, b):
@@ -938,9 +939,10 @@ class Naive:
 
 
 GROUPS = [5, 2, 1]
+CREDITS = [returns.outcome, returns.remaining, returns.reward_to_go]
 batches = pytest.mark.parametrize(
     ("group", "credit"),
-    [(group, credit) for group in GROUPS for credit in (returns.outcome, returns.reward_to_go)],
+    [(group, credit) for group in GROUPS for credit in CREDITS],
 )
 """Sizes of groups and credits that every naive loop is held against."""
 

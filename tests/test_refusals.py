@@ -94,6 +94,11 @@ REFUSED |= {
     "agent=ppo +network@agent.estimator.critic.network=gru": "agent.rows_of=steps .*allowed: episodes",
     "agent=oracle_td lesion@agent.estimator.lesion=freeze": "lesion=freeze .*exact values are not learned",
     "agent=rloo_idle lesion@agent.estimator.critic.lesion=zero": "lesion=zero .*nobody reads this critic",
+    "agent=ppo_shared lesion@agent.estimator.critic.lesion=freeze": "lesion=freeze .*=shared: .*trunk=own",
+    "agent=ppo critic@agent.estimator.critic=probe lesion@agent.estimator.critic.lesion=delay": (
+        "lesion=delay .*trunk=stopped"
+    ),
+    "agent=asyppo agent.collector.group=7": "group=7 .*critic=halves.*even numbers",
     "agent=asyppo env=addition +recipe=tokens": "network=Transformer .*allowed: network@agent.network=mlp",
     "agent=rloo_pair env=addition +recipe=tokens": "network=Transformer is not allowed with policy=pair",
     "agent=rloo_pair network@agent.network=gru": "network=Gru is not allowed with policy=pair",
@@ -176,6 +181,8 @@ ALLOWED = [
     "agent=oracle_td lesion@agent.estimator.lesion=noise",
     "agent=rloo_idle lesion@agent.estimator.critic.lesion=none",
     "agent=ppo lesion@agent.estimator.critic.lesion=freeze",
+    "agent=ppo_shared lesion@agent.estimator.critic.lesion=noise",
+    "agent=asyppo agent.collector.group=6",
     "agent=oracle_v +penalty@agent.penalty=k1_reward env=lock",
     "agent=oracle_v0 +penalty@agent.penalty=k1_reward env=lock",
     "agent=vine advantage@agent.estimator.advantage=above_others +penalty@agent.penalty=k1_reward env=lock",

@@ -530,6 +530,27 @@ def test_settings_that_vary_name_arms_and_tasks(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("targets", "arms"),
+    [
+        (("vfcompare.returns.outcome", "mine.half"), ("ppo credit=outcome", "ppo credit=half")),
+        (("mine.half", "yours.half"), ("ppo credit=mine.half", "ppo credit=yours.half")),
+    ],
+)
+def test_functions_that_vary_are_called_by_their_names(
+    tmp_path: Path, targets: tuple[str, ...], arms: tuple[str, ...]
+) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
+    key = "agent.estimator.advantage.credit._target_"
+
+    def vary(plan: dict[str, Any]) -> None:
+        cell = plan["cells"][0]
+        plan["cells"] = [{**cell, "id": t, "settings": {key: t}} for t in targets]
+
+    edit(study / "plan.json", vary)
+    assert tuple(cell.arm for cell in report.load(study).cells if cell.planned) == arms
+
+
 def test_repeated_rows_of_a_resumed_run_count_once(tmp_path: Path) -> None:
     study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
     path = study / "maze-ppo-1a2b3c4d" / "evaluation.parquet"

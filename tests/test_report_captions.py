@@ -64,15 +64,18 @@ def test_raw_returns_of_a_plane_have_no_margin(tmp_path: Path) -> None:
 
 
 def test_twenty_pairs_are_not_few(tmp_path: Path) -> None:
-    """Five of twenty seeds learn: the mean hangs on them, and the test says that signs could be chance."""
-    curves = {"ppo": lambda s: rising(1.0) if s < 5 else flat(0.0), "rloo": lambda _: flat(0.0)}
+    """Six of twenty seeds learn, the others lose a little: the signs of the six could be chance."""
+    curves = {"ppo": lambda s: rising(1.0) if s < 6 else flat(-0.01), "rloo": lambda _: flat(0.0)}
     results = judged(tmp_path / "many", curves, 0.003, seeds=20)
     contrast = results.family["auc"]
     assert contrast.interval.excludes(0.0)
     assert contrast.verdict == "undecided"
     text = told(results)["Sample efficiency"].text
     assert "few pairs" not in text
-    assert "to which a few large ones among unlike differences are chance" in text
+    assert (
+        "exchanging the two of each pair at random gives as large a difference with p = 0.03"
+        in text
+    )
 
 
 def test_five_pairs_are_few(tmp_path: Path) -> None:

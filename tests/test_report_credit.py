@@ -22,6 +22,9 @@ ESTIMATORS: Mapping[str, dict[str, Any]] = {
     "token_reinforce": {
         "advantage": {"credit": {"_target_": "vfcompare.returns.reward_to_go"}},
     },
+    "rloo_remaining": {
+        "advantage": {"credit": {"_target_": "vfcompare.returns.remaining"}},
+    },
     "ppo": {"advantage": {"_target_": "vfcompare.advantages.gae"}, "critic": {"lr": 0.1}},
     "poise": {"advantage": {"_target_": "vfcompare.advantages.above_start"}, "critic": {"lr": 0.1}},
 }
@@ -75,11 +78,12 @@ def test_nothing_is_said_of_outcomes_without_a_discount_or_of_other_tasks(
 
 
 def test_whose_gradient_has_the_discount_in_it_is_told(tmp_path: Path) -> None:
-    sentence = told(tmp_path, "ppo", "rloo", "spo", "token_reinforce")["Discount"]
-    assert sentence.tone == "plain"
+    sentence = told(tmp_path, "ppo", "rloo", "spo", "token_reinforce", "rloo_remaining")["Discount"]
+    assert sentence.tone == "warning"
     assert sentence.text == (
-        "Credit of whole discounted returns weighs the gradient of step t by γ^t (rloo and spo), other "
-        "credit does not (ppo and token_reinforce). With agent.gamma=1 nothing does."
+        "Returns that are discounted from the start weigh the gradient of step t by γ^t (rloo, spo and "
+        "rloo_remaining), other credit does not (ppo and token_reinforce). What is found between them "
+        "may come of that: with agent.gamma=1 nothing does, and the question can be asked again."
     )
 
 

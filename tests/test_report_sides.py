@@ -335,6 +335,7 @@ def test_beyond_the_random_flips_no_number_of_seeds_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resampling, "PAIR_REPS", 100)
+    monkeypatch.setattr(resampling, "CLOSER", 1)
     envs = {f"maze_{i}": ENVS["maze"] for i in range(8)}
     study = write_study(tmp_path, agents={"rloo": 1.0, "ppo": 1.5}, envs=envs, seeds=8)
     text = said(analyse(report.load(study)))["Too few seeds"]

@@ -282,7 +282,7 @@ def test_who_is_ahead_by_less_than_the_margin_is_said_to_be_so_everywhere(tmp_pa
     set_scores(study, scores | {(env, "rloo"): np.full(12, 0.5) for env in envs})
     text = said(analyse(report.load(study)))["Where"]
     assert "rloo better on maze (−0.010), of which 1 within ±0.05." in text
-    assert "ppo better on chain (+0.300) and cartpole (+0.300); rloo" in text
+    assert "ppo better on cartpole (+0.300) and chain (+0.300); rloo" in text
     assert text.endswith("Within ±0.05 the study calls them equal in practice.")
 
 

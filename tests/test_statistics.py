@@ -275,6 +275,25 @@ def test_sign_flip_test_agrees_with_scipy() -> None:
     assert s.sign_flip_test(generator(), [d]) == pytest.approx(expected, abs=1e-12)
 
 
+def test_sign_flips_of_many_patterns_are_counted_in_parts_as_at_once() -> None:
+    d = generator(3).normal(0.4, 1.0, 17)
+    exact = s.sign_flip_test(generator(), [d], reps=2**17)
+    want = stats.permutation_test(
+        (d,), np.mean, permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    assert exact == pytest.approx(want, abs=1e-12)
+    many = s.sign_flip_test(generator(), [d], reps=100_000)
+    assert abs(many - exact) < 4 * s.sampling_error(exact, reps=100_000)
+
+
+def test_rounded_numbers_differ_where_more_than_rounding_does() -> None:
+    assert s.rounded(0.1 + 0.2) == 0.3
+    assert s.rounded(1.0 - 2**-53) == 1.0
+    assert s.rounded(3e-17) == 0.0
+    assert s.rounded(1.0 + 1e-9) > 1.0
+    assert s.rounded(500.0 / 3.0) == pytest.approx(500.0 / 3.0, rel=1e-11)
+
+
 def test_one_sided_sign_flips_agree_with_scipy() -> None:
     d = generator(35).normal(0.3, 1.0, 9)
     expected = stats.permutation_test(
@@ -500,6 +519,27 @@ def test_a_fall_beyond_noise_has_its_depth(fall: float) -> None:
     curves, splits = halves(54, np.tile(chances, (400, 1)))
     found = [s.drawdown_beyond_noise(*run) for run in zip(curves, splits, strict=True)]
     assert np.mean(found) == pytest.approx(fall, abs=0.04)
+
+
+def test_a_drawdown_does_not_hang_on_the_last_bit_of_equal_evaluations() -> None:
+    """Halves of 16 episodes tie often: in a fifth of these runs the first of equals gave another number."""
+    curves, splits = halves(56, np.tile(np.linspace(0.2, 0.6, 11), (300, 1)))
+    rng = np.random.default_rng(57)
+    for y, d in zip(curves, splits, strict=True):
+        found = s.drawdown_beyond_noise(y, d)
+        noise = rng.uniform(-1e-14, 1e-14, (2, y.size))
+        assert s.drawdown_beyond_noise(y + noise[0], d + noise[1]) == pytest.approx(
+            found, abs=1e-12
+        )
+        assert 3.0 * s.drawdown_beyond_noise(y / 3.0, d / 3.0) == pytest.approx(found, abs=1e-12)
+
+
+def test_of_equal_bests_and_equal_falls_the_mean_counts() -> None:
+    chooses, measures = np.array([1.0, 1.0, 0.0, 0.0]), np.array([0.95, 0.85, 0.1, 0.2])
+    y, d = (chooses + measures) / 2, (chooses - measures) / 2
+    one = np.mean([0.95, 0.85]) - np.mean([0.1, 0.2])
+    # The other half has one best, and falls deepest at one.
+    assert s.drawdown_beyond_noise(y, d) == pytest.approx((one + 1.0) / 2)
 
 
 def test_without_noise_the_drawdown_is_the_drawdown() -> None:

@@ -152,7 +152,7 @@ def freeze(*, after: float = 0.0) -> Lesion:
 
 
 def reset(*, after: float) -> Lesion:
-    """The critic starts again from its first parameters, once."""
+    """The critic starts again from its first parameters, once; its optimiser goes on from where it was."""
 
     def apply(memory: Any, reading: Reading, rollout: Rollout, access: Access, key: Key) -> Hurt:
         first, done = memory

@@ -52,6 +52,21 @@ def outcome(rollout: Rollout, *, gamma: float) -> Array:
     return reward_to_go(rollout, gamma=gamma)[..., :1] * rollout.mask
 
 
+def remaining(rollout: Rollout, *, gamma: float) -> Array:
+    """What each step leaves of the whole return, `R` less what was paid before: `Σ_{k≥t} γ^k r_k = γ^t G_t`.
+
+    The gradient of the discounted return by it is that by `outcome`, without the noise of rewards that no
+    later action can have caused. `reward_to_go` leaves out γ^t, as most implementations do (Nota and Thomas,
+    2020, arXiv:1906.07073). Where nothing is paid before the end, it is `outcome`. Defined for whole
+    episodes, which start at row 0.
+
+    Returns:
+      `[B, G, T]`, zero where the mask is zero.
+    """
+    paid = rollout.reward * gamma ** jnp.arange(rollout.reward.shape[-1])
+    return jax.lax.cumsum(paid, axis=2, reverse=True) * rollout.mask
+
+
 def success(rollout: Rollout, *, gamma: float, above: float) -> Array:
     """`1{R > above}` at every step: whether the episode succeeded.
 

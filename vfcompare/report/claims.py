@@ -141,10 +141,10 @@ def _by_chance(contrast: Contrast) -> str:
     level = statistics.attainable_level(contrast.units, 1.0 - contrast.interval.confidence)
     if level == 0.0:
         return "so few pairs could do so by chance (sign-flip test)"
-    unlike = "a few large ones among unlike differences"
-    if contrast.environments > 1:
-        unlike = "unlike effects of environments"
-    return f"the sign-flip test, to which {unlike} are chance, does not agree"
+    return (
+        "the sign-flip test does not agree: exchanging the two of each pair at random gives as large a "
+        f"difference with p = {contrast.p:.2g}, where Holm asks for {1.0 - contrast.interval.confidence:.2g}"
+    )
 
 
 def _side(results: Results, number: int, contrast: Contrast) -> str:

@@ -11,7 +11,7 @@ from vfcompare.report.sentences import Sentence
 from vfcompare.report.table import join
 from vfcompare.runs import certificate
 from vfcompare.schema import families
-from vfcompare.schema.pairings import credits_whole
+from vfcompare.schema.pairings import fades
 
 
 def credited(results: Results) -> Iterable[Sentence]:
@@ -51,15 +51,16 @@ def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
     """Agents with γ^t in their gradient beside agents without."""
     compared = [cell for task in tasks for cell in _compared(results, task)]
     discounted = [cell for cell in compared if discount(cell.config) is not None]
-    whole = [cell for cell in discounted if _whole(cell)]
-    ahead = [cell for cell in discounted if not _whole(cell)]
-    if whole and ahead:
+    fading = [cell for cell in discounted if _fades(cell)]
+    others = [cell for cell in discounted if not _fades(cell)]
+    if fading and others:
         text = (
-            "Credit of whole discounted returns weighs the gradient of step t by γ^t "
-            f"({_who(results, whole)}), other credit does not ({_who(results, ahead)}). With agent.gamma=1 "
-            "nothing does."
+            f"Returns that are discounted from the start weigh the gradient of step t by γ^t "
+            f"({_who(results, fading)}), other credit does not ({_who(results, others)}). What is found "
+            "between them may come of that: with agent.gamma=1 nothing does, and the question can be asked "
+            "again."
         )
-        yield Sentence(text, "plain", "Discount")
+        yield Sentence(text, "warning", "Discount")
 
 
 def _cut_off(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
@@ -90,8 +91,8 @@ def _compared(results: Results, task: Task) -> list[Cell]:
     return [cell for side in sides for cell in side] if all(sides) else []
 
 
-def _whole(cell: Cell) -> bool:
-    return credits_whole(tree(cell.config, "agent.estimator"))
+def _fades(cell: Cell) -> bool:
+    return fades(tree(cell.config, "agent.estimator"))
 
 
 def _cuts(cell: Cell) -> bool:
@@ -103,7 +104,7 @@ def _cuts(cell: Cell) -> bool:
 def _bootstraps(results: Results, cell: Cell) -> bool:
     """Whether a learned value stands in for what the clock cut off."""
     ends = setting(cell.config, "agent.collector.time_limit") == "terminates"
-    return results.arm(cell.arm).critic and not _whole(cell) and not ends
+    return results.arm(cell.arm).critic and not _fades(cell) and not ends
 
 
 def _who(results: Results, cells: Iterable[Cell]) -> str:

@@ -1,5 +1,6 @@
 """What cells are called: the agent and the environment, and of their settings those that vary."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from vfcompare.report.cells import Cell
 from vfcompare.report.files import clean
 from vfcompare.report.table import join
+
+TARGET = "._target_"
 
 PROBLEM = ("env.", "agent.policy.success", "agent.prior.", "agent.judge.")
 """Beginnings of settings that belong to the problem, as the prior of a policy, and not to the agent."""
@@ -19,11 +22,11 @@ def label(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     task: see `searches`. Cells that would share a label are told apart by their study, by how long they train
     and how often they are evaluated, or numbered in the order of the plan.
     """
-    brief = short_names(sorted(varying(cells)))
-    labelled = [_labelled(cell, brief) for cell in cells]
+    brief, values = short_names(sorted(varying(cells))), short_values(cells)
+    labelled = [_labelled(cell, brief, values) for cell in cells]
     chosen = searches(labelled)
     labelled = [
-        _labelled(cell, brief, tuned=bool(search))
+        _labelled(cell, brief, values, tuned=bool(search))
         for cell, search in zip(labelled, chosen, strict=True)
     ]
     studies: dict[tuple[str, str], set[str]] = {}
@@ -93,13 +96,31 @@ def varying(cells: Sequence[Cell]) -> list[str]:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each name, or all of it where two would become one."""
-    brief = {key: key.rpartition(".")[2].partition("@")[0] for key in keys}
+    """The last part of each name, or all of it where two would become one; `_target_` is its part's name."""
+    brief = {key: _last(key.removesuffix(TARGET)).partition("@")[0] for key in keys}
     return brief if len(set(brief.values())) == len(brief) else {key: key for key in keys}
 
 
-def _labelled(cell: Cell, brief: Mapping[str, str], *, tuned: bool = False) -> Cell:
-    found = {key: cell.settings[key] for key in brief if key in cell.settings}
+def short_values(cells: Sequence[Cell]) -> dict[tuple[str, str], str]:
+    """By setting and value, functions without their modules, unless two would become one."""
+    whole = {(k, v) for cell in cells for k, v in cell.settings.items() if k.endswith(TARGET)}
+    times = Counter((key, _last(value)) for key, value in whole)
+    return {(k, v): _last(v) for k, v in whole if times[k, _last(v)] == 1}
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _labelled(
+    cell: Cell,
+    brief: Mapping[str, str],
+    values: Mapping[tuple[str, str], str],
+    *,
+    tuned: bool = False,
+) -> Cell:
+    own = {key: cell.settings[key] for key in brief if key in cell.settings}
+    found = {key: values.get((key, value), value) for key, value in own.items()}
     if tuned:
         found = {key: value for key, value in found.items() if not _may_be_tuned(key)}
     posed = {brief[k]: v for k, v in found.items() if k.startswith(PROBLEM)}

@@ -377,7 +377,7 @@ def _scores(cell: Cell, task: Task, span: float, rule: FailureRule) -> tuple[Sco
 def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
     steps, raw = _curve(run, task, rule)
     values = task.rescale(raw)
-    final = statistics.final(steps, values, task.start, task.end)
+    final = statistics.rounded(statistics.final(steps, values, task.start, task.end))
     share = 1.0 if task.normalised else span
     floor = float(task.rescale(task.floor))
     knots, heights = statistics.restrict(steps, values, task.start, task.end)
@@ -391,7 +391,7 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
         status=run.status if fell else "completed",
         steps=steps,
         values=values,
-        auc=statistics.area_under_curve(steps, values, task.start, task.end),
+        auc=statistics.rounded(statistics.area_under_curve(steps, values, task.start, task.end)),
         final=final,
         greedy=_greedy(run, task, rule),
         variation=None if fell else _variation(percent, heights, split),
@@ -418,14 +418,14 @@ def _split(run: Run, steps: Array, raw: Array, task: Task) -> Array | None:
 
 def _variation(percent: Array, heights: Array, split: Array | None) -> float:
     if split is None:
-        return float(statistics.within_run_variation(percent, heights))
-    return statistics.variation_beyond_noise(percent, heights, split)
+        return statistics.rounded(float(statistics.within_run_variation(percent, heights)))
+    return statistics.rounded(statistics.variation_beyond_noise(percent, heights, split))
 
 
 def _drawdown(heights: Array, split: Array | None) -> float:
     if split is None:
-        return statistics.drawdown_risk(heights)
-    return statistics.drawdown_beyond_noise(heights, split)
+        return statistics.rounded(statistics.drawdown_risk(heights))
+    return statistics.rounded(statistics.drawdown_beyond_noise(heights, split))
 
 
 def _first(run: Run, task: Task) -> float | None:
@@ -484,7 +484,7 @@ def _greedy(run: Run, task: Task, rule: FailureRule) -> float | None:
     # as the last of the sampled policies; an earlier one is not final
     elif not known.size or known[-1] < min(task.end, run.steps[-1]):
         return None
-    return statistics.final(known, task.rescale(greedy), task.start, task.end)
+    return statistics.rounded(statistics.final(known, task.rescale(greedy), task.start, task.end))
 
 
 def on_grid(score_: Score, task: Task) -> Array:

@@ -105,7 +105,7 @@ def too_few(contrasts: Iterable[Contrast]) -> str:
     if not tested:
         return ""
     largest = max(tested, key=lambda contrast: contrast.units)
-    level, reps = ALPHA / len(tested), resampling.PAIR_REPS
+    level, reps = ALPHA / len(tested), resampling.CLOSER * resampling.PAIR_REPS
     if statistics.attainable_level(largest.units, level, reps=reps) > 0.0:
         return ""
     who = independent(largest, "pairs of seeds")

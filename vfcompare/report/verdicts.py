@@ -26,7 +26,7 @@ from vfcompare.report.sentences import (
 )
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
-from vfcompare.statistics.intervals import ROUNDING
+from vfcompare.statistics.scores import ROUNDING
 
 
 def verdicts(results: Results) -> list[Sentence]:

@@ -8,6 +8,12 @@ from vfcompare.schema.tree import function, made_by
 
 Part = Mapping[str, Any]
 
+DISCOUNTED = ("outcome", "remaining")
+"""Credits that are discounted from the start of the episode, and not from the step."""
+
+HELD = ("freeze", "reset", "delay")
+"""Lesions that have an earlier critic read instead of the present one."""
+
 ABOVE_VALUE = ("above_start", "above_others")
 """Advantages that take values off the return of the episode, and look at none on the way."""
 
@@ -24,12 +30,12 @@ def policys_body(agent: Part) -> str:
     return "also the critic's" if shared else "its own"
 
 
-def credits_whole(estimator: Part) -> bool:
-    """Whether every step is credited with `R = Σ γ^t r_t` of the whole episode: γ^t is in the gradient."""
+def fades(estimator: Part) -> bool:
+    """Whether γ^t is in the gradient of step t: credit is discounted from the start of the episode."""
     made = {path: target.rpartition(".")[2] for path, target in made_by(estimator).items()}
     credits = (made.get("advantage.credit._target_"), made.get("credit._target_"))
     above = made.get("advantage._target_") in ABOVE_VALUE
-    return above or "outcome" in credits
+    return above or any(credit in DISCOUNTED for credit in credits)
 
 
 def refused(agent: Part) -> Iterator[str]:
@@ -92,7 +98,7 @@ def _lessons(agent: Part, estimator: Part) -> Iterator[str]:
 
 def _lesions(estimator: Part) -> Iterator[str]:
     kind, lesion = function(estimator), function(estimator.get("lesion"))
-    if kind == "exact" and lesion in ("freeze", "reset", "delay"):
+    if kind == "exact" and lesion in HELD:
         yield (
             f"agent.estimator.lesion={lesion} is not allowed: exact values are not learned, so that it would "
             "do nothing; allowed: a lesion of values, such as noise or shuffle"
@@ -102,6 +108,13 @@ def _lesions(estimator: Part) -> Iterator[str]:
         yield (
             f"agent.estimator.critic.lesion={lesion} is not allowed: nobody reads this critic, so that it "
             "would do nothing; allowed: none"
+        )
+    trunk = critic_of(estimator).get("trunk")
+    if lesion in HELD and trunk not in (None, "own"):
+        yield (
+            f"agent.estimator.critic.lesion={lesion} is not allowed with trunk={trunk}: it holds the "
+            "critic's last layer, which would go on reading the policy's body as that learns; allowed: a "
+            "lesion of values, such as noise or shuffle, or agent.estimator.critic.trunk=own"
         )
 
 
@@ -145,12 +158,12 @@ def _judge(agent: Part) -> Iterator[str]:
 
 def _fade(agent: Part, estimator: Part) -> Iterator[str]:
     fade, gamma = agent["lab"]["fade"], agent["gamma"]
-    whole = credits_whole(estimator)
+    faded = fades(estimator)
     if fade not in (1, None):
         yield f"agent.lab.fade={fade} is not allowed; allowed: 1, or null for γ"
-    elif gamma != 1 and (fade is None) != whole:
+    elif gamma != 1 and (fade is None) != faded:
         typed = "null" if fade is None else fade
-        told, allowed = ("in", "null") if whole else ("not in", "1")
+        told, allowed = ("in", "null") if faded else ("not in", "1")
         yield (
             f"agent.lab.fade={typed} is not allowed with agent.gamma={gamma}: the factor γ^t is {told} this "
             f"agent's gradient; allowed: {allowed}, or agent.gamma=1"
@@ -172,4 +185,10 @@ def _halves(agent: Part, critic: Part) -> Iterator[str]:
         yield (
             f"agent.estimator.critic.part.head.clip={head['clip']} is not allowed with critic=halves: before "
             "a fit only the mean of the two is known, and each would be kept near that; allowed: null"
+        )
+    collector = agent.get("collector") or {}
+    if (group := collector.get("group", 2)) % 2:
+        yield (
+            f"agent.collector.group={group} is not allowed with critic=halves, each of which learns from "
+            "half of a prompt's rollouts; allowed: even numbers"
         )

@@ -28,6 +28,7 @@ from vfcompare.statistics.comparisons import (
     paired_probability_of_improvement,
     probability_of_improvement,
     rank_differences,
+    sampling_error,
     sign_flip_test,
 )
 from vfcompare.statistics.coverage import (
@@ -89,6 +90,7 @@ from vfcompare.statistics.scores import (
     as_scores,
     finite,
     normalise,
+    rounded,
     smallest,
 )
 from vfcompare.statistics.sensitivity import (
@@ -185,6 +187,8 @@ __all__ = [
     "resample",
     "restrict",
     "restricted_mean",
+    "rounded",
+    "sampling_error",
     "sensitivity",
     "sign_flip_test",
     "smallest",

@@ -12,6 +12,9 @@ from vfcompare.statistics.intervals import MIN_RUNS, Interval
 from vfcompare.statistics.scores import Array, Scores, as_scores
 from vfcompare.statistics.units import Units, dependence, weighted
 
+_AT_ONCE = 20_000
+"""Sign patterns that are held in memory together."""
+
 
 def differences(first: Scores, second: Scores) -> list[Array]:
     """`first - second` for each task; the seeds must correspond.
@@ -59,17 +62,27 @@ def sign_flip_test(
     parts = weighted(as_scores(difference), units)
     n = parts.size
     exact = n <= int(math.log2(reps))
-    if exact:
-        codes = np.arange(2**n)[:, None] >> np.arange(n)
-        signs = 1.0 - 2.0 * (codes & 1)
-    else:
-        signs = rng.choice((-1.0, 1.0), size=(reps, n))
-    observed, flipped = parts.sum(), signs @ parts
-    if alternative == "two-sided":
-        observed, flipped = abs(observed), np.abs(flipped)
+    total = 2**n if exact else reps
+    observed = abs(parts.sum()) if alternative == "two-sided" else parts.sum()
     slack = 1e-12 * (1.0 + np.abs(parts).sum())
-    extreme = int((flipped >= observed - slack).sum())
-    return extreme / 2**n if exact else (extreme + 1) / (reps + 1)
+    extreme = 0
+    for begin in range(0, total, _AT_ONCE):
+        rows = min(_AT_ONCE, total - begin)
+        if exact:
+            codes = np.arange(begin, begin + rows)[:, None] >> np.arange(n)
+            signs = 1.0 - 2.0 * (codes & 1)
+        else:
+            signs = rng.choice((-1.0, 1.0), size=(rows, n))
+        flipped = signs @ parts
+        if alternative == "two-sided":
+            flipped = np.abs(flipped)
+        extreme += int((flipped >= observed - slack).sum())
+    return extreme / total if exact else (extreme + 1) / (total + 1)
+
+
+def sampling_error(p: float, *, reps: int) -> float:
+    """Standard error of a p-value that was found by so many random draws: `√(p (1 - p) / reps)`."""
+    return math.sqrt(p * (1.0 - p) / reps)
 
 
 class Equivalence(NamedTuple):

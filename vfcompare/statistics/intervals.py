@@ -8,15 +8,21 @@ import numpy.typing as npt
 from scipy import stats
 
 from vfcompare.statistics.aggregates import iqm, performance_profile, trim_mean
-from vfcompare.statistics.scores import Array, Scores, Statistic, as_scores, finite, smallest
+from vfcompare.statistics.scores import (
+    ROUNDING,
+    Array,
+    Scores,
+    Statistic,
+    as_scores,
+    finite,
+    smallest,
+)
 from vfcompare.statistics.units import Units, dependence, draw
 
 MIN_RUNS = 3
 """Fewer runs than this give no interval: with two, a bootstrap has three distinct resamples."""
 FEW_RUNS = 10
 """Below this, and beyond it for means of collapsing runs, `known_coverage` tells what 95% is worth."""
-ROUNDING = 1e-12
-"""What rounding makes of zero: ends of an interval within it are no difference."""
 
 
 class Interval(NamedTuple):

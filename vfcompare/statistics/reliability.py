@@ -6,12 +6,13 @@ across rollouts.
 """
 
 import math
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from vfcompare.statistics.scores import Array, finite
+from vfcompare.statistics.scores import ROUNDING, Array, finite
 
 STANDS_OUT = 2.5
 """Standard deviations of evaluation noise that a fall must exceed to be one."""
@@ -145,8 +146,9 @@ def drawdown_beyond_noise(
     returned. With `σ² = mean d²`, which is the variance of `y`, a difference of two evaluations by half
     of the episodes has the variance `4 σ²`: a fall of less than `STANDS_OUT` times its root counts as
     none, for in a curve that rises these would be measured as rises. The mean is over the other
-    evaluations, since where the halves agree by chance both overrate alike. A run that never falls has 0
-    but for rare mistakes, which may be below 0.
+    evaluations (all but the best and the one it falls to), since where the halves agree by chance both
+    overrate alike. Few episodes often tie: of equal bests and of equal falls the mean counts, not the first.
+    A run that never falls has 0 but for rare mistakes, which may be below 0.
 
     Args:
       values: `[points]`, `y`, mean returns.
@@ -158,13 +160,28 @@ def drawdown_beyond_noise(
 
 
 def _measured_depth(chooses: Array, measures: Array, alpha: float) -> float:
-    depth = drawdown(chooses)
-    deepest = np.argsort(-depth, kind="stable")[: _tail(depth.size, alpha)]
-    best = np.array([chooses[: end + 1].argmax() for end in deepest])
+    depth, same = drawdown(chooses), ROUNDING * (1.0 + np.abs(chooses).max())
+    count = _tail(depth.size, alpha)
+    last = np.sort(depth)[-count]
+    fall = partial(_measured_fall, chooses, measures, same=same)
+    deeper = [fall(end) for end in np.flatnonzero(depth > last + same).tolist()]
+    tied = [fall(end) for end in np.flatnonzero(np.abs(depth - last) <= same).tolist()]
+    return float((sum(deeper) + (count - len(deeper)) * np.mean(tied)) / count)
+
+
+def _measured_fall(chooses: Array, measures: Array, end: int, *, same: float) -> float:
+    """A fall to `end` from the best before it, the mean over all that are best within `same`."""
+    before = chooses[: end + 1]
+    if before.max() - before[end] <= same:
+        return 0.0
+    bests = np.flatnonzero(before >= before.max() - same).tolist()
     square = np.square((chooses - measures) / 2)
-    others = np.array([np.delete(square, ends).mean() for ends in zip(best, deepest, strict=True)])
-    real = depth[deepest] > STANDS_OUT * 2.0 * np.sqrt(others)
-    return float(np.mean(np.where(real, measures[best] - measures[deepest], 0.0)))
+    found = []
+    for best in bests:
+        noise = 2.0 * np.sqrt(np.delete(square, [best, end]).mean())
+        real = before[best] - chooses[end] > STANDS_OUT * noise + same
+        found.append(measures[best] - measures[end] if real else 0.0)
+    return float(np.mean(found))
 
 
 def successive_means(values: npt.ArrayLike, window: int = COLLAPSE_WINDOW) -> Array:

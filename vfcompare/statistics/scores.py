@@ -10,6 +10,8 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Scores = Sequence[Array]
 Statistic = Callable[[Scores], Array]
+ROUNDING = 1e-12
+"""What rounding makes of zero: numbers within it of each other are no difference."""
 FailureRule = Literal["floor", "last", "drop"]
 """What a run that failed is worth from then on: nothing, what it had last, or it is left out."""
 
@@ -23,6 +25,11 @@ def finite(values: npt.ArrayLike, name: str = "scores") -> Array:
             f"{name}: {bad} of {array.size} values are not finite; score or drop those runs first"
         )
     return array
+
+
+def rounded(value: float) -> float:
+    """A number without what rounding errors make of equal ones: 12 digits, and 0 within `ROUNDING` of it."""
+    return 0.0 if abs(value) <= ROUNDING else float(f"{value:.12g}")
 
 
 def as_scores(scores: npt.ArrayLike | Scores) -> list[Array]:

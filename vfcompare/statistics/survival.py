@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vfcompare.statistics.intervals import MIN_RUNS, ROUNDING, Interval, percentile_interval
-from vfcompare.statistics.scores import Array, Mask, finite
+from vfcompare.statistics.intervals import MIN_RUNS, Interval, percentile_interval
+from vfcompare.statistics.scores import ROUNDING, Array, Mask, finite
 
 
 class Arrival(NamedTuple):

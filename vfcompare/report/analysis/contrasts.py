@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -143,7 +144,9 @@ def _values(
         matches = _matches(x, y)
         alone += len(x.scored | y.scored) - len({seed for match in matches for seed in match})
         if matches:
-            found[task.name] = {seed: x.means[seed] - y.means[other] for seed, other in matches}
+            found[task.name] = {
+                seed: statistics.rounded(x.means[seed] - y.means[other]) for seed, other in matches
+            }
         if matches and not x.planned & y.planned:
             strangers.add(task.name)
     return Values(found, alone, frozenset(strangers))
@@ -177,7 +180,7 @@ def _side(task: Task, side: Sequence[Arm], metric: str) -> _Side:
     for seed in sorted(every or some):
         those = [columns[arm] for arm in present if seed in planned_seeds(task, arm.name)]
         if all(seed in found for found in those):
-            means[seed] = float(np.mean([found[seed] for found in those]))
+            means[seed] = statistics.rounded(float(np.mean([found[seed] for found in those])))
     scored = frozenset(seed for found in columns.values() for seed in found)
     return _Side(means, scored, every or some)
 
@@ -230,16 +233,14 @@ class Differences(NamedTuple):
             self.tasks,
             statistics.mean,
             units=self.units,
-            reps=resampling.PAIR_REPS,
+            reps=resampling.interval_reps(confidence, statistics.smallest(self.tasks)),
             confidence=confidence,
         )
 
-    def p(self, key: str) -> float:
-        """That of the sign-flip test, from the stream of that name."""
+    def p(self, key: str, reps: int) -> float:
+        """That of the sign-flip test, by so many flips from the stream of that name."""
         rng = generator(f"flip/{key}")
-        return statistics.sign_flip_test(
-            rng, self.tasks, units=self.units, reps=resampling.PAIR_REPS
-        )
+        return statistics.sign_flip_test(rng, self.tasks, units=self.units, reps=reps)
 
 
 def _contrast(draft: Draft, tasks: Mapping[str, Task]) -> tuple[Contrast, Differences]:
@@ -275,16 +276,12 @@ def _judge(drafts: Sequence[Draft], tasks: Sequence[Task], margin: float) -> lis
     """Contrasts that are corrected together; each has the margin where its own tasks are normalised."""
     scaled = {task.name for task in tasks if task.normalised}
     named = {task.name: task for task in tasks}
-    prepared = []
-    for draft in drafts:
-        contrast, found = _contrast(draft, named)
-        p = found.p(draft.key) if contrast.plain.sufficient else 1.0
-        prepared.append((replace(contrast, p=p), found, draft.key))
-    decisions = iter(
-        statistics.holm([c.p for c, _, _ in prepared if c.plain.sufficient], alpha=ALPHA)
-    )
+    prepared = [(*_contrast(draft, named), draft.key) for draft in drafts]
+    tested = [item for item in prepared if item[0].plain.sufficient]
+    found = resampling.corrected([partial(each.p, key) for _, each, key in tested])
+    judged = iter(zip(*found, strict=True))
     return [
-        _decide(*item, next(decisions), margin if scaled >= {*item[0].tasks} else 0.0)
+        _decide(*item, *next(judged), margin if scaled >= {*item[0].tasks} else 0.0)
         if item[0].plain.sufficient
         else item[0]
         for item in prepared
@@ -295,11 +292,12 @@ def _decide(
     contrast: Contrast,
     differences: Differences,
     key: str,
+    p: float,
     decision: statistics.Decision,
     margin: float,
 ) -> Contrast:
     interval = differences.interval(key, decision.confidence)
-    judged = replace(contrast, interval=interval, p_adjusted=decision.p_adjusted)
+    judged = replace(contrast, interval=interval, p=p, p_adjusted=decision.p_adjusted)
     verdict = "undecided"
     if decision.rejected and interval.excludes(0.0):
         higher = interval.estimate > 0
@@ -386,17 +384,21 @@ def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:
     prepared = []
     for x, y in couples:
         found = _aligned(pool, x, y)
-        first, second = found.sides
+        first, _ = found.sides
         if first and statistics.smallest(first) >= statistics.MIN_RUNS:
-            rng = generator(f"improvement/{x.key}/{y.key}")
-            ranks = statistics.rank_differences(first, second)
-            p = statistics.sign_flip_test(rng, ranks, units=found.units, reps=resampling.PAIR_REPS)
-            prepared.append((x.name, y.name, found, p))
-    decisions = statistics.holm([item[-1] for item in prepared], alpha=ALPHA)
+            key = f"improvement/{x.key}/{y.key}"
+            prepared.append((x.name, y.name, found, partial(_rank_test, found, key)))
+    _, decisions = resampling.corrected([item[-1] for item in prepared])
     return [
         _improvement(*item[:3], decision)
         for item, decision in zip(prepared, decisions, strict=True)
     ]
+
+
+def _rank_test(aligned: "Aligned", key: str, reps: int) -> float:
+    """p-value of "as likely above as below", by so many flips from the stream of that name."""
+    ranks = statistics.rank_differences(*aligned.sides)
+    return statistics.sign_flip_test(generator(key), ranks, units=aligned.units, reps=reps)
 
 
 class Aligned(NamedTuple):

@@ -16,6 +16,9 @@ from vfcompare.report.scoring import Task, column, matrix
 from vfcompare.statistics import Interval
 
 SPREAD_POINTS = 20
+"""About so many points of a curve, counted from the last one back, have their spread over seeds averaged."""
+SPREAD_RUNS = 5
+"""Fewest seeds whose spread has an interval."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def scores(tasks: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str, s
         for arm in arms:
             for metric in (*SCORES, "greedy"):
                 values = _column(task, arm.name, metric)
-                if values.size:
+                # of those that have a greedy return at the end it would be another mean
+                if values.size and values.size == len(task.scores[arm.name]):
                     rng = generator(f"summary/{metric}/{task.key}/{arm.key}")
                     result[metric, task.name, arm.name] = statistics.bootstrap(
                         rng, [values], statistics.iqm, reps=resampling.REPS
@@ -168,7 +172,7 @@ def stability(pool: Sequence[Task], arms: Sequence[Arm]) -> dict[tuple[str, str]
                 result[metric, arm.name] = statistics.bootstrap(
                     rng, scores, statistics.mean, units=units, reps=resampling.REPS
                 )
-        if all(task.scores.get(arm.name) for task in pool) and pool:
+        if pool and all(len(task.scores.get(arm.name, ())) > 1 for task in pool):
             result["spread", arm.name] = _spread(pool, arm)
     together = {arm.name: _together(pool, arm) for arm in arms}
     for (quantity, name), (count, n) in counts(pool, arms).items():
@@ -184,7 +188,10 @@ def _together(pool: Sequence[Task], arm: Arm) -> statistics.Units | None:
 
 
 def _spread(pool: Sequence[Task], arm: Arm) -> Interval:
-    """IQR over seeds, averaged over evaluation points and then over tasks."""
+    """IQR over seeds, averaged over evaluation points and then over tasks.
+
+    Resamples of fewer than five seeds hardly ever spread as far as these do: no interval.
+    """
     rng = generator(f"stability/spread/{arm.key}")
     sizes = [len(task.scores[arm.name]) for task in pool]
     draws = statistics.draw(rng, sizes, _together(pool, arm), reps=resampling.REPS)
@@ -194,9 +201,10 @@ def _spread(pool: Sequence[Task], arm: Arm) -> Interval:
         curves = matrix(task, arm.name)[:, ::-1][:, ::every]
         estimates.append(statistics.across_run_spread(curves).mean())
         replicates.append(_fast_spread(curves, drawn))
-    return statistics.percentile_interval(
-        float(np.mean(estimates)), np.mean(replicates, axis=0), n=min(sizes)
-    )
+    n, estimate = min(sizes), float(np.mean(estimates))
+    if n < SPREAD_RUNS:
+        return Interval(estimate, None, None, n)
+    return statistics.percentile_interval(estimate, np.mean(replicates, axis=0), n=n)
 
 
 def _fast_spread(curves: Array, draws: npt.NDArray[np.int64]) -> Array:

@@ -28,7 +28,10 @@ def scores(results: Results) -> Table:
                 rows.append((task.name, arm.name, len(items), bad, *found))
     head = sum(arm.name in task.cells for task in results.tasks for arm in drawn)
     heads = ("environment", "agent", "n", "failed", *(METRICS[name].label for name in metrics))
-    note = "IQM over seeds, 95% bootstrap interval; of n scored runs, failed ones got the floor."
+    note = (
+        "IQM over seeds, 95% bootstrap interval; of n scored runs, failed ones got the floor. A greedy score "
+        "that is not of all n is left out."
+    )
     title = "Scores per environment"
     return Table("scores", title, heads, tuple(rows), note, head=min(head, 3 * PRINTED))
 
