@@ -6,6 +6,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .bench-venv/.ready
 JOBS ?= 2
+# Tests that share a fixture follow each other: a worker begins with a half of them, and takes from the other at the
+# end, where by default both would make it.
+WORKERS := -n $(JOBS) --dist worksteal
 
 # The first interpreter that is new enough; `make setup PYTHON=...` names another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -41,7 +44,7 @@ report: $(READY)  ## Write the report of a study again: make report STUDY=compar
 
 .PHONY: test
 test: $(READY)  ## Run the fast tests
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
 
 .PHONY: test-cluster
 test-cluster: $(READY)  ## Run studies on a private SLURM; skipped, with the reason, where there is none
@@ -49,7 +52,7 @@ test-cluster: $(READY)  ## Run studies on a private SLURM; skipped, with the rea
 
 .PHONY: test-survival
 test-survival: $(READY)  ## Run the most telling kills, interrupts, rivals, full disks and devices
-	$(BIN)/python -m pytest -q -rs -n $(JOBS) -m essential tests/test_survival.py
+	$(BIN)/python -m pytest -q -rs $(WORKERS) -m essential tests/test_survival.py
 
 .PHONY: test-slow
 test-slow: $(READY)  ## Run the slow tests: statistics, learning, packaging

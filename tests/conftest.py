@@ -1,5 +1,6 @@
 """JAX for the tests: CPU, one host device per core, as training itself runs."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+# Traces make many objects that stay, and to look over them every 700 is up to a tenth of the time.
+gc.set_threshold(100_000)
 
 import hydra  # noqa: E402
 import hypothesis  # noqa: E402

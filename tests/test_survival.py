@@ -225,14 +225,20 @@ def test_a_run_that_is_over_soon_is_saved_once_and_a_kill_before_that_changes_no
 # Damage
 
 
-@pytest.fixture
-def copy(whole, tmp_path):
-    """A run that was cut off after its second of three evaluations."""
-    cwd = tmp_path / "copy"
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory):
+    """A run that was killed after its second of three evaluations."""
+    cwd = tmp_path_factory.mktemp("killed")
     last = len(WRITES) - 1 - WRITES[::-1].index("metrics.parquet")
     killed = vfcompare(*SMALL, cwd=cwd, at=("before", last + 1, "writes"))
     assert killed.returncode == -signal.SIGKILL
     return cwd
+
+
+@pytest.fixture
+def copy(cut_off, tmp_path):
+    """Such a run, of a test's own."""
+    return Path(shutil.copytree(cut_off, tmp_path / "copy"))
 
 
 def points(folder):
@@ -1676,10 +1682,10 @@ def test_a_run_continues_on_another_number_of_devices_and_says_so(args, tmp_path
     assert lanes == (4 if args is FRAGMENTS else 1)
     writes = (tmp_path / "2" / "writes").read_text().split()
     second = writes.index("state-2.msgpack") + 1
+    killed = vfcompare(*args, cwd=tmp_path / "cut", at=("before", second, "writes"), **over(2))
+    assert killed.returncode == -signal.SIGKILL
     for number in (1, 8):
-        cwd = tmp_path / str(number)
-        killed = vfcompare(*args, cwd=cwd, at=("before", second, "writes"), **over(2))
-        assert killed.returncode == -signal.SIGKILL
+        cwd = Path(shutil.copytree(tmp_path / "cut", tmp_path / str(number)))
         done = vfcompare(*args, cwd=cwd, **over(number))
         assert done.returncode == 0, done.stderr
         # What its certificate says of the number side by side still holds.

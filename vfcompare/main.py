@@ -1,5 +1,6 @@
 """The command line: a word in first place is a verb, anything else is for Hydra."""
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args:
         print(USAGE, end="")
         return OK
+    if argv is None:
+        # Imports and traces make millions of objects that stay: by default they are looked over every 700,
+        # which is a tenth of the time until training begins.
+        gc.set_threshold(100_000)
     failure.say_where()
     name_files(sys.stderr)
     spare_until_training()

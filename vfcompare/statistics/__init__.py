@@ -7,6 +7,9 @@ independent replications.
 
 Nothing here accepts NaN. A run that failed must be given a score, or left out and counted, by the
 caller: see `FailureRule`.
+
+Every training run imports this for the band of its curve, hence `scipy.special` at the top of a module, and
+`scipy.stats`, which takes half a second, only where it is needed.
 """
 
 from vfcompare.statistics.aggregates import (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 from vfcompare.statistics.aggregates import mean
 from vfcompare.statistics.intervals import MIN_RUNS, Interval
@@ -181,7 +181,9 @@ def improvement_ends(
       confidence: nominal coverage.
       raised: what V is multiplied by, see `dependence`.
     """
-    z = stats.norm.ppf(0.5 + confidence / 2.0)
+    from scipy.optimize import brentq
+
+    z = special.ndtri(0.5 + confidence / 2.0)
 
     def excess(theta: float) -> float:
         dependence = (1.0 - theta) / (2.0 - theta) + theta / (1.0 + theta)
@@ -193,8 +195,8 @@ def improvement_ends(
 
     # at 0 and 1 V is zero, so that a share of 0 or 1 would solve the equation itself
     edge = 1e-9
-    low = optimize.brentq(excess, 0.0, min(share, 1.0 - edge)) if share > edge else 0.0
-    high = optimize.brentq(excess, max(share, edge), 1.0) if share < 1.0 - edge else 1.0
+    low = brentq(excess, 0.0, min(share, 1.0 - edge)) if share > edge else 0.0
+    high = brentq(excess, max(share, edge), 1.0) if share < 1.0 - edge else 1.0
     return float(low), float(high)
 
 
@@ -204,9 +206,11 @@ def rank_differences(first: Scores, second: Scores) -> list[Array]:
     With pooled mid-ranks R, U = sum R(x) - n (n + 1) / 2, and exchanging the two agents of a pair
     only exchanges ranks. So `sign_flip_test` of these tests P(improvement) = 1/2.
     """
+    from scipy.stats import rankdata
+
     result = []
     for x, y in zip(as_scores(first), as_scores(second), strict=True):
-        ranks = stats.rankdata(np.concatenate([x, y]))
+        ranks = rankdata(np.concatenate([x, y]))
         result.append((ranks[: x.size] - ranks[x.size :]) / (2.0 * x.size))
     return result
 

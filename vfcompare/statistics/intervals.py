@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from vfcompare.statistics.aggregates import iqm, performance_profile, trim_mean
 from vfcompare.statistics.scores import (
@@ -79,8 +79,8 @@ def expanded_tail(confidence: float, *, n: int) -> float:
 
     Hesterberg, 2015, "What Teachers Should Know About the Bootstrap", section 3.3.
     """
-    quantile = stats.t.ppf(0.5 + confidence / 2.0, n - 1)
-    return float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
+    quantile = special.stdtrit(n - 1, 0.5 + confidence / 2.0)
+    return float(special.ndtr(-math.sqrt(n / (n - 1)) * quantile))
 
 
 def percentile_interval(
@@ -241,7 +241,7 @@ def wilson(share: npt.ArrayLike, n: float, confidence: float) -> tuple[Array, Ar
     Wilson, 1927: (p + z^2/2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
     """
     share = np.asarray(share, dtype=np.float64)
-    z = float(stats.norm.ppf(0.5 + confidence / 2.0))
+    z = float(special.ndtri(0.5 + confidence / 2.0))
     centre = share + z * z / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n

@@ -7,7 +7,7 @@ order of their seeds, so the same formulas hold with the spread of `independent_
 import math
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 from vfcompare.statistics.comparisons import differences
 from vfcompare.statistics.intervals import MIN_RUNS
@@ -77,18 +77,20 @@ def power(
       alpha: level; divide it by the number of contrasts for the first step of Holm's procedure.
       tasks: how many there are, each with as many pairs.
     """
+    from scipy.stats import nct
+
     level = _level(pairs, alpha, tasks)
     if level == 0.0:
         return 0.0
     if spread == 0.0:
         # All differences are the same: the test has its smallest p-value, or, of zeros, its largest.
         return float(effect != 0.0)
-    threshold = stats.t.ppf(1.0 - level / 2.0, pairs - 1)
+    threshold = special.stdtrit(pairs - 1, 1.0 - level / 2.0)
     if tasks > 1:
-        threshold = max(threshold, stats.t.ppf(1.0 - alpha / 2.0, pairs // tasks - 1))
+        threshold = max(threshold, special.stdtrit(pairs // tasks - 1, 1.0 - alpha / 2.0))
     shift = math.sqrt(pairs) * abs(effect) / spread
-    own = stats.nct.sf(threshold, pairs - 1, shift)
-    other = stats.nct.cdf(-threshold, pairs - 1, shift)
+    own = nct.sf(threshold, pairs - 1, shift)
+    other = nct.cdf(-threshold, pairs - 1, shift)
     # Far out, where these are 1 and 0, SciPy has NaN.
     return float(np.nan_to_num(own, nan=1.0) + np.nan_to_num(other))
 
@@ -110,6 +112,8 @@ def minimum_detectable_effect(
       alpha: level, as in `power`.
       tasks: as in `power`.
     """
+    from scipy.optimize import brentq
+
     _check(share, alpha)
 
     def found(effect: float) -> float:
@@ -120,7 +124,7 @@ def minimum_detectable_effect(
     high = 1.0
     while found(high) < share:
         high *= 2.0
-    root = optimize.brentq(lambda x: found(x) - share, 0.0, high)
+    root = brentq(lambda x: found(x) - share, 0.0, high)
     return float(root * spread)
 
 
