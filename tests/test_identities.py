@@ -190,18 +190,6 @@ def test_rloo_is_the_centred_group_times_g_over_g_minus_1():
     np.testing.assert_allclose(loo, 4 / 3 * centred, atol=1e-6)
 
 
-def test_what_is_left_of_a_return_is_all_of_it_where_only_the_end_pays_else_less_what_was_paid():
-    rollout, _ = batch(KEY)
-    left, to_go = returns.remaining(rollout, gamma=0.9), returns.reward_to_go(rollout, gamma=0.9)
-    np.testing.assert_allclose(left, to_go * 0.9 ** jnp.arange(left.shape[-1]), atol=1e-6)
-    np.testing.assert_allclose(left[..., 0], returns.outcome(rollout, gamma=0.9)[..., 0], atol=1e-6)
-    late = paid_at_end([(5, 1.0), (3, 2.0), (6, -1.0)])
-    # Not a bit may differ between steps: a baseline that is exact at one would leave a rounding error.
-    left = returns.remaining(late, gamma=0.9)
-    np.testing.assert_array_equal(left, left[..., :1] * late.mask)
-    np.testing.assert_allclose(left, returns.outcome(late, gamma=0.9), rtol=1e-6)
-
-
 def test_weights_of_successes_are_reinforce_with_a_reward_of_one():
     rollout, _ = batch(KEY)
     return_ = returns.outcome(rollout, gamma=0.9)[..., :1]
@@ -212,6 +200,18 @@ def test_weights_of_successes_are_reinforce_with_a_reward_of_one():
     want = relative(paid, baseline=baselines.none, gamma=1.0)
     assert 0 < float(got.sum()) < float(rollout.mask.sum())
     np.testing.assert_array_equal(got, want)
+
+
+def test_what_is_left_of_a_return_is_all_of_it_where_only_the_end_pays_else_less_what_was_paid():
+    rollout, _ = batch(KEY)
+    left, to_go = returns.remaining(rollout, gamma=0.9), returns.reward_to_go(rollout, gamma=0.9)
+    np.testing.assert_allclose(left, to_go * 0.9 ** jnp.arange(left.shape[-1]), atol=1e-6)
+    np.testing.assert_allclose(left[..., 0], returns.outcome(rollout, gamma=0.9)[..., 0], atol=1e-6)
+    late = paid_at_end([(5, 1.0), (3, 2.0), (6, -1.0)])
+    # Not a bit may differ between steps: a baseline that is exact at one would leave a rounding error.
+    left = returns.remaining(late, gamma=0.9)
+    np.testing.assert_array_equal(left, left[..., :1] * late.mask)
+    np.testing.assert_allclose(left, returns.outcome(late, gamma=0.9), rtol=1e-6)
 
 
 def test_gae_with_lambda_1_is_the_return_minus_the_value():
