@@ -337,6 +337,19 @@ def test_agents_of_a_users_own_are_tuned(here, own, trainer, monkeypatch):
     assert cell.agent == "half"
 
 
+def test_blocks_and_spaces_of_a_users_own_are_found(here, own, tmp_path, monkeypatch):
+    folder = Path(own.removeprefix("hydra.searchpath=[file://").removesuffix("/conf]"))
+    monkeypatch.syspath_prepend(folder)
+    (folder / "conf/tune").mkdir()
+    (folder / "conf/tune/ours.yaml").write_text("half: {agent.gamma: {uniform: [0.9, 1]}}")
+    inline = "+study.tune={half:{agent.gamma:{uniform:[0.9,1]}}}"
+    for words, options in (([], Options(space="ours")), ([inline], Options())):
+        made = Search(["agent=half", "env=lock", own, *words], options)
+        assert [knob.path for knob in made.players[0].knobs] == ["agent.gamma"]
+    with pytest.raises(InputError, match="hlaf is not a block; .*did you mean 'half'"):
+        Search(["agent=half", own, "+study.tune={hlaf:{agent.gamma:{uniform:[0,1]}}}"], Options())
+
+
 def test_scores_are_those_of_a_report(here, trainer):
     trainer()
     for metric in ledger.METRICS:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from vfcompare import failure
 from vfcompare.commands.compose import cells, recompose
+from vfcompare.commands.explain import own_folders
 from vfcompare.commands.naming import as_known
 from vfcompare.commands.overrides import typed_twice
 from vfcompare.errors import Damaged, InputError, nearest, unread
@@ -120,12 +121,12 @@ class Search:
             _whole_number(settings, "seeds", SEEDS),
         )
         asked = cells([*self.settings, f"seeds={seeds}"], sweep=True)
-        told = asked[0].config["study"]
+        told, own = asked[0].config["study"], own_folders(settings)
         self.name = str(told["name"]).removesuffix("-tune")
         if options.space or "tune" not in told:
-            self.space = space.load(options.space or "matched")
+            self.space = space.load(options.space or "matched", own)
         else:
-            self.space = space.parse(f"study.tune of {told['name']}", told["tune"])
+            self.space = space.parse(f"study.tune of {told['name']}", told["tune"], own)
         self._own = [f"study.name={self.name}-tune", "+study.tuning=true"]
         self._own += [f"first_seed={first}", f"seeds={seeds}"]
         self._places = [text for text in settings if text.startswith(SEARCHPATH)]

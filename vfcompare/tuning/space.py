@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,18 +146,23 @@ class Space(NamedTuple):
         return tuple(dict.fromkeys(found.values()))
 
 
-def load(name: str) -> Space:
-    """A space of `conf/tune/`, or a file.
+def load(name: str, own: Sequence[Traversable] = ()) -> Space:
+    """A space of `conf/tune/` or of the user's own folders, or a file.
+
+    Args:
+      name: of the space, or of its file.
+      own: folders like `conf/` that a user names.
 
     Raises:
       InputError: if there is none, or it is not a space.
     """
-    own, ours = name.endswith((".yaml", ".yml")), files("tune")
-    file = Path(name) if own else ours.get(name)
+    known = files("tune", own)
+    typed = name.endswith((".yaml", ".yml"))
+    file = Path(name) if typed else known.get(name)
     if file is None or not file.is_file():
         raise InputError(
-            f"--space {name} does not exist; allowed: {', '.join(ours)}, or a YAML file"
-            f"{nearest(name, ours)}"
+            f"--space {name} does not exist; allowed: {', '.join(known)}, or a YAML file"
+            f"{nearest(name, known)}"
         )
     try:
         text = file.read_text(encoding="utf-8")
@@ -164,15 +170,16 @@ def load(name: str) -> Space:
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         first = " ".join(str(error).split())[:200]
         raise InputError(f"--space {name} cannot be read: {first}") from error
-    return parse(name if own else f"conf/tune/{name}.yaml", written)
+    return parse(name if typed else f"conf/tune/{name}.yaml", written, own)
 
 
-def parse(name: str, written: Any) -> Space:
+def parse(name: str, written: Any, own: Sequence[Traversable] = ()) -> Space:
     """A space from plain data.
 
     Args:
       name: to be told in errors.
       written: `{block: {path: {kind: options}}}`.
+      own: folders like `conf/` that a user names, whose agents may have blocks, too.
 
     Raises:
       InputError: if it is not a space.
@@ -181,7 +188,7 @@ def parse(name: str, written: Any) -> Space:
         raise InputError(f"{name} is not a space; allowed: blocks {COMMON}, {CRITIC}, or presets")
     blocks = {}
     for block, knobs in written.items():
-        allowed = [COMMON, CRITIC, *files("agent")]
+        allowed = [COMMON, CRITIC, *files("agent", own)]
         if block not in allowed:
             raise InputError(
                 f"{name}: {block} is not a block; allowed: {COMMON}, {CRITIC}, or the name of an agent"
