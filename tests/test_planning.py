@@ -5,8 +5,10 @@ import pytest
 
 from tests.helpers import PARQUET, write_files
 from vfcompare.commands import compose, planning
+from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.runs import plan, store
+from vfcompare.runs.run_folder import RunFolder
 from vfcompare.training.cell import Cell
 
 COLUMNS = 27
@@ -199,6 +201,45 @@ def test_who_is_contrasted_and_not_planned_is_told(tmp_path, monkeypatch, capsys
     planning.begin(compose.cells(["agent=grpo", *command[1:]], sweep=True))
     assert main(["plan", *command]) == 0
     assert "contrast" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        (
+            "credit._target_=vfcompare.returns.outcome,vfcompare.returns.reward_togo",
+            "'reward_to_go'",
+        ),
+        ("baseline._target_=vfcompare.baselines.group_mean,mine_half.hlaf", "'half'"),
+    ],
+)
+def test_a_mistyped_target_of_the_last_cell_is_refused_before_the_first_is_planned(
+    word, told, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(planning, "rehearse", lambda config: None)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_files(tmp_path, {"mine_half.py": "def half(sample): return sample.credit / 2"})
+    words = ["agent=rloo", "env=lock", f"root={tmp_path}/runs", f"agent.estimator.advantage.{word}"]
+    assert main(["plan", *words]) == 2
+    looked = capsys.readouterr().err
+    assert f"did you mean {told}?" in looked
+    assert main(["-m", *words]) == 2
+    assert capsys.readouterr().err == looked
+    assert not (tmp_path / "runs").exists()
+    done = word.partition(",")[0]
+    planned = compose.cells([*words[:-1], f"agent.estimator.advantage.{done}"], sweep=True)
+    planning.must_be_there(planned)
+
+
+def test_a_target_that_is_gone_is_not_missed_where_its_cell_is_done(tmp_path):
+    words = ["agent=rloo", "env=lock", f"root={tmp_path}"]
+    words.append("agent.estimator.advantage.baseline._target_=mine_gone.half")
+    (cell,) = compose.cells(words, sweep=False)
+    with pytest.raises(InputError, match="No module named 'mine_gone'"):
+        planning.must_be_there([cell])
+    RunFolder(cell.study / cell.id).update(status="completed")
+    (cell.study / cell.id / "evaluation.parquet").write_bytes(PARQUET)
+    planning.must_be_there([cell])
 
 
 @pytest.fixture

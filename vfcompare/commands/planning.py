@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
+from vfcompare.assemble import locate
+from vfcompare.commands.trust import parts, targets
 from vfcompare.errors import InputError
 from vfcompare.runs import disk, naming, plan, store
 from vfcompare.runs.run_folder import CHECKPOINTS, RunFolder
 from vfcompare.schema.families import SIDES
+from vfcompare.schema.tree import made_by
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse, saying_where, whole
 from vfcompare.training.progress import duration
@@ -157,9 +160,11 @@ def show(cells: Sequence[Cell]) -> int:
       How many are damaged, of each of which it says what helps.
 
     Raises:
-      InputError: for what the run would refuse of the study, see `vfcompare.runs.plan.write`.
+      InputError: for what the run would refuse of the study, see `vfcompare.runs.plan.write`, and for a
+        `_target_` that is not there.
     """
     plan.check(cells[0].study, cells[0].config["study"])
+    must_be_there(cells)
     warn(cells)
     known = likes(Path(cells[0].config["root"]))
     states = dict.fromkeys((cell.id for cell in cells), "damaged")
@@ -240,6 +245,24 @@ def _sum(costs: Sequence[Cost], minutes: float | None) -> str:
     return words
 
 
+def must_be_there(cells: Iterable[Cell]) -> None:
+    """Refuse a `_target_` that is not there, of whichever open cell, before the first of them is trained.
+
+    What our own configuration names is there, and not imported for it: that takes a second.
+
+    Raises:
+      InputError: that names the nearest one.
+    """
+    there = targets(parts())
+    for cell in cells:
+        for path, name in made_by(cell.config, lists=True).items():
+            if name not in there and not cell.state:
+                # A module of the user's own may make arrays, and with the first one JAX starts.
+                devices.prepare()
+                locate(name, path.removesuffix("._target_"))
+                there.add(name)
+
+
 def warn(planned: Sequence[Cell]) -> None:
     """Say what of a study's decisions has no effect by the cells that are planned so far."""
     for told in chain(absent(planned), unscaled(planned)):
@@ -289,11 +312,12 @@ def begin(planned: Sequence[Cell]) -> None:
     """Write cells of one study into its plan, if its folder can be written and the first open one traced.
 
     Raises:
-      InputError: for the folder, before anything is traced; for what parts refuse of each other; and see
-        `vfcompare.runs.plan.write`.
+      InputError: for the folder, before anything is traced; for a `_target_` that is not there; for what
+        parts refuse of each other; and see `vfcompare.runs.plan.write`.
     """
     study, config = planned[0].study, planned[0].config
     disk.must_be_writable(study, str(study) if os.path.lexists(study) else f"root={config['root']}")
+    must_be_there(planned)
     first_open = next((cell for cell in planned if not cell.state), None)
     if first_open is not None:
         devices.prepare()
