@@ -248,6 +248,50 @@ def test_an_unfair_or_mistyped_search_is_refused_and_nothing_written(here, words
     assert not here.parent.exists()
 
 
+CREDIT = "agent.estimator.advantage.credit._target_"
+RETURNS = "vfcompare.returns."
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        (
+            "reward_togo",
+            "credit._target_=vfcompare.returns.reward_togo: .*did you mean 'reward_to_go'",
+        ),
+        ("over_episodes", "over_episodes does not fit there: .*keyword argument 'gamma'"),
+    ],
+)
+def test_a_choice_that_cannot_be_called_is_refused_and_nothing_written(here, tmp_path, name, hint):
+    text = f"common: {{{CREDIT}: {{choice: [{RETURNS}outcome, {RETURNS}{name}]}}}}"
+    with pytest.raises(InputError, match=hint):
+        tune(["agent=rloo", "env=lock"], Options(space=own(tmp_path, text), trials=2))
+    assert not here.parent.exists()
+
+
+def test_where_a_space_differs_from_the_one_a_search_was_begun_with_is_named(
+    here, trainer, tmp_path
+):
+    trainer()
+    text = f"rloo: {{{CREDIT}: {{choice: [{RETURNS}outcome, {RETURNS}reward_to_go]}}}}"
+    text += f"\ncommon: {{{LEARNING_RATE}: {{log_uniform: [1.0e-4, 1.0e-2]}}}}"
+    words = ["agent=rloo", *ON_ONE[1:]]
+    assert tune(words, Options(trials=2, space=own(tmp_path, text)))
+    for old, new, path in (
+        ("reward_to_go", "remaining", f"space.rloo.{CREDIT}.choice.1={RETURNS}"),
+        ("1.0e-2", "2.0e-2", f"space.common.{LEARNING_RATE}.log_uniform.1="),
+    ):
+        other = own(tmp_path, text.replace(old, new))
+        with pytest.raises(InputError) as refused:
+            tune(words, Options(trials=2, space=other))
+        assert str(refused.value).count(path) == 2
+    other = own(tmp_path, text + "\nppo: {agent.gamma: {uniform: [0.9, 1]}}")
+    with pytest.raises(
+        InputError, match=r"space.ppo.agent.gamma.uniform.0=nothing, this is .*=0.9;"
+    ):
+        tune(words, Options(trials=2, space=other))
+
+
 def test_tpe_without_optuna_says_how_to_get_it(here, monkeypatch):
     monkeypatch.setattr("vfcompare.tuning.tpe.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install '\.\[tune\]' in the clone"):
@@ -346,7 +390,7 @@ def test_blocks_and_spaces_of_a_users_own_are_found(here, own, tmp_path, monkeyp
     for words, options in (([], Options(space="ours")), ([inline], Options())):
         made = Search(["agent=half", "env=lock", own, *words], options)
         assert [knob.path for knob in made.players[0].knobs] == ["agent.gamma"]
-    with pytest.raises(InputError, match="hlaf is not a block; .*did you mean 'half'"):
+    with pytest.raises(InputError, match=r"hlaf is not a block; .*did you mean 'half'"):
         Search(["agent=half", own, "+study.tune={hlaf:{agent.gamma:{uniform:[0,1]}}}"], Options())
 
 

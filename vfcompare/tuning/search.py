@@ -11,10 +11,12 @@ from vfcompare.commands.compose import cells, recompose
 from vfcompare.commands.explain import own_folders
 from vfcompare.commands.naming import as_known
 from vfcompare.commands.overrides import typed_twice
-from vfcompare.errors import Damaged, InputError, nearest, unread
+from vfcompare.commands.planning import must_be_there
+from vfcompare.errors import Damaged, InputError, error_text, nearest, unread
 from vfcompare.runs import disk, plan, run_folder, store
 from vfcompare.runs.status import DONE
 from vfcompare.schema.settings import PRIVATE, SEARCHPATH, key_of, value_of
+from vfcompare.schema.tree import leaves
 from vfcompare.schema.validate import TUNING_SEEDS
 from vfcompare.statistics import ScoreScale
 from vfcompare.training import devices, sweep, tasks
@@ -32,6 +34,9 @@ SEEDS = 5
 
 TRIALS = 32
 """Of each agent on each environment, where the command line says nothing; a grid has as many as it has."""
+
+NOTHING = "nothing"
+"""Stands in an error for what is not there."""
 
 LONGEST = 200
 """Characters of a command line's rest that an error repeats."""
@@ -208,14 +213,20 @@ class Search:
         """
         if self.options.sampler == "tpe":
             Tpe.must_exist()
-        self._compose([list(space.corners(player.knobs)) for player in self.players])
+        ends = self._compose([list(space.corners(player.knobs)) for player in self.players])
+        must_be_there(trial.cell for trial in ends)
         self._must_be_the_same()
         disk.must_be_writable(self.study, f"root={self.study.parent}")
         # Composed, and so checked, by being asked for.
         _ = self.opening
         devices.prepare()
-        for player in {player.name[0]: player for player in self.players}.values():
+        agents = {player.name[0]: player for player in self.players}.values()
+        for player in agents:
             rehearse(player.preset.config)
+        names = {player.name for player in agents}
+        for trial in ends:
+            if trial.name in names and any(path.endswith("_target_") for path in trial.values):
+                _must_fit(trial)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -256,9 +267,10 @@ class Search:
             ) from error
         for key, value in self.protocol.items():
             if key != "trials" and begun.get(key) != value:
+                path, before, now = _first_unlike(key, begun.get(key), value)
                 raise InputError(
-                    f"{self.study} was begun with {key}={_short(begun.get(key))}, this is "
-                    f"{key}={_short(value)}; allowed: the former, or another study.name"
+                    f"{self.study} was begun with {path}={_short(before)}, this is {path}={_short(now)}; "
+                    "allowed: the former, or another study.name"
                 )
         if fewer:
             raise InputError(
@@ -391,6 +403,31 @@ def _whole_number(settings: Sequence[str], name: str, otherwise: int) -> int:
 
 def _without_seeds(cell: Cell) -> list[str]:
     return [text for text in cell.overrides if key_of(text) not in ("first_seed", "seeds")]
+
+
+def _must_fit(trial: Trial) -> None:
+    """Refuse a function that its place cannot call: numbers are checked as they are composed, this is not."""
+    try:
+        rehearse(trial.cell.config)
+    except Exception as error:
+        told = str(error) if isinstance(error, InputError) else error_text(error).splitlines()[0]
+        raise InputError(
+            f"{' '.join(overrides(trial.values))} does not fit there: {told}"
+        ) from error
+
+
+def _first_unlike(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """Where two values first differ, a setting or one of a space, and what each has there."""
+    one, two = (
+        {path: leaf for path, _, leaf in leaves({key: value}, lists=key == "space")}
+        for value in (before, now)
+    )
+    path = next(
+        path
+        for path in [*one, *two]
+        if (path in one, one.get(path)) != (path in two, two.get(path))
+    )
+    return path, one.get(path, NOTHING), two.get(path, NOTHING)
 
 
 def _short(value: Any) -> str:
