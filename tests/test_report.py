@@ -292,14 +292,30 @@ def test_every_planned_run_is_counted_once(tmp_path: Path) -> None:
     assert "other" not in [arm.name for arm in results.arms]
 
 
+def test_a_folder_of_which_nothing_has_begun_is_missing_as_status_has_it(tmp_path: Path) -> None:
+    study = write_study(tmp_path, envs={"maze": ENVS["maze"]}, seeds=3)
+    folder = next(path.parent for path in study.glob("*/run.json"))
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "checkpoint").mkdir()
+    cell = next(cell for cell in report.load(study).cells if cell.id == folder.name)
+    assert [run.status for run in cell.runs] == ["missing"] * 3
+    assert cell.problems == ()
+    assert {one.id: one.status for one in run_status.read(study)}[folder.name] == "planned"
+    (folder / "run.json").symlink_to("nowhere")
+    cell = next(cell for cell in report.load(study).cells if cell.id == folder.name)
+    assert [run.status for run in cell.runs] == ["damaged"] * 3
+
+
 def test_the_page_of_a_damaged_study_says_what_is_wrong(tmp_path: Path) -> None:
     _, content, text = read(report.write(damaged_study(tmp_path)))
     runs = next(item for item in content["verdicts"] if item["title"] == "Runs")
     assert runs["tone"] == "warning"
     assert runs["text"].startswith("10 of 24 planned runs completed")
     assert "without its folder `vfcompare resume` trains the cell anew" in runs["text"]
+    assert "`vfcompare drop` takes out of the plan what was mistyped" in runs["text"]
     beside = "not compared: maze-other-1a2b3c4d. Their sweep, given again in this study, adds them"
-    for reason in (beside, "its folder was not found", "evaluation.parquet"):
+    for reason in (beside, "no run.json was found", "evaluation.parquet"):
         assert reason in text
 
 

@@ -91,7 +91,7 @@ def test_a_preset_on_one_environment_is_not_the_agent_that_was_tuned_on_another(
 
 
 def test_a_cell_that_has_not_begun_is_called_as_it_will_be() -> None:
-    waiting = [Run(seed, "missing", "its folder was not found") for seed in range(6)]
+    waiting = [Run(seed, "missing", "no run.json was found") for seed in range(6)]
     late = cell("rloo", "delayed", "0.003", config={}, runs=tuple(waiting))
     assert names([tuned()[0], late, *tuned()[2:]]) == ["rloo", "rloo", "ppo", "ppo"]
 

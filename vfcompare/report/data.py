@@ -262,7 +262,8 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         folder = None
     if folder is None:
         problems.append("the id is not the name of a folder of this study")
-    present = folder is not None and folder.is_dir()
+    # A folder alone is what an attempt leaves that was refused; `vfcompare status` calls it planned.
+    present = folder is not None and os.path.lexists(folder / "run.json")
     info = read_inside(folder, "run.json", read_record, problems) if present else None
     settings = entry.get("settings", (info or {}).get("settings"))
     agent = entry.get("agent", (info or {}).get("agent", "unknown"))

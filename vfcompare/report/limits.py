@@ -201,6 +201,11 @@ def _failures(results: Results) -> Sentence:
             " What is damaged stands under 'What went wrong'; without its folder `vfcompare resume` trains "
             "the cell anew."
         )
+    if counts["missing"]:
+        text += (
+            " What is missing was not begun, or its folder is elsewhere: the same command or `vfcompare "
+            "resume` trains it, and `vfcompare drop` takes out of the plan what was mistyped."
+        )
     return Sentence(text, "warning" if others else "plain", "Runs")
 
 

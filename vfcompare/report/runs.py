@@ -51,11 +51,11 @@ def runs_of(
       entry: the cell, as the plan has it.
       info: `run.json`, None if it could not be read.
       told: what its tables say.
-      present: whether it has a folder.
+      present: whether it has a run, be it one that cannot be read.
     """
     planned, table, reason = _seeds(entry.get("seeds")), told.table, told.reason
     if not present:
-        return tuple(Run(seed, "missing", "its folder was not found") for seed in planned), []
+        return tuple(Run(seed, "missing", "no run.json was found") for seed in planned), []
     if info is None:
         return tuple(Run(seed, "damaged", "run.json could not be read") for seed in planned), []
     listed = info.get("seeds")
