@@ -414,6 +414,27 @@ def test_parts_of_the_users_own_are_listed_beside_ours(own, capsys):
     assert "file:///nowhere is no folder" in capsys.readouterr().err
 
 
+def test_a_part_of_ones_own_that_is_not_found_is_looked_for_with_a_hint(own, capsys):
+    folder = own.partition("file://")[2].rstrip("]")
+    above = f"hydra.searchpath=[file://{Path(folder).parent}]"
+    meant = f"holds none of our groups, such as agent/ or env/; did you mean file://{folder}?"
+    for words, code, told in (
+        (
+            ["list", "agents", "half"],
+            2,
+            "or one of your own with 'hydra.searchpath=[file:///FOLDER]'",
+        ),
+        (["list", "agents", "half", above], 2, meant),
+        (["list", "agents", above], 0, meant),
+        (["plan", "agent=half", "env=lock", above], 2, meant),
+        (["plan", "agent=hlf", "env=lock", own], 2, "did you mean 'half'?"),
+    ):
+        assert main(words) == code
+        said = capsys.readouterr().err
+        assert told in said
+        assert said.count("\n") == 1
+
+
 def test_a_part_whose_function_was_replaced_is_shown_as_what_is_called(tmp_path, capsys):
     text = "# R - mine.\ndefaults: [gae]\nadvantage: {_target_: myparts.my_gae}\n"
     mine = "defaults: [/recipe@_here_: matched, /estimator@estimator: mine]"

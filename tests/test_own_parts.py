@@ -84,10 +84,11 @@ SAID = {
     "+study=param": "hydra.sweeper.param is no setting .*did you mean 'params'",
     "agent=rloo,ppo env=lock agent.estimator.advantage.lambda_=0.9,1.0": (
         "lambda_=0.9 does not exist for agent=rloo env=lock: agent.estimator.advantage has gamma, credit, "
-        "baseline, scale; allowed: cells that have it, such as agent=ppo env=lock$"
+        "baseline, scale; allowed: cells that have it, such as agent=ppo env=lock; "
+        "in a command of their own, with the same study.name, they come into the same study$"
     ),
     "agent=ppo env=maze_small,lock env.slip=0.1": (
-        "env.slip=0.1 does not exist for agent=ppo env=lock: .*; allowed: .*such as agent=ppo env=maze_small$"
+        "env.slip=0.1 does not exist for agent=ppo env=lock: .*; allowed: .*such as agent=ppo env=maze_small; "
     ),
     "+study=slips env=lock": (
         "^env.slip=0, which study slips sweeps, does not exist for agent=a2c env=lock: env has length"

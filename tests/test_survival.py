@@ -1090,6 +1090,7 @@ def test_only_folders_are_named_where_a_study_goes_on(text, tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"vfcompare: {text} is not allowed: {NO_PATH[text]}")
     assert "allowed: 'hydra.searchpath=[file:///FOLDER]'" in line
+    assert ("resume=anyway" in line) == (NO_PATH[text] == UNKNOWN)
 
 
 def test_a_study_that_cannot_be_written_is_refused_before_anything_is_traced(

@@ -58,6 +58,27 @@ def explain(
     )
 
 
+def or_own(own: Sequence[Traversable]) -> str:
+    """How a part of the user's own would be found, as a clause; `own` as of `catalogue.files`."""
+    if not own:
+        return f", or one of your own with '{SEARCHPATH}[file:///FOLDER]'"
+    return "".join(f"; {told}" for told in without_groups(own))
+
+
+def without_groups(own: Sequence[Traversable]) -> Iterator[str]:
+    """What to say of folders that hold no group of ours, such as the one above the folder that was meant."""
+    for place in own:
+        if not has_groups(place):
+            meant = next((p for p in place.iterdir() if p.is_dir() and has_groups(p)), None)
+            hint = f"; did you mean file://{meant}?" if meant else ""
+            yield f"{place} holds none of our groups, such as agent/ or env/{hint}"
+
+
+def has_groups(place: Traversable) -> bool:
+    """Whether a folder is like `conf/`."""
+    return any((place / group).is_dir() for group in GROUPS)
+
+
 def own_folders(settings: Sequence[str], strict: bool = False) -> list[Traversable]:
     """The folders with parts of the user's own that settings name.
 
@@ -307,8 +328,8 @@ def unknown_choice(error: Exception, settings: Sequence[str]) -> str | None:
     names = choices(group, own)
     if not names:
         return None
-    mine = "" if own else f", or one of your own with '{SEARCHPATH}[file:///FOLDER]'"
-    return f"{group}={name} does not exist; allowed: {', '.join(names)}{mine}{nearest(name, names)}"
+    allowed = f"{', '.join(names)}{or_own(own)}"
+    return f"{group}={name} does not exist; allowed: {allowed}{nearest(name, names)}"
 
 
 def set_together(
@@ -356,7 +377,8 @@ def unknown_key(
             here = f" for {whose(settings)}" if other or swept else ""
             more = nearest(part, keys) or ("" if depth else inside(whole, part))
             if other:
-                more = f"; allowed: cells that have it, such as {other}"
+                more = f"; allowed: cells that have it, such as {other}; in a command of their own, with the "
+                more += "same study.name, they come into the same study"
             return f"{path}={value}{swept} does not exist{here}{reason}: {where} has {known}{more}"
         if OmegaConf.is_interpolation(node, part) and depth + 1 < len(parts):
             return borrowed(f"{path}={value}", ".".join(parts[: depth + 1]), node._get_node(part))

@@ -29,6 +29,7 @@ from vfcompare.commands.catalogue import (
     presets,
     short,
 )
+from vfcompare.commands.explain import or_own, without_groups
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.needs import NEEDS
 from vfcompare.schema.settings import SEARCHPATH
@@ -64,6 +65,9 @@ def show(
       InputError: if there is no such group or name.
     """
     width = width or max(80, shutil.get_terminal_size((80, 24)).columns)
+    if name is None:
+        for told in without_groups(own):
+            print(f"vfcompare: {told}", file=sys.stderr)
     if group is None:
         return overview(width, own)
     known = groups(own)
@@ -76,7 +80,8 @@ def show(
     found = files(singular, own)
     if name is not None and name not in found:
         raise InputError(
-            f"{singular}={name} does not exist; allowed: {', '.join(found)}{nearest(name, found)}"
+            f"{singular}={name} does not exist; allowed: {', '.join(found)}{or_own(own)}"
+            f"{nearest(name, found)}"
         )
     if singular == "agent":
         return agents(width, own) if name is None else agent(name, width, own)

@@ -30,7 +30,9 @@ def folders(own: Sequence[str]) -> Iterator[Traversable]:
     Raises:
       InputError: if it is anything else, or what it names is no folder.
     """
-    usual = f"allowed: '{SEARCHPATH}[file:///FOLDER]', where parts are your own; resume=anyway"
+    usual = (
+        f"allowed: '{SEARCHPATH}[file:///FOLDER]', a folder like our conf/ with parts of your own"
+    )
     for text in own:
         if goes_along(text) and not text.startswith(SEARCHPATH):
             continue
@@ -40,7 +42,8 @@ def folders(own: Sequence[str]) -> Iterator[Traversable]:
                 places = OverridesParser.create().parse_override(text).value()
         if not isinstance(places, list):
             why = "no list" if text.startswith(SEARCHPATH) else "a study goes on as planned"
-            raise InputError(f"{text} is not allowed: {why}; {usual}")
+            other = "" if text.startswith(SEARCHPATH) else "; resume=anyway"
+            raise InputError(f"{text} is not allowed: {why}; {usual}{other}")
         for place in map(str, places):
             scheme, _, name = place.rpartition("://")
             folder: Traversable = Path(name)
