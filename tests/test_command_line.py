@@ -35,6 +35,8 @@ def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     done = vfcompare("-m", "agent=reinforce,ppo", "env=lock", "study.name=mini", *SMALL, cwd=folder)
     assert done.returncode == 0, done.stderr
+    for number, agent in enumerate(("reinforce", "ppo"), 1):
+        assert done.stderr.count(f"cell {number} of 2: lock-{agent}-") == 1
     return folder / "runs" / "mini"
 
 

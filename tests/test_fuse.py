@@ -374,6 +374,17 @@ def test_a_cell_that_another_process_completed_between_look_and_claim_was_done_b
     assert "is training it" not in out
 
 
+def test_each_group_says_how_far_its_sweep_is_and_a_single_cell_says_nothing(monkeypatch, capsys):
+    words = ["agent=reinforce", "env=maze", "env.size=5,7", "agent.gamma=0.9,1", *TINY]
+    found = cells(words, sweep=True)
+    monkeypatch.setattr(sweep, "execute", lambda cells, traced: {})
+    sweep.train(found[:1])
+    assert capsys.readouterr().err == ""
+    sweep.train(found[:3])
+    said = f"cells 1 to 2 of 3: like {found[0].id}\ncell 3 of 3: {found[2].id}\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize("error", [MemoryError("no room"), KeyError("missing"), InputError("no")])
 def test_who_crashes_before_it_begins_says_so_and_the_others_are_trained(
     error, tmp_path, monkeypatch, capsys

@@ -88,7 +88,7 @@ SAID = {
         "in a command of their own, with the same study.name, they come into the same study$"
     ),
     "agent=ppo env=maze_small,lock env.slip=0.1": (
-        "env.slip=0.1 does not exist for agent=ppo env=lock: .*; allowed: .*such as agent=ppo env=maze_small; "
+        "env.slip=0.1 does not exist for agent=ppo env=lock: .*; allowed: .*as agent=ppo env=maze_small; "
     ),
     "+study=slips env=lock": (
         "^env.slip=0, which study slips sweeps, does not exist for agent=a2c env=lock: env has length"

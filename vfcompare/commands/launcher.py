@@ -6,8 +6,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -20,7 +21,7 @@ from vfcompare.commands.naming import as_known
 from vfcompare.runs import store
 from vfcompare.training import crew
 from vfcompare.training.cell import Cell
-from vfcompare.training.sweep import train
+from vfcompare.training.sweep import tell, train
 
 MODULE = "hydra_plugins.vfcompare"
 """Where Hydra looks for plugins: it takes them from modules of this package only."""
@@ -36,6 +37,25 @@ class Handover(NamedTuple):
 
     cells: Sequence[Cell] = ()
     argv: Sequence[str] = ()
+
+
+class Counted:
+    """Trains a cell, in whatever process, and says before which of how many it is."""
+
+    def __init__(self, run: TaskFunction, names: Sequence[str]) -> None:
+        """Remember the cells.
+
+        Args:
+          run: trains a cell.
+          names: of all cells, in the order of Hydra's jobs.
+        """
+        self._run, self._names = run, names
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Train a cell."""
+        number = int(HydraConfig.get().job.num)
+        tell(number, self._names[number : number + 1], len(self._names))
+        return self._run(config)
 
 
 class Planned(Sweeper):
@@ -75,13 +95,14 @@ class Planned(Sweeper):
         folder = Path(self._config.hydra.sweep.dir)
         store.write_bytes(folder / "multirun.yaml", OmegaConf.to_yaml(self._config).encode())
         jobs = [list(cell.overrides) for cell in self.handover.cells]
+        names = [cell.id for cell in self.handover.cells]
         size = self._most or max(len(jobs), 1)
         returns = []
         try:
             with TemporaryDirectory(prefix="vfcompare-") as place, crew.Crew(Path(place)):
                 launcher = Plugins.instance().instantiate_launcher(
                     hydra_context=self._context,
-                    task_function=crew.Hand(self._run, Path(place)),
+                    task_function=crew.Hand(Counted(self._run, names), Path(place)),
                     config=self._config,
                 )
                 for begin in range(0, len(jobs), size):

@@ -14,6 +14,22 @@ MAX_SEEDS = 512
 """Seeds of one program, over all its cells."""
 
 
+def tell(begun: int, names: Sequence[str], total: int) -> None:
+    """Say how far a sweep is, where it is one.
+
+    Args:
+      begun: cells that began before.
+      names: of those that begin now.
+      total: cells that there are to train.
+    """
+    first, last = begun + 1, begun + len(names)
+    told = f"cell {first} of {total}:"
+    if last > first:
+        told = f"cells {first} to {last} of {total}: like"
+    if total > 1:
+        print(f"{told} {names[0]}", file=sys.stderr)
+
+
 def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
     """Train cells in this process, those that differ only in numbers together.
 
@@ -27,7 +43,10 @@ def train(cells: Sequence[Cell], max_seeds: int = MAX_SEEDS) -> dict[str, str]:
     """
     devices.prepare()
     outcomes: dict[str, str] = {}
+    begun = 0
     for group in groups(cells, max_seeds):
+        tell(begun, [cell.id for cell in group.cells], len(cells))
+        begun += len(group.cells)
         try:
             outcomes |= execute(group.cells, group.traced)
         except Exception as error:
