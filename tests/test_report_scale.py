@@ -26,7 +26,8 @@ from vfcompare.report import figures, tables
 from vfcompare.report.analysis import analyse
 from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS, Arm
 from vfcompare.report.analysis.contrasts import ALL_PAIRS
-from vfcompare.report.figures import costs, drawing, improvement, pairs
+from vfcompare.report.fairness import matching, unfair
+from vfcompare.report.figures import costs, drawing, improvement, pairs, sensitivity
 from vfcompare.report.figures.speed import pictures as arrivals
 from vfcompare.schema import families
 
@@ -112,6 +113,24 @@ def test_the_swept_settings_are_drawn_one_by_one(tmp_path: Path) -> None:
         assert max(mine, key=lambda value: mine[value]) == RATES[3]
 
 
+def test_functions_that_were_swept_have_short_names_below_an_axis(tmp_path: Path) -> None:
+    study = write_sweep(tmp_path, envs=("maze",))
+    key = "agent.estimator.advantage.credit._target_"
+    functions = ("outcome", "reward_to_go_of_all", "reward_to_go_of_one")
+
+    def swept(plan: dict[str, Any]) -> None:
+        for rate, function in zip(RATES, functions, strict=False):
+            for one in plan["cells"]:
+                if one["settings"]["agent.optimizer.learning_rate"] == rate:
+                    one["settings"][key] = f"vfcompare.returns.{function}"
+
+    edit(study / "plan.json", swept)
+    drawn = {one.id: one for one in sensitivity.pictures(analyse(report.load(study)))}
+    (axes,) = (a for a in drawn["knobs"].draw().axes if a.get_xlabel() == "credit")
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert ticks == ["outcome", "rewar…_all", "rewar…_one"]
+
+
 def test_what_was_swept_alike_for_every_agent_is_no_unfair_difference(tmp_path: Path) -> None:
     study = write_sweep(tmp_path, envs=("maze",))
     (match,) = analyse(report.load(study)).matching
@@ -142,6 +161,26 @@ def test_what_was_swept_otherwise_for_one_agent_is_a_difference(
         )
     (match,) = analyse(report.load(study)).matching
     assert match.different == ("optimizer",)
+
+
+def test_an_agent_at_fewer_settings_makes_no_alarm_of_a_question_of_others(tmp_path: Path) -> None:
+    study = write_sweep(tmp_path, envs=("maze",))
+
+    def later(plan: dict[str, Any]) -> None:
+        plan["decided"] = {"metric": "auc", "margin": 0.05, "contrast": ["ppo", "rloo"]}
+        gone = {f"maze-grpo-{rate}-0.05" for rate in RATES}
+        plan["cells"] = [cell for cell in plan["cells"] if cell["id"] not in gone]
+
+    edit(study / "plan.json", later)
+    results = analyse(report.load(study))
+    (alarm,) = unfair(results)
+    assert (alarm.title, alarm.text) == (
+        "Not matched throughout",
+        "On maze ppo and rloo are alike but for what is compared; other agents of the study differ from them "
+        "in entropy_coef, too.",
+    )
+    (sentence,) = matching(results)
+    assert sentence.text.startswith("ppo and rloo are matched; different with other agents: entr")
 
 
 def test_fewer_settings_for_one_agent_are_said_to_be_unequal_tuning(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from vfcompare.report.analysis import Matching, Results
+from vfcompare.report.analysis.matching import matching as matching_of
 from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import Sentence, capital, in_words, opening
 from vfcompare.report.table import join, show_float
@@ -36,13 +37,11 @@ def unfair(results: Results) -> Iterable[Sentence]:
 def _sides_agree(results: Results, match: Matching) -> bool:
     """Whether the two sides are matched, and all that differs belongs to agents on neither of them."""
     sides = [{arm.name for arm in side} & {*match.arms} for side in results.sides.both]
-    asked = {name for side in sides for name in side}
-    values = {
-        item: {value for arm, value in zip(match.arms, shown, strict=True) if arm in asked}
-        for item, _, shown in match.rows
-    }
-    alike = all(len(values[item]) == 1 for item in match.different)
-    return all(sides) and alike and not match.uncompared
+    task, asked = results.task(match.task), set().union(*sides)
+    cells = {arm: cell for arm, cell in task.cells.items() if arm in asked}
+    # what all were swept over may be what these alone were swept over alike
+    alone = matching_of(replace(task, cells=cells))
+    return all(sides) and not (alone.reason or alone.different or alone.uncompared)
 
 
 def _unlike_returns(task: Task) -> list[str]:
