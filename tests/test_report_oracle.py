@@ -140,6 +140,18 @@ def test_baselines_are_recognised_by_the_configuration(tmp_path: Path) -> None:
     assert found == KINDS
 
 
+def test_functions_that_vary_are_called_by_their_names(tmp_path: Path) -> None:
+    study = report.load(write_study(tmp_path, seeds=2))
+    key = "agent.estimator.advantage.credit._target_"
+    names = dict.fromkeys(("outcome", "reward_to_go"))
+    cells = [
+        replace(one, settings={key: f"vfcompare.returns.{name}"})
+        for one, name in zip(study.cells, names, strict=False)
+    ]
+    found = oracle.find(replace(study, cells=tuple(cells))).subjects
+    assert [one.settings for one in found] == [{"credit": name} for name in names]
+
+
 def test_predictions_are_those_of_theory_and_agree_where_they_hold(tmp_path: Path) -> None:
     rows = oracle.compare(findings(write_study(tmp_path, seeds=10)))
     assert {name: len(found) for name, found in rows.items()} == {"P1": 2, "P3": 8}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,15 @@ import pytest
 from tests import report_study
 from tests.report_study import AGENTS, ENVS, write_study
 from tests.test_report_oracle import write_study as write_horizon
+from tests.test_report_tuned import RATE, cell
 from vfcompare import report
 from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.report import oracle
-from vfcompare.report.analysis import analyse
-from vfcompare.report.figures import drawing
+from vfcompare.report.analysis import Results, analyse
+from vfcompare.report.data import Study
+from vfcompare.report.figures import drawing, sensitivity
+from vfcompare.report.labels import label
 from vfcompare.report.method import method
 from vfcompare.report.oracle.findings import measure
 from vfcompare.report.renaming import read_names, renamed
@@ -85,6 +89,54 @@ def test_agents_with_a_colour_of_their_own_have_it_before_others_choose(tmp_path
     assert list(turned.items()) == [(name.upper(), look) for name, look in looks.items()]
 
 
+def test_an_agent_has_one_colour_in_all_figures_under_any_name() -> None:
+    like = {"mine": "rloo", "rloo": "rloo", "ppo": "ppo"}
+    cells = [
+        replace(cell(twin, env, rate, config={}), agent=agent)
+        for agent, twin in like.items()
+        for env in ("lock", "delayed")
+        for rate in ("0.1", "0.2")
+    ]
+    study = Study("mine", "", True, "", tuple(label(cells)[0]), ())
+    shown = {"ppo": "PPO", "rloo": "RLOO"}
+    found = []
+    for names in ({}, shown):
+        results = analyse(renamed(study, names))
+        looks = drawing.looks(results.shown.lines)
+        best = {
+            a: max(g, key=results.standing.__getitem__) for a, g in arms_by_agent(results).items()
+        }
+        drawn = {picture.id: picture.draw() for picture in sensitivity.pictures(results)}
+        rows = drawn["settings"].axes[0].get_yticklabels()
+        colours = {row.get_text(): row.get_color() for row in rows}
+        assert colours == {a: drawing.lettering(looks[arm].color) for a, arm in best.items()}
+        plane = drawn["sensitivity"].axes[0]
+        assert {t.get_text(): t.get_color() for t in plane.texts} == colours
+        (key,) = drawn["knobs"].legends
+        lines = zip(key.get_texts(), key.get_lines(), strict=True)
+        told = {text.get_text(): drawing.lettering(str(line.get_color())) for text, line in lines}
+        assert told == colours
+        found.append(colours)
+    assert found[1] == {shown.get(agent, agent): colour for agent, colour in found[0].items()}
+
+
+def arms_by_agent(results: Results) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for arm in results.arms:
+        found.setdefault(arm.agent, []).append(arm.name)
+    return found
+
+
+def test_the_lab_has_its_colours_under_any_name(tmp_path: Path) -> None:
+    study = report.load(write_horizon(tmp_path))
+    cells = [replace(one, agent=one.agent.replace("reinforce", "mine")) for one in study.cells]
+    cells = [replace(one, settings={**one.settings, RATE: one.agent}) for one in cells]
+    study = replace(study, cells=tuple(label(cells)[0]))
+    before = drawing.looks(oracle.find(study).arms)
+    after = drawing.looks(oracle.find(renamed(study, {"oracle_v": "V"})).arms)
+    assert after == {{"oracle_v": "V"}.get(name, name): look for name, look in before.items()}
+
+
 def test_the_question_is_about_the_agents_that_the_plan_names(tmp_path: Path) -> None:
     decided = {"metric": "auc", "margin": 0.05, "contrast": [["ppo"], ["rloo", "grpo"]]}
     study = report.load(write_study(tmp_path, seeds=5, decided=decided))
@@ -107,11 +159,11 @@ def test_what_must_be_typed_keeps_its_name(tmp_path: Path) -> None:
 def settings(study: Path, **values: str) -> Path:
     """The study, whose agents `ppo` have these settings."""
     plan = json.loads((study / "plan.json").read_text())
-    for cell in plan["cells"]:
-        if cell["agent"] == "ppo":
-            cell["settings"] = values
-            info = json.loads((study / cell["id"] / "run.json").read_text())
-            (study / cell["id"] / "run.json").write_text(json.dumps({**info, "settings": values}))
+    for one in plan["cells"]:
+        if one["agent"] == "ppo":
+            one["settings"] = values
+            info = json.loads((study / one["id"] / "run.json").read_text())
+            (study / one["id"] / "run.json").write_text(json.dumps({**info, "settings": values}))
     (study / "plan.json").write_text(json.dumps(plan))
     return study
 

@@ -118,6 +118,15 @@ def test_the_report_says_who_tuned_and_what_was_chosen() -> None:
     assert ("ppo", "delayed", SEARCH, None) in table.rows
 
 
+def test_functions_that_a_search_chose_are_called_by_their_names() -> None:
+    key = "agent.estimator.advantage.credit._target_"
+    chosen = {"lock": "vfcompare.returns.outcome", "delayed": "vfcompare.returns.reward_to_go"}
+    found = results([cell("rloo", env, "", settings={key: value}) for env, value in chosen.items()])
+    table = tables.build(found)["tuned-settings"]
+    assert table.columns[-1] == "credit"
+    assert [row[-1] for row in table.rows] == ["outcome", "reward_to_go"]
+
+
 def test_one_setting_for_all_environments_is_said_to_be_that() -> None:
     found = results([cell(a, e, {"rloo": "0.1", "ppo": "0.2"}[a]) for a in REACHED for e in "xy"])
     assert "tuned once for all environments by maze-tune" in dict(method(found))["Settings"]

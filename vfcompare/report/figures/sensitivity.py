@@ -26,6 +26,7 @@ from vfcompare.report.figures.drawing import (
     row_height,
     rows_axis,
     shorten,
+    shortened,
     spread,
 )
 from vfcompare.report.figures.sizes import beside, lower
@@ -35,6 +36,8 @@ from vfcompare.report.sentences import seeds
 from vfcompare.report.table import Table, Value, join, show_float
 
 KNOBS, COLUMNS = 6, 3
+TICK, PANEL = 10, 24
+"""Letters that a value below an axis has at least, and that all of them share where they are few."""
 COLOURED = 8
 """Most agents that are told apart by colour."""
 
@@ -70,13 +73,15 @@ def _groups(results: Results) -> dict[str, list[Arm]]:
     return {agent: several[agent] for agent in agents}
 
 
-def _looks(groups: Groups) -> dict[str, Look]:
-    return looks(
-        [
-            Arm(agent, agent, arms[0].family, original=arms[0].original)
-            for agent, arms in groups.items()
-        ]
-    )
+def _looks(results: Results, groups: Groups) -> dict[str, Look]:
+    """One look per agent: that of its best setting with a colour of its own in other figures, if any."""
+    lines = results.shown.lines
+    arms = {
+        agent: next((arm for arm in mine if arm in lines), mine[0])
+        for agent, mine in groups.items()
+    }
+    known = looks([*lines, *(arm for arm in arms.values() if arm not in lines)])
+    return {agent: known[arm.name] for agent, arm in arms.items()}
 
 
 def _heights(results: Results, arms: Sequence[Arm]) -> Array:
@@ -127,7 +132,7 @@ def _draw_settings(results: Results, groups: Groups) -> Figure:
     drawn = dict(list(groups.items())[:ROWS])
     figure, grid = canvas(0.8 + 1.25 * row_height(len(drawn)) * len(drawn))
     axes: Axes = grid[0, 0]
-    known = _looks(groups)
+    known = _looks(results, groups)
     for y, (agent, arms) in enumerate(drawn.items()):
         heights, look = _heights(results, arms), known[agent]
         places = y + jitter(len(arms), 0.3)
@@ -193,10 +198,10 @@ def _draw_knobs(results: Results, groups: Groups, knobs: Sequence[str]) -> Figur
     lines = -(-len(knobs) // columns)
     broad = 1.3 if columns > 1 else 1.0
     figure, grid = canvas(0.3 + lower(2.3) * lines, lines, columns, broad=broad, sharey=True)
+    known = _looks(results, groups)
     for place, (axes, knob) in enumerate(zip(panels(grid, len(knobs)), knobs, strict=True)):
-        _panel(axes, results, groups, knob)
+        _panel(axes, results, groups, knob, known)
         axes.set_ylabel("area under curve" if place % columns == 0 else "")
-    known = _looks(groups)
     handles = [
         grid[0, 0].plot([], [], color=look.color, ls=look.line, marker=look.marker, ms=4)[0]
         for look in known.values()
@@ -205,26 +210,30 @@ def _draw_knobs(results: Results, groups: Groups, knobs: Sequence[str]) -> Figur
     return figure
 
 
-def _panel(axes: Axes, results: Results, groups: Groups, knob: str) -> None:
+def _panel(
+    axes: Axes, results: Results, groups: Groups, knob: str, known: Mapping[str, Look]
+) -> None:
     found = {agent: _best_by_value(results, arms, knob) for agent, arms in groups.items()}
     ticks = _in_order({value for values in found.values() for value in values})
-    for agent, look in _looks(groups).items():
+    for agent, look in known.items():
         mine = [value for value in ticks if value in found[agent]]
         at = [ticks.index(value) for value in mine]
         heights = [found[agent][value] for value in mine]
         axes.plot(at, heights, color=look.color, ls=look.line, marker=look.marker, ms=4, lw=1.2)
     every = max(1, -(-len(ticks) // 6))
-    axes.set_xticks(range(0, len(ticks), every), [_brief(t) for t in ticks[::every]])
+    told = [_brief(tick) for tick in ticks[::every]]
+    limit = max(TICK, PANEL // max(1, len(told)))
+    axes.set_xticks(range(0, len(ticks), every), shortened(told, limit))
     axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)
     axes.set_xlabel(shorten(knob, 26))
 
 
 def _brief(value: str) -> str:
-    """A value that fits below an axis."""
+    """A value, its number by the first digits."""
     try:
         return f"{float(value):.3g}"
     except ValueError:
-        return shorten(value, 10)
+        return value
 
 
 def _scores(results: Results, arms: Sequence[Arm]) -> Array:
@@ -260,13 +269,14 @@ def _plane(results: Results, groups: Groups, scores: Mapping[str, Array]) -> Pic
     )
     title = "Performance and sensitivity"
     data = Table("sensitivity", title, heads, rows)
-    return Picture("sensitivity", title, caption, lambda: _draw_plane(groups, points), data)
+    known = _looks(results, groups)
+    return Picture("sensitivity", title, caption, lambda: _draw_plane(known, points), data)
 
 
-def _draw_plane(groups: Groups, points: Mapping[str, tuple[float, float]]) -> Figure:
+def _draw_plane(known: Mapping[str, Look], points: Mapping[str, tuple[float, float]]) -> Figure:
     figure, grid = canvas(lower(3.0))
     axes: Axes = grid[0, 0]
-    for agent, look in _looks(groups).items():
+    for agent, look in known.items():
         axes.plot(*points[agent], look.marker, ms=9, color=look.color, mec=PAPER, mew=0.6)
     xs, ys = (np.array(values) for values in zip(*points.values(), strict=True))
     reach = max(float(np.ptp(ys)), 0.02)
@@ -284,7 +294,7 @@ def _draw_plane(groups: Groups, points: Mapping[str, tuple[float, float]]) -> Fi
             xytext=(points[agent][0] + 0.04 * axes.get_xlim()[1], float(height)),
             textcoords="data",
             va="center",
-            color=lettering(_looks(groups)[agent].color),
+            color=lettering(known[agent].color),
             fontweight="bold",
         )
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.6)

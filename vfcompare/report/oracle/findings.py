@@ -4,7 +4,7 @@ A *setting* is an environment, a policy and a batch; agents that share one are c
 is read from the files of the runs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from vfcompare.report.cells import Cell, Names, held_still
 from vfcompare.report.chains import plain_baseline
 from vfcompare.report.data import Study
 from vfcompare.report.files import number, part, setting, tree
-from vfcompare.report.labels import short_names, varying
+from vfcompare.report.labels import short_names, short_values, varying
 from vfcompare.schema.families import CRITIC, OUTCOME_ONLY
 from vfcompare.statistics import Interval
 
@@ -117,7 +117,12 @@ class Findings:
         readers = {item.agent for item in self.subjects if item.values("value_rmse")}
         found = {item.agent: item.original for item in self.subjects}
         return tuple(
-            Arm(name, name, CRITIC if name in readers else OUTCOME_ONLY, original=original)
+            Arm(
+                name,
+                name,
+                CRITIC if name in readers else OUTCOME_ONLY,
+                original=original and original._replace(arm=original.agent),
+            )
             for name, original in found.items()
         )
 
@@ -135,18 +140,19 @@ class Findings:
 def find(study: Study) -> Findings:
     """What the planned runs of a study have of the lab; nothing where it was not switched on."""
     cells = [cell for cell in study.cells if cell.planned and cell.lab]
-    keys = varying(cells)
-    found = [_subject(cell, keys) for cell in cells]
+    brief, values = short_names(varying(cells)), short_values(cells)
+    found = [_subject(cell, brief, values) for cell in cells]
     order = list(dict.fromkeys(item.setting for item in found))
     return Findings(tuple(sorted(found, key=lambda item: order.index(item.setting))))
 
 
-def _subject(cell: Cell, keys: Sequence[str]) -> Subject:
-    brief = short_names(keys)
-    found = {key: cell.settings[key].strip("{}") for key in keys if key in cell.settings}
+def _subject(
+    cell: Cell, brief: Mapping[str, str], values: Mapping[tuple[str, str], str]
+) -> Subject:
+    found = {key: cell.settings[key].strip("{}") for key in brief if key in cell.settings}
     shared = tuple((key, v) for key, v in sorted(found.items()) if not key.startswith(OWN))
     own = tuple((key, v) for key, v in sorted(found.items()) if key.startswith(OWN))
-    settings = {brief[key]: _brief(value) for key, value in found.items()}
+    settings = {brief[key]: _brief(values.get((key, value), value)) for key, value in found.items()}
     lab = {
         seed: {**row, RELATIVE: 1.0 / row["gradient_snr"]} if row.get("gradient_snr") else row
         for seed, row in cell.lab.items()

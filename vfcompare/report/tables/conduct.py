@@ -6,7 +6,7 @@ from vfcompare.report.analysis import Results
 from vfcompare.report.analysis.matching import Matching
 from vfcompare.report.cells import STATUSES
 from vfcompare.report.files import clean, number
-from vfcompare.report.labels import searches, short_names, tuned_settings
+from vfcompare.report.labels import searches, short_names, short_values, tuned_settings
 from vfcompare.report.table import NONE, PRINTED, Table, Value, join
 
 MOST_VALUES = 8
@@ -172,8 +172,9 @@ def _value_list(arms: Sequence[str], values: Sequence[str]) -> str:
 def tuned(results: Results) -> Table:
     """What a search chose for each agent on each environment."""
     cells = results.study.cells
+    values = short_values(cells)
     found = [
-        (cell, search, tuned_settings(cell))
+        (cell, search, {k: values.get((k, v), v) for k, v in tuned_settings(cell).items()})
         for cell, search in zip(cells, searches(cells), strict=True)
         if search
     ]
