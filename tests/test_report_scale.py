@@ -27,8 +27,17 @@ from vfcompare.report.analysis import analyse
 from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS, Arm
 from vfcompare.report.analysis.contrasts import ALL_PAIRS
 from vfcompare.report.fairness import matching, unfair
-from vfcompare.report.figures import costs, drawing, improvement, pairs, sensitivity
+from vfcompare.report.figures import (
+    contrasts,
+    costs,
+    drawing,
+    improvement,
+    output,
+    pairs,
+    sensitivity,
+)
 from vfcompare.report.figures.speed import pictures as arrivals
+from vfcompare.report.table import MINUS
 from vfcompare.schema import families
 
 RATES = [f"{0.0001 * 2**i:g}" for i in range(6)]
@@ -265,6 +274,31 @@ def test_what_stands_bare_behind_a_name_is_explained(
     names: list[str], limit: int, told: str
 ) -> None:
     assert drawing.explained(names, drawing.shortened(names, limit)) == told
+
+
+def test_captions_say_whom_numbers_stand_for() -> None:
+    names = [f"{2 * STEM}{m}{STEM}" for m in "ab"]
+    shown = drawing.shortened(["ppo", *names])
+    assert shown == ["ppo", *(f"{STEM[:19]}… {n}" for n in (1, 2))]
+    told = drawing.explained(["ppo", *names], shown)
+    assert told == f"Names that are cut: 1 is {names[0]}; 2 is {names[1]}. "
+
+
+@pytest.mark.parametrize("most", [3, 7])
+def test_a_pair_keeps_both_its_names_and_the_minus_in_one_column(most: int) -> None:
+    arms = [
+        f"{agent} entropy={x}" for agent in ("shrunk", "rloo", "grpo") for x in ("0.01", "0.03")
+    ]
+    arms = ["ppo", *arms][:most]
+    rows = [f"{one} {MINUS} {other}" for one, other in combinations(arms, 2)]
+    with output.style(3.25):
+        shown = contrasts.labels(rows)
+        told = contrasts.explanation(rows)
+    assert len(set(shown)) == len(rows)
+    assert all(text.count(MINUS) == 1 for text in shown)
+    first = {3: f"ppo\n{MINUS} shrunk 0.01", 7: f"ppo {MINUS} shru…0.01"}
+    assert shown[0] == first[most]
+    assert told == "Numbers behind names: entropy_coef. "
 
 
 @pytest.mark.parametrize("seconds", [1.0, 1000.0])

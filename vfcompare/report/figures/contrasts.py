@@ -1,5 +1,6 @@
 """Rows of paired differences, as `families` and `pairs` draw them."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,13 +18,16 @@ from vfcompare.report.figures.drawing import (
     appearance,
     canvas,
     dots,
+    explained,
+    letters,
     mark,
     right_texts,
     row_height,
     rows_axis,
     shortened,
+    uncut,
 )
-from vfcompare.report.figures.sizes import inches, lower, narrow, points
+from vfcompare.report.figures.sizes import inches, lower, narrow
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import verdict_word
@@ -46,7 +50,8 @@ def data(name: str, contrasts: Mapping[str, Contrast]) -> Table:
 
 def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, str]) -> Figure:
     """One row a contrast: its seeds as dots, its interval, and the number in words."""
-    two = _in_two_lines(list(contrasts))
+    shown = labels(list(contrasts))
+    two = any("\n" in text for text in shown)
     each = lower(0.38) if two else 1.15 * row_height(len(contrasts))
     figure, grid = canvas(0.85 + each * len(contrasts))
     axes: Axes = grid[0, 0]
@@ -57,8 +62,7 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
         mark(axes, y, contrast.interval, Look(color, "-", "o", contrast.better is not None))
     axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
     rows_axis(axes, list(contrasts))
-    if two:
-        axes.set_yticks(range(len(two)), two, fontsize=points(8.5))
+    axes.set_yticks(range(len(shown)), shown)
     right_texts(axes, [_text(c) for c in contrasts.values()])
     low, high = axes.get_xlim()
     reach = 0.3 * max(abs(low), abs(high))
@@ -71,19 +75,30 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """What stands beside each row."""
-    return _in_two_lines(names) or shortened(names)
-
-
-def _in_two_lines(names: Sequence[str]) -> list[str]:
-    """The two of a pair below each other where that is what leaves room for the axes; else nothing."""
-    pairs = [name.split(f" {MINUS} ") for name in names]
-    line = shortened(names)
+    """What stands beside each row: of a pair both names, below each other where that leaves more room."""
+    ends = _ends(names)
+    if len(ends) != 2 * len(names):
+        return shortened(names)
+    lines = [_joined(found) for found in uncut(ends)]
+    line = next((one for one in lines if max(map(len, one), default=0) <= letters()), [])
     long = line != list(names) or inches(line) > LONG
-    if not (narrow() and long) or len(names) > CROWDED or any(len(pair) != 2 for pair in pairs):
-        return []
-    first, second = (shortened([pair[side] for pair in pairs]) for side in (0, 1))
-    return [f"{one}\n{MINUS} {other}" for one, other in zip(first, second, strict=True)]
+    if narrow() and long and len(names) <= CROWDED:
+        return _joined(shortened(ends), "\n")
+    return line or _joined(shortened(ends, letters() // 2))
+
+
+def explanation(names: Sequence[str]) -> str:
+    """What short names beside the rows leave out."""
+    return explained(_ends(names), _ends(labels(names)))
+
+
+def _ends(rows: Sequence[str]) -> list[str]:
+    """The names in `first - second`, row by row."""
+    return [name for row in rows for name in re.split(rf"\s{MINUS} ", row)]
+
+
+def _joined(ends: Sequence[str], between: str = " ") -> list[str]:
+    return [f"{a}{between}{MINUS} {b}" for a, b in zip(ends[::2], ends[1::2], strict=True)]
 
 
 def largest(contrasts: Mapping[str, Contrast], most: int) -> dict[str, Contrast]:

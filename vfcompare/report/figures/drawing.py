@@ -74,6 +74,8 @@ LABEL, PER_INCH = 24, 6
 """Letters of a name beside a panel, and how many of them an inch of the figure allows."""
 SETTING = re.compile(r"(?<=\s)([\w.]+)=(\S*?)(?=,?\s|$)")
 """A setting in the name of an arm."""
+NUMBERED = re.compile(r"… (\d+)$")
+"""The end of a name that is cut and told apart by its number."""
 
 
 @dataclass(frozen=True)
@@ -153,40 +155,62 @@ def shortened(names: Sequence[str], limit: int | None = None) -> list[str]:
 
     Where they are too long, settings that all share are left out, then the names of settings; then they are
     cut at the end or in the middle. Where that makes two equal they may take twice the room, and where that
-    does not help either they are numbered.
+    does not help either those that are cut are numbered, see `explained`.
     """
-    if limit is None:
-        limit = min(LABEL, int(PER_INCH * (paper() or WIDTH)))
-    whole = list(map(_bare, names))
-    own = _unshared(whole)
-    brief = [SETTING.sub(r"\2", name) for name in own]
-    for found in (whole, own, brief):
+    limit = letters() if limit is None else limit
+    for found in uncut(names):
         if max(map(len, found), default=0) <= limit and _as_many(found, names):
             return found
+    brief = uncut(names)[-1]
     for room in (limit, 2 * limit):
         for cut in (shorten, cut_middle):
             found = [cut(name, room) for name in brief]
             if _as_many(found, names):
                 return found
-    order = list(dict.fromkeys(names))
+    meant: dict[str, set[str]] = {}
+    for name, text in zip(names, brief, strict=True):
+        meant.setdefault(text, set()).add(name)
+    alone = {text for text, whose in meant.items() if len(text) <= limit and len(whose) == 1}
+    pairs = list(zip(names, brief, strict=True))
+    order = list(dict.fromkeys(name for name, text in pairs if text not in alone))
     return [
-        f"{shorten(b, limit - 4)} {order.index(n) + 1}" for n, b in zip(names, brief, strict=True)
+        text if text in alone else f"{text[: limit - 5]}… {order.index(name) + 1}"
+        for name, text in pairs
     ]
 
 
+def letters() -> int:
+    """Most letters of a name beside a panel."""
+    return min(LABEL, int(PER_INCH * (paper() or WIDTH)))
+
+
+def uncut(names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names in full, without settings that all share, and without the names of settings."""
+    whole = list(map(_bare, names))
+    own = _unshared(whole)
+    return whole, own, [SETTING.sub(r"\2", name) for name in own]
+
+
 def explained(names: Sequence[str], shown: Sequence[str]) -> str:
-    """Whose values stand in short names without the name of their setting; empty where none does.
+    """Whose values stand in short names without the name of their setting, and whom numbers stand for.
 
     Args:
       names: of one figure, in full.
       shown: what the figure has instead of each.
     """
-    pairs = zip(_unshared(list(map(_bare, names))), shown, strict=True)
+    pairs = dict(zip(_unshared(list(map(_bare, names))), shown, strict=True))
+    numbers = {name: m[1] for name, brief in pairs.items() if (m := NUMBERED.search(brief))}
     found = [
-        (k, v) for name, brief in pairs for k, v in SETTING.findall(name) if f"{k}=" not in brief
+        (k, v)
+        for name, brief in pairs.items()
+        for k, v in SETTING.findall(name)
+        if f"{k}=" not in brief and name not in numbers
     ]
     what = "Values" if any(by_size(value)[0] for _, value in found) else "Numbers"
-    return f"{what} behind names: {', '.join(dict(found))}. " if found else ""
+    told = f"{what} behind names: {', '.join(dict(found))}. " if found else ""
+    order = sorted(numbers, key=lambda name: int(numbers[name]))
+    key = "; ".join(f"{numbers[name]} is {name}" for name in order)
+    return f"{told}Names that are cut: {key}. " if key else told
 
 
 def explained_rows(results: Results, limit: int | None = None) -> str:
@@ -457,9 +481,10 @@ def row_names(results: Results, arms: Sequence[Arm]) -> list[str]:
 def called(results: Results, arms: Iterable[str], limit: int = LABEL) -> dict[str, str]:
     """What a figure calls these arms: short, and told apart from all that are drawn anywhere."""
     wanted = list(arms)
-    names = list(dict.fromkeys([*wanted, *(arm.name for arm in results.shown.rows)]))
-    brief = shortened([results.called(name) for name in names], limit)
-    return dict(zip(wanted, brief, strict=False))
+    # in the order that captions number them in
+    names = list(dict.fromkeys([*(arm.name for arm in results.shown.rows), *wanted]))
+    brief = dict(zip(names, shortened([*map(results.called, names)], limit), strict=True))
+    return {name: brief[name] for name in wanted}
 
 
 def unseen(results: Results, file: str) -> str:

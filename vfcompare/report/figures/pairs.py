@@ -6,7 +6,7 @@ from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
-from vfcompare.report.figures.drawing import Picture, explained, shortened
+from vfcompare.report.figures.drawing import Picture, shortened
 from vfcompare.report.sentences import against, elsewhere, failed_in, over, pairing, sizes, too_few
 from vfcompare.report.table import join, show_float
 
@@ -69,6 +69,6 @@ def _caption(results: Results, left: int, drawn: Sequence[str]) -> str:
     return (
         f"{text}. {pairs}. {elsewhere(results, found)}Differences are means, which may order agents "
         f"otherwise than the IQM does; {dots}, bars the intervals at Holm's levels, filled where the "
-        f"paired test agrees with the bar. {explained(drawn, contrasts.labels(drawn))}"
+        f"paired test agrees with the bar. {contrasts.explanation(drawn)}"
         f"{unseen}{failed_in(results, *results.pool)}"
     )
