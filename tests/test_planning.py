@@ -193,7 +193,7 @@ def test_names_of_cells_stay_whole(tmp_path, capsys):
 def test_who_is_contrasted_and_not_planned_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(planning, "rehearse", lambda config: None)
     command = [*LOCK, f"root={tmp_path}", "study.name=shrink", "study.contrast=[rloo,grpo]"]
-    told = "vfcompare: study.contrast names grpo, of which nothing is planned yet"
+    told = "vfcompare: study.contrast names grpo, and no such run is planned yet; until one is"
     assert main(["plan", *command]) == 0
     assert told in capsys.readouterr().err
     planning.begin(compose.cells(command, sweep=True))

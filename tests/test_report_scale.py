@@ -287,7 +287,9 @@ def test_captions_say_whom_numbers_stand_for() -> None:
 @pytest.mark.parametrize("most", [3, 7])
 def test_a_pair_keeps_both_its_names_and_the_minus_in_one_column(most: int) -> None:
     arms = [
-        f"{agent} entropy={x}" for agent in ("shrunk", "rloo", "grpo") for x in ("0.01", "0.03")
+        f"{agent} entropy_coef={x}"
+        for agent in ("shrunk", "rloo", "grpo")
+        for x in ("0.01", "0.03")
     ]
     arms = ["ppo", *arms][:most]
     rows = [f"{one} {MINUS} {other}" for one, other in combinations(arms, 2)]

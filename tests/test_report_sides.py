@@ -20,7 +20,7 @@ from tests.test_report_verdicts import (
     write_seeds,
 )
 from vfcompare import report
-from vfcompare.report import tables
+from vfcompare.report import sentences, tables
 from vfcompare.report.analysis import analyse, resampling
 from vfcompare.report.figures import families, pairs
 from vfcompare.report.method import method
@@ -310,6 +310,26 @@ def test_a_page_says_when_nothing_could_have_been_decided(tmp_path: Path) -> Non
     for file in (tmp_path / "7").glob("*/*/config.yaml"):
         file.write_text("agent: {warmup: 1, estimator: {critic: {lr: 0.1}}}\n")
     assert "Too few seeds" not in said(analyse(report.load(tmp_path / "7" / "compare")))
+
+
+def test_seeds_that_are_needed_are_told_with_their_pairs_and_environments(tmp_path: Path) -> None:
+    envs = {f"maze_{i}": ENVS["maze"] for i in range(2)}
+    study = write_study(tmp_path, agents={"rloo": 1.0, "ppo": 1.5}, envs=envs, seeds=3)
+    results = analyse(report.load(study))
+    told = said(results)["Too few seeds"]
+    wanted = "8 pairs, that is 4 seeds on each of 2 environments, are needed."
+    assert (
+        "Between the two sides 6 pairs of seeds are too few to decide any of 4 differences, whatever the "
+        f"scores; {wanted}"
+    ) in told
+    assert "any of 2 differences, whatever the scores; 7 seeds are needed." in told
+    few, *_ = results.family_by_task.values()
+    assert sentences.too_few([few]).startswith(
+        "3 pairs of seeds are too few to decide the one diff"
+    )
+    open_ = [text for text in said(results).values() if "cannot decide this" in text]
+    assert open_
+    assert all(f"6 pairs cannot decide this; {wanted}" in text for text in open_)
 
 
 def test_many_places_and_many_pairs_need_more_seeds(tmp_path: Path) -> None:

@@ -277,8 +277,8 @@ def absent(planned: Sequence[Cell]) -> Iterator[str]:
     named = [name for side in sides for name in (side if isinstance(side, list) else [side])]
     if lacking := [name for name in dict.fromkeys(named) if name not in known]:
         yield (
-            f"study.contrast names {', '.join(lacking)}, of which nothing is planned yet: without, "
-            "the report does not compare what was decided"
+            f"study.contrast names {', '.join(lacking)}, and no such run is planned yet; until one is, the "
+            "report cannot make the comparison that was decided"
         )
 
 

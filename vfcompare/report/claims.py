@@ -16,11 +16,13 @@ from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import (
     KINDS,
     Sentence,
+    enough,
     in_words,
     independent,
     on_scale,
     opening,
     pairing,
+    seeds_for,
     show_p,
     signed,
     slight,
@@ -218,8 +220,8 @@ def _findable(contrast: Contrast, results: Results) -> str:
     tasks = contrast.environments
     least = statistics.minimum_detectable_effect(spread, contrast.units, alpha=alpha, tasks=tasks)
     if least == math.inf:
-        seeds = -(-statistics.pairs_to_reject(alpha) // tasks)
-        return f"{told}: {independent(contrast)} cannot decide this; {seeds} seeds are needed"
+        wanted = enough(contrast, statistics.pairs_to_reject(alpha))
+        return f"{told}: {independent(contrast)} cannot decide this; {wanted} are needed"
     if not least > 0.0:
         return told
     found = f"studies like this one find true differences of {show_float(least)} in {statistics.POWER:.0%}"
@@ -227,8 +229,8 @@ def _findable(contrast: Contrast, results: Results) -> str:
     if least > margin and on_scale(results, contrast):
         pairs = statistics.pairs_needed(margin, spread, alpha=alpha, tasks=tasks)
         if pairs is not None:
-            seeds = -(-pairs // tasks)
-            return f"{told}: {found} of cases, and those of {margin:g} if they have {seeds:,} seeds"
+            wanted = seeds_for(contrast, pairs)
+            return f"{told}: {found} of cases, and those of {margin:g} if they have {wanted}"
     return f"{told}: {found} of cases"
 
 

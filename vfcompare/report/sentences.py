@@ -109,11 +109,28 @@ def too_few(contrasts: Iterable[Contrast]) -> str:
     if statistics.attainable_level(largest.units, level, reps=reps) > 0.0:
         return ""
     who = independent(largest, "pairs of seeds")
-    text = f"{who} are too few to decide any of {len(tested)} differences, whatever the scores"
+    what = f"any of {len(tested)} differences" if len(tested) > 1 else "the one difference"
+    text = f"{who} are too few to decide {what}, whatever the scores"
     needed = statistics.pairs_to_reject(level)
     if statistics.attainable_level(needed, level, reps=reps) == 0.0:
         return f"{text}, and no number is enough, as p is never below 1/{reps + 1:,}"
-    return f"{text}; {-(-needed // largest.environments)} seeds are needed"
+    return f"{text}; {enough(largest, needed)} are needed"
+
+
+def enough(contrast: Contrast, units: int) -> str:
+    """How many pairs of seeds so many that are drawn by themselves are, and how many seeds that takes."""
+    seeds = seeds_for(contrast, units)
+    if contrast.environments == 1 or contrast.units != contrast.pairs:
+        return seeds
+    each = -(-units // contrast.environments)
+    return f"{each * contrast.environments:,} pairs, that is {seeds},"
+
+
+def seeds_for(contrast: Contrast, units: int) -> str:
+    """How many seeds it takes that so many are drawn by themselves, and on how many environments."""
+    places = contrast.environments
+    each = f"{-(-units // places):,} seeds"
+    return each if places == 1 else f"{each} on each of {places} environments"
 
 
 def on_scale(results: Results, contrast: Contrast) -> bool:
