@@ -510,6 +510,14 @@ def test_damaged_files_are_counted_not_raised(tmp_path: Path, name: str, content
     assert not Path("canary").exists()
 
 
+def test_what_is_wrong_with_a_table_is_said_once(tmp_path: Path) -> None:
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
+    (study / "maze-ppo-1a2b3c4d" / "evaluation.parquet").write_bytes(b"PAR1")
+    (fate,) = analyse(report.load(study)).attrition
+    assert fate.reason.startswith("evaluation.parquet: ")
+    assert "; " not in fate.reason
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"cells": 3}', '{"cells": [3]}', "[" * 100_000])
 def test_a_damaged_plan_falls_back_to_what_was_found(tmp_path: Path, content: str) -> None:
     study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)

@@ -320,6 +320,22 @@ def test_equal_settings_of_other_configurations_are_numbered_and_said(study: Pat
     assert any("numbered" in text for text in loaded.problems)
 
 
+@pytest.mark.parametrize("place", ["", "cell"])
+@pytest.mark.parametrize("verb", [["report"], ["figure", "pairs"], ["export", "--format=csv"]])
+def test_nothing_is_written_among_the_cells_of_a_study(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: list[str], place: str
+) -> None:
+    other = tmp_path / "other" / place
+    other.mkdir(parents=True)
+    (other / ("run.json" if place else "plan.json")).write_text("{}")
+    before = sorted(other.iterdir())
+    assert main([verb[0], str(study), *verb[1:], "--out", str(other)]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert f"--out={other}: runs are kept there (" in told
+    assert told.endswith(f"allowed: a folder of its own, such as {other / 'report'}")
+    assert sorted(other.iterdir()) == before
+
+
 def test_one_figure_with_its_data(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,14 +53,14 @@ def runs_of(
       told: what its tables say.
       present: whether it has a run, be it one that cannot be read.
     """
-    planned, table, reason = _seeds(entry.get("seeds")), told.table, told.reason
+    planned, table = _seeds(entry.get("seeds")), told.table
     if not present:
         return tuple(Run(seed, "missing", "no run.json was found") for seed in planned), []
     if info is None:
         return tuple(Run(seed, "damaged", "run.json could not be read") for seed in planned), []
     listed = info.get("seeds")
     seeds = planned or _seeds(listed) or sorted({int(s) for s in table.get("seed", [])})
-    problems = [f"evaluation.parquet: {reason}"] if reason else []
+    problems = [told.reason] if told.reason else []
     extra = set(table.get("seed", np.zeros(0)).astype(int).tolist()) - set(seeds)
     if extra:
         problems.append(f"{len(extra)} seeds were evaluated that are not planned; they are ignored")
@@ -88,10 +88,10 @@ def evaluation(folder: Path | None) -> tuple[dict[str, Array], str]:
 
     table = read_inside(folder, "evaluation.parquet", read, problems)
     if table is None:
-        return {}, problems[0].removeprefix("evaluation.parquet").lstrip(": ")
+        return {}, problems[0]
     lacking = [name for name in ("seed", "env_steps", "return_sampled") if name not in table]
     if lacking:
-        return {}, f"no column {', '.join(lacking)}"
+        return {}, f"evaluation.parquet: no column {', '.join(lacking)}"
     good = np.isfinite(table["seed"]) & np.isfinite(table["env_steps"])
     good &= np.abs(table["seed"]) < 2**53
     return {name: column[good] for name, column in table.items()}, ""
@@ -123,7 +123,7 @@ def _run(
     if status not in {"completed", "diverged"}:
         status = overall if overall in STATUSES and overall != "completed" else status
     if status not in STATUSES:
-        status, reason = "damaged", reason or f"unknown status {clean(status)!r}"
+        status, reason = "damaged", reason or f"run.json: unknown status {clean(status)!r}"
     curve = _curve(seed, table)
     if curve is None:
         return Run(seed, *_without_curve(status, reason, info))
@@ -132,7 +132,7 @@ def _run(
 
 def _without_curve(status: str, reason: str, info: Mapping[str, Any]) -> tuple[str, str]:
     if status in {"completed", "damaged"}:
-        return "damaged", f"evaluation: {reason or 'no rows of this seed'}"
+        return "damaged", reason or "evaluation.parquet: no rows of this seed"
     return status, clean(info.get("message") or "", limit=200)
 
 

@@ -1,5 +1,6 @@
 """From the files of a study to the files of its report."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def write(
 
     Raises:
       InputError: there are several studies and no `out`, the venue or a name is unknown, or the folder
-        cannot be written, or is a link that nobody typed.
+        cannot be written, is a link that nobody typed, or has runs in it.
     """
     folders = [studies] if isinstance(studies, Path) else list(studies)
     if out is None and len(folders) > 1:
@@ -50,8 +51,17 @@ def write(
         below = (folder / name for name in ("figures", "tables"))
         stay_inside(folder, *below, hint=", or --out=FOLDER")
     must_be_writable(folder, f"--out={folder}")
+    _must_be_apart(folder)
     keep(folder, report_files(read(folders, anonymous=anonymous, names=names), width))
     return folder / "index.html"
+
+
+def _must_be_apart(out: Path) -> None:
+    """Refuse to write among the cells of a study, or the files of one of them."""
+    for file in ("plan.json", "run.json"):
+        if os.path.lexists(out / file):
+            told = f"--out={out}: runs are kept there ({file})"
+            raise InputError(f"{told}; allowed: a folder of its own, such as {out / 'report'}")
 
 
 def keep(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
@@ -128,10 +138,12 @@ def write_figure(
     `learning` is short for all figures whose name begins so.
 
     Raises:
-      InputError: there is no such figure, the venue or a name is unknown, or the folder cannot be written.
+      InputError: there is no such figure, the venue or a name is unknown, or the folder cannot be written,
+        or has runs in it.
     """
     width = width_of(venue)
     must_be_writable(out, f"--out={out}")
+    _must_be_apart(out)
     study = read(studies, anonymous=anonymous, names=names)
     with output.style(width):
         pictures = chosen(compose(study), name)
@@ -156,7 +168,7 @@ def write_export(
     """Writes a study for other programs, see `vfcompare.report.export`.
 
     Raises:
-      InputError: there is no such format, or the folder cannot be written.
+      InputError: there is no such format, or the folder cannot be written, or has runs in it.
     """
     if kind not in export.FORMATS:
         allowed = ", ".join(export.FORMATS)
@@ -164,6 +176,7 @@ def write_export(
             f"unknown format {kind!r}; allowed: {allowed}{nearest(kind, export.FORMATS)}"
         )
     must_be_writable(out, f"--out={out}")
+    _must_be_apart(out)
     study = read(studies, anonymous=anonymous)
     paths = keep(out, export.export(study, kind))
     between = export.interpolated(score(study)) if kind == "marl-eval" else {}
