@@ -33,7 +33,8 @@ from vfcompare.report import fairness, files, formats, runs, scoring, tables
 from vfcompare.report.analysis import analyse
 from vfcompare.report.cells import STATUSES
 from vfcompare.report.figures import output
-from vfcompare.report.figures.drawing import CRITIC, INK, MUTED, OUTCOME, lettering, spread
+from vfcompare.report.figures.drawing import spread
+from vfcompare.report.figures.looks import CRITIC, INK, MUTED, OUTCOME, lettering
 from vfcompare.report.table import show
 from vfcompare.report.verdicts import verdicts
 from vfcompare.runs import certificate, clock

@@ -17,7 +17,9 @@ from vfcompare.main import main
 from vfcompare.report import oracle
 from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.data import Study
-from vfcompare.report.figures import drawing, sensitivity
+from vfcompare.report.figures import sensitivity
+from vfcompare.report.figures.looks import lettering
+from vfcompare.report.figures.looks import looks as looks_of
 from vfcompare.report.labels import label
 from vfcompare.report.method import method
 from vfcompare.report.oracle.findings import measure
@@ -70,7 +72,7 @@ def test_numbers_and_colours_are_those_of_the_files(tmp_path: Path) -> None:
     study = report.load(write_study(tmp_path, envs=TWO, seeds=5))
     shown = {"ppo": "PPO (λ = 0.95)", "rloo": "RLOO", "maze": "Mazes"}
     before, after = analyse(study), analyse(renamed(study, shown))
-    look, other = drawing.looks(before.shown.lines), drawing.looks(after.shown.lines)
+    look, other = looks_of(before.shown.lines), looks_of(after.shown.lines)
     assert other == {shown.get(name, name): one for name, one in look.items()}
     assert after.summary["auc", "Mazes", "RLOO"] == before.summary["auc", "maze", "rloo"]
     assert [c.interval for c in after.pairs["auc"]] == [c.interval for c in before.pairs["auc"]]
@@ -84,8 +86,8 @@ def test_agents_with_a_colour_of_their_own_have_it_before_others_choose(tmp_path
     agents = {"reinforce_mean": 1.0, "rloo": 1.1, "grpo": 1.2, "ppo": 1.5}
     study = report.load(write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=3))
     before, after = analyse(study), analyse(renamed(study, {n: n.upper() for n in agents}))
-    looks = drawing.looks(before.shown.lines)
-    turned = drawing.looks(after.shown.lines)
+    looks = looks_of(before.shown.lines)
+    turned = looks_of(after.shown.lines)
     assert list(turned.items()) == [(name.upper(), look) for name, look in looks.items()]
 
 
@@ -102,19 +104,19 @@ def test_an_agent_has_one_colour_in_all_figures_under_any_name() -> None:
     found = []
     for names in ({}, shown):
         results = analyse(renamed(study, names))
-        looks = drawing.looks(results.shown.lines)
+        looks = looks_of(results.shown.lines)
         best = {
             a: max(g, key=results.standing.__getitem__) for a, g in arms_by_agent(results).items()
         }
         drawn = {picture.id: picture.draw() for picture in sensitivity.pictures(results)}
         rows = drawn["settings"].axes[0].get_yticklabels()
         colours = {row.get_text(): row.get_color() for row in rows}
-        assert colours == {a: drawing.lettering(looks[arm].color) for a, arm in best.items()}
+        assert colours == {a: lettering(looks[arm].color) for a, arm in best.items()}
         plane = drawn["sensitivity"].axes[0]
         assert {t.get_text(): t.get_color() for t in plane.texts} == colours
         (key,) = drawn["knobs"].legends
         lines = zip(key.get_texts(), key.get_lines(), strict=True)
-        told = {text.get_text(): drawing.lettering(str(line.get_color())) for text, line in lines}
+        told = {text.get_text(): lettering(str(line.get_color())) for text, line in lines}
         assert told == colours
         found.append(colours)
     assert found[1] == {shown.get(agent, agent): colour for agent, colour in found[0].items()}
@@ -132,8 +134,8 @@ def test_the_lab_has_its_colours_under_any_name(tmp_path: Path) -> None:
     cells = [replace(one, agent=one.agent.replace("reinforce", "mine")) for one in study.cells]
     cells = [replace(one, settings={**one.settings, RATE: one.agent}) for one in cells]
     study = replace(study, cells=tuple(label(cells)[0]))
-    before = drawing.looks(oracle.find(study).arms)
-    after = drawing.looks(oracle.find(renamed(study, {"oracle_v": "V"})).arms)
+    before = looks_of(oracle.find(study).arms)
+    after = looks_of(oracle.find(renamed(study, {"oracle_v": "V"})).arms)
     assert after == {{"oracle_v": "V"}.get(name, name): look for name, look in before.items()}
 
 

@@ -36,6 +36,9 @@ from vfcompare.report.figures import (
     pairs,
     sensitivity,
 )
+from vfcompare.report.figures.looks import CRITIC, OUTCOME
+from vfcompare.report.figures.looks import looks as looks_of
+from vfcompare.report.figures.names import explained, shortened
 from vfcompare.report.figures.speed import pictures as arrivals
 from vfcompare.report.table import MINUS
 from vfcompare.schema import families
@@ -244,7 +247,7 @@ STEM = "x" * 30
     ],
 )
 def test_short_names_differ_where_the_names_do(names: list[str], shown: list[str]) -> None:
-    assert drawing.shortened(names) == shown
+    assert shortened(names) == shown
 
 
 def test_captions_say_what_bare_numbers_in_names_are(
@@ -273,14 +276,14 @@ def test_captions_say_what_bare_numbers_in_names_are(
 def test_what_stands_bare_behind_a_name_is_explained(
     names: list[str], limit: int, told: str
 ) -> None:
-    assert drawing.explained(names, drawing.shortened(names, limit)) == told
+    assert explained(names, shortened(names, limit)) == told
 
 
 def test_captions_say_whom_numbers_stand_for() -> None:
     names = [f"{2 * STEM}{m}{STEM}" for m in "ab"]
-    shown = drawing.shortened(["ppo", *names])
+    shown = shortened(["ppo", *names])
     assert shown == ["ppo", *(f"{STEM[:19]}… {n}" for n in (1, 2))]
-    told = drawing.explained(["ppo", *names], shown)
+    told = explained(["ppo", *names], shown)
     assert told == f"Names that are cut: 1 is {names[0]}; 2 is {names[1]}. "
 
 
@@ -465,7 +468,7 @@ def test_costs_that_one_agent_did_not_record_are_not_drawn(tmp_path: Path) -> No
 def test_no_two_settings_of_one_figure_look_the_same(family: str) -> None:
     """Up to four have colours of their own; beyond, whoever shares one has another line and marker."""
     arms = [Arm(f"ppo {n}", "ppo", family) for n in range(LINES)]
-    looks = [*drawing.looks(arms).values()]
+    looks = [*looks_of(arms).values()]
     assert len({look.color for look in looks[:4]}) == 4
     for one, other in combinations(looks, 2):
         differ = one.line != other.line, one.marker != other.marker
@@ -479,7 +482,7 @@ def lightness(color: str) -> float:
     return float(116 * np.cbrt(light @ [0.2126, 0.7152, 0.0722]) - 16)
 
 
-@pytest.mark.parametrize("colors", [drawing.CRITIC, drawing.OUTCOME])
+@pytest.mark.parametrize("colors", [CRITIC, OUTCOME])
 def test_colours_of_a_family_differ_in_lightness(colors: tuple[str, ...]) -> None:
     levels = sorted(map(lightness, colors))
     assert min(np.diff(levels)) > 6

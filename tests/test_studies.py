@@ -17,7 +17,7 @@ from vfcompare.report.analysis import analyse
 from vfcompare.report.data import load
 from vfcompare.report.document import SECTIONS, compose
 from vfcompare.report.figures.contrasts import standing
-from vfcompare.report.figures.drawing import looks
+from vfcompare.report.figures.looks import looks
 from vfcompare.report.method import method
 from vfcompare.report.verdicts import verdicts
 from vfcompare.runs import plan

@@ -8,19 +8,17 @@ from matplotlib.ticker import MaxNLocator
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.drawing import (
     Picture,
-    appearance,
     canvas,
     cut,
-    explained_rows,
     mark,
     panels,
     row_height,
-    row_names,
     rows_axis,
     rows_drawn,
-    shortened,
     unseen,
 )
+from vfcompare.report.figures.looks import appearance
+from vfcompare.report.figures.names import explained_rows, row_names, shortened
 from vfcompare.report.figures.sizes import beside, inches
 from vfcompare.report.metrics import AGGREGATES, SCORES
 from vfcompare.report.sentences import extents, failed_in, seeds

@@ -9,24 +9,16 @@ from matplotlib.figure import Figure
 
 from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.figures.drawing import (
-    CRITIC,
     CROWDED,
-    INK,
-    MUTED,
-    OUTCOME,
-    Look,
-    appearance,
     canvas,
     dots,
-    explained,
-    letters,
     mark,
     right_texts,
     row_height,
     rows_axis,
-    shortened,
-    uncut,
 )
+from vfcompare.report.figures.looks import CRITIC, INK, MUTED, OUTCOME, Look, appearance
+from vfcompare.report.figures.names import explained, letters, shortened, uncut
 from vfcompare.report.figures.sizes import inches, lower, narrow
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task

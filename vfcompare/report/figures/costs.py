@@ -10,21 +10,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vfcompare.report.analysis import Curve, Results
 from vfcompare.report.cells import Cell
-from vfcompare.report.figures.drawing import (
-    PAPER,
-    Look,
-    Picture,
-    apart,
-    called,
-    canvas,
-    explained_rows,
-    heading,
-    legend,
-    looks,
-    panels,
-    shorten,
-    steps,
-)
+from vfcompare.report.figures.drawing import Picture, apart, canvas, heading, legend, panels, steps
+from vfcompare.report.figures.looks import PAPER, Look, looks
+from vfcompare.report.figures.names import called, explained_rows, shorten
 from vfcompare.report.figures.sizes import beside, lower, stacked
 from vfcompare.report.files import Array, number
 from vfcompare.report.scoring import Task

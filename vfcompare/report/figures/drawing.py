@@ -1,12 +1,11 @@
-"""How everything is drawn: sizes, colours that the colour-blind can tell apart, marks, labels.
+"""What all figures are made of: canvas, panels, rows, legends, marks.
 
 Figures are drawn without pyplot, so that nothing global is changed.
 """
 
-import re
 import textwrap
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,54 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vfcompare.report.analysis import Arm, Results
+from vfcompare.report.analysis import Results
+from vfcompare.report.figures.looks import FAINT, INK, MUTED, PAPER, Look, lettering
+from vfcompare.report.figures.names import shorten, shortened
 from vfcompare.report.figures.sizes import BODY, TALL, WIDTH, inches, lower, paper, points
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import Task
-from vfcompare.report.table import Table, by_size
+from vfcompare.report.table import Table
 from vfcompare.statistics import Interval
-from vfcompare.words import cut_middle
 
 Mask = npt.NDArray[np.bool_]
-
 ROW = 0.29
-INK, MUTED, FAINT, PAPER = "#1b1f24", "#5d6670", "#c9ced4", "#ffffff"
 HANDLE, ACROSS = 7, 10.6
 """Letters that a legend's line takes, and that an inch of it has room for."""
-
-CRITIC = ("#0072b2", "#009e73", "#56b4e9", "#0a2f5c")
-OUTCOME = ("#d55e00", "#e69f00", "#cc79a7", "#6b2400")
-LETTERS = {
-    "#009e73": "#00795a",
-    "#56b4e9": "#1f78ad",
-    "#d55e00": "#b34f00",
-    "#e69f00": "#8a6200",
-    "#cc79a7": "#a8507f",
-}
-"""Colours too light for letters, and what letters have instead: a contrast with paper of 4.5 or more."""
-KNOWN = {
-    "ppo": 0,
-    "a2c": 1,
-    "reinforce_v": 2,
-    "grpo": 0,
-    "rloo": 2,
-    "reinforce": 1,
-}
-CRITIC_LINES: tuple[Any, ...] = (
-    "-",
-    (0, (7, 1.5)),
-    (0, (7, 1.5, 1.5, 1.5)),
-    (0, (7, 1.5, 1.5, 1.5, 1.5, 1.5)),
-)
-OUTCOME_LINES: tuple[Any, ...] = (
-    (0, (3, 1.5)),
-    (0, (1, 1)),
-    (0, (3, 1.5, 1, 1.5)),
-    (0, (3, 1.5, 1, 1.5, 1, 1.5)),
-)
-CRITIC_MARKERS, OUTCOME_MARKERS = "osDp", "^v<P"
-MARKS = dict(zip(CRITIC_MARKERS + OUTCOME_MARKERS, "●■◆⬟▲▼◀✚", strict=True))
-"""The markers as letters, for labels that are told apart in grey."""
 MAX_LEADERS = 8
 LEGEND = 28
 """Letters of a name in a legend."""
@@ -70,12 +34,6 @@ CROWDED = 15
 """Rows beyond which they are set closer."""
 CORNER = (0, 1)
 """Where what is found stands in a panel."""
-LABEL, PER_INCH = 24, 6
-"""Letters of a name beside a panel, and how many of them an inch of the figure allows."""
-SETTING = re.compile(r"(?<=\s)([\w.]+)=(\S*?)(?=,?\s|$)")
-"""A setting in the name of an arm."""
-NUMBERED = re.compile(r"… (\d+)$")
-"""The end of a name that is cut and told apart by its number."""
 
 
 @dataclass(frozen=True)
@@ -99,149 +57,6 @@ class Picture:
     more: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Look:
-    """How an arm is drawn everywhere: colour, and line and marker for readers without colour."""
-
-    color: str
-    line: Any
-    marker: str
-    filled: bool = True
-
-
-def looks(arms: Sequence[Arm]) -> dict[str, Look]:
-    """One look per arm: blues and greens learn a critic, warm colours do not.
-
-    The fifth to eighth of a family have its colours again, each with another line and another marker.
-    """
-    result: dict[str, Look] = {}
-    for critic in (False, True):
-        family = [arm for arm in arms if arm.critic == critic]
-        taken: set[int] = set()
-        for arm in sorted(family, key=lambda arm: arm.key not in KNOWN):
-            wish = KNOWN.get(arm.preset, len(taken))
-            slot = wish if wish not in taken else min(set(range(len(family) + 3)) - taken)
-            taken.add(slot)
-            result[arm.name] = _look(critic, slot)
-    return result
-
-
-def _look(critic: bool, slot: int) -> Look:
-    colors = CRITIC if critic else OUTCOME
-    lines = CRITIC_LINES if critic else OUTCOME_LINES
-    markers = CRITIC_MARKERS if critic else OUTCOME_MARKERS
-    turn = slot // len(colors)
-    line, marker = (slot + 2 * turn) % len(lines), (slot + turn) % len(markers)
-    return Look(colors[slot % len(colors)], lines[line], markers[marker])
-
-
-def appearance(results: Results) -> dict[str, Look]:
-    """The look of every arm: another setting of an agent is hollow, other agents have their family's."""
-    own = looks(results.shown.lines)
-    agents = {arm.agent: replace(own[arm.name], filled=False) for arm in results.shown.lines}
-    picked = agents if results.shown.picked else {}
-    others = {arm.name: picked.get(arm.agent) or _look(arm.critic, 0) for arm in results.arms}
-    return others | own
-
-
-def shorten(name: str, limit: int = LABEL) -> str:
-    """A name that fits beside a mark; the tables have it in full."""
-    name = _bare(name)
-    return name if len(name) <= limit else f"{name[: limit - 1]}…"
-
-
-def shortened(names: Sequence[str], limit: int | None = None) -> list[str]:
-    """The names of one figure: short, and different wherever the names are.
-
-    Where they are too long, settings that all share are left out, then the names of settings; then they are
-    cut at the end or in the middle. Where that makes two equal they may take twice the room, and where that
-    does not help either those that are cut are numbered, see `explained`.
-    """
-    limit = letters() if limit is None else limit
-    for found in uncut(names):
-        if max(map(len, found), default=0) <= limit and _as_many(found, names):
-            return found
-    brief = uncut(names)[-1]
-    for room in (limit, 2 * limit):
-        for cut in (shorten, cut_middle):
-            found = [cut(name, room) for name in brief]
-            if _as_many(found, names):
-                return found
-    meant: dict[str, set[str]] = {}
-    for name, text in zip(names, brief, strict=True):
-        meant.setdefault(text, set()).add(name)
-    alone = {text for text, whose in meant.items() if len(text) <= limit and len(whose) == 1}
-    pairs = list(zip(names, brief, strict=True))
-    order = list(dict.fromkeys(name for name, text in pairs if text not in alone))
-    return [
-        text if text in alone else f"{text[: limit - 5]}… {order.index(name) + 1}"
-        for name, text in pairs
-    ]
-
-
-def letters() -> int:
-    """Most letters of a name beside a panel."""
-    return min(LABEL, int(PER_INCH * (paper() or WIDTH)))
-
-
-def uncut(names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Names in full, without settings that all share, and without the names of settings."""
-    whole = list(map(_bare, names))
-    own = _unshared(whole)
-    return whole, own, [SETTING.sub(r"\2", name) for name in own]
-
-
-def explained(names: Sequence[str], shown: Sequence[str]) -> str:
-    """Whose values stand in short names without the name of their setting, and whom numbers stand for.
-
-    Args:
-      names: of one figure, in full.
-      shown: what the figure has instead of each.
-    """
-    pairs = dict(zip(_unshared(list(map(_bare, names))), shown, strict=True))
-    numbers = {name: m[1] for name, brief in pairs.items() if (m := NUMBERED.search(brief))}
-    found = [
-        (k, v)
-        for name, brief in pairs.items()
-        for k, v in SETTING.findall(name)
-        if f"{k}=" not in brief and name not in numbers
-    ]
-    what = "Values" if any(by_size(value)[0] for _, value in found) else "Numbers"
-    told = f"{what} behind names: {', '.join(dict(found))}. " if found else ""
-    order = sorted(numbers, key=lambda name: int(numbers[name]))
-    key = "; ".join(f"{numbers[name]} is {name}" for name in order)
-    return f"{told}Names that are cut: {key}. " if key else told
-
-
-def explained_rows(results: Results, limit: int | None = None) -> str:
-    """The same of the arms that have a row or a line, as `called` and `rows_axis` name them."""
-    names = row_names(results, results.shown.rows)
-    return explained(names, shortened(names, limit))
-
-
-def _bare(name: str) -> str:
-    """A name without what isolates its direction."""
-    return name.replace("\N{FIRST STRONG ISOLATE}", "").replace("\N{POP DIRECTIONAL ISOLATE}", "")
-
-
-def _as_many(found: Sequence[str], names: Sequence[str]) -> bool:
-    return len(set(found)) == len(set(names))
-
-
-def _unshared(names: Sequence[str]) -> list[str]:
-    """Names without the settings that all of them have with one value."""
-    values: dict[str, set[str]] = {}
-    for key, value in (pair for name in names for pair in SETTING.findall(name)):
-        values.setdefault(key, set()).add(value)
-    everywhere = [{key for key, _ in SETTING.findall(name)} for name in names]
-    shared = (
-        {key for key in set.intersection(*everywhere) if len(values[key]) == 1} if names else ()
-    )
-    for text in (re.escape(f"{key}={next(iter(values[key]))}") for key in shared):
-        names = [re.sub(rf"(?<=\s){text}, |,? {text}(?=\s|$)", "", name) for name in names]
-    return list(names)
-
-
 def heading(axes: Axes, name: str, limit: int, said: str = "", color: str = MUTED) -> None:
     """The name of a panel, in two lines where one is too short, and what is found there under it."""
     brief = shorten(name, 2 * limit)
@@ -262,11 +77,6 @@ def heading(axes: Axes, name: str, limit: int, said: str = "", color: str = MUTE
             **place,
         )
         note.set_in_layout(not paper())
-
-
-def lettering(color: str) -> str:
-    """A colour as letters have it."""
-    return LETTERS.get(color, color)
 
 
 def steps(value: float, _position: object = None) -> str:
@@ -463,28 +273,6 @@ def unit_lines(axes: Axes, task: Task) -> None:
     for level in levels:
         if level is not None:
             axes.axvline(level, color=MUTED, lw=0.7, ls=(0, (1, 2)), zorder=0)
-
-
-def brief_names(tasks: Sequence[str]) -> dict[str, str]:
-    """Tasks without the name of the environment, where all are the same one in several settings."""
-    parts = [name.partition(" ") for name in tasks]
-    alike = len(parts) > 1 and len({env for env, _, _ in parts}) == 1
-    whole = not alike or not all(rest for _, _, rest in parts)
-    return {name: name if whole else rest for name, (_, _, rest) in zip(tasks, parts, strict=True)}
-
-
-def row_names(results: Results, arms: Sequence[Arm]) -> list[str]:
-    """What the arms are called in figures."""
-    return [results.called(arm.name) for arm in arms]
-
-
-def called(results: Results, arms: Iterable[str], limit: int = LABEL) -> dict[str, str]:
-    """What a figure calls these arms: short, and told apart from all that are drawn anywhere."""
-    wanted = list(arms)
-    # in the order that captions number them in
-    names = list(dict.fromkeys([*(arm.name for arm in results.shown.rows), *wanted]))
-    brief = dict(zip(names, shortened([*map(results.called, names)], limit), strict=True))
-    return {name: brief[name] for name in wanted}
 
 
 def unseen(results: Results, file: str) -> str:

@@ -14,26 +14,17 @@ from vfcompare.report.analysis import Arm, Curve, Results
 from vfcompare.report.analysis.arms import LINES
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import (
-    FAINT,
-    MARKS,
     MAX_LEADERS,
-    MUTED,
-    PAPER,
-    Look,
     Picture,
-    brief_names,
-    called,
     canvas,
-    explained_rows,
     heading,
     legend,
-    lettering,
-    looks,
     panels,
-    shorten,
     spread,
     steps,
 )
+from vfcompare.report.figures.looks import FAINT, MARKS, MUTED, PAPER, Look, lettering, looks
+from vfcompare.report.figures.names import brief_names, called, explained_rows, shorten
 from vfcompare.report.figures.sizes import beside, inches, lower, paper, points, stacked
 from vfcompare.report.scoring import Task, failed
 from vfcompare.report.sentences import capital, extents, failed_in, sizes

@@ -15,15 +15,9 @@ from matplotlib.ticker import FuncFormatter
 
 from vfcompare.report.cells import Cell
 from vfcompare.report.data import Study
-from vfcompare.report.figures.drawing import (
-    INK,
-    MUTED,
-    PAPER,
-    Mask,
-    Picture,
-    canvas,
-    shorten,
-)
+from vfcompare.report.figures.drawing import Mask, Picture, canvas
+from vfcompare.report.figures.looks import INK, MUTED, PAPER
+from vfcompare.report.figures.names import shorten
 from vfcompare.report.figures.sizes import TALL, WIDTH, beside, paper, points
 from vfcompare.report.table import MINUS, NONE, Table, Value, show_float
 from vfcompare.statistics import Array

@@ -10,8 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from vfcompare.report.figures.drawing import CRITIC, FAINT, INK, LETTERS, MUTED, OUTCOME, PAPER
 from vfcompare.report.figures.fitting import fit
+from vfcompare.report.figures.looks import CRITIC, FAINT, INK, LETTERS, MUTED, OUTCOME, PAPER
 from vfcompare.report.figures.sizes import BODY, on_paper, paper, points
 
 FORMATS: dict[str, Any] = {

@@ -6,7 +6,8 @@ from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
-from vfcompare.report.figures.drawing import Picture, shortened
+from vfcompare.report.figures.drawing import Picture
+from vfcompare.report.figures.names import shortened
 from vfcompare.report.sentences import against, elsewhere, failed_in, over, pairing, sizes, too_few
 from vfcompare.report.table import join, show_float
 

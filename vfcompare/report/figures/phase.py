@@ -12,17 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from vfcompare.report.analysis import Contrast, Results
-from vfcompare.report.figures.drawing import (
-    CRITIC,
-    FAINT,
-    INK,
-    MUTED,
-    OUTCOME,
-    PAPER,
-    Picture,
-    canvas,
-    shorten,
-)
+from vfcompare.report.figures.drawing import Picture, canvas
+from vfcompare.report.figures.looks import CRITIC, FAINT, INK, MUTED, OUTCOME, PAPER
+from vfcompare.report.figures.names import shorten
 from vfcompare.report.figures.sizes import inches, lower, paper, points
 from vfcompare.report.planes import Plane, planes
 from vfcompare.report.sentences import failed_in, on_scale, opening, signed, slight, too_few

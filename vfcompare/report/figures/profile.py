@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from vfcompare.report.analysis import Results
-from vfcompare.report.figures.drawing import Picture, called, canvas, explained_rows, legend, looks
+from vfcompare.report.figures.drawing import Picture, canvas, legend
+from vfcompare.report.figures.looks import looks
+from vfcompare.report.figures.names import called, explained_rows
 from vfcompare.report.figures.sizes import lower
 from vfcompare.report.files import Array
 from vfcompare.report.sentences import capital, extents, failed_in, seeds

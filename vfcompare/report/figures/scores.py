@@ -11,25 +11,21 @@ from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.contrasts import standing
 from vfcompare.report.figures.drawing import (
     CROWDED,
-    Look,
     Picture,
     apart,
-    appearance,
-    brief_names,
     canvas,
     dots,
-    explained_rows,
     heading,
     mark,
     panels,
     right_texts,
     row_height,
-    row_names,
     rows_axis,
-    shortened,
     unit_lines,
     unseen,
 )
+from vfcompare.report.figures.looks import Look, appearance
+from vfcompare.report.figures.names import brief_names, explained_rows, row_names, shortened
 from vfcompare.report.figures.sizes import beside, inches, narrow, paper, stacked
 from vfcompare.report.metrics import METRICS, SCORES
 from vfcompare.report.scoring import Task, column

@@ -10,25 +10,18 @@ from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.analysis.arms import ROWS, settings_in
 from vfcompare.report.figures.drawing import (
-    FAINT,
-    INK,
-    MUTED,
-    PAPER,
-    Look,
     Picture,
     canvas,
     jitter,
     legend,
-    lettering,
-    looks,
     panels,
     right_texts,
     row_height,
     rows_axis,
-    shorten,
-    shortened,
     spread,
 )
+from vfcompare.report.figures.looks import FAINT, INK, MUTED, PAPER, Look, lettering, looks
+from vfcompare.report.figures.names import shorten, shortened
 from vfcompare.report.figures.sizes import beside, lower
 from vfcompare.report.files import Array
 from vfcompare.report.scoring import column

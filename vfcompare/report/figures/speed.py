@@ -11,26 +11,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from vfcompare.report.analysis import Results, Speed
 from vfcompare.report.figures.drawing import (
     CROWDED,
-    MUTED,
-    PAPER,
-    Look,
     Picture,
-    appearance,
-    brief_names,
-    called,
     canvas,
-    explained_rows,
     heading,
     jitter,
     panels,
     right_texts,
     row_height,
     rows_axis,
-    shorten,
-    shortened,
     steps,
     unseen,
 )
+from vfcompare.report.figures.looks import MUTED, PAPER, Look, appearance
+from vfcompare.report.figures.names import brief_names, called, explained_rows, shorten, shortened
 from vfcompare.report.figures.sizes import beside, inches, narrow, paper, stacked
 from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import failed_in

@@ -8,20 +8,17 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.figures.drawing import (
     CROWDED,
-    INK,
     Picture,
-    appearance,
     canvas,
     cut,
-    explained_rows,
     mark,
     row_height,
-    row_names,
     rows_axis,
     rows_drawn,
-    shortened,
     unseen,
 )
+from vfcompare.report.figures.looks import INK, appearance
+from vfcompare.report.figures.names import explained_rows, row_names, shortened
 from vfcompare.report.figures.sizes import beside, inches
 from vfcompare.report.metrics import METRICS, STABILITY
 from vfcompare.report.sentences import capital, extents, failed_in, seeds

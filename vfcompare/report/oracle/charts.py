@@ -10,20 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vfcompare.report.figures.drawing import (
-    FAINT,
-    INK,
-    MUTED,
-    ROW,
-    Look,
-    Picture,
-    canvas,
-    legend,
-    looks,
-    mark,
-    rows_axis,
-    shorten,
-)
+from vfcompare.report.figures.drawing import ROW, Picture, canvas, legend, mark, rows_axis
+from vfcompare.report.figures.looks import FAINT, INK, MUTED, Look, looks
+from vfcompare.report.figures.names import shorten
 from vfcompare.report.figures.sizes import WIDTH, lower, stacked
 from vfcompare.report.oracle import crowd
 from vfcompare.report.oracle.crowd import MOST_AGENTS, draw_crowd, families, name_edges

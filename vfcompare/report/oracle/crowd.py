@@ -8,17 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vfcompare.report.analysis import Arm
-from vfcompare.report.figures.drawing import (
-    Look,
-    canvas,
-    looks,
-    mark,
-    panels,
-    row_height,
-    rows_axis,
-    shorten,
-    shortened,
-)
+from vfcompare.report.figures.drawing import canvas, mark, panels, row_height, rows_axis
+from vfcompare.report.figures.looks import Look, looks
+from vfcompare.report.figures.names import shorten, shortened
 from vfcompare.report.figures.sizes import beside, inches, points, stacked
 from vfcompare.report.oracle.findings import Findings
 from vfcompare.report.oracle.points import (

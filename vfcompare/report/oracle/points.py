@@ -9,13 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from vfcompare.report.figures.drawing import (
-    INK,
-    Look,
-    canvas,
-    panels,
-    steps,
-)
+from vfcompare.report.figures.drawing import canvas, panels, steps
+from vfcompare.report.figures.looks import INK, Look
 from vfcompare.report.figures.sizes import beside, lower, stacked
 from vfcompare.report.oracle.findings import Findings, Subject
 from vfcompare.report.table import by_size
