@@ -27,6 +27,8 @@ from vfcompare.report.table import MINUS, Table, Value, show_float
 
 LONG = 1.25
 """Inches of names that are too long for one line, in one column of a paper."""
+ONE = 28
+"""Letters of each name of a pair that are below each other, where there is room for words behind rows."""
 
 
 def data(name: str, contrasts: Mapping[str, Contrast]) -> Table:
@@ -73,9 +75,9 @@ def labels(names: Sequence[str]) -> list[str]:
         return shortened(names)
     lines = [_joined(found) for found in uncut(ends)]
     line = next((one for one in lines if max(map(len, one), default=0) <= letters()), [])
-    long = line != list(names) or inches(line) > LONG
-    if narrow() and long and len(names) <= CROWDED:
-        return _joined(shortened(ends), "\n")
+    long = not line or (narrow() and (line != list(names) or inches(line) > LONG))
+    if long and len(names) <= CROWDED:
+        return _joined(shortened(ends, letters() if narrow() else ONE), "\n")
     return line or _joined(shortened(ends, letters() // 2))
 
 
