@@ -55,7 +55,7 @@ def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
     others = [cell for cell in discounted if not _fades(cell)]
     if fading and others:
         text = (
-            f"Returns that are discounted from the start weigh the gradient of step t by γ^t "
+            "Returns that are discounted from the start weigh the gradient of step t by γ^t "
             f"({_who(results, fading)}), other credit does not ({_who(results, others)}). What is found "
             "between them may come of that: with agent.gamma=1 nothing does, and the question can be asked "
             "again."

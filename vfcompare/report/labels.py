@@ -10,6 +10,7 @@ from vfcompare.report.files import clean
 from vfcompare.report.table import join
 
 TARGET = "._target_"
+"""End of a setting that chooses a function, by its module and its name."""
 
 PROBLEM = ("env.", "agent.policy.success", "agent.prior.", "agent.judge.")
 """Beginnings of settings that belong to the problem, as the prior of a policy, and not to the agent."""

@@ -394,8 +394,8 @@ def _score(run: Run, task: Task, span: float, rule: FailureRule) -> Score:
         auc=statistics.rounded(statistics.area_under_curve(steps, values, task.start, task.end)),
         final=final,
         greedy=_greedy(run, task, rule),
-        variation=None if fell else _variation(percent, heights, split),
-        drawdown=_drawdown(heights, split),
+        variation=None if fell else statistics.rounded(_variation(percent, heights, split)),
+        drawdown=statistics.rounded(_drawdown(heights, split)),
         noisy=split is None,
         collapsed=lost,
         first=_first(run, task),
@@ -418,14 +418,14 @@ def _split(run: Run, steps: Array, raw: Array, task: Task) -> Array | None:
 
 def _variation(percent: Array, heights: Array, split: Array | None) -> float:
     if split is None:
-        return statistics.rounded(float(statistics.within_run_variation(percent, heights)))
-    return statistics.rounded(statistics.variation_beyond_noise(percent, heights, split))
+        return float(statistics.within_run_variation(percent, heights))
+    return statistics.variation_beyond_noise(percent, heights, split)
 
 
 def _drawdown(heights: Array, split: Array | None) -> float:
     if split is None:
-        return statistics.rounded(statistics.drawdown_risk(heights))
-    return statistics.rounded(statistics.drawdown_beyond_noise(heights, split))
+        return statistics.drawdown_risk(heights)
+    return statistics.drawdown_beyond_noise(heights, split)
 
 
 def _first(run: Run, task: Task) -> float | None:

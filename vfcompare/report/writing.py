@@ -50,14 +50,14 @@ def write(
     if out is None:
         below = (folder / name for name in ("figures", "tables"))
         stay_inside(folder, *below, hint=", or --out=FOLDER")
-    must_be_writable(folder, f"--out={folder}")
-    _must_be_apart(folder)
+    _must_take_files(folder)
     keep(folder, report_files(read(folders, anonymous=anonymous, names=names), width))
     return folder / "index.html"
 
 
-def _must_be_apart(out: Path) -> None:
-    """Refuse to write among the cells of a study, or the files of one of them."""
+def _must_take_files(out: Path) -> None:
+    """Refuse a folder that cannot be written, or is a study's own or a cell's."""
+    must_be_writable(out, f"--out={out}")
     for file in ("plan.json", "run.json"):
         if os.path.lexists(out / file):
             told = f"--out={out}: runs are kept there ({file})"
@@ -142,8 +142,7 @@ def write_figure(
         or has runs in it.
     """
     width = width_of(venue)
-    must_be_writable(out, f"--out={out}")
-    _must_be_apart(out)
+    _must_take_files(out)
     study = read(studies, anonymous=anonymous, names=names)
     with output.style(width):
         pictures = chosen(compose(study), name)
@@ -175,8 +174,7 @@ def write_export(
         raise InputError(
             f"unknown format {kind!r}; allowed: {allowed}{nearest(kind, export.FORMATS)}"
         )
-    must_be_writable(out, f"--out={out}")
-    _must_be_apart(out)
+    _must_take_files(out)
     study = read(studies, anonymous=anonymous)
     paths = keep(out, export.export(study, kind))
     between = export.interpolated(score(study)) if kind == "marl-eval" else {}

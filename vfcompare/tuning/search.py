@@ -422,12 +422,11 @@ def _first_unlike(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
         {path: leaf for path, _, leaf in leaves({key: value}, lists=key == "space")}
         for value in (before, now)
     )
-    path = next(
-        path
-        for path in [*one, *two]
-        if (path in one, one.get(path)) != (path in two, two.get(path))
-    )
-    return path, one.get(path, NOTHING), two.get(path, NOTHING)
+    for path in [*one, *two]:
+        first, second = one.get(path, NOTHING), two.get(path, NOTHING)
+        if first != second:
+            return path, first, second
+    return key, before, now
 
 
 def _short(value: Any) -> str:

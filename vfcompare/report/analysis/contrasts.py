@@ -237,9 +237,9 @@ class Differences(NamedTuple):
             confidence=confidence,
         )
 
-    def p(self, key: str, reps: int) -> float:
+    def p(self, stream: str, reps: int) -> float:
         """That of the sign-flip test, by so many flips from the stream of that name."""
-        rng = generator(f"flip/{key}")
+        rng = generator(stream)
         return statistics.sign_flip_test(rng, self.tasks, units=self.units, reps=reps)
 
 
@@ -278,7 +278,7 @@ def _judge(drafts: Sequence[Draft], tasks: Sequence[Task], margin: float) -> lis
     named = {task.name: task for task in tasks}
     prepared = [(*_contrast(draft, named), draft.key) for draft in drafts]
     tested = [item for item in prepared if item[0].plain.sufficient]
-    found = resampling.corrected([partial(each.p, key) for _, each, key in tested])
+    found = resampling.corrected([partial(each.p, f"flip/{key}") for _, each, key in tested])
     judged = iter(zip(*found, strict=True))
     return [
         _decide(*item, *next(judged), margin if scaled >= {*item[0].tasks} else 0.0)
@@ -386,19 +386,14 @@ def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:
         found = _aligned(pool, x, y)
         first, _ = found.sides
         if first and statistics.smallest(first) >= statistics.MIN_RUNS:
-            key = f"improvement/{x.key}/{y.key}"
-            prepared.append((x.name, y.name, found, partial(_rank_test, found, key)))
+            ranks = Differences(statistics.rank_differences(*found.sides), found.units)
+            test = partial(ranks.p, f"improvement/{x.key}/{y.key}")
+            prepared.append((x.name, y.name, found, test))
     _, decisions = resampling.corrected([item[-1] for item in prepared])
     return [
         _improvement(*item[:3], decision)
         for item, decision in zip(prepared, decisions, strict=True)
     ]
-
-
-def _rank_test(aligned: "Aligned", key: str, reps: int) -> float:
-    """p-value of "as likely above as below", by so many flips from the stream of that name."""
-    ranks = statistics.rank_differences(*aligned.sides)
-    return statistics.sign_flip_test(generator(key), ranks, units=aligned.units, reps=reps)
 
 
 class Aligned(NamedTuple):

@@ -201,10 +201,10 @@ def _spread(pool: Sequence[Task], arm: Arm) -> Interval:
         curves = matrix(task, arm.name)[:, ::-1][:, ::every]
         estimates.append(statistics.across_run_spread(curves).mean())
         replicates.append(_fast_spread(curves, drawn))
-    n, estimate = min(sizes), float(np.mean(estimates))
-    if n < SPREAD_RUNS:
-        return Interval(estimate, None, None, n)
-    return statistics.percentile_interval(estimate, np.mean(replicates, axis=0), n=n)
+    found = statistics.percentile_interval(
+        float(np.mean(estimates)), np.mean(replicates, axis=0), n=min(sizes)
+    )
+    return found if found.n >= SPREAD_RUNS else found._replace(low=None, high=None)
 
 
 def _fast_spread(curves: Array, draws: npt.NDArray[np.int64]) -> Array:

@@ -30,10 +30,10 @@ def shortened(names: Sequence[str], limit: int | None = None) -> list[str]:
     does not help either those that are cut are numbered, see `explained`.
     """
     limit = letters() if limit is None else limit
-    for found in uncut(names):
+    whole, own, brief = uncut(names)
+    for found in (whole, own, brief):
         if max(map(len, found), default=0) <= limit and _as_many(found, names):
             return found
-    brief = uncut(names)[-1]
     for room in (limit, 2 * limit):
         for cut in (shorten, cut_middle):
             found = [cut(name, room) for name in brief]
@@ -70,7 +70,8 @@ def explained(names: Sequence[str], shown: Sequence[str]) -> str:
       names: of one figure, in full.
       shown: what the figure has instead of each.
     """
-    pairs = dict(zip(_unshared(list(map(_bare, names))), shown, strict=True))
+    _, own, _ = uncut(names)
+    pairs = dict(zip(own, shown, strict=True))
     numbers = {name: m[1] for name, brief in pairs.items() if (m := NUMBERED.search(brief))}
     found = [
         (k, v)
