@@ -1,5 +1,6 @@
 """Studies on SLURM: what is submitted, what is said of it, and, on a real SLURM, that nothing is lost."""
 
+import contextlib
 import errno
 import json
 import os
@@ -809,7 +810,7 @@ def noticed(pid, name):
 
 def asleep(pid):
     """Put a process to sleep again, since SLURM wakes those that it signals; whether it lives."""
-    if private.alive(pid):
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
     return private.alive(pid)
 
@@ -881,10 +882,28 @@ def test_a_preempted_task_requeues_itself_and_ends_with_the_same_bits(
     assert same_bits(path, uninterrupted)
 
 
-def urgent(env, seconds=3):
-    """Send a job that needs the whole machine, and takes it from others."""
-    job = ("-p", "urgent", "-n1", "-c2", "--mem=100M", "-t1", "-o", "/dev/null")
-    private.ask(env, "sbatch", *job, f"--wrap=sleep {seconds}")
+@contextlib.contextmanager
+def urgent(env):
+    """A job that needs the whole machine, takes it from others, and gives it back at the end."""
+    job = ("--parsable", "-p", "urgent", "-n1", "-c2", "--mem=100M", "-t5", "-o", "/dev/null")
+    number = private.ask(env, "sbatch", *job, "--wrap=sleep 300")
+    try:
+        yield
+    finally:
+        private.ask(env, "scancel", number)
+
+
+def comes_to(path, env, status, note, *, by):
+    """Wait for a status and a note of the one cell, by way of no other statuses than those told."""
+    deadline = time.monotonic() + private.PATIENCE
+    while True:
+        found, said = ask(path, env)
+        (now,) = found.values()
+        if now == status and note in said:
+            return
+        assert now in (status, *by), said
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
 
 
 @pytest.mark.slow
@@ -895,12 +914,10 @@ def test_a_task_whose_place_is_needed_waits_and_ends_with_the_same_bits(
     # With a time of grace it saves and requeues itself; without, SLURM does while it saves.
     path = begin("grpo", "--partition", partition)
     worker(path, "grpo")
-    urgent(real)
-    private.until(lambda: ask(path, real)[0] != {"grpo": "running"})
-    private.until(lambda: ask(path, real)[0] != {"grpo": "preempted"})
-    assert ask(path, real)[0] == {"grpo": "queued"}
-    # SLURM may call it queued while it still saves.
-    private.until(lambda: "after it was preempted" in ask(path, real)[1])
+    with urgent(real):
+        # SLURM may call it queued while it still saves.
+        ways = ("running", "preempted")
+        comes_to(path, real, "queued", "after it was preempted", by=ways)
     at_rest(real)
     assert ask(path, real)[0] == {"grpo": "completed"}
     assert attempts(path) == {"grpo": 2}
@@ -914,8 +931,8 @@ def test_a_task_that_others_end_for_good_is_preempted_and_resume_completes_it(
     # Told by SIGWINCH, which nobody heeds, so that SIGTERM after the time of grace is all it hears.
     path = begin("rloo", "--partition", "cancel", "--extra=--signal=B:28@10")
     pid = worker(path, "rloo")
-    urgent(real)
-    private.until(lambda: not asleep(pid))
+    with urgent(real):
+        private.until(lambda: not asleep(pid))
     at_rest(real)
     found, said = ask(path, real)
     assert found == {"rloo": "preempted"}, said
@@ -941,13 +958,11 @@ def test_a_task_that_the_user_took_back_does_not_requeue_itself(real, begin, uni
 def test_a_task_that_is_suspended_says_so_and_goes_on_by_itself(suspending, begin, uninterrupted):
     path = begin("rloo", "--partition", "suspend", at=suspending)
     worker(path, "rloo")
-    urgent(suspending, 8)
-    private.until(lambda: ask(path, suspending)[0] != {"rloo": "running"})
-    found, said = ask(path, suspending)
-    assert found == {"rloo": "preempted"}, said
-    assert "SUSPENDED, goes on by itself" in said
-    done = vfcompare("resume", str(path), cwd=path, env=suspending)
-    assert "0 cells to go" in done.stdout
+    with urgent(suspending):
+        note = "SUSPENDED, goes on by itself"
+        comes_to(path, suspending, "preempted", note, by=("running",))
+        done = vfcompare("resume", str(path), cwd=path, env=suspending)
+        assert "0 cells to go" in done.stdout
     at_rest(suspending)
     assert ask(path, suspending)[0] == {"rloo": "completed"}
     assert attempts(path) == {"rloo": 1}
