@@ -30,7 +30,7 @@ def command(folder: str, *words: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "vfcompare.main",
+        "vfcompare",
         *words,
         *([f"root={folder}"] if "-m" in words else []),
     ]

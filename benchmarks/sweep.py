@@ -58,7 +58,7 @@ def sweep(launcher: str, settings: int, steps: int, env: str, seeds: int) -> Swe
     bonuses = BONUSES[: max(settings // len(RATES), 1)]
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            *(sys.executable, "-m", "vfcompare.main", "-m", f"env={env}", f"root={folder}/runs"),
+            *(sys.executable, "-m", "vfcompare", "-m", f"env={env}", f"root={folder}/runs"),
             *("agent=rloo,grpo,a2c,ppo", f"agent.optimizer.learning_rate={','.join(RATES)}"),
             *(f"agent.entropy_coef={','.join(bonuses)}", f"seeds={seeds}", f"env_steps={steps}"),
             *("evaluations=5", *LAUNCHERS[launcher]),

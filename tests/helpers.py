@@ -25,7 +25,7 @@ PARQUET = b"PAR1" + bytes(8) + b"PAR1"
 
 def vfcompare(*args, cwd, env=None, timeout=300):
     """Run the command line in a folder."""
-    command = [sys.executable, "-m", "vfcompare.main", *args]
+    command = [sys.executable, "-m", "vfcompare", *args]
     return subprocess.run(
         command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
     )

@@ -386,7 +386,7 @@ def test_listing_imports_no_jax():
 
 
 def test_a_reader_may_stop_early():
-    command = [sys.executable, "-m", "vfcompare.main", "list", "envs"]
+    command = [sys.executable, "-m", "vfcompare", "list", "envs"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -109,7 +109,7 @@ def test_the_script_is_the_one_of_the_manual(tmp_path, monkeypatch):
         "#SBATCH --job-name=vfcompare-mine-0a1b2c3d",
         "# The signal reaches Python itself, since exec leaves no shell in between.",
         f"cd -- {tmp_path} || exit",
-        "exec '/opt/my python/bin/python' -m vfcompare.main work "
+        "exec '/opt/my python/bin/python' -m vfcompare work "
         f"""'{tmp_path}/runs/it'"'"'s mine' '{tmp_path}/runs/it'"'"'s mine/jobs/3.json' """
         '"$SLURM_ARRAY_TASK_ID"',
     ]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 from urllib import parse
 
@@ -98,7 +99,7 @@ def tensorboard(*options):
     """The address of a server's data, while it runs."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vfcompare.main", "tb", *options, "--port", str(port)]
+    command = [sys.executable, "-m", "vfcompare", "tb", *options, "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield f"http://127.0.0.1:{port}/data/plugin"
@@ -282,7 +283,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(tmp_path):
     whole.mkdir()
     cut.mkdir()
     assert vfcompare(*args, cwd=whole).returncode == 0
-    command = [sys.executable, "-m", "vfcompare.main", *args]
+    command = [sys.executable, "-m", "vfcompare", *args]
     process = subprocess.Popen(command, cwd=cut, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not list(cut.rglob("checkpoints.json")) and process.poll() is None:
@@ -332,6 +333,12 @@ def test_help_names_the_commands_and_the_version_is_ours(capsys):
     assert "default: random" in capsys.readouterr().out
 
 
+def test_the_package_itself_is_the_command():
+    done = vfcompare("--version", cwd=None)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"vfcompare {metadata.version('vfcompare')}\n"
+
+
 def test_a_crash_of_the_interpreter_says_where():
     code = (
         "import os\nfrom vfcompare.main import main\nmain(['--version'])\nos.kill(os.getpid(), 11)"
@@ -345,7 +352,7 @@ def test_a_reader_that_has_read_enough_gets_no_traceback():
     """As of `vfcompare --help | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "vfcompare.main", "--help"]
+    command = [sys.executable, "-m", "vfcompare", "--help"]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")

@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     words = shlex.split(
         next(line for line in PAGE.splitlines() if line.startswith("    vfcompare "))
     )
-    command = [sys.executable, "-m", "vfcompare.main", *words[1:]]
+    command = [sys.executable, "-m", "vfcompare", *words[1:]]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return place

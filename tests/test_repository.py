@@ -56,7 +56,7 @@ FLOORS: dict[int, set[str]] = {
     4: {"statistics", "runs"},
     5: {"training", "report"},
     6: {"commands", "tuning"},
-    7: {"verbs", "main"},
+    7: {"verbs", "main", "__main__"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HYDRA_FROM = 6

@@ -58,7 +58,7 @@ WITH_DEVICES = "--xla_force_host_platform_device_count={} --xla_cpu_multi_thread
 
 def command(*args, at=None):
     if at is None:
-        return [sys.executable, "-m", "vfcompare.main", *args]
+        return [sys.executable, "-m", "vfcompare", *args]
     return [sys.executable, str(FAIL_POINT), *map(str, at), *args]
 
 

@@ -794,7 +794,7 @@ def test_a_search_that_was_killed_hard_continues_with_the_same_command(tmp_path,
         *("agent.network.hidden=[8]", "agent.evaluation_episodes=4"),
         *("agent.collector.prompts=2", "agent.collector.group=4"),
     ]
-    command = [sys.executable, "-m", "vfcompare.main", "tune", *words, "trials=4", "--round=2"]
+    command = [sys.executable, "-m", "vfcompare", "tune", *words, "trials=4", "--round=2"]
     command.append(f"--sampler={sampler}")
 
     def end(cwd):

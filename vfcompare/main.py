@@ -218,7 +218,3 @@ def run(cfg: Any) -> str:
     job = HydraConfig.get()
     (cell,) = as_known([to_cell(cfg, job.overrides.task, job.runtime.choices)])
     return execute([cell])[cell.id]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -156,7 +156,7 @@ def script(study: Path, number: int, lines: Sequence[str], own: Sequence[str] = 
       own: what `goes_along`, as typed.
     """
     folder = study.absolute()
-    work = shlex.join([sys.executable, "-m", "vfcompare.main", "work", str(folder)])
+    work = shlex.join([sys.executable, "-m", "vfcompare", "work", str(folder)])
     job = shlex.quote(str(folder / "jobs" / f"{number}.json"))
     return "\n".join(
         [
