@@ -281,9 +281,79 @@ def test_who_is_ahead_by_less_than_the_margin_is_said_to_be_so_everywhere(tmp_pa
     scores = {(env, "ppo"): height + near for env, height in heights.items()}
     set_scores(study, scores | {(env, "rloo"): np.full(12, 0.5) for env in envs})
     text = said(analyse(report.load(study)))["Where"]
-    assert "rloo better on maze (−0.010), of which 1 within ±0.05." in text
+    assert text.endswith("rloo better, by less than the study's margin of 0.05, on maze (−0.010).")
     assert "ppo better on cartpole (+0.300) and chain (+0.300); rloo" in text
-    assert text.endswith("Within ±0.05 the study calls them equal in practice.")
+
+
+THREE = ("cartpole", "maze", "chain")
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_what_is_equal_on_average_and_not_on_each_environment_is_not_called_equal(
+    tmp_path: Path, chosen: bool
+) -> None:
+    envs = {name: ENVS[name] for name in THREE}
+    agents = TWO if chosen else TWO | {"reinforce": 1.0}
+    decided = PPO_AGAINST_RLOO if chosen else None
+    study = write_study(tmp_path, agents=agents, envs=envs, seeds=12, decided=decided)
+    near = 0.002 * np.cos(np.arange(12))
+    heights = {"cartpole": 0.7, "maze": 0.5, "chain": 0.3}
+    scores = {(env, "ppo"): height + near for env, height in heights.items()}
+    rest = {(env, agent): np.full(12, 0.5) for env in envs for agent in agents if agent != "ppo"}
+    set_scores(study, scores | rest)
+    results = analyse(report.load(study))
+    assert results.family["auc"].verdict == "mixed"
+    (pair,) = [c for c in results.pairs["auc"] if {c.first, c.second} == {"ppo", "rloo"}]
+    assert pair.verdict == "mixed"
+    (claim,) = [item for item in verdicts(results) if item.title == "Sample efficiency"]
+    assert claim.tone == "open"
+    assert "Equal on average, and not on each environment: the interval" in claim.text
+    assert "equal on average only to" in said(results)["Agents"]
+    assert "equal on average only" in {row[-1] for row in tables.contrasts.pairs(results).rows}
+
+
+def test_agents_are_compared_on_each_environment_too(tmp_path: Path) -> None:
+    envs = {name: ENVS[name] for name in THREE}
+    study = write_study(tmp_path, agents=TWO | {"reinforce": 1.0}, envs=envs, seeds=12)
+    near = 0.002 * np.cos(np.arange(12))
+    scores = {(env, agent): np.full(12, 0.5) for env in envs for agent in ("rloo", "reinforce")}
+    ppo = {
+        ("cartpole", "ppo"): 0.7 + near,
+        ("maze", "ppo"): 0.5 + near,
+        ("chain", "ppo"): 0.3 + near,
+    }
+    set_scores(study, scores | ppo)
+    results = analyse(report.load(study))
+    found = {(c.tasks, c.first, c.second): c for c in results.pairs_by_task["auc"]}
+    assert len(found) == 9
+    cartpole, chain = (found[(env,), "ppo", "rloo"] for env in ("cartpole", "chain"))
+    assert (cartpole.better, chain.better) == ("ppo", "rloo")
+    assert cartpole.interval.estimate == pytest.approx(0.2 + near.mean())
+    # Of nine comparisons the one that is judged first is judged at a ninth of 5 %.
+    judged = sorted(contrast.interval.confidence for contrast in found.values())
+    assert judged[-1] == pytest.approx(1.0 - 0.05 / 9)
+    rows = tables.contrasts.pairs_by_task(results).rows
+    assert [row[0] for row in rows] == ["AUC"] * 9 + ["Final score"] * 9
+    _, where = pairs.pictures(results)
+    assert (
+        "on cartpole ppo over rloo (0.200) and ppo over reinforce (0.200); on chain"
+        in where.caption
+    )
+    titles = [axes.get_title() for axes in where.draw().axes]
+    assert titles == list(THREE)
+
+
+def test_a_side_that_is_ahead_says_which_of_its_agents_are(tmp_path: Path) -> None:
+    agents = TWO | {"a2c": 1.0}
+    study = write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=12)
+    near = 0.002 * np.cos(np.arange(12))
+    scores = {("maze", "ppo"): 0.9 + near, ("maze", "a2c"): 0.5 - near}
+    set_scores(study, scores | {("maze", "rloo"): np.full(12, 0.5)})
+    claim = said(analyse(report.load(study)))["Sample efficiency"]
+    told = "Taken one by one, ppo is ahead of rloo and a2c is ahead of none of them."
+    assert told in claim
+    set_scores(study, scores | {("maze", "rloo"): np.full(12, 0.2)})
+    assert "one by one" not in said(analyse(report.load(study)))["Sample efficiency"]
 
 
 def test_a_margin_that_nobody_chose_is_not_called_the_studys(tmp_path: Path) -> None:
@@ -349,9 +419,7 @@ def test_environments_without_a_scale_are_judged_each_by_itself(
     assert "the optimal return is not known for maze and chain" in claims[""].text
     table = tables.contrasts.family(results)
     assert {row[-3] for row in table.rows} == {12}
-    assert {row[0] for row in table.rows} == (
-        {"AUC"} if metric == "auc" else {"AUC", "Final score"}
-    )
+    assert [row[0] for row in table.rows] == ["AUC", "AUC", "Final score", "Final score"]
 
 
 def test_an_environment_alone_without_a_scale_promises_no_margin(tmp_path: Path) -> None:
@@ -506,7 +574,7 @@ def test_pairs_that_are_not_over_all_environments_say_over_which(tmp_path: Path)
     for table in (tables.contrasts.pairs(results), tables.contrasts.improvement(results)):
         where = [row[table.columns.index("environments")] for row in table.rows]
         assert where[:3] == ["all 3", "cartpole, chain", "cartpole, chain"]
-    (drawn,), (matrix,) = pairs.pictures(results), improvement.pictures(results)
+    (drawn, _), (matrix,) = pairs.pictures(results), improvement.pictures(results)
     assert "Not over all environments: " in matrix.caption
     assert "a2c against rloo and a2c against ppo over cartpole and chain. " in drawn.caption
     whole = analyse(report.load(write_study(tmp_path / "whole", agents=TWO, envs=envs, seeds=6)))
@@ -607,9 +675,7 @@ def test_pairs_without_a_common_scale_are_not_listed_as_if_they_were_few(
     alone = len(envs) == 1
     assert ("pairs" in document.tables, "pairs" in document.pictures) == (alone, alone)
     assert any(section.id == "pairs" for section in document.sections) == alone
-    told = (
-        "There is no common scale: each is judged by itself, and agents are not compared in pairs."
-    )
+    told = "There is no common scale: each is judged by itself, and nothing is averaged over them."
     assert any(told in sentence.text for sentence in document.verdicts) != alone
 
 

@@ -15,6 +15,7 @@ from vfcompare.report.metrics import LEADING, METRICS
 from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import (
     KINDS,
+    MOST,
     Sentence,
     enough,
     in_words,
@@ -64,7 +65,7 @@ def _doubts(contrast: Contrast, results: Results) -> list[str]:
         text = f"But fewer of its policies were evaluated on {few}, and drawdowns grow with their number."
         told = (_unlearned(contrast, results), _noisy(contrast, results), text if few else "")
         return [*doubts, *filter(None, told)]
-    if contrast.metric == "auc" or contrast.verdict == "equal":
+    if contrast.metric == "auc" or contrast.even:
         nothing = {task.name for task in unlearned(results)}
         if nothing.issuperset(contrast.tasks):
             doubts.append("But no agent has learned anything.")
@@ -84,7 +85,7 @@ def _beside_best(sentence: Sentence, contrast: Contrast, results: Results) -> Se
         return sentence
     told = f"At each agent's best setting by area under the curve, chosen after looking, it is {signed(size)}"
     agree = contrast.better is None or size * contrast.interval.estimate > 0.0
-    if contrast.verdict == "equal":
+    if contrast.even:
         agree = abs(size) < results.study.margin
     if agree:
         return replace(sentence, text=f"{sentence.text} {told}.")
@@ -116,13 +117,15 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     evidence = _evidence(contrast, results)
     if contrast.verdict == "insufficient":
         return Sentence(f"Insufficient: {_too_few(contrast)}.", "open", title)
-    if contrast.verdict == "equal":
+    if contrast.even:
+        mixed = contrast.verdict == "mixed"
+        claim = "Equal on average, and not on each environment" if mixed else "Equal in practice"
         text = (
-            f"Equal in practice: the interval of the difference in {measure} lies within "
+            f"{claim}: the interval of the difference in {measure} lies within "
             f"±{results.study.margin:g}. {opening(results, minus)} {evidence}. "
             f"{unseen(results, contrast)[0]}."
         )
-        return Sentence(text, "claim", title)
+        return Sentence(text, "open" if mixed else "claim", title)
     if contrast.better is None:
         why = f"The interval includes zero. {_findable(contrast, results)}."
         if contrast.interval.excludes(0.0):
@@ -135,7 +138,25 @@ def _family_claim(contrast: Contrast, results: Results) -> Sentence:
     verbs = metric.neutral if before else metric.verbs
     claim = f"{opening(results, first)} {verbs[alone]} than {second}"
     text = f"{claim}: {measure}, {minus}, {evidence}.{before}{_small(contrast, results)}"
-    return Sentence(text, "claim", title)
+    return Sentence(f"{text}{_one_by_one(contrast, results)}", "claim", title)
+
+
+def _one_by_one(contrast: Contrast, results: Results) -> str:
+    """Which agents of the better side are ahead of which of the other; empty where each is of all."""
+    sides = results.sides.both if contrast.verdict == "first" else results.sides.both[::-1]
+    better, worse = ([arm.name for arm in side] for side in sides)
+    found = {frozenset((c.first, c.second)): c.better for c in results.pairs[contrast.metric]}
+    couples = [frozenset((a, b)) for a in better for b in worse]
+    if not 1 < len(couples) <= MOST**2 or not all(couple in found for couple in couples):
+        return ""
+    behind = {a: [b for b in worse if found[frozenset((a, b))] == a] for a in better}
+    if all(len(names) == len(worse) for names in behind.values()):
+        return ""
+    told = []
+    for arm, names in behind.items():
+        those = join(map(results.called, names)) or "none of them"
+        told.append(f"{results.called(arm)} is ahead of {those}")
+    return f" Taken one by one, {join(told)}."
 
 
 def _by_chance(contrast: Contrast) -> str:

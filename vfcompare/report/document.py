@@ -25,7 +25,12 @@ SECTIONS = (
     ("scores", "Scores", ("scores", "aggregate", "profile"), ("scores", "aggregates")),
     ("settings", "Settings", ("settings", "knobs", "sensitivity"), ("settings", "tuned-settings")),
     ("speed", "Speed", ("speed",), ("steps-to-threshold",)),
-    ("pairs", "Agent against agent", ("pairs", "improvement"), ("pairs", "improvement")),
+    (
+        "pairs",
+        "Agent against agent",
+        ("pairs", "pairs-by-environment", "improvement"),
+        ("pairs", "pairs-by-environment", "improvement"),
+    ),
     ("stability", "Stability", ("stability",), ("stability",)),
     ("paths", "Episodes", ("paths-",), ()),
     ("health", "Training", (), ("diagnostics",)),
@@ -38,7 +43,8 @@ Figures that a study shows first stand before all that, and not again where they
 """
 
 PERFORMANCE = frozenset(
-    {metric.claim for metric in METRICS.values()} | {"Where", "Agents", "Unequal tuning", ""}
+    {metric.claim for metric in METRICS.values()}
+    | {"Where", "Where, at the end", "Agents", "Unequal tuning", ""}
 )
 STILL = frozenset({HEADLINE, "runs", "matching", "oracle", "provenance"})
 """Sections of a study in which no policy learned: the returns of its agents are not compared."""

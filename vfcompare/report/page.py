@@ -16,7 +16,9 @@ from vfcompare.report.formats import slug
 from vfcompare.report.sentences import Sentence
 from vfcompare.report.table import Table
 
-FOLDED = frozenset({"pairs", "improvement", "families", "diagnostics", "provenance"}) | {
+FOLDED = frozenset(
+    {"pairs", "pairs-by-environment", "improvement", "families", "diagnostics", "provenance"}
+) | {
     "oracle-gradient",
     "oracle-advantage",
     "oracle-values",

@@ -88,7 +88,8 @@ def over(results: Results, pair: tuple[str, str], better: str | None, size: str)
 def verdict_word(contrast: Contrast) -> str:
     """Whether a contrast is decided, in a caption."""
     if contrast.better is None:
-        return {"equal": "equal in practice"}.get(contrast.verdict, contrast.verdict)
+        words = {"equal": "equal in practice", "mixed": "equal on average only"}
+        return words.get(contrast.verdict, contrast.verdict)
     return f"{contrast.pairs} pairs, decided"
 
 

@@ -1,6 +1,6 @@
 """What the numbers say, in sentences; nothing is claimed whose interval includes zero."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vfcompare.report.analysis import Arm, Contrast, Results
@@ -8,7 +8,7 @@ from vfcompare.report.cells import held_still
 from vfcompare.report.claims import leading, qualified
 from vfcompare.report.fairness import tuned, unfair
 from vfcompare.report.limits import alarms, caveats, incomplete, tried
-from vfcompare.report.metrics import METRICS
+from vfcompare.report.metrics import METRICS, SCORES
 from vfcompare.report.planes import planes
 from vfcompare.report.scoring import given
 from vfcompare.report.sentences import (
@@ -44,9 +44,7 @@ def verdicts(results: Results) -> list[Sentence]:
     sentences += [_decided(results)] if results.family else _one_sided(results)
     sentences += _neither(results)
     sentences += _predicted(results)
-    where = _where(results)
-    if where:
-        sentences.append(where)
+    sentences += _where(results)
     best = _best(results)
     if best:
         sentences.append(best)
@@ -88,7 +86,7 @@ def _unscaled(results: Results) -> Iterable[Sentence]:
     if any(task.normalised for task in raw):
         return
     apart = (
-        " There is no common scale: each is judged by itself, and agents are not compared in pairs."
+        " There is no common scale: each is judged by itself, and nothing is averaged over them."
     )
     several = apart if len(raw) > 1 else ""
     known: dict[str, set[float | None]] = {}
@@ -173,56 +171,51 @@ def _predicted(results: Results) -> Iterable[Sentence]:
             yield Sentence(text, "plain", "Prediction")
 
 
-def _where(results: Results) -> Sentence | None:
-    found = results.family_by_task
-    if len(found) < 2:
-        return None
-    above, below = ("agents with a critic are ahead on", "behind on")
+def _where(results: Results) -> Iterable[Sentence]:
+    """On which environments each side is ahead, in area under the curve and at the end."""
+    for metric, found in results.by_task.items():
+        if len(found) < 2 or metric not in SCORES:
+            continue
+        where = "Where" if metric == "auc" else "Where, at the end"
+        text = f"In {METRICS[metric].prose}, {'; '.join(_standing(results, found))}."
+        yield Sentence(f"{text}{_unseen(results, found.values())}", "plain", where)
+
+
+def _standing(results: Results, found: Mapping[str, Contrast]) -> Iterable[str]:
+    """Environments by verdict, in words, each with its effect."""
+    above, below = "agents with a critic are ahead", "behind"
     if results.sides.chosen:
-        above, below = (f"{text} on" for text in results.sides.better)
-    groups = (
-        (above, [n for n, c in found.items() if c.verdict == "first"]),
-        (below, [n for n, c in found.items() if c.verdict == "second"]),
-        (
-            "no practical difference on",
-            [n for n, c in found.items() if c.verdict == "equal"],
-        ),
-        ("undecided on", [n for n, c in found.items() if c.verdict == "undecided"]),
-        ("too few seeds on", [n for n, c in found.items() if c.verdict == "insufficient"]),
-    )
-    parts = [
-        f"{verb} {join(_by_effect(results, names))}{_of_which(results, names)}"
-        for verb, names in groups
-        if names
-    ]
-    text = f"In area under the curve, {'; '.join(parts)}.{_unseen(results, found.values())}"
-    if slight(results, found.values()):
-        limit = f"Within ±{results.study.margin:g}"
-        text += (
-            f" {limit} the study calls them equal in practice."
-            if results.study.decided
-            else f" {limit}, {whose_margin(results)}, they would be equal in practice."
-        )
-    return Sentence(text, "plain", "Where")
+        above, below = results.sides.better
+    verbs = {
+        "first": above,
+        "second": below,
+        "equal": "no practical difference",
+        "undecided": "undecided",
+        "insufficient": "too few seeds",
+    }
+    less = f"by less than {whose_margin(results)} of {results.study.margin:g},"
+    for verdict, verb in verbs.items():
+        names = [name for name, contrast in found.items() if contrast.verdict == verdict]
+        small = [name for name in names if slight(results, [found[name]])]
+        large = [name for name in names if name not in small]
+        where = f" on {join(_by_effect(results, found, large))}" if large else ""
+        if small:
+            where += f"{' and' * bool(large)}, {less} on {join(_by_effect(results, found, small))}"
+        if names:
+            yield f"{verb}{where}"
 
 
 def _unseen(results: Results, contrasts: Iterable[Contrast]) -> str:
     """How many runs may collapse unseen where something is called equal; empty where nothing is."""
-    rates = [unseen(results, c)[1] for c in contrasts if c.verdict == "equal"]
+    rates = [unseen(results, c)[1] for c in contrasts if c.even]
     if not rates:
         return ""
     return f" Of what is called equal up to {max(rates):.1%} of the runs may collapse, unseen."
 
 
-def _of_which(results: Results, names: Sequence[str]) -> str:
-    """How many of these environments have a decided difference that is too little to matter."""
-    few = slight(results, (results.family_by_task[name] for name in names))
-    return f", of which {few} within ±{results.study.margin:g}" if few else ""
-
-
-def _by_effect(results: Results, names: Iterable[str]) -> list[str]:
+def _by_effect(results: Results, found: Mapping[str, Contrast], names: Iterable[str]) -> list[str]:
     """Environments with their effects, the largest first; raw returns, which have no order, come last."""
-    effects = {name: results.family_by_task[name].interval.estimate for name in names}
+    effects = {name: found[name].interval.estimate for name in names}
     scaled = [name for name in effects if results.task(name).normalised]
     raw = [f"{n} ({signed(v)} in raw returns)" for n, v in effects.items() if n not in scaled]
     order = sorted(scaled, key=lambda name: -abs(effects[name]))
@@ -237,6 +230,7 @@ def _best(results: Results) -> Sentence | None:
     others: dict[str, list[str]] = {
         "ahead of": [],
         "equal in practice to": [],
+        "equal on average only to": [],
         "undecided against": [],
         "too few seeds against": [],
         "in the mean behind": [],
@@ -297,6 +291,9 @@ def _against(contrast: Contrast, top: str) -> str:
     """How the agent with the largest IQM stands; the mean, which sees collapses, may say otherwise."""
     if contrast.better is not None:
         return "ahead of" if contrast.better == top else "in the mean behind"
-    return {"equal": "equal in practice to", "insufficient": "too few seeds against"}.get(
-        contrast.verdict, "undecided against"
-    )
+    words = {
+        "equal": "equal in practice to",
+        "mixed": "equal on average only to",
+        "insufficient": "too few seeds against",
+    }
+    return words.get(contrast.verdict, "undecided against")

@@ -71,10 +71,10 @@ class Results:
     """Everything the report says, as numbers.
 
     `summary` is keyed (metric, task, arm), `aggregate` (statistic, metric, arm), `stability`
-    (quantity, arm), `standing` by arm; `family` and `pairs` are keyed by metric. Of arms that are not
-    in `shown` there are scores and curves, no aggregates and no contrasts. Where there is a `baseline`,
-    all pairs are with it. Where environments have no common scale, `apart` has the sides' difference in the
-    study's own metric in each, and there are no pairs.
+    (quantity, arm), `standing` by arm; `family` and `pairs` are keyed by metric, `by_task` by metric and
+    environment. Of arms that are not in `shown` there are scores and curves, no aggregates and no contrasts.
+    Where there is a `baseline`, all pairs are with it. Where environments have no common scale, there are
+    no pairs over all of them.
     """
 
     study: Study
@@ -94,13 +94,23 @@ class Results:
     profile_thresholds: Array
     speed: tuple[Speed, ...]
     family: Mapping[str, Contrast]
-    family_by_task: Mapping[str, Contrast]
-    apart: Mapping[str, Contrast]
+    by_task: Mapping[str, Mapping[str, Contrast]]
     pairs: Mapping[str, tuple[Contrast, ...]]
+    pairs_by_task: Mapping[str, tuple[Contrast, ...]]
     improvement: tuple[Improvement, ...]
     stability: Mapping[tuple[str, str], Interval]
     counts: Mapping[tuple[str, str], tuple[int, int]]
     rule_changes: tuple[str, ...]
+
+    @property
+    def family_by_task(self) -> Mapping[str, Contrast]:
+        """The sides in area under the curve, by environment."""
+        return self.by_task["auc"]
+
+    @property
+    def apart(self) -> Mapping[str, Contrast]:
+        """The sides in the study's own metric, by environment, where these have no common scale."""
+        return {} if self.pool else self.by_task[self.study.metric]
 
     def called(self, name: str) -> str:
         """What figures and captions call an arm; tables have its full name."""
@@ -150,9 +160,9 @@ def analyse(study: Study) -> Results:
         profile_thresholds=thresholds,
         speed=tuple(summaries.speeds(tasks, shown.rows)),
         family=judged.family,
-        family_by_task=judged.by_task,
-        apart=judged.apart,
+        by_task=judged.by_task,
         pairs=judged.pairs,
+        pairs_by_task=judged.pairs_by_task,
         improvement=judged.improvement,
         stability=summaries.stability(pool, shown.rows),
         counts=summaries.counts(pool, shown.rows),

@@ -31,7 +31,8 @@ class Contrast:
       plain: the same at 95%.
       p: sign-flip p-value.
       p_adjusted: the same after Holm.
-      verdict: `first`, `second`, `undecided`, `equal` or `insufficient`; who is better.
+      verdict: who is better, `first` or `second`; or `undecided`, `equal`, `mixed` (equal on average, while
+        one is better by more than the margin on an environment) or `insufficient`.
       tasks: environments it is averaged over.
       pairs: number of pairs of seeds over all environments.
       units: how many of them are drawn and exchanged by themselves: all, but that the pairs of a seed on
@@ -64,6 +65,11 @@ class Contrast:
     def better(self) -> str | None:
         """Name of the better side, or None where that is open."""
         return {"first": self.first, "second": self.second}.get(self.verdict)
+
+    @property
+    def even(self) -> bool:
+        """Whether the two are equal in practice, be it only on average."""
+        return self.verdict in {"equal", "mixed"}
 
     def within(self, margin: float) -> bool:
         """Whether the whole interval lies within a margin, which is meant for scores alone.
@@ -323,8 +329,8 @@ def families_by_task(
     tasks: Sequence[Task],
     sides: Sides,
     margin: float,
-    metric: str = "auc",
-    leading: Contrast | None = None,
+    metric: str,
+    leading: Contrast | None,
 ) -> dict[str, Contrast]:
     """The difference in one metric in each environment, corrected over environments.
 
@@ -377,6 +383,20 @@ def pairs(
         for x, y in couples
     ]
     return tuple(_judge(drafts, pool, margin))
+
+
+def pairs_by_task(
+    tasks: Sequence[Task], couples: Couples, metric: str, margin: float
+) -> tuple[Contrast, ...]:
+    """The couples on one metric in each environment, corrected over couples and environments together."""
+    drafts = []
+    for x, y in couples:
+        for task in tasks:
+            values = _values([task], [x], [y], metric)
+            if values.found:
+                key = f"{metric}/{x.key} on {task.key}/{y.key}"
+                drafts.append(Draft(x.name, y.name, metric, values, key))
+    return tuple(_judge(drafts, tasks, margin))
 
 
 def improvements(pool: Sequence[Task], couples: Couples) -> list[Improvement]:

@@ -110,10 +110,11 @@ def _by_seed(contrast: Contrast) -> Array:
 
 
 def _text(contrast: Contrast) -> str:
-    word = {"equal": "equal", "undecided": "undecided", "insufficient": "insufficient"}
+    word = {"equal": "equal", "mixed": "equal on average", "insufficient": "insufficient"}
+    word["undecided"] = "undecided"
     if narrow():
         # a hollow mark says undecided
-        word = {"equal": "equal", "insufficient": "few seeds"}
+        word = {"equal": "equal", "mixed": "on average", "insufficient": "few seeds"}
     value = show_float(contrast.interval.estimate)
     sign = "+" if contrast.interval.estimate > 0 else ""
     return f"{sign}{value}  {word.get(contrast.verdict, '')}".rstrip()

@@ -2,21 +2,42 @@
 
 from collections.abc import Iterator, Sequence
 
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
 from vfcompare.report.analysis import Contrast, Results
 from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.figures import contrasts
-from vfcompare.report.figures.drawing import Picture
+from vfcompare.report.figures.drawing import (
+    CROWDED,
+    Picture,
+    canvas,
+    heading,
+    mark,
+    panels,
+    row_height,
+    rows_axis,
+)
+from vfcompare.report.figures.looks import INK, Look, appearance
 from vfcompare.report.figures.names import shortened
+from vfcompare.report.figures.sizes import BODY, beside, inches, lower, points
 from vfcompare.report.sentences import against, elsewhere, failed_in, over, pairing, sizes, too_few
-from vfcompare.report.table import join, show_float
+from vfcompare.report.table import Table, join, show_float
 
+PLACES = 9
+"""Most environments that have a panel each."""
 SIDE = 11
 """Letters of a name above the axes, where two must fit."""
 
 
 def pictures(results: Results) -> Iterator[Picture]:
-    """One row a pair of agents."""
+    """One row a pair of agents, over all environments and on each."""
+    yield from _over_all(results)
+    yield from _on_each(results)
+
+
+def _over_all(results: Results) -> Iterator[Picture]:
     compared = [contrast for contrast in results.pairs["auc"] if contrast.pairs]
     if not compared:
         return
@@ -73,3 +94,64 @@ def _caption(results: Results, left: int, drawn: Sequence[str]) -> str:
         f"paired test agrees with the bar. {contrasts.explanation(drawn)}"
         f"{unseen}{failed_in(results, *results.pool)}"
     )
+
+
+def _on_each(results: Results) -> Iterator[Picture]:
+    compared = [contrast for contrast in results.pairs_by_task["auc"] if contrast.pairs]
+    where = list(dict.fromkeys(contrast.tasks[0] for contrast in compared))
+    couples = {(contrast.first, contrast.second) for contrast in compared}
+    if not 1 < len(where) <= PLACES or len(couples) > CROWDED:
+        return
+    decided = [contrast for contrast in compared if contrast.better]
+    apart = {task: [c for c in decided if c.tasks[0] == task] for task in where}
+    told = [
+        f"on {task} {join(_in_words(results, contrast) for contrast in found)}"
+        for task, found in apart.items()
+        if found
+    ]
+    text = f"{len(decided)} of {len(compared)} differences are decided at {ALPHA:.0%} after Holm's correction"
+    text += f": {'; '.join(told)}" if told else ""
+    rows = [
+        (c.tasks[0], label, c.interval, c.p_adjusted, c.verdict)
+        for c, label in zip(compared, contrasts.names(results, compared), strict=True)
+    ]
+    yield Picture(
+        "pairs-by-environment",
+        "Which agents differ, and where",
+        f"{text}. {sizes(contrast.pairs for contrast in compared)} pairs of seeds each; bars are intervals "
+        f"at Holm's levels, filled where decided. {failed_in(results, *where)}",
+        lambda: _panels(results, compared, where),
+        Table(
+            "pairs-by-environment",
+            "Paired differences on each environment",
+            ("environment", "contrast", "difference", "adjusted p", "verdict"),
+            tuple(rows),
+        ),
+    )
+
+
+def _panels(results: Results, compared: Sequence[Contrast], where: Sequence[str]) -> Figure:
+    names = list(dict.fromkeys(contrasts.names(results, compared)))
+    shown = contrasts.labels(names)
+    two = any("\n" in text for text in shown)
+    columns = beside(len(where), 3, 1.1, inches(shown))
+    lines = -(-len(where) // columns)
+    each = lower(0.38) if two else 1.15 * row_height(len(names))
+    height = lines * (0.75 + each * len(names))
+    figure, grid = canvas(height, lines, columns, broad=1.4, sharey=True)
+    known = appearance(results)
+    for axes, task in zip(panels(grid, len(where)), where, strict=True):
+        here = [contrast for contrast in compared if contrast.tasks[0] == task]
+        for contrast, name in zip(here, contrasts.names(results, here), strict=True):
+            color = contrasts.winner(results, contrast, known)
+            look = Look(color, "-", "o", contrast.better is not None)
+            mark(axes, names.index(name), contrast.interval, look)
+        axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
+        rows_axis(axes, names)
+        axes.set_yticks(range(len(shown)), shown)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        heading(axes, task, 24)
+    left, right = _sides(results, compared)
+    text = f"difference in area under the curve (◂ {left}, {right} ▸)"
+    figure.supxlabel(text, fontsize=points(BODY))
+    return figure

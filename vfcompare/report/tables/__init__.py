@@ -22,6 +22,7 @@ def build(results: Results) -> dict[str, Table]:
         scores.speed(results),
         contrasts.family(results),
         contrasts.pairs(results),
+        contrasts.pairs_by_task(results),
         contrasts.improvement(results),
         scores.stability(results),
         scores.diagnostics(results),

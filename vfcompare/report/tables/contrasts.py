@@ -1,7 +1,8 @@
 """Agents against each other: differences, their tests, and the probability of improvement."""
 
 from vfcompare.report.analysis import Contrast, Improvement, Results
-from vfcompare.report.metrics import COMPARED, METRICS
+from vfcompare.report.analysis.judging import MANY
+from vfcompare.report.metrics import COMPARED, METRICS, SCORES
 from vfcompare.report.sentences import pairing, verdict_word
 from vfcompare.report.table import MINUS, Table, Value
 
@@ -22,8 +23,9 @@ def family(results: Results) -> Table:
     difference = f" {MINUS} ".join(results.sides.names)
     everywhere = results.family.values() if results.pool else ()
     rows = [_contrast_row(c, f"{difference}, all") for c in everywhere]
-    where = [*results.family_by_task.items()] if len(results.tasks) > 1 else []
-    where = [(n, c) for n, c in results.apart.items() if c.metric != "auc"] + where
+    several = len(results.tasks) > 1 or not everywhere
+    found = results.by_task.values() if several else ()
+    where = [(name, contrast) for by_task in found for name, contrast in by_task.items()]
     rows += [_contrast_row(c, f"{difference}, {name}") for name, c in where]
     first, second = (
         results.sides.names
@@ -33,9 +35,11 @@ def family(results: Results) -> Table:
     compared = [*everywhere, *(contrast for _, contrast in where)]
     strange = any(contrast.strangers for contrast in compared)
     how = f"paired {pairing(compared)}" if strange else "seed by seed"
-    corrected = "metrics are corrected together, and so are the environments"
+    corrected = "metrics are corrected together, and so are, for each metric, the environments"
     if not everywhere:
-        corrected = "environments are corrected together; differences are in raw returns"
+        corrected = (
+            "environments are corrected together, metric by metric; differences are in raw returns"
+        )
     elif not where:
         corrected = "metrics are corrected together"
     note = f"Mean of {first} minus mean of {second}, {how}. The {corrected}."
@@ -57,8 +61,25 @@ def pairs(results: Results) -> Table:
         note += " The pair that the question is about has its verdict, corrected over the metrics."
     if any(contrast.strangers for contrast in results.pairs["auc"]):
         note += f" Runs are paired {pairing(results.pairs['auc'])}."
+    if len(results.tasks) * len(results.pairs["auc"]) > MANY:
+        note += f" Pairs on single environments are more than {MANY}, and not compared."
     heads = ("metric", "difference", "environments", *CONTRAST_HEADS)
     return Table("pairs", "Paired differences between agents", heads, rows, note)
+
+
+def pairs_by_task(results: Results) -> Table:
+    """Pairs of agents on each environment."""
+    found = [contrast for metric in SCORES for contrast in results.pairs_by_task[metric]]
+    rows = tuple(
+        _contrast_row(contrast, contrast.tasks[0], f"{contrast.first} {MINUS} {contrast.second}")
+        for contrast in sorted(found, key=lambda c: SCORES.index(c.metric))
+    )
+    note = (
+        f"{_against(results)}All pairs on all environments are one family of tests for Holm's correction, "
+        "metric by metric."
+    )
+    heads = ("metric", "environment", "difference", *CONTRAST_HEADS)
+    return Table("pairs-by-environment", "Agents, environment by environment", heads, rows, note)
 
 
 def improvement(results: Results) -> Table:
