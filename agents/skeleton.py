@@ -215,9 +215,11 @@ class Agent:
           The state after it, whether all losses and gradients were finite, and what to log.
         """
         warm = progress < self.warmup
-        values = self.values if self.warmup == 0 else partial(self.waiting, state.params, warm)
+        losses = self.losses
+        if self.warmup > 0:
+            losses = partial(self.losses_in_warmup, state.params, warm)
         params, opt_state, learned = descend(
-            values,
+            losses,
             state.params,
             state.opt_state,
             self.optimizers,
@@ -247,7 +249,7 @@ class Agent:
         finite = jnp.isfinite(jnp.stack(jax.tree.leaves(learned))).all()
         return state, finite, metrics | sized
 
-    def values(self, params: Networks, row: Batch) -> dict[str, Array]:
+    def losses(self, params: Networks, row: Batch) -> dict[str, Array]:
         """The loss of each network for each row."""
         log_prob, entropy = self.policy.evaluate(params["policy"], row.steps)
         loss = self.surrogate(log_prob, row.log_prob, row.advantage, row.mask)
@@ -259,12 +261,12 @@ class Agent:
         critics = self.estimator.critics
         return {"policy": loss} | {name: critics[name].loss(params, row) for name in critics}
 
-    def waiting(
+    def losses_in_warmup(
         self, begun: Networks, warm: Array, params: Networks, row: Batch
     ) -> dict[str, Array]:
         """The losses; while the critic warms up it learns on features of the policy as that will stay."""
         policy = masked.choose(warm, begun["policy"], params["policy"])
-        return self.values({**params, "policy": policy}, row)
+        return self.losses({**params, "policy": policy}, row)
 
     def counts(self, seen: Experience) -> Metrics:
         """Steps that an update learns from, steps of its gradients, and episodes that were simulated."""
@@ -332,7 +334,7 @@ class Agent:
         act, begin = flops.acting(self.policy, state.params["policy"], rollout)
         learn = flops.learning(
             self.policy,
-            self.values,
+            self.losses,
             state.params,
             batch,
             epochs=self.batching.epochs,

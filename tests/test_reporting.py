@@ -94,7 +94,7 @@ def test_it_is_the_task_otherwise(env):
 def test_no_reward_teaches_the_report(agent, monkeypatch):
     seen: list[Batch] = []
 
-    def descend(values, params, opt_state, optimizers, batch, *rest):
+    def descend(losses, params, opt_state, optimizers, batch, *rest):
         seen.append(batch)
         nothing = {"loss": jnp.float32(0.0), "grad_norm": jnp.float32(0.0)}
         return params, opt_state, dict.fromkeys(params, nothing)

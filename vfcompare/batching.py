@@ -1,8 +1,8 @@
 """Descend a loss over the steps of a rollout: epochs, minibatches, and no work on padding.
 
 A batch is a tree of *rows*: steps for feed-forward networks, whole episodes for recurrent ones, whole groups
-where the loss compares the episodes of a group. Every network has a value for each row, and weights that sum
-to one. The loss of a minibatch is `pieces · Σ weight · value` over its rows, `pieces` being the number of
+where the loss compares the episodes of a group. Every network has a loss for each row, and weights that sum
+to one. The loss of a minibatch is `pieces · Σ weight · loss` over its rows, `pieces` being the number of
 minibatches, so that those of an epoch add up to the loss of the batch, however it is cut. All networks learn
 from the same minibatches, each by its own optimiser.
 """
@@ -18,8 +18,8 @@ from jax.flatten_util import ravel_pytree
 
 from vfcompare.types import Array, Batch, Key, Metrics, Networks
 
-Values = Callable[[Networks, Batch], dict[str, Array]]
-"""`(params, rows [n]) -> values` of each network, `[n]`, `[n, T]` or `[n, G, T]` by what a row is."""
+Losses = Callable[[Networks, Batch], dict[str, Array]]
+"""`(params, rows [n]) -> losses` of each network, `[n]`, `[n, T]` or `[n, G, T]` by what a row is."""
 
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
 """One optimiser for each network."""
@@ -136,7 +136,7 @@ def permutation(key: Key, number: int) -> Array:
 
 
 def descend(
-    values: Values,
+    losses: Losses,
     params: Networks,
     opt_state: dict[str, Any],
     optimizers: Optimizers,
@@ -145,10 +145,10 @@ def descend(
     batching: Batching,
     progress: Array,
 ) -> tuple[Networks, dict[str, Any], dict[str, Metrics]]:
-    """Take `epochs · minibatches` gradient steps on `Σ_network Σ weight · value`.
+    """Take `epochs · minibatches` gradient steps on `Σ_network Σ weight · loss`.
 
     Args:
-      values: the loss of each network per row (or step of a row).
+      losses: of each network per row (or step of a row).
       params: what is learned, by network.
       opt_state: the optimisers' states, by network.
       optimizers: one for each network. They receive `progress` and `joint_norm`, the gradient's norm over all
@@ -164,7 +164,7 @@ def descend(
     number = batch.valid.shape[0]
     count = batch.valid.sum().astype(jnp.int32)
     pieces = batching.pieces(count)
-    gradient = jax.grad(partial(joint_loss, values, pieces), has_aux=True)
+    gradient = jax.grad(partial(joint_loss, losses, pieces), has_aux=True)
     step = partial(gradient_step, optimizers, progress)
 
     even = batching.dense and batching.size is None
@@ -207,11 +207,11 @@ def descend(
 
 
 def joint_loss(
-    values: Values, pieces: Array | int, params: Networks, rows: Batch
+    losses: Losses, pieces: Array | int, params: Networks, rows: Batch
 ) -> tuple[Array, dict[str, Array]]:
-    """The loss of a minibatch, `pieces · Σ weight · value` over its rows: of all networks, and of each."""
-    found = values(params, rows)
-    parts = {name: pieces * (rows.weight[name] * value).sum() for name, value in found.items()}
+    """The loss of a minibatch, `pieces · Σ weight · loss` over its rows: of all networks, and of each."""
+    found = losses(params, rows)
+    parts = {name: pieces * (rows.weight[name] * loss).sum() for name, loss in found.items()}
     return sum(parts.values(), start=jnp.float32(0.0)), parts
 
 
@@ -260,17 +260,17 @@ def repeat(
 
 
 def summarise(
-    values: Callable[[Batch], Sums], batch: Batch, network: str, batching: Batching
+    measure: Callable[[Batch], Sums], batch: Batch, network: str, batching: Batching
 ) -> Sums:
-    """Means of whatever `values` says of the valid rows, a tree, by the weights of a network.
+    """Means of whatever `measure` says of the valid rows, a tree, by the weights of a network.
 
-    `Σ weight · value / Σ weight`: not all aggregates have weights that sum to one. Of more than `SAMPLE` rows
+    `Σ weight · x / Σ weight`: not all aggregates have weights that sum to one. Of more than `SAMPLE` rows
     every second, every third, ... is read, so that they are few enough.
     """
 
     def sums(rows: Batch) -> tuple[Array, Sums]:
         weight = rows.weight[network]
-        return weight.sum(), jax.tree.map(lambda x: (weight * x).sum(), values(rows))
+        return weight.sum(), jax.tree.map(lambda x: (weight * x).sum(), measure(rows))
 
     number = batch.valid.shape[0]
     if batching.dense:

@@ -29,7 +29,7 @@ def acting(policy: Policy, params: Params, rollout: Rollout) -> tuple[float, flo
 
 def learning(
     policy: Policy,
-    values: Callable[[Networks, Batch], dict[str, Array]],
+    losses: Callable[[Networks, Batch], dict[str, Array]],
     params: Networks,
     batch: Batch,
     *,
@@ -43,16 +43,16 @@ def learning(
 
     Args:
       policy: who learns.
-      values: `(params, rows [n]) -> losses` of each network.
+      losses: of each network, `(params, rows [n]) -> losses`.
       params: of the networks; of these as of the batch, shapes are enough.
       batch: rows, with the `mask` of the steps of each.
       epochs: passes over the batch.
       anchored: whether the initial policy is asked.
     """
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
-    total = lambda params, row: sum(x.sum() for x in values(params, row).values())  # noqa: E731
+    total = lambda params, row: sum(x.sum() for x in losses(params, row).values())  # noqa: E731
     evaluated = count(policy.evaluate, params["policy"], row.steps)
-    critic = count(values, params, row) - evaluated
+    critic = count(losses, params, row) - evaluated
     reference = evaluated if anchored else 0.0
     descended = epochs * count(jax.grad(total), params, row)
     return (critic + reference + descended) / row.mask.size

@@ -99,7 +99,7 @@ class Critic(NamedTuple):
     Attributes:
       init: `(key, networks, obs) -> params`, the networks being those without a critic.
       value: `(networks, rollout) -> [B, G, T + 1]`.
-      loss: `(networks, rows) -> values`, one for each step, as `Batch.mask`; it reads `steps` and `lesson`.
+      loss: `(networks, rows) -> losses`, one for each step, as `Batch.mask`; it reads `steps` and `lesson`.
       optimizer: its own.
       recurrent: whether values depend on more than the present observation.
       scaling: the unit it learns in.
