@@ -84,7 +84,7 @@ class Experience(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Agent:
-    """Parts that fit together. One update is `observe`, then `lessons`, then `improve`.
+    """Parts that fit together. One update is `experience`, then `to_batch`, then `improve`.
 
     Attributes:
       policy: who acts.
@@ -137,10 +137,10 @@ class Agent:
 
     def update(self, state: State, key: Key, progress: Array) -> Update:
         """Collect, estimate the advantage, improve policy and critic, see `vfcompare.types.Learner`."""
-        seen = self.observe(state, key, progress)
+        seen = self.experience(state, key, progress)
         collected, estimate = seen.collected, seen.estimate
         state = state.replace(params=state.params | estimate.renewed)
-        batch = self.lessons(seen)
+        batch = self.to_batch(seen)
         state, finite, improved = self.improve(state, batch, stream(key, "minibatch"), progress)
         metrics = seen.metrics | estimate.metrics | improved | self.counts(seen)
         metrics |= measures.advantages(estimate.advantage, collected.rollout.mask)
@@ -153,7 +153,7 @@ class Agent:
             metrics=metrics,
         )
 
-    def observe(self, state: State, key: Key, progress: Array) -> Experience:
+    def experience(self, state: State, key: Key, progress: Array) -> Experience:
         """Collect, and say how good each action was."""
         params = state.params["policy"]
         acting = params if state.behaviour is None else state.behaviour[0]
@@ -188,7 +188,7 @@ class Agent:
             rollout = rollout.replace(reward=rollout.reward - penalty.coef * divergence)
         return log_prob, rollout, metrics
 
-    def lessons(self, seen: Experience) -> Batch:
+    def to_batch(self, seen: Experience) -> Batch:
         """What the networks are to learn, as rows of a batch."""
         rollout, estimate = seen.collected.rollout, seen.estimate
         # What no reward teaches keeps its place in the episode, and counts for nothing.
@@ -327,8 +327,8 @@ class Agent:
 
         def sample(key: Key) -> tuple[State, Rollout, Batch]:
             state = self.init(key)
-            seen = self.observe(state, key, jnp.float32(0.0))
-            return state, seen.collected.rollout, self.lessons(seen)
+            seen = self.experience(state, key, jnp.float32(0.0))
+            return state, seen.collected.rollout, self.to_batch(seen)
 
         state, rollout, batch = jax.eval_shape(sample, jax.random.key(0))
         act, begin = flops.acting(self.policy, state.params["policy"], rollout)
