@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare import returns
+from vfcompare.masked import choose
 from vfcompare.streams import stream
 from vfcompare.types import (
     Array,
@@ -54,15 +55,6 @@ def at_start(number: int) -> tuple[Array, Array]:
 def observe(env: Env, state: State, key: Key) -> tuple[Array, Array | None]:
     """Observation and legality mask (None where every action is legal) of one state."""
     return env.observation(state, key), env.state_info(state).get("action_mask")
-
-
-def select(condition: Array, x: Any, y: Any) -> Any:
-    """`x` in the lanes where the condition holds, else `y`; leaves are `[N, ...]`."""
-
-    def one(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(one, x, y)
 
 
 def in_lanes(carry: Carry, number: int) -> Carry:
@@ -173,7 +165,7 @@ def unroll(
             state=state if keep_state else None,
         )
         going = alive & (step.terminated + step.truncated == 0)
-        return Running(select(alive, after, state), carry, time + alive, going), step
+        return Running(choose(alive, after, state), carry, time + alive, going), step
 
     def run_chunk(loop: Any) -> Any:
         row, lane, buffers = loop
@@ -392,7 +384,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
 
         def body(lane: Lane, xs: Any) -> tuple[Lane, Any]:
             noise, keys, fresh = xs
-            held = select(lane.first > 0, blank, lane.carry)
+            held = choose(lane.first > 0, blank, lane.carry)
             after, held, step = step_lanes(lane.state, held, noise, keys)
             live, time = 1.0 - lane.cut, lane.time + 1
             out = (time >= env.horizon).astype(jnp.float32)
@@ -410,7 +402,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             )
             reset = terminated + lane.cut
             going = (1.0 - terminated) * (1.0 - truncated) * live
-            state = select(reset > 0, fresh, after)
+            state = choose(reset > 0, fresh, after)
             lane = Lane(
                 state, held, time * going.astype(jnp.int32), return_ * going, reset, truncated
             )
@@ -486,7 +478,7 @@ def drawn_again(drawn: Collector, *, attempts: int, gamma: float) -> Collector:
             taken = jnp.arange(len(good)) < jnp.minimum(fresh.sum(), (~good).sum())
             chosen = jnp.zeros_like(good).at[place].set(taken)
             origin = jnp.zeros_like(place).at[place].set(source)
-            kept = select(chosen, jax.tree.map(lambda x: x[origin], found.rollout), kept)
+            kept = choose(chosen, jax.tree.map(lambda x: x[origin], found.rollout), kept)
             return attempt + 1, found.state, kept, good | chosen, steps + found.charge.steps
 
         def unfinished(loop: Any) -> Array:

@@ -12,8 +12,20 @@ from vfcompare.types import Array
 
 
 def choose(condition: Array, x: Any, y: Any) -> Any:
-    """`x` if the condition holds, else `y`, leaf by leaf; `collect.select` chooses for each of many lanes."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
+    """`x` where the condition holds, else `y`, leaf by leaf.
+
+    Args:
+      condition: without axes it chooses a whole tree, `[N]` for each of `N` lanes.
+      x: a tree of arrays that begin with the condition's axes.
+      y: another.
+    """
+    condition = jnp.asarray(condition)
+
+    def one(a: Array, b: Array) -> Array:
+        axes = condition.shape + (1,) * (jnp.ndim(a) - condition.ndim)
+        return jnp.where(condition.reshape(axes), a, b)
+
+    return jax.tree.map(one, x, y)
 
 
 def ratio(x: Array, y: Array) -> Array:
