@@ -81,7 +81,7 @@ def advance(
     noise: Array,
     key: Key,
 ) -> tuple[State, Carry, Rollout]:
-    """One step of one environment, as a rollout without axes; whether it counted is the caller's to say."""
+    """One step of one environment, as a rollout without axes; whether it counted `clocked` says."""
     obs_key, transition_key, reward_key = jax.random.split(key, 3)
     obs, legal = observe(env, state, obs_key)
     carry, action, log_prob = policy.act(params, carry, obs, legal, noise)
@@ -102,6 +102,22 @@ def advance(
         state=state,
     )
     return after, carry, step
+
+
+def clocked(step: Rollout, live: Array, out: Array, *, ends: bool = False) -> Rollout:
+    """A step of each lane as it counts, `[N, ...]`: nothing where none was taken, cut where time is up.
+
+    Args:
+      step: as `advance` says.
+      live: `[N]`, one where it was taken.
+      out: `[N]`, one where it is the last that the clock allows.
+      ends: whether the clock is treated like the task's own end.
+    """
+    terminated = (jnp.maximum(step.terminated, out) if ends else step.terminated) * live
+    truncated = (1.0 - terminated) * out * live
+    return step.replace(
+        reward=step.reward * live, terminated=terminated, truncated=truncated, mask=live
+    )
 
 
 def randomness(
@@ -155,15 +171,8 @@ def unroll(
         state, carry, time, alive = lane
         after, carry, step = step_lanes(state, carry, *xs)
         live = alive.astype(jnp.float32)
-        out = (time + 1 >= horizon).astype(jnp.float32)
-        step = step.replace(
-            reward=step.reward * live,
-            terminated=step.terminated * live,
-            truncated=(1.0 - step.terminated) * out * live,
-            mask=live,
-            first=jnp.zeros_like(live),
-            state=state if keep_state else None,
-        )
+        step = clocked(step, live, (time + 1 >= horizon).astype(jnp.float32))
+        step = step.replace(first=jnp.zeros_like(live), state=state if keep_state else None)
         going = alive & (step.terminated + step.truncated == 0)
         return Running(choose(alive, after, state), carry, time + alive, going), step
 
@@ -388,23 +397,12 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             after, held, step = step_lanes(lane.state, held, noise, keys)
             live, time = 1.0 - lane.cut, lane.time + 1
             out = (time >= env.horizon).astype(jnp.float32)
-            terminated = jnp.maximum(step.terminated, out * (time_limit == "terminates")) * live
-            truncated = (1.0 - terminated) * out * live
-            reward = step.reward * live
-            return_ = lane.return_ + reward
-            step = step.replace(
-                reward=reward,
-                terminated=terminated,
-                truncated=truncated,
-                mask=live,
-                first=lane.first,
-                state=lane.state if keep_state else None,
-            )
-            reset = terminated + lane.cut
-            going = (1.0 - terminated) * (1.0 - truncated) * live
-            state = choose(reset > 0, fresh, after)
+            step = clocked(step, live, out, ends=time_limit == "terminates")
+            step = step.replace(first=lane.first, state=lane.state if keep_state else None)
+            return_, reset = lane.return_ + step.reward, step.terminated + lane.cut
+            state, going = choose(reset > 0, fresh, after), step.trace
             lane = Lane(
-                state, held, time * going.astype(jnp.int32), return_ * going, reset, truncated
+                state, held, time * going.astype(jnp.int32), return_ * going, reset, step.truncated
             )
             return lane, (step, return_, time.astype(jnp.float32))
 
