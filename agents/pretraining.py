@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vfcompare import collect, evaluation, masked
+from vfcompare import collect, evaluation, masked, play
 from vfcompare.streams import stream
 from vfcompare.types import Array, Key, Metrics, Params, Policy, Rollout, Steps
 
@@ -134,8 +134,8 @@ def reported(env: Taught, rollout: Rollout) -> tuple[Steps, Array]:
 def taken(env: Taught, actor: Policy, tokens: Array) -> tuple[Steps, Array]:
     """Demonstrations `[N, L]` as steps `[N, T]` of episodes, and the mask of those before their end."""
     states, action, mask = jax.vmap(env.along)(tokens)
-    see = partial(collect.observe, env, key=jax.random.key(0))
+    see = partial(play.observe, env, key=jax.random.key(0))
     obs, legal = jax.vmap(jax.vmap(see))(states)
-    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(tokens), *x.shape)), actor.carry)
+    carry = play.in_lanes(actor.carry, len(tokens))
     first = jnp.zeros_like(mask).at[:, 0].set(1.0)
     return Steps(obs, action, first, legal, carry), mask

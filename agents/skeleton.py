@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vfcompare import aggregates, collect, flops, masked
+from vfcompare import aggregates, flops, masked, play
 from vfcompare.batching import Batching, Optimizers, descend, present, rows, summarise
 from vfcompare.contract import require_shape
 from vfcompare.oracle import exact
@@ -292,7 +292,7 @@ class Agent:
         policy, gamma = self.policy, self.gamma
 
         def simulate(states: Any, key: Key, *, greedy: bool = False, **clock: Array) -> Rollout:
-            who = collect.greedy(policy) if greedy else policy
+            who = play.greedy(policy) if greedy else policy
             return self.collector.simulate(states, who, params, key, **clock)
 
         def exact_value(rollout: Rollout, sharpness: float) -> Array:

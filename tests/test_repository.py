@@ -51,7 +51,7 @@ FLOORS: dict[int, set[str]] = {
         "flops",
         "lesions",
     },
-    2: {"estimators", "collect", "evaluation", "batching", "oracle"},
+    2: {"estimators", "play", "collect", "evaluation", "batching", "oracle"},
     3: {"agents", "envs"},
     4: {"statistics", "runs"},
     5: {"training", "report"},

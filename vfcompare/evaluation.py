@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vfcompare.collect import Running, at_start, initial_carry, unroll
 from vfcompare.oracle import calibration
+from vfcompare.play import Running, at_start, initial_carry, unroll
 from vfcompare.streams import stream
 from vfcompare.types import Array, Carry, Env, Key, Metrics, Params, Policy
 
