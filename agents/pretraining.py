@@ -136,6 +136,6 @@ def taken(env: Taught, actor: Policy, tokens: Array) -> tuple[Steps, Array]:
     states, action, mask = jax.vmap(env.along)(tokens)
     see = partial(play.observe, env, key=jax.random.key(0))
     obs, legal = jax.vmap(jax.vmap(see))(states)
-    carry = play.in_lanes(actor.carry, len(tokens))
+    carry = play.in_each(actor.carry, len(tokens))
     first = jnp.zeros_like(mask).at[:, 0].set(1.0)
     return Steps(obs, action, first, legal, carry), mask

@@ -16,7 +16,7 @@ from vfcompare.play import (
     advance,
     at_start,
     clocked,
-    in_lanes,
+    in_each,
     initial_carry,
     observe,
     randomness,
@@ -71,7 +71,7 @@ def episodes(env: Env, *, prompts: int, group: int, start: str, chunk: int = 16)
         )
         first = jnp.zeros_like(steps.mask).at[0].set(1.0)
         lanes = running.time.shape[0]
-        blank = in_lanes(policy.carry, lanes)
+        blank = in_each(policy.carry, lanes)
         return to_rollout(steps, obs, states, first, blank, (lanes // each, each))
 
     def collect(
@@ -143,7 +143,7 @@ def finished(return_: Array, length: Array, weight: Array) -> tuple[Array, Metri
     return count, {"return": mean(return_), "length": mean(length)}
 
 
-class Lane(NamedTuple):
+class FragmentState(NamedTuple):
     """Where each lane of fragments stands; fields are `[N, ...]`.
 
     Attributes:
@@ -185,23 +185,23 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
         `terminates`, as CleanRL and PureJaxRL take it: the clock is treated like the task's own end.
     """
 
-    def init(key: Key, policy: Policy) -> Lane:
+    def init(key: Key, policy: Policy) -> FragmentState:
         if policy.begin is not None:
             raise ValueError(
                 "collector: this policy reads whole episodes from their start; allowed: episodes"
             )
         state = jax.vmap(env.initial)(jax.random.split(stream(key, "start"), number))
         zero = jnp.zeros(number)
-        carry = in_lanes(policy.carry, number)
-        return Lane(state, carry, zero.astype(jnp.int32), zero, zero + 1, zero)
+        carry = in_each(policy.carry, number)
+        return FragmentState(state, carry, zero.astype(jnp.int32), zero, zero + 1, zero)
 
     def collect(
-        lane: Lane, policy: Policy, params: Params, key: Key, *, keep_state: bool
+        lane: FragmentState, policy: Policy, params: Params, key: Key, *, keep_state: bool
     ) -> Collected:
         step_lanes = jax.vmap(lambda s, c, n, k: advance(env, policy, params, s, c, n, k))
-        blank = in_lanes(policy.carry, number)
+        blank = in_each(policy.carry, number)
 
-        def body(lane: Lane, xs: Any) -> tuple[Lane, Any]:
+        def body(lane: FragmentState, xs: Any) -> tuple[FragmentState, Any]:
             noise, keys, fresh = xs
             held = choose(lane.first > 0, blank, lane.carry)
             after, held, step = step_lanes(lane.state, held, noise, keys)
@@ -211,7 +211,7 @@ def fragments(env: Env, *, number: int, length: int, time_limit: str = "truncate
             step = step.replace(first=lane.first, state=lane.state if keep_state else None)
             return_, reset = lane.return_ + step.reward, step.terminated + lane.cut
             state, going = choose(reset > 0, fresh, after), step.trace
-            lane = Lane(
+            lane = FragmentState(
                 state, held, time * going.astype(jnp.int32), return_ * going, reset, step.truncated
             )
             return lane, (step, return_, time.astype(jnp.float32))

@@ -43,7 +43,7 @@ def observe(env: Env, state: State, key: Key) -> tuple[Array, Array | None]:
     return env.observation(state, key), env.state_info(state).get("action_mask")
 
 
-def in_lanes(carry: Carry, number: int) -> Carry:
+def in_each(carry: Carry, number: int) -> Carry:
     """The same carry in each of `number` lanes."""
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *jnp.shape(x))), carry)
 
@@ -52,7 +52,7 @@ def initial_carry(env: Env, policy: Policy, params: Params, state: State, key: K
     """The policy's carry in each lane, where episodes go on from given states."""
     number = len(jax.tree.leaves(state)[0])
     if policy.begin is None:
-        return in_lanes(policy.carry, number)
+        return in_each(policy.carry, number)
     keys = jax.random.split(stream(key, "begin"), number)
     obs = jax.vmap(lambda s, k: observe(env, s, k)[0])(state, keys)
     return jax.vmap(policy.begin, (None, 0))(params, obs)

@@ -8,7 +8,7 @@ from flax import struct
 
 from vfcompare.masked import choose
 from vfcompare.streams import root_key, stream
-from vfcompare.training.sharding import in_lanes
+from vfcompare.training.sharding import count_side_by_side
 from vfcompare.types import Array, Key, Learner, LearnerState, Metrics, Rollout
 
 ROWS = 256
@@ -115,12 +115,12 @@ def train(
         return (run.env_steps < target) & run.finite
 
     begun, before = unfinished(run), run
-    number = in_lanes(begun, lanes)
+    number = count_side_by_side(begun, lanes)
 
     def going(loop: tuple[Run, Array, list[Array]]) -> Array:
         run, row, _ = loop
         going_on = begun & unfinished(run) & (row < limit)
-        return (number > 0) & (in_lanes(going_on, lanes) == number)
+        return (number > 0) & (count_side_by_side(going_on, lanes) == number)
 
     empty = [jnp.zeros((ROWS, len(names)), t) for t, names in columns.items()]
     run, row, tables = jax.lax.while_loop(going, body, (run, jnp.int32(0), empty))

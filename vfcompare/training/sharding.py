@@ -41,7 +41,7 @@ def over_seeds(f: Callable[..., Any], devices: int, lanes: int) -> Callable[...,
     return jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
 
 
-def in_lanes(condition: Array, lanes: int) -> Array:
+def count_side_by_side(condition: Array, lanes: int) -> Array:
     """In how many of the seeds side by side a condition holds: int32[], the same for all of them."""
     holds = condition.astype(jnp.int32)
     return holds if lanes == 1 else jax.lax.psum(holds, LANE)
