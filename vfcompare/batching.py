@@ -24,9 +24,6 @@ Losses = Callable[[Networks, Batch], dict[str, Array]]
 Optimizers = dict[str, optax.GradientTransformationExtraArgs]
 """One optimiser for each network."""
 
-State = tuple[Networks, dict[str, Any]]
-"""Parameters and optimiser states, by network."""
-
 Sums = TypeVar("Sums")
 
 SAMPLE = 128
@@ -34,6 +31,18 @@ SAMPLE = 128
 
 AXES = {"steps": 3, "episodes": 2, "groups": 1}
 """What rows may be, and how many axes of `[B, G, T]` count them."""
+
+
+class Trained(NamedTuple):
+    """What gradient steps change, by network.
+
+    Attributes:
+      params: of each.
+      opt_state: of its optimiser.
+    """
+
+    params: Networks
+    opt_state: dict[str, Any]
 
 
 class Batching(NamedTuple):
@@ -177,13 +186,13 @@ def descend(
         # Minibatches of one size share the few rows that do not count, too.
         return order(key, jnp.ones_like(batch.valid) if even else batch.valid)
 
-    def epoch(state: State, indices: Array) -> tuple[State, dict[str, Metrics]]:
-        def dense(state: State, rows: Batch) -> tuple[State, dict[str, Metrics]]:
-            return step(state, *add_up(partial(gradient, state[0]), rows, batching.block))
+    def epoch(state: Trained, indices: Array) -> tuple[Trained, dict[str, Metrics]]:
+        def dense(state: Trained, rows: Batch) -> tuple[Trained, dict[str, Metrics]]:
+            return step(state, *add_up(partial(gradient, state.params), rows, batching.block))
 
-        def sparse(state: State, index: Array) -> tuple[State, dict[str, Metrics]]:
+        def sparse(state: Trained, index: Array) -> tuple[Trained, dict[str, Metrics]]:
             start, stop = edge(index, count, pieces), edge(index + 1, count, pieces)
-            sum_of = partial(gradient, state[0])
+            sum_of = partial(gradient, state.params)
             return step(state, *gather_up(sum_of, batch, indices, start, stop, batching.block))
 
         if whole:
@@ -202,8 +211,8 @@ def descend(
     keys = jax.random.split(key, batching.epochs)
     # Beforehand, or the compiler would make an order anew in each of the gathers.
     orders = keys if whole else jax.vmap(shuffled)(keys)
-    (params, opt_state), metrics = jax.lax.scan(epoch, (params, opt_state), orders)
-    return params, opt_state, jax.tree.map(lambda x: x[-1], metrics)
+    trained, metrics = jax.lax.scan(epoch, Trained(params, opt_state), orders)
+    return *trained, jax.tree.map(lambda x: x[-1], metrics)
 
 
 def joint_loss(
@@ -218,10 +227,10 @@ def joint_loss(
 def gradient_step(
     optimizers: Optimizers,
     progress: Array,
-    state: State,
+    state: Trained,
     grads: Networks,
     losses: dict[str, Array],
-) -> tuple[State, dict[str, Metrics]]:
+) -> tuple[Trained, dict[str, Metrics]]:
     """One step of every network by its own optimiser, and what to log of it, see `descend`."""
     # Of the flat gradient, as the optimisers clip it, so that it is computed once.
     norms = {name: optax.tree.norm(ravel_pytree(grad)[0]) for name, grad in grads.items()}
@@ -230,14 +239,14 @@ def gradient_step(
     for name, optimizer in optimizers.items():
         updates, opt_state[name] = optimizer.update(
             grads[name],
-            state[1][name],
-            state[0][name],
+            state.opt_state[name],
+            state.params[name],
             progress=progress,
             joint_norm=joint_norm,
         )
-        params[name] = optax.apply_updates(state[0][name], updates)
+        params[name] = optax.apply_updates(state.params[name], updates)
     metrics = {n: {"loss": losses[n], "grad_norm": norms[n]} for n in losses}
-    return (params, opt_state), metrics
+    return Trained(params, opt_state), metrics
 
 
 def edge(index: Array, count: Array, pieces: Array | int) -> Array:
