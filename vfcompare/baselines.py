@@ -5,7 +5,8 @@ rollout, so that long episodes do not count more than short ones. A rollout whos
 not be scored: it is left out of all of them and has no advantage (TRL's convention).
 
 Means are taken around the first return, so that equal returns have exactly themselves as mean, and no
-advantage: what rounding leaves would be blown up by a division by their deviation, or by Adam.
+advantage: what rounding leaves would be blown up by a division by their deviation, or by Adam. Only
+`mean_of_others` is not: it is held against numbers that it is not made of.
 """
 
 from typing import NamedTuple
@@ -50,9 +51,14 @@ def group_mean(sample: Sample) -> Array:
 
     Shao et al., 2024 (arXiv:2402.03300). The expected gradient is `(G - 1) / G` times the true one.
     """
+    return _weighted_group_mean(sample, sample.return_, sample.scored)
+
+
+def _weighted_group_mean(sample: Sample, x: Array, weight: Array, eps: float = 0.0) -> Array:
+    """`f + Σ_g w (x - f) / (Σ_g w + eps)`, `f` the first return, also where nothing weighs anything."""
     first = first_scored(sample)
-    total = ((sample.return_ - first) * sample.scored).sum(1, keepdims=True)
-    return first + total / jnp.maximum(sample.scored.sum(1, keepdims=True), 1.0)
+    total = ((x - first) * weight).sum(1, keepdims=True)
+    return first + masked.ratio(total, weight.sum(1, keepdims=True) + eps)
 
 
 def leave_one_out(sample: Sample) -> Array:
@@ -87,9 +93,7 @@ def length_weighted(sample: Sample) -> Array:
     `group_mean`.
     """
     length = sample.rollout.mask.sum(-1, keepdims=True) * sample.scored
-    total = jnp.maximum(length.sum(1, keepdims=True), 1.0)
-    first = first_scored(sample)
-    return first + (length * (sample.return_ - first)).sum(1, keepdims=True) / total
+    return _weighted_group_mean(sample, sample.return_, length)
 
 
 def optimal_token(sample: Sample, *, eps: float) -> Array:
@@ -103,10 +107,8 @@ def optimal_token(sample: Sample, *, eps: float) -> Array:
     assert sample.access is not None
     mask = sample.rollout.mask * sample.scored
     weight = jnp.cumsum(sample.access.squared_score(sample.rollout) * mask, -1) * mask
-    first, others = first_scored(sample), mask.sum(1, keepdims=True) - mask
-    total = ((sample.credit - first) * weight).sum(1, keepdims=True)
-    mean = first + total / (weight.sum(1, keepdims=True) + eps)
-    return jnp.where(others > 0, mean, 0.0)
+    others = mask.sum(1, keepdims=True) - mask
+    return jnp.where(others > 0, _weighted_group_mean(sample, sample.credit, weight, eps), 0.0)
 
 
 def step_mean(sample: Sample) -> Array:

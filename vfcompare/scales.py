@@ -33,9 +33,8 @@ def batch_std(advantage: Array, sample: Sample, *, ddof: int, eps: float) -> Arr
 
     Liu et al., 2025 (Lite PPO, arXiv:2508.08221), with the group's mean as baseline.
     """
-    square = jnp.square(sample.return_ - baselines.batch_mean(sample)) * sample.scored
-    count = jnp.maximum(sample.scored.sum() - ddof, 1.0)
-    return advantage / (jnp.sqrt(square.sum() / count) + eps)
+    _, variance = masked.moments(sample.return_, sample.scored, ddof=ddof)
+    return advantage / (jnp.sqrt(variance) + eps)
 
 
 def group_mean(advantage: Array, sample: Sample) -> Array:
