@@ -47,7 +47,8 @@ class Judging(NamedTuple):
       init: `(prior, key) -> state`, whose first entry is the model's parameters; the answers that it learns
         from are drawn here, once, from the policy with these parameters.
       update: `(state, key) -> (state, loss)`.
-      finish: `(state) -> params`, with the unit of its scores.
+      finish: `(state) -> params`, with the unit of its scores, and how it does on what it has seen: they are
+        one file, whose SHA-256 certificates know.
       measure: `(params, prior, key) -> metrics`, on held-out prompts.
       score: `(params, tokens [L]) -> float32[]`, in standard deviations from the mean of the answers that it
         learned from.
@@ -85,16 +86,7 @@ def make(
       ValueError: where the task has no answers that are right or wrong, the network reads no tokens, or a
         batch has more prompts than there are.
     """
-    # A twin hands on how its task is read and passed, but no verifier.
-    if env.passes is None or env.layout is None or not hasattr(env, "correct"):
-        raise ValueError(
-            "agent.judge needs answers in tokens that are right or wrong; allowed: tasks in tokens with a "
-            "verifier and env.view=tokens, or agent.judge=null"
-        )
-    if batch > prompts:
-        raise ValueError(
-            f"agent.judge.batch={batch} is not allowed; allowed: at most agent.judge.prompts={prompts}"
-        )
+    require_answers(env, prompts, batch)
     gather = partial(collect.episodes, prompts=prompts, group=attempts, start="shared")
     actor, body = supervised.parts(env, network, policy, prompts, attempts)
     if not isinstance(body, Transformer):
@@ -149,6 +141,24 @@ def make(
         return (apply(module, params["model"], tokens) - params["mean"]) / params["deviation"]
 
     return Judging(init, update, finish, measure, score)
+
+
+def require_answers(env: Env, prompts: int, batch: int) -> None:
+    """Answers that are right or wrong, to as many prompts as a batch has.
+
+    Raises:
+      ValueError: where there are none.
+    """
+    # A twin hands on how its task is read and passed, but no verifier.
+    if env.passes is None or env.layout is None or not hasattr(env, "correct"):
+        raise ValueError(
+            "agent.judge needs answers in tokens that are right or wrong; allowed: tasks in tokens with a "
+            "verifier and env.view=tokens, or agent.judge=null"
+        )
+    if batch > prompts:
+        raise ValueError(
+            f"agent.judge.batch={batch} is not allowed; allowed: at most agent.judge.prompts={prompts}"
+        )
 
 
 def compared(scores: Array, right: Array) -> tuple[Array, Array]:
