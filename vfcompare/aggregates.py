@@ -1,7 +1,7 @@
 """How the losses of steps become one: aggregates, `mask [B, G, T] -> weights [B, G, T]`.
 
-The loss is `Σ weight · value`, a plain sum, so that any cut of the batch into minibatches or micro-batches
-adds up to it.
+The loss is `Σ weight · loss` over steps, a plain sum, so that any cut of the batch into minibatches or
+micro-batches adds up to it.
 """
 
 import jax.numpy as jnp

@@ -1,10 +1,10 @@
 """Descend a loss over the steps of a rollout: epochs, minibatches, and no work on padding.
 
 A batch is a tree of *rows*: steps for feed-forward networks, whole episodes for recurrent ones, whole groups
-where the loss compares the episodes of a group. Every network has a loss for each row, and weights that sum
-to one. The loss of a minibatch is `pieces · Σ weight · loss` over its rows, `pieces` being the number of
-minibatches, so that those of an epoch add up to the loss of the batch, however it is cut. All networks learn
-from the same minibatches, each by its own optimiser.
+where the loss compares the episodes of a group. Every network has a loss for each row, and weights of them,
+see `vfcompare.aggregates`. The loss of a minibatch is `pieces · Σ weight · loss` over its rows, `pieces` the
+number of minibatches, so that those of an epoch average to the loss of the batch, however it is cut. All
+networks learn from the same minibatches, each by its own optimiser.
 """
 
 from collections.abc import Callable

@@ -453,8 +453,8 @@ class Learner(NamedTuple):
       init: `(key) -> state`.
       update: `(state, key, progress) -> Update`: collect, estimate, improve; `progress` is the share of the
         budget that is used up, in [0, 1).
-      rollout: `(policy params, collector state, key) -> Rollout`, what an update with this key collects, with
-        environment states.
+      rollout: `(policy params, collector state, key) -> Rollout`, what this policy collects in an update with
+        this key, with environment states.
       evaluate: `(policy params, key) -> metrics`, on a stream of its own; its steps are not charged.
       even_cost: whether every update costs the same, so that seeds may go side by side without waiting.
       privileged: whether the agent asks for exact values.

@@ -51,7 +51,7 @@ def init(learner: Learner, seed: Array) -> Run:
 
 
 def rollout(learner: Learner, seed: Array, run: Run) -> Rollout:
-    """What the next update would collect."""
+    """What the present policy would collect in the next update, also where an older one does."""
     params, collector = run.learner.params["policy"], run.learner.collector
     return learner.rollout(params, collector, update_key(seed, run.updates))
 

@@ -188,7 +188,7 @@ class Trainer:
         return self._alone(index)[-1].learner
 
     def rollout(self, index: int) -> Rollout:
-        """What the next update of one seed would collect, on the host."""
+        """What one seed's present policy would collect in its next update, on the host."""
         return jax.device_get(self._call("rollout", *self._alone(index)))
 
     def _alone(self, index: int) -> tuple[np.uint32, Numbers, Run]:
