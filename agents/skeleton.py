@@ -13,7 +13,7 @@ from vfcompare import aggregates, flops, masked, play
 from vfcompare.batching import Batching, Optimizers, descend, present, rows, summarise
 from vfcompare.contract import require_shape
 from vfcompare.oracle import exact
-from vfcompare.oracle.diagnostics import Subject
+from vfcompare.oracle.diagnostics import Examined
 from vfcompare.streams import stream
 from vfcompare.surrogates import Penalty, k3
 from vfcompare.types import (
@@ -308,7 +308,7 @@ class Agent:
 
         return Access(simulate, exact_value, log_prob, squared, progress, moved)
 
-    def subject(self) -> Subject:
+    def subject(self) -> Examined:
         """What the lab holds against the truth."""
 
         def rollouts(params: Params, starts: Any, key: Key) -> Rollout:
@@ -320,7 +320,7 @@ class Agent:
         env = exact.require_enumerable(self.env)
         groups, shared = self.collector.shape[:2], self.collector.shared
         parts = env, self.policy, self.estimator
-        return Subject(*parts, groups, shared, rollouts, access, self.gamma)
+        return Examined(*parts, groups, shared, rollouts, access, self.gamma)
 
     def work(self) -> Work:
         """What the networks compute."""

@@ -396,7 +396,7 @@ class TestJudges:
 
     def value(self, value, mask=None):
         mask = self.whole if mask is None else mask
-        found = diagnostics.judge_value(diagnostics.value_sums(value, self.true, mask))
+        found = diagnostics.summarise_value(diagnostics.value_sums(value, self.true, mask))
         return {name: float(x) for name, x in found.items()}
 
     def test_values_that_exaggerate_have_a_slope_below_one(self):
@@ -429,7 +429,9 @@ class TestJudges:
         # Each sum over time rounds a little differently.
         same = same + 1e-6 * true * jnp.asarray(random.random(same.shape), jnp.float32)
         value = same + jnp.asarray(0.3 * random.standard_normal(same.shape), jnp.float32)
-        found = diagnostics.judge_value(diagnostics.value_sums(value, same, jnp.ones_like(same)))
+        found = diagnostics.summarise_value(
+            diagnostics.value_sums(value, same, jnp.ones_like(same))
+        )
         assert np.isnan(found["value_explained"])
         assert np.isnan(found["value_slope"])
         assert float(found["value_rmse"]) == pytest.approx(0.3, rel=0.2)
@@ -444,7 +446,7 @@ class TestJudges:
             return diagnostics.added(sums, diagnostics.value_sums(x[0] + x[1], x[0], mask)), None
 
         zeros = jax.tree.map(jnp.zeros_like, diagnostics.value_sums(true[0], true[0], mask))
-        found = diagnostics.judge_value(jax.lax.scan(batch, zeros, (true, error))[0])
+        found = diagnostics.summarise_value(jax.lax.scan(batch, zeros, (true, error))[0])
         assert float(found["value_explained"]) == pytest.approx(0.75, abs=1e-3)
         assert float(found["value_slope"]) == pytest.approx(1 / 1.5, abs=1e-3)
         exact_ = np.asarray(error, np.float64)
@@ -465,7 +467,7 @@ class TestJudges:
 
     def test_a_small_error_of_large_values_is_not_lost_in_rounding(self):
         true = self.true - 1000.0
-        found = diagnostics.judge_value(diagnostics.value_sums(true + 0.25, true, self.whole))
+        found = diagnostics.summarise_value(diagnostics.value_sums(true + 0.25, true, self.whole))
         assert float(found["value_rmse"]) == pytest.approx(0.25, rel=1e-5)
         assert float(found["value_explained"]) == pytest.approx(1.0, abs=1e-4)
 
@@ -477,7 +479,7 @@ class TestJudges:
         # True (3, 4), mean (6, 8) + (0, 5), deviations ±(2, 0) and ±(0, 1).
         true, mean = jnp.array([3.0, 4.0]), jnp.array([6.0, 13.0])
         off = jnp.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-        found = diagnostics.judge_gradient(self.sums(mean + off, true), true, 4, (2, 3))
+        found = diagnostics.summarise_gradient(self.sums(mean + off, true), true, 4, (2, 3))
         variance = (4 + 4 + 1 + 1) / 3
         along = (6 * 3 + 13 * 4) / 5
         square = 36 + 169 - variance / 4
@@ -496,9 +498,9 @@ class TestJudges:
     def test_a_mean_too_far_from_the_truth_never_agrees_with_it(self):
         true = jnp.array([1.0, 0.0])
         stream = jnp.array([[1.0, 1.1], [1.0, 0.9]])
-        found = diagnostics.judge_gradient(self.sums(stream, true), true, 2, (1, 1))
+        found = diagnostics.summarise_gradient(self.sums(stream, true), true, 2, (1, 1))
         assert float(found["episodes_to_cosine"]) == np.inf
-        against = diagnostics.judge_gradient(self.sums(-stream, true), true, 2, (1, 1))
+        against = diagnostics.summarise_gradient(self.sums(-stream, true), true, 2, (1, 1))
         assert float(against["episodes_to_cosine"]) == np.inf
 
     @pytest.mark.statistical
@@ -507,7 +509,7 @@ class TestJudges:
         std = jnp.linspace(0.5, 1.5, size)
         true = jnp.sin(jnp.arange(size))
         draws = true + std * jax.random.normal(KEY, (batches, size))
-        found = diagnostics.judge_gradient(self.sums(draws, true), true, batches, (2, 4))
+        found = diagnostics.summarise_gradient(self.sums(draws, true), true, batches, (2, 4))
         variance, norm = float(jnp.square(std).sum()), float(jnp.linalg.norm(true))
         # Var(|g|²) is 2 Σ σ^4: a standard error of 0.2 % here.
         assert float(found["gradient_variance"]) == pytest.approx(episodes * variance, rel=0.01)
@@ -528,7 +530,7 @@ class TestJudges:
         mask = jnp.ones(errors.shape) if mask is None else jnp.asarray(mask, float)[None, None]
         cell = (jnp.zeros_like(places), jnp.zeros_like(places), places, jnp.zeros_like(places))
         sums = diagnostics.cell_sums((1, 1, 3, 1), cell, errors, mask)
-        return {name: float(x) for name, x in diagnostics.judge_advantage(sums).items()}
+        return {name: float(x) for name, x in diagnostics.summarise_advantage(sums).items()}
 
     def test_an_error_that_each_cell_makes_always_is_bias(self):
         found = self.advantage([2.0, 2.0, -2.0, -2.0], [0, 0, 1, 1])
@@ -551,7 +553,7 @@ class TestJudges:
 
     def test_scores_and_returns_that_grow_together_are_correlated(self):
         x = jnp.array([1.0, 2.0, 3.0])
-        found = diagnostics.judge_score(diagnostics.moments(x, 4 - x, jnp.float32(1.0)))
+        found = diagnostics.summarise_score(diagnostics.pair_moments(x, 4 - x, jnp.float32(1.0)))
         assert float(found["score_square"]) == pytest.approx(2.0)
         assert float(found["score_return_correlation"]) == pytest.approx(-1.0, abs=1e-5)
         assert float(found["return_variance"]) == pytest.approx(2 / 3, rel=1e-5)
@@ -616,7 +618,7 @@ def test_nothing_is_worth_going_on_for_when_the_clock_has_run_out(build):
         "agent=oracle_v", "env=frozen_lake", "env.horizon=5", "+lab@agent.lab=standard"
     )
     _, subject = learner.examine.args
-    going, start = diagnostics.Survival(subject.env), subject.env.initial(KEY)
+    going, start = diagnostics.PaysForGoingOn(subject.env), subject.env.initial(KEY)
     for time in range(5):
         found, inner = (x.outcomes(start, jnp.int32(time)) for x in (going, subject.env))
         paid = 0.0 if time == 4 else 1.0 - inner.terminal

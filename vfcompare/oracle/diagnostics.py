@@ -43,7 +43,7 @@ class Lab(NamedTuple):
     fade: float | None = 1.0
 
 
-class Subject(NamedTuple):
+class Examined(NamedTuple):
     """What is examined.
 
     Attributes:
@@ -85,7 +85,7 @@ class Truth(NamedTuple):
     survival: Array
 
 
-class Survival:
+class PaysForGoingOn:
     """An enumerable environment that pays one for every step after which the episode goes on."""
 
     def __init__(self, env: exact.Enumerable) -> None:
@@ -103,7 +103,7 @@ class Survival:
         return found._replace(reward=(1.0 - found.terminal) * (time + 1 < self._env.horizon))
 
 
-def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -> Metrics:
+def examine(lab: Lab, subject: Examined, state: Any, key: Key, progress: Array) -> Metrics:
     """Compare estimates with the truth.
 
     Args:
@@ -127,13 +127,13 @@ def examine(lab: Lab, subject: Subject, state: Any, key: Key, progress: Array) -
 
     nothing = zeros(lambda key: measure(subject, state, starts, truth, key, progress), key)
     sums, _ = jax.lax.scan(batch, nothing, read_keys)
-    metrics = judge_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
+    metrics = summarise_gradient(sums["gradient"], truth.gradient, lab.batches, subject.shape)
     metrics |= {"gradient_between": truth.between, "survival_gradient": truth.survival}
-    metrics |= judge_advantage(sums["advantage"])
-    metrics |= judge_score(sums["score"])
+    metrics |= summarise_advantage(sums["advantage"])
+    metrics |= summarise_score(sums["score"])
     metrics["signal_share"] = sums["signal"] / lab.batches
     if "value" in sums:
-        metrics |= judge_value(sums["value"])
+        metrics |= summarise_value(sums["value"])
     read = reader(subject, state)
     if read is not None:
         metrics["rank_accuracy"] = rank_accuracy(subject, read, starts, truth)
@@ -145,7 +145,7 @@ def pool_of(env: Env, lab: Lab, key: Key) -> Any:
     return jax.vmap(env.initial)(jax.random.split(stream(key, "pool"), lab.starts))
 
 
-def solve(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0) -> Truth:
+def solve(subject: Examined, params: Params, pool: Any, fade: float | None = 1.0) -> Truth:
     """Solve the policy from every start state of the pool; see `vfcompare.oracle.exact.policy_gradient`."""
     env, gamma = subject.env, subject.gamma
     weight = gamma if fade is None else fade
@@ -164,7 +164,7 @@ def solve(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0)
 
     tables, each = over_pool(tables_from), over_pool(partial(gradient, env, gamma))
     # With γ = 0, because a TD error sees one step ahead; steps weigh as they do in the agent's own gradient.
-    survival = jnp.linalg.norm(over_pool(partial(gradient, Survival(env), 0.0)).mean(0))
+    survival = jnp.linalg.norm(over_pool(partial(gradient, PaysForGoingOn(env), 0.0)).mean(0))
     if not env.contextual:
         # Start states differ in where one begins, not in what anything is worth.
         visits = tables.visits.mean(0, keepdims=True)
@@ -174,7 +174,7 @@ def solve(subject: Subject, params: Params, pool: Any, fade: float | None = 1.0)
 
 
 def measure(
-    subject: Subject, state: Any, pool: Any, truth: Truth, key: Key, progress: Array
+    subject: Examined, state: Any, pool: Any, truth: Truth, key: Key, progress: Array
 ) -> dict[str, Any]:
     """Draw one batch, and add up what it says."""
     env, params, (prompts, group) = subject.env, state.params, subject.shape
@@ -216,7 +216,7 @@ def measure(
     sums = {
         "gradient": gradient_sums(gradient, truth.gradient),
         "advantage": cell_sums(truth.tables.action_value.shape, cell, error, rollout.mask),
-        "score": moments(jax.lax.map(score, flat), flat.reward.sum((1, 2)), jnp.float32(1.0)),
+        "score": pair_moments(jax.lax.map(score, flat), flat.reward.sum((1, 2)), jnp.float32(1.0)),
         "signal": (abs(estimate.advantage * rollout.mask) > 0).any((1, 2)).mean(),
     }
     if estimate.value is not None:
@@ -232,7 +232,7 @@ def gradient_sums(gradient: Array, true: Array) -> dict[str, Array]:
     return {"sum": gradient, "square": jnp.square(length), "cosine": cosine}
 
 
-def judge_gradient(
+def summarise_gradient(
     sums: dict[str, Array], true: Array, batches: int, shape: tuple[int, int]
 ) -> Metrics:
     """Bias, variance and what follows from them; the variance is per episode, `N` times that of a batch."""
@@ -269,7 +269,7 @@ def cell_sums(shape: tuple[int, ...], cell: Any, error: Array, mask: Array) -> d
     }
 
 
-def judge_advantage(sums: dict[str, Array]) -> Metrics:
+def summarise_advantage(sums: dict[str, Array]) -> Metrics:
     """Bias and variance of the advantage, given time, place and action, as the visits weigh them."""
     count, total = sums["count"], sums["count"].sum()
     repeated = count > 1
@@ -286,7 +286,7 @@ def judge_advantage(sums: dict[str, Array]) -> Metrics:
     }
 
 
-class Moments(NamedTuple):
+class PairMoments(NamedTuple):
     """Number, means, and sums of squares and products about the means, of pairs `(x, y)`."""
 
     n: Array
@@ -297,7 +297,7 @@ class Moments(NamedTuple):
     xy: Array
 
 
-def moments(x: Array, y: Array, weight: Array) -> Moments:
+def pair_moments(x: Array, y: Array, weight: Array) -> PairMoments:
     """Weighted moments; weights are zero or one.
 
     About their own means, because `E x² - (E x)²` in float32 is rounding where numbers differ little.
@@ -307,15 +307,15 @@ def moments(x: Array, y: Array, weight: Array) -> Moments:
     mean_x, mean_y = ((weight * z).sum() / jnp.maximum(n, 1) for z in (x, y))
     dx, dy = x - mean_x, y - mean_y
     squares = ((weight * z).sum() for z in (dx * dx, dy * dy, dx * dy))
-    return Moments(n, mean_x, mean_y, *squares)
+    return PairMoments(n, mean_x, mean_y, *squares)
 
 
-def pooled(a: Moments, b: Moments) -> Moments:
+def pooled(a: PairMoments, b: PairMoments) -> PairMoments:
     """The moments of both together: `M = M_a + M_b + δ² n_a n_b / n` (Chan, Golub and LeVeque, 1983)."""
     n = a.n + b.n
     share = b.n / jnp.maximum(n, 1)
     dx, dy = b.x - a.x, b.y - a.y
-    return Moments(
+    return PairMoments(
         n=n,
         x=a.x + share * dx,
         y=a.y + share * dy,
@@ -328,14 +328,14 @@ def pooled(a: Moments, b: Moments) -> Moments:
 def added(sums: Any, found: Any) -> Any:
     """What two batches say together: sums add up, moments are pooled."""
     return jax.tree.map(
-        lambda x, y: pooled(x, y) if isinstance(x, Moments) else x + y,
+        lambda x, y: pooled(x, y) if isinstance(x, PairMoments) else x + y,
         sums,
         found,
-        is_leaf=lambda x: isinstance(x, Moments),
+        is_leaf=lambda x: isinstance(x, PairMoments),
     )
 
 
-def centred(sums: Moments) -> tuple[Array, Array, Array]:
+def centred(sums: PairMoments) -> tuple[Array, Array, Array]:
     """`Var(x)`, `Var(y)` and `Cov(x, y)`."""
     return sums.xx / sums.n, sums.yy / sums.n, sums.xy / sums.n
 
@@ -345,7 +345,7 @@ def nan_unless(known: Array, x: Array) -> Array:
     return jnp.where(known, x, jnp.nan)
 
 
-def judge_score(sums: Moments) -> Metrics:
+def summarise_score(sums: PairMoments) -> Metrics:
     """Mean squared score `E|∇ log π(episode)|²`, its correlation with the return, and the mean return."""
     var_score, var_return, covariance = centred(sums)
     return {
@@ -368,13 +368,13 @@ def value_sums(value: Array, true: Array, mask: Array) -> dict[str, Any]:
     inside = (part[:, None] == jnp.arange(BINS)) * mask[..., None]
     error = value - true
     return {
-        "all": moments(error, true, mask),
+        "all": pair_moments(error, true, mask),
         "error": (jnp.square(error)[..., None] * inside).sum((0, 1, 2)),
         "count": inside.sum((0, 1, 2)),
     }
 
 
-def judge_value(sums: dict[str, Any]) -> Metrics:
+def summarise_value(sums: dict[str, Any]) -> Metrics:
     """Error of the values against the exact ones, and of which kind it is.
 
     `value_slope` is that of the regression of the truth on the values: below 1 they exaggerate. NaN where
@@ -403,7 +403,7 @@ Reader = Callable[[Any, Array], Array]
 """`(start, time) -> [S]`, what a critic says of every place at a time."""
 
 
-def reader(subject: Subject, state: Any) -> Reader | None:
+def reader(subject: Examined, state: Any) -> Reader | None:
     """The critic's values of places, None without one.
 
     What a critic with a memory says of a place depends on how the episode came there: it has none either.
@@ -432,7 +432,7 @@ def reader(subject: Subject, state: Any) -> Reader | None:
     return read
 
 
-def rank_accuracy(subject: Subject, read: Reader, pool: Any, truth: Truth) -> Array:
+def rank_accuracy(subject: Examined, read: Reader, pool: Any, truth: Truth) -> Array:
     """Share of pairs of actions, weighed by visits, that the critic's lookahead orders as the truth does.
 
     Both are legal. Pairs of equal worth do not count; a tie of the critic is half right. NaN where no pair

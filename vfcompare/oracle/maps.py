@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vfcompare.oracle import exact
-from vfcompare.oracle.diagnostics import Lab, Reader, Subject, pool_of, reader
+from vfcompare.oracle.diagnostics import Examined, Lab, Reader, pool_of, reader
 from vfcompare.types import Array, Env, Key
 
 STARTS = 3
@@ -26,7 +26,7 @@ def drawable(env: Env) -> bool:
     return all(hasattr(state, name) for name in ("walls", "row", "column", "goal_row"))
 
 
-def draw(lab: Lab, subject: Subject, state: Any, key: Key) -> dict[str, Array]:
+def draw(lab: Lab, subject: Examined, state: Any, key: Key) -> dict[str, Array]:
     """Lay the truth, and what a critic says of it, over the first start states.
 
     Args:

@@ -15,7 +15,7 @@ ROWS = 256
 """Most updates of one chunk."""
 
 
-class Run(struct.PyTreeNode):
+class SeedState(struct.PyTreeNode):
     """One seed in training; in a sharded batch every leaf has a leading axis of seeds.
 
     Attributes:
@@ -43,14 +43,14 @@ def lab_key(seed: Array, point: Array) -> Key:
     return jax.random.fold_in(stream(root_key(seed), "lab"), point)
 
 
-def init(learner: Learner, seed: Array) -> Run:
+def init(learner: Learner, seed: Array) -> SeedState:
     """A seed before its first update."""
     zero = jnp.int32(0)
     state = learner.init(stream(root_key(seed), "init"))
-    return Run(state, zero, zero, zero, jnp.bool_(True))
+    return SeedState(state, zero, zero, zero, jnp.bool_(True))
 
 
-def rollout(learner: Learner, seed: Array, run: Run) -> Rollout:
+def rollout(learner: Learner, seed: Array, run: SeedState) -> Rollout:
     """What the present policy would collect in the next update, also where an older one does."""
     params, collector = run.learner.params["policy"], run.learner.collector
     return learner.rollout(params, collector, update_key(seed, run.updates))
@@ -61,21 +61,28 @@ def evaluate(learner: Learner, seed: Array, params: Any, point: Array) -> Metric
     return learner.evaluate(params, jax.random.fold_in(stream(root_key(seed), "evaluation"), point))
 
 
-def examine(learner: Learner, seed: Array, run: Run, point: Array, *, budget: int) -> Metrics:
+def examine(learner: Learner, seed: Array, run: SeedState, point: Array, *, budget: int) -> Metrics:
     """Hold a learner's estimates against the truth."""
     assert learner.examine is not None
     return learner.examine(run.learner, lab_key(seed, point), run.env_steps / budget)
 
 
-def maps(learner: Learner, seed: Array, run: Run, point: Array) -> Any:
+def maps(learner: Learner, seed: Array, run: SeedState, point: Array) -> Any:
     """What can be drawn of a learner's networks."""
     assert learner.maps is not None
     return learner.maps(run.learner, lab_key(seed, point))
 
 
 def train(
-    learner: Learner, seed: Array, run: Run, target: Array, limit: Array, *, budget: int, lanes: int
-) -> tuple[Run, Array, Metrics]:
+    learner: Learner,
+    seed: Array,
+    run: SeedState,
+    target: Array,
+    limit: Array,
+    *,
+    budget: int,
+    lanes: int,
+) -> tuple[SeedState, Array, Metrics]:
     """Update until `target` environment steps are reached, at most `limit` times.
 
     Seeds side by side go on together, until the first of those that had something to do is at its end or has
@@ -87,10 +94,10 @@ def train(
 
     # Jitted by itself so that it is traced once, although its shapes are asked for first.
     @jax.jit
-    def update(run: Run) -> tuple[Run, Metrics]:
+    def update(run: SeedState) -> tuple[SeedState, Metrics]:
         progress = run.env_steps / budget
         made = learner.update(run.learner, update_key(seed, run.updates), progress)
-        run = Run(
+        run = SeedState(
             learner=made.state,
             updates=run.updates + 1,
             env_steps=run.env_steps + made.env_steps.astype(jnp.int32),
@@ -104,20 +111,20 @@ def train(
     types = dict.fromkeys(x.dtype for x in shapes.values())
     columns = {t: [name for name, x in shapes.items() if x.dtype == t] for t in types}
 
-    def body(loop: tuple[Run, Array, list[Array]]) -> tuple[Run, Array, list[Array]]:
+    def body(loop: tuple[SeedState, Array, list[Array]]) -> tuple[SeedState, Array, list[Array]]:
         run, row, tables = loop
         run, metrics = update(run)
         rows = [jnp.stack([metrics[name] for name in names]) for names in columns.values()]
         tables = [table.at[row].set(new) for table, new in zip(tables, rows, strict=True)]
         return run, row + 1, tables
 
-    def unfinished(run: Run) -> Array:
+    def unfinished(run: SeedState) -> Array:
         return (run.env_steps < target) & run.finite
 
     begun, before = unfinished(run), run
     number = count_side_by_side(begun, lanes)
 
-    def going(loop: tuple[Run, Array, list[Array]]) -> Array:
+    def going(loop: tuple[SeedState, Array, list[Array]]) -> Array:
         run, row, _ = loop
         going_on = begun & unfinished(run) & (row < limit)
         return (number > 0) & (count_side_by_side(going_on, lanes) == number)

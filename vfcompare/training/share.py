@@ -10,7 +10,7 @@ from vfcompare.training import circumstances, tasks
 from vfcompare.training.cell import Member
 
 if TYPE_CHECKING:
-    from vfcompare.training.programs import Run
+    from vfcompare.training.programs import SeedState
     from vfcompare.training.trainer import Trainer
 
 
@@ -56,11 +56,11 @@ class Share:
         """The environment in which it is trained."""
         return tasks.shared(self.member.cell.config["env"])
 
-    def held(self) -> "Run":
+    def held(self) -> "SeedState":
         """The present state of its seeds, on the host."""
         return self.trainer.held(self.rows)
 
-    def reached(self) -> "Run":
+    def reached(self) -> "SeedState":
         """The state of its checkpoint."""
         from flax import serialization
 

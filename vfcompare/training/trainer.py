@@ -12,7 +12,7 @@ import numpy as np
 
 from vfcompare.training import programs
 from vfcompare.training.compiler import effort
-from vfcompare.training.programs import ROWS, Run
+from vfcompare.training.programs import ROWS, SeedState
 from vfcompare.training.sharding import lanes_for, over_seeds
 from vfcompare.types import Array, Learner, LearnerState, Rollout, Work
 
@@ -99,7 +99,7 @@ class Trainer:
             "maps": jax.jit(self._of_one(programs.maps)),
         }
         self._programs: dict[str, Any] = {}
-        self.run: Run = self._call("init", self._seeds, self.numbers)
+        self.run: SeedState = self._call("init", self._seeds, self.numbers)
 
     def _of_one(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """`f(learner, seed, ...)` as a function of the seed and of the numbers that make its learner."""
@@ -169,12 +169,12 @@ class Trainer:
     def _each(self, number: int) -> Array:
         return jnp.full(len(self._seeds), number, jnp.int32)
 
-    def restore(self, parts: list[Run]) -> None:
+    def restore(self, parts: list[SeedState]) -> None:
         """Go on from runs that were read from disk, in the order of the seeds and without padding."""
         whole = jax.tree.map(lambda *xs: self._pad(np.concatenate(xs)), *parts)
         self.run = jax.tree.map(lambda x, old: jax.device_put(x, old.sharding), whole, self.run)
 
-    def held(self, rows: slice) -> Run:
+    def held(self, rows: slice) -> SeedState:
         """The state of some seeds, on the host; JAX copies an array once, however often it is asked for."""
         return jax.tree.map(lambda x: x[rows], jax.device_get(self.run))
 
@@ -191,7 +191,7 @@ class Trainer:
         """What one seed's present policy would collect in its next update, on the host."""
         return jax.device_get(self._call("rollout", *self._alone(index)))
 
-    def _alone(self, index: int) -> tuple[np.uint32, Numbers, Run]:
+    def _alone(self, index: int) -> tuple[np.uint32, Numbers, SeedState]:
         """One seed, the numbers of its cell, and where it stands."""
         run = jax.tree.map(lambda x: x[0], self.held(slice(index, index + 1)))
         numbers = {name: np.asarray(x)[index] for name, x in self.numbers.items()}
