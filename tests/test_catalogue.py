@@ -50,7 +50,7 @@ HELPERS = {
     "baselines.first_scored",
     "collect.drawn_again",
     "collect.judged",
-    "estimators.learning",
+    "estimators.with_critic",
 }
 """What others are made of, and no configuration names."""
 

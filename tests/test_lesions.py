@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import access
 from vfcompare import advantages, estimators, lesions, returns, scaling, targets
-from vfcompare.estimators import Advice, learning
+from vfcompare.estimators import Advice, with_critic
 from vfcompare.masked import explained_variance
 from vfcompare.types import Rollout, Spec
 from vfcompare.valuation import Critic, Lesion, Reading
@@ -337,10 +337,10 @@ def test_an_old_critic_is_read_in_the_unit_of_its_time(name):
         lesion=lesion,
     )
 
-    def advise(rollout, value, own, access, key):
+    def advise(rollout, value, undamaged, access, key):
         return Advice(value[..., :-1], value[..., :-1], value)
 
-    estimator = learning(critic, advise)
+    estimator = with_critic(critic, advise)
     networks = {"critic": jnp.float32(0.5)}
     memory, said = estimator.init(networks), []
     for paid in (10.0, 20.0, 30.0):
@@ -365,10 +365,10 @@ def test_a_clip_of_values_begins_at_what_the_network_says_whatever_becomes_of_it
         lesion=lesions.none(),
     )
 
-    def advise(rollout, value, own, access, key):
+    def advise(rollout, value, undamaged, access, key):
         return Advice(value[..., :-1], value[..., :-1], value)
 
-    estimator = learning(critic, advise)
+    estimator = with_critic(critic, advise)
     memory, targets = estimator.init({"critic": ()}), []
     for paid in (10.0, 20.0, 30.0):
         rollout = ROLLOUT.replace(reward=ROLLOUT.mask * paid)

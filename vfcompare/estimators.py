@@ -171,11 +171,13 @@ def value_based(
       critic: `(spec) -> Critic`, the learned value function.
     """
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
+    def advise(
+        rollout: Rollout, value: Array, undamaged: Array, access: Access, key: Key
+    ) -> Advice:
         del access, key
-        return Advice(advantage(rollout, value), target(rollout, own), value)
+        return Advice(advantage(rollout, value), target(rollout, undamaged), value)
 
-    return learning(critic(spec=spec), advise)
+    return with_critic(critic(spec=spec), advise)
 
 
 class Advice(NamedTuple):
@@ -194,7 +196,7 @@ class Advice(NamedTuple):
     metrics: Metrics = {}  # noqa: RUF012 - never written to
 
 
-def learning(
+def with_critic(
     critic: Critic,
     advise: Callable[[Rollout, Array, Array, Access, Key], Advice],
     *,
@@ -204,8 +206,8 @@ def learning(
 
     Args:
       critic: the learned value function.
-      advise: `(rollout, value, own, access, key) -> Advice`; `value` is what is to be read, `own` what the
-        critic says without its lesion.
+      advise: `(rollout, value, undamaged, access, key) -> Advice`; `value` is what is to be read, `undamaged`
+        what the critic says without its lesion, or the one that has taken its place.
       privileged: whether exact values are asked for, beside what the lesion asks.
     """
 
@@ -229,18 +231,18 @@ def learning(
 
         scale, harm = memory
         present = networks["critic"], scale
-        own = read(present)
-        hurt = critic.lesion.apply(harm, Reading(present, own, read), rollout, access, key)
+        undamaged = read(present)
+        hurt = critic.lesion.apply(harm, Reading(present, undamaged, read), rollout, access, key)
         renewed: Networks = {}
         if hurt.critic is not None:
-            own = read(hurt.critic)
+            undamaged = read(hurt.critic)
             renewed["critic"], scale = hurt.critic
         advantage, target, used, metrics = advise(
-            rollout, hurt.value, own, access, stream(key, "advice")
+            rollout, hurt.value, undamaged, access, stream(key, "advice")
         )
-        explained = masked.explained_variance(own[..., :-1], target, rollout.mask)
+        explained = masked.explained_variance(undamaged[..., :-1], target, rollout.mask)
         # What the network puts out now: a clip of its steps begins there, whatever the unit becomes.
-        old = critic.scaling.unit(scale).down(own[..., :-1])
+        old = critic.scaling.unit(scale).down(undamaged[..., :-1])
         scale = critic.scaling.update(scale, rollout)
         lesson = Lesson(critic.scaling.unit(scale).down(target), old, episode_index(target))
         metrics = {"explained_variance": explained, **metrics}
@@ -290,15 +292,17 @@ def gated(
             "one that does not, such as batch_mean"
         )
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
-        goal = target(rollout, own)
+    def advise(
+        rollout: Rollout, value: Array, undamaged: Array, access: Access, key: Key
+    ) -> Advice:
+        goal = target(rollout, undamaged)
         known = masked.explained_variance(value[..., :-1], goal, rollout.mask) > 0
         choice = jnp.where(
             known, advantage(rollout, value), other.estimate((), {}, rollout, access, key).advantage
         )
         return Advice(choice, goal, value, {"gate": known.astype(jnp.float32)})
 
-    return learning(critic(spec=spec), advise)
+    return with_critic(critic(spec=spec), advise)
 
 
 def auxiliary(
@@ -318,11 +322,13 @@ def auxiliary(
     """
     require_whole_episodes(spec, "returns")
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
+    def advise(
+        rollout: Rollout, value: Array, undamaged: Array, access: Access, key: Key
+    ) -> Advice:
         del key
-        return Advice(advantage(rollout, access), target(rollout, own), value)
+        return Advice(advantage(rollout, access), target(rollout, undamaged), value)
 
-    return learning(critic(spec=spec), advise)
+    return with_critic(critic(spec=spec), advise)
 
 
 def off_policy(
@@ -338,13 +344,15 @@ def off_policy(
       critic: `(spec) -> Critic`.
     """
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
+    def advise(
+        rollout: Rollout, value: Array, undamaged: Array, access: Access, key: Key
+    ) -> Advice:
         del key
         ratio = jnp.exp((access.log_prob(rollout) - rollout.log_prob) * rollout.mask)
-        made, goal = advantage(rollout, value, ratio)[0], advantage(rollout, own, ratio)[1]
+        made, goal = advantage(rollout, value, ratio)[0], advantage(rollout, undamaged, ratio)[1]
         return Advice(made, goal, value, {"off_policy_ratio": masked.mean(ratio, rollout.mask)})
 
-    return learning(critic(spec=spec), advise)
+    return with_critic(critic(spec=spec), advise)
 
 
 def exact(*, spec: Spec, advantage: ValueAdvantage, lesion: Lesion, sharpness: float) -> Estimator:
@@ -392,12 +400,14 @@ def mixed(
     """
     require_whole_episodes(spec, "exact values")
 
-    def advise(rollout: Rollout, value: Array, own: Array, access: Access, key: Key) -> Advice:
+    def advise(
+        rollout: Rollout, value: Array, undamaged: Array, access: Access, key: Key
+    ) -> Advice:
         del key
         value = (1.0 - eta) * value + eta * access.exact_value(rollout, 1.0)
-        return Advice(advantage(rollout, value), target(rollout, own), value)
+        return Advice(advantage(rollout, value), target(rollout, undamaged), value)
 
-    return learning(critic(spec=spec), advise, privileged=True)
+    return with_critic(critic(spec=spec), advise, privileged=True)
 
 
 def charged(episodes: Rollout) -> Charge:
