@@ -355,6 +355,25 @@ def test_a_damaged_table_is_named_and_training_begins_anew(folder, name, harm, c
     assert "anew" in err
 
 
+def test_so_is_one_whose_damage_pyarrow_calls_something_else_than_an_error_of_reading(
+    folder, capsys
+):
+    file = folder.path / "metrics.parquet"
+    store.write_table(file, {"seed": np.arange(1)})
+    whole, found = file.read_bytes(), []
+    # Few bytes are of that kind, so every one is changed in turn.
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        with contextlib.suppress(OSError):
+            try:
+                store.read_table(file)
+            except ValueError as error:
+                found += [file.read_bytes()] if str(error).startswith("damaged (") else []
+    file.write_bytes(found[0])
+    assert folder.load_checkpoint() is None
+    assert "metrics.parquet cannot be read (damaged (Arrow" in capsys.readouterr().err
+
+
 def test_a_checkpoint_in_another_layout_is_refused_by_name(folder):
     file = folder.path / "checkpoint" / "checkpoints.json"
     store.write_json(file, store.read_json(file) | {"schema": 99})

@@ -96,24 +96,19 @@ def read_table(
       path: of the file.
       choose: which of its columns are read; all by default.
     """
-    try:
-        with (
-            store.opened(path, TABLE_BYTES) as opened,
-            pq.ParquetFile(opened, page_checksum_verification=True) as file,
-        ):
-            rows = file.metadata.num_rows
-            names = list(choose(file.schema_arrow.names))
-            if rows > TABLE_ROWS:
-                raise ValueError("claims more rows than the limit")
-            if 8 * rows * len(names) > TABLE_MEMORY:
-                raise ValueError("claims more numbers than the limit")
-            table = file.read(columns=names, use_threads=False)
-            return {name: _floats(table.column(name)) for name in names}
-    except (OSError, ValueError):
-        raise
-    except Exception as error:
-        # pyarrow raises many kinds for a damaged file, some of them not its own
-        raise ValueError(f"damaged ({type(error).__name__})") from error
+    with (
+        store.decoding(),
+        store.opened(path, TABLE_BYTES) as opened,
+        pq.ParquetFile(opened, page_checksum_verification=True) as file,
+    ):
+        rows = file.metadata.num_rows
+        names = list(choose(file.schema_arrow.names))
+        if rows > TABLE_ROWS:
+            raise ValueError("claims more rows than the limit")
+        if 8 * rows * len(names) > TABLE_MEMORY:
+            raise ValueError("claims more numbers than the limit")
+        table = file.read(columns=names, use_threads=False)
+        return {name: _floats(table.column(name)) for name in names}
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -127,20 +122,14 @@ def read_pictures(path: Path) -> dict[str, Pixels]:
 
 
 def _npz(path: Path, limit: int, make: Callable[[Pixels], Pixels]) -> dict[str, Pixels]:
-    try:
-        with store.opened(path, limit) as opened:
-            with zipfile.ZipFile(opened) as archive:
-                sizes = [item.file_size for item in archive.infolist()]
-            if len(sizes) > ARRAYS or sum(sizes) > limit:
-                raise ValueError("larger than the limit")
-            opened.seek(0)
-            with np.load(opened, allow_pickle=False) as file:
-                return {clean(name): make(file[name]) for name in file.files}
-    except (OSError, ValueError):
-        raise
-    except Exception as error:
-        # a damaged archive fails in zipfile, zlib or numpy, each with kinds of its own
-        raise ValueError(f"damaged ({type(error).__name__})") from error
+    with store.decoding(), store.opened(path, limit) as opened:
+        with zipfile.ZipFile(opened) as archive:
+            sizes = [item.file_size for item in archive.infolist()]
+        if len(sizes) > ARRAYS or sum(sizes) > limit:
+            raise ValueError("larger than the limit")
+        opened.seek(0)
+        with np.load(opened, allow_pickle=False) as file:
+            return {clean(name): make(file[name]) for name in file.files}
 
 
 def _floats(column: Any) -> Array:

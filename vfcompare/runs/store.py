@@ -195,7 +195,27 @@ def write_table(path: Path, table: Table) -> None:
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """Raise what a library finds wrong with a file as ValueError, whatever its kind; OSError stays.
+
+    pyarrow, zipfile, zlib and numpy raise many kinds for a damaged file, some of them not their own.
+    """
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(f"damaged ({type(error).__name__})") from error
+
+
 def read_table(path: Path) -> Table:
-    """Read the columns of a Parquet file, verifying its checksums."""
-    table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
-    return {name: table[name].to_numpy() for name in table.column_names}
+    """Read the columns of a Parquet file, verifying its checksums.
+
+    Raises:
+      ValueError: if it is damaged; some damage is an OSError to pyarrow.
+      OSError: if it cannot be read.
+    """
+    with decoding():
+        table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
+        return {name: table[name].to_numpy() for name in table.column_names}
