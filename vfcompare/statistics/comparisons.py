@@ -1,8 +1,8 @@
-"""Two agents against each other: differences by seed, tests, equivalence, multiplicity."""
+"""Two agents against each other: differences by seed, tests, multiplicity."""
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -37,7 +37,6 @@ def sign_flip_test(
     *,
     units: Units | None = None,
     reps: int = 10_000,
-    alternative: Literal["two-sided", "greater"] = "two-sided",
 ) -> float:
     """p-value of "the two agents are interchangeable within each pair".
 
@@ -57,13 +56,12 @@ def sign_flip_test(
       units: of pairs of several tasks that are exchanged together, as those of a seed in settings of one
         environment; None where each is exchanged by itself.
       reps: number of random sign patterns.
-      alternative: `greater` tests only whether the mean is above zero.
     """
     parts = weighted(as_scores(difference), units)
     n = parts.size
     exact = n <= int(math.log2(reps))
     total = 2**n if exact else reps
-    observed = abs(parts.sum()) if alternative == "two-sided" else parts.sum()
+    observed = abs(parts.sum())
     slack = 1e-12 * (1.0 + np.abs(parts).sum())
     extreme = 0
     for begin in range(0, total, _AT_ONCE):
@@ -73,57 +71,13 @@ def sign_flip_test(
             signs = 1.0 - 2.0 * (codes & 1)
         else:
             signs = rng.choice((-1.0, 1.0), size=(rows, n))
-        flipped = signs @ parts
-        if alternative == "two-sided":
-            flipped = np.abs(flipped)
-        extreme += int((flipped >= observed - slack).sum())
+        extreme += int((np.abs(signs @ parts) >= observed - slack).sum())
     return extreme / total if exact else (extreme + 1) / (total + 1)
 
 
 def sampling_error(p: float, *, reps: int) -> float:
     """Standard error of a p-value that was found by so many random draws: `√(p (1 - p) / reps)`."""
     return math.sqrt(p * (1.0 - p) / reps)
-
-
-class Equivalence(NamedTuple):
-    """Whether a difference is too small to matter.
-
-    Attributes:
-      p: the larger p-value of the two one-sided tests.
-      equivalent: whether it is at most alpha.
-    """
-
-    p: float
-    equivalent: bool
-
-
-def equivalence_test(
-    rng: np.random.Generator,
-    difference: Scores,
-    *,
-    margin: float,
-    alpha: float = 0.05,
-    reps: int = 10_000,
-) -> Equivalence:
-    """Two one-sided tests: is the mean difference above `-margin` and below `margin`?
-
-    Each is a `sign_flip_test` of the differences seen from that margin. Below five pairs the answer
-    is never yes at 5%. Schuirmann, 1987.
-
-    Args:
-      rng: source of the flips.
-      difference: one `[seeds]` array per task.
-      margin: the largest difference without practical interest, decided before looking.
-      alpha: level of each test, and of both together.
-      reps: number of random sign patterns.
-    """
-    if not margin > 0:
-        raise ValueError(f"the margin must be positive, not {margin:g}")
-    tasks = as_scores(difference)
-    above = sign_flip_test(rng, [d + margin for d in tasks], reps=reps, alternative="greater")
-    below = sign_flip_test(rng, [margin - d for d in tasks], reps=reps, alternative="greater")
-    p = max(above, below)
-    return Equivalence(p, p <= alpha)
 
 
 def probability_of_improvement(first: Scores, second: Scores) -> float:

@@ -80,27 +80,6 @@ def across_run_spread(curves: npt.ArrayLike) -> Array:
     return interquartile_range(np.swapaxes(finite(curves, "curves"), -1, -2))
 
 
-def interpercentile_range(
-    values: npt.ArrayLike, *, scale: float = 1.0, share: float = 0.9
-) -> float:
-    """IPR-90: (95th minus 5th percentile of the runs' scores) / scale; lower is more reliable.
-
-    arXiv 2606.06746 divides by the extremes of all compared runs, which makes the number depend on
-    who is compared; `scale` is better the distance from random to optimal, 1 for normalised scores.
-    With fewer than 20 runs the percentiles interpolate towards the extremes.
-
-    Args:
-      values: `[runs]`, one score a run, as its area under the curve.
-      scale: what the range is divided by.
-      share: part of the runs between the percentiles.
-    """
-    if not scale > 0:
-        raise ValueError(f"scale must be positive, not {scale:g}")
-    tail = (1.0 - share) / 2.0
-    low, high = np.quantile(finite(values, "values"), [tail, 1.0 - tail])
-    return float((high - low) / scale)
-
-
 def drawdown(values: npt.ArrayLike) -> Array:
     """`[..., points]`, how far below the best so far: max_{s <= t} y_s - y_t, never negative.
 
