@@ -111,7 +111,7 @@ def test_a_cell_that_a_local_process_trains_is_running_whatever_slurm_was_told(
     plan.write(path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
     folder = RunFolder(path / "cell")
     job = {"created": clock.now(), "slurm": "1", "groups": [["cell"]], "schema": store.SCHEMA}
-    task = slurm.Task(state, "Priority")
+    task = slurm.ArrayTask(state, "Priority")
     monkeypatch.setattr(slurm, "ask", lambda jobs: slurm.Answer([*jobs], {"1_0": task}))
     with folder.hold():
         folder.begin(id="cell", seeds={"0": {"status": "running"}})

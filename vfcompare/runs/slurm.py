@@ -93,7 +93,7 @@ class Job(NamedTuple):
         return folder == self.folder
 
 
-class Task(NamedTuple):
+class ArrayTask(NamedTuple):
     """What SLURM says of a task.
 
     Attributes:
@@ -124,7 +124,7 @@ class Answer(NamedTuple):
     """
 
     jobs: list[Job]
-    tasks: dict[str, Task] | None
+    tasks: dict[str, ArrayTask] | None
 
 
 def new_name(study: str) -> str:
@@ -193,12 +193,12 @@ def ask(jobs: Sequence[Job]) -> Answer:
     queue = call("squeue", "-h", "-r", "-t", "all", "-j", listed, "-o", "%F_%K|%T|%r|%j|%Z")
     if queue is None or (queue.returncode and "Invalid job id" not in queue.stderr):
         return Answer(found, None)
-    tasks: dict[str, Task] = {}
+    tasks: dict[str, ArrayTask] = {}
 
     def note(task: str, state: str, reason: str, name: str, folder: str) -> None:
         job = mine.get(task.partition("_")[0])
         if job is not None and job.has(name, folder):
-            tasks[task] = Task(state, "" if reason == "None" else reason)
+            tasks[task] = ArrayTask(state, "" if reason == "None" else reason)
 
     past = call("sacct", "-n", "-P", "-X", "-j", listed, "-o", "JobID,State,JobName,WorkDir")
     if past is not None and past.returncode == 0:

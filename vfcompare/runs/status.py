@@ -182,7 +182,7 @@ def _cell(
     planned: Mapping[str, Any],
     record: dict[str, Any] | None,
     place: Place | None,
-    tasks: Mapping[str, slurm.Task] | None,
+    tasks: Mapping[str, slurm.ArrayTask] | None,
     copied: Mapping[str, str],
 ) -> CellStatus:
     words = Counter(str(seed["status"]) for seed in (record or {"seeds": {}})["seeds"].values())
@@ -265,7 +265,7 @@ def _at_slurm(
     note: str,
     record: Mapping[str, Any],
     place: Place | None,
-    tasks: Mapping[str, slurm.Task] | None,
+    tasks: Mapping[str, slurm.ArrayTask] | None,
 ) -> tuple[str, str, str, str]:
     """What SLURM says of an open cell, beside what is on disk.
 
