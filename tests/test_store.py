@@ -16,7 +16,7 @@ from vfcompare.commands import compose, resume
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main, not_done
 from vfcompare.report import writing
-from vfcompare.runs import claim, clock, disk, lock, origin, plan, slurm, status, store
+from vfcompare.runs import claim, clock, disk, lock, origin, plan, run_folder, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
 
 CELLS = [{"id": "a"}]
@@ -289,7 +289,7 @@ def test_cells_that_are_not_in_the_plan_are_counted(tmp_path, capsys):
     assert "3 crashed; 2 not in the plan, to which their sweep" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", status.ENDS)
+@pytest.mark.parametrize("name", run_folder.ENDS)
 def test_what_is_completed_and_has_lost_the_end_of_a_file_is_damaged(name, tmp_path, capsys):
     plan.write(tmp_path, {"name": "x"}, [{"id": "cell", "seeds": [0]}])
     RunFolder(tmp_path / "cell").update(status="completed", seeds={"0": {"status": "completed"}})

@@ -339,11 +339,12 @@ def _status_options(parser: ArgumentParser) -> None:
 
 def status(options: Namespace) -> int:
     """What is planned, done and missing in a study; ends with 1 if something failed, 4 if it is damaged."""
+    from vfcompare.commands import standing
     from vfcompare.runs import status
 
     must_be_a_study(options.study)
     cells = status.read(options.study)
-    print((status.as_json if options.json else status.show)(options.study, cells))
+    print((standing.as_json if options.json else standing.show)(options.study, cells))
     if any(cell.status == "damaged" for cell in cells):
         return DAMAGED
     if any(cell.status in status.FAILED for cell in cells):

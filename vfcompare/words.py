@@ -26,6 +26,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def printable(text: str, instead: str) -> str:
+    """A text with another letter in place of each that would not print, such as those that move a cursor."""
+    return "".join(letter if letter.isprintable() else instead for letter in text)
+
+
 def name_files(stream: TextIO | None) -> None:
     """Have a stream write names of files byte by byte as they are, where its encoding lacks their letters.
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from vfcompare.commands import compose, overrides, planning, resume, trust
 from vfcompare.errors import Damaged, InputError
-from vfcompare.runs import claim, clock, disk, plan, run_folder, slurm, status, store
+from vfcompare.runs import claim, clock, disk, plan, run_folder, slurm, slurm_status, status, store
 from vfcompare.schema.settings import goes_along
 from vfcompare.training import devices, sweep
 from vfcompare.training.cell import Cell
@@ -443,5 +443,5 @@ def _mark_cancelled(study: Path, names: Sequence[str]) -> None:
         # One that is damaged stays so.
         with contextlib.suppress(Damaged):
             folder = run_folder.RunFolder(study / name)
-            if folder.record.get("status") in status.UNSETTLED and not folder.claim.held:
+            if folder.record.get("status") in slurm_status.UNSETTLED and not folder.claim.held:
                 folder.update(status="cancelled", message="vfcompare cancel", ended=clock.now())

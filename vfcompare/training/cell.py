@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfcompare.assemble import assemble
 from vfcompare.errors import Damaged, InputError, error_text, user_frame
-from vfcompare.runs import naming, run_folder, status
+from vfcompare.runs import naming, run_folder
 from vfcompare.schema.settings import PRIVATE, goes_along
 from vfcompare.schema.tree import replaced
 from vfcompare.training import judges, priors, tasks
@@ -73,7 +73,7 @@ class Cell(NamedTuple):
           Damaged: also if it was trained to its end, and a file of it has lost its own.
         """
         folder = run_folder.RunFolder(self.study / self.id)
-        if folder.completed and (broken := status.torn(folder.path)):
+        if folder.completed and (broken := run_folder.torn(folder.path)):
             raise Damaged(f"{folder.path}: {broken}; remove this folder to begin the run anew")
         return folder
 
