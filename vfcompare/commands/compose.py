@@ -15,13 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vfcompare.commands.catalogue import ERRORS, files
-from vfcompare.commands.explain import (
-    chosen_by,
-    explain,
-    own_folders,
-    replaced_parts,
-    words_for_parts,
-)
+from vfcompare.commands.explain import explain, replaced_parts, words_for_parts
+from vfcompare.commands.lookup import chosen_by, own_folders
 from vfcompare.commands.naming import as_known, warn_of_copies
 from vfcompare.commands.overrides import USUAL, is_value, jobs, read, refuse, refuse_sweeps
 from vfcompare.errors import InputError, nearest

@@ -1,9 +1,8 @@
 """From Hydra's errors to words that help: the setting, what is allowed, the nearest valid choice."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cache
 from importlib.resources.abc import Traversable
 from typing import Any
 
@@ -16,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 from yaml import MarkedYAMLError, YAMLError
 
-from vfcompare.commands.catalogue import ERRORS, GROUPS, files, groups
-from vfcompare.commands.trust import folders
-from vfcompare.errors import InputError, closest, nearest
+from vfcompare.commands.catalogue import ERRORS, files, groups
+from vfcompare.commands.lookup import choices, chosen_by, or_own, own_folders, places, ways
+from vfcompare.errors import closest, nearest
 from vfcompare.schema.settings import SEARCHPATH, key_of, value_of
 from vfcompare.schema.tree import leaves
 
@@ -56,77 +55,6 @@ def explain(
         or next(typed_words(settings), None)
         or str(error).splitlines()[0]
     )
-
-
-def or_own(own: Sequence[Traversable]) -> str:
-    """How a part of the user's own would be found, as a clause; `own` as of `catalogue.files`."""
-    if not own:
-        return f", or one of your own with '{SEARCHPATH}[file:///FOLDER]'"
-    return "".join(f"; {told}" for told in without_groups(own))
-
-
-def without_groups(own: Sequence[Traversable]) -> Iterator[str]:
-    """What to say of folders that hold no group of ours, such as the one above the folder that was meant."""
-    for place in own:
-        if not has_groups(place):
-            meant = next((p for p in place.iterdir() if p.is_dir() and has_groups(p)), None)
-            hint = f"; did you mean file://{meant}?" if meant else ""
-            yield f"{place} holds none of our groups, such as agent/ or env/{hint}"
-
-
-def has_groups(place: Traversable) -> bool:
-    """Whether a folder is like `conf/`."""
-    return any((place / group).is_dir() for group in GROUPS)
-
-
-def own_folders(settings: Sequence[str], strict: bool = False) -> list[Traversable]:
-    """The folders with parts of the user's own that settings name.
-
-    Args:
-      settings: as typed.
-      strict: refuse what is no folder, of which Hydra only warns; else there are none then.
-
-    Raises:
-      InputError: that names it.
-    """
-    with suppress(*() if strict else (InputError,)):
-        return list(folders([text for text in settings if text.startswith(SEARCHPATH)]))
-    return []
-
-
-def choices(group: str, own: Sequence[Traversable]) -> list[str]:
-    """The names that a group has, also those of Hydra's plugins; `own` as of `catalogue.files`."""
-    if not group.startswith("hydra/"):
-        return [*files(group, own)]
-    if GlobalHydra.instance().is_initialized():
-        return GlobalHydra.instance().config_loader().get_group_options(group)
-    with initialize_config_module("vfcompare.conf", version_base="1.3"):
-        return choices(group, own)
-
-
-def ways(group: str) -> list[str]:
-    """How parts of a group are chosen, `key=NAME` or `+key=NAME`, each with what else that takes."""
-    return list(GROUPS.get(group, ())[1:])
-
-
-def chosen_by(group: str, name: str) -> str:
-    """The words that choose a part, where there is such a group; else none."""
-    words = (word.partition("=")[0] for way in ways(group) for word in way.split())
-    own = (word for word in words if word.lstrip("+").partition("@")[0] == group)
-    return next((f"{word}={name}" for word in own), "")
-
-
-@cache
-def places() -> Mapping[str, str]:
-    """Where in a configuration parts stand that are chosen by name, and the words before the name."""
-    found = {}
-    for group in GROUPS:
-        for way in ways(group):
-            key = way.split()[-1].partition("=")[0]
-            own, _, place = key.partition("@")
-            if own.lstrip("+") == group and "." in place:
-                found[place] = key
-    return found
 
 
 def words_for_parts(cfg: DictConfig) -> Iterator[str]:

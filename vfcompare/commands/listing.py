@@ -29,7 +29,7 @@ from vfcompare.commands.catalogue import (
     presets,
     short,
 )
-from vfcompare.commands.explain import or_own, without_groups
+from vfcompare.commands.lookup import or_own, without_groups
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.needs import NEEDS
 from vfcompare.schema.settings import SEARCHPATH

@@ -26,7 +26,8 @@ from hydra.core.override_parser.types import (
 from omegaconf import ListConfig, OmegaConf
 
 from vfcompare.commands.catalogue import PACKAGE, files
-from vfcompare.commands.explain import choices, no_group, no_key
+from vfcompare.commands.explain import no_group, no_key
+from vfcompare.commands.lookup import choices
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.settings import PRIVATE, key_of
 from vfcompare.schema.validate import takes_a_list

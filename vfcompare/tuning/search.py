@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from vfcompare import failure
 from vfcompare.commands.compose import cells, recompose
-from vfcompare.commands.explain import own_folders
+from vfcompare.commands.lookup import own_folders
 from vfcompare.commands.naming import as_known
 from vfcompare.commands.overrides import typed_twice
 from vfcompare.commands.planning import must_be_there
