@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vfcompare import statistics
-from vfcompare.report import scoring
+from vfcompare.report import fates, scoring
 from vfcompare.report.cells import Cell
 from vfcompare.report.data import load
 from vfcompare.report.files import read_table
@@ -88,8 +88,8 @@ REASONS = {
 
 def final(cell: Cell, task: scoring.Task) -> np.ndarray:
     """The last return of each seed whose end is known; of one that failed the floor, as in reports."""
-    runs = [run for run in cell.runs if scoring.counted(run, task.end)]
-    lost = [scoring.failed(run, task.end) for run in runs]
+    runs = [run for run in cell.runs if fates.counted(run, task.end)]
+    lost = [fates.failed(run, task.end) for run in runs]
     return np.array(
         [
             scoring.sunk(run.sampled, task) if bad else run.sampled[-1]

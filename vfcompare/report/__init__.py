@@ -4,9 +4,9 @@ Nothing found on disk is executed: JSON, YAML (safe, bounded) and Parquet are re
 names are only ever printed.
 
 Rooms, each importing only from those before it: `files`, `table`, `metrics` and `venues`, `formats`,
-`cells`, `labels`, `chains`, `seeds` and `runs`, `data`, `anonymous` and `renaming`, `scoring`, `analysis`,
-`planes`, `sentences`, `tables`, `method`, `fairness`, `learning`, `budgets`, `credit` and `limits`,
-`claims`, `verdicts`, `figures`, `oracle`, `document`, `page`, `export`, `writing`.
+`cells`, `labels`, `chains`, `seeds` and `runs`, `data`, `anonymous` and `renaming`, `fates`,
+`ranges`, `scoring`, `analysis`, `planes`, `sentences`, `tables`, `method`, `fairness`, `learning`, `budgets`,
+`credit` and `limits`, `claims`, `verdicts`, `figures`, `oracle`, `document`, `page`, `export`, `writing`.
 """
 
 from vfcompare.report.data import load

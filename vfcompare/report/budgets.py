@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from vfcompare.report.analysis import Contrast, Results
-from vfcompare.report.cells import Cell, Run, held_still
-from vfcompare.report.scoring import OVERSHOT, Task, late
+from vfcompare.report.cells import Run, held_still
+from vfcompare.report.fates import OVERSHOT, late
+from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import Sentence, capital, sizes
 from vfcompare.report.table import join
 
@@ -35,7 +36,7 @@ def _overshot(results: Results) -> Iterable[Sentence]:
         for task in results.tasks
         for arm, cell in task.cells.items()
         if cell.budget
-        and (taken := [float(run.steps[-1]) for run in _done(cell)])
+        and (taken := [float(run.steps[-1]) for run in cell.completed])
         and max(taken) > OVERSHOT * cell.budget
     ]
     unscored = [
@@ -84,10 +85,6 @@ def _updates(cells: Sequence[tuple[str, list[Run]]], task: str) -> str:
     return f"on {task} {', and '.join(parts)}" if parts else ""
 
 
-def _done(cell: Cell) -> list[Run]:
-    return [run for run in cell.runs if run.status == "completed" and run.steps.size]
-
-
 def _cells(results: Results, task: Task) -> list[tuple[str, list[Run]]]:
     """What each agent is called, and its completed runs within the compared range, where it has some."""
     found = {arm: _compared(task, arm) for arm in task.cells}
@@ -102,7 +99,7 @@ def _compared(task: Task, arm: str) -> list[Run]:
     cell = task.cells.get(arm)
     if cell is None or held_still(cell.config):
         return []
-    return [_until(run, task.end) for run in _done(cell)]
+    return [_until(run, task.end) for run in cell.completed]
 
 
 def _until(run: Run, end: float) -> Run:

@@ -147,6 +147,11 @@ class Cell:
         return self.original or Names(self.agent, self.env, self.arm, self.task)
 
     @property
+    def completed(self) -> list[Run]:
+        """Its runs that completed and were evaluated."""
+        return [run for run in self.runs if run.status == "completed" and run.steps.size]
+
+    @property
     def folders(self) -> "tuple[Cell, ...]":
         """The cells of which each has a folder."""
         return self.parts or (self,)

@@ -9,9 +9,10 @@ from vfcompare.report.analysis.contrasts import seeds_of
 from vfcompare.report.budgets import cautions
 from vfcompare.report.cells import STATUSES, own_code
 from vfcompare.report.credit import credited
+from vfcompare.report.fates import failed, late
 from vfcompare.report.files import clean
 from vfcompare.report.learning import SOLVED, lessons, solved
-from vfcompare.report.scoring import Task, failed, late
+from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import MOST, Sentence, missing_references
 from vfcompare.report.table import join
 

@@ -1,7 +1,7 @@
 """The method appendix: every definition and every constant, from the code that used them."""
 
 from vfcompare import statistics
-from vfcompare.report import scoring
+from vfcompare.report import fates, ranges
 from vfcompare.report.analysis import Results, contrasts, resampling
 from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS
 from vfcompare.report.labels import searches, tuned_settings
@@ -171,13 +171,13 @@ def _range(results: Results) -> str:
         "where all its runs failed; nothing is extrapolated, and nothing is smoothed. A run that says "
         "completed but did not reach its budget counts as short and is left out; where no budget is "
         "recorded, one that ends earlier "
-        f"than the other seeds of its agent by more than {scoring.SAME_END:.0%} and by more than one "
+        f"than the other seeds of its agent by more than {fates.SAME_END:.0%} and by more than one "
         "interval between its evaluations."
     )
     if interpolated:
         text += (
             f" Runs were evaluated at different steps on {', '.join(interpolated)}: there, curves "
-            f"are aggregated at {scoring.GRID_POINTS} evenly spaced steps, linearly between a "
+            f"are aggregated at {ranges.GRID_POINTS} evenly spaced steps, linearly between a "
             "run's own evaluations."
         )
     return text

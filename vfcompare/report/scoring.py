@@ -8,22 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vfcompare import statistics
+from vfcompare.report import ranges
 from vfcompare.report.cells import Cell, Run
 from vfcompare.report.data import Study
-from vfcompare.report.files import Array, number, tree
+from vfcompare.report.fates import counted, failed, late
+from vfcompare.report.files import Array
 from vfcompare.statistics import FailureRule, ScoreScale
-
-GRID_POINTS = 60
-"""Steps at which curves are aggregated, where runs were evaluated at different ones."""
-
-SOLVED_SHARE = 0.9
-"""Of the way from random to optimal: the threshold where neither study nor environment says one."""
-
-SAME_END = 0.02
-"""Share of the longest run by which another may end earlier and still count as ending with it."""
-
-OVERSHOT = 1.5
-"""How much of a budget, or of the compared range, a run may take before what it did within is not known."""
 
 
 @dataclass(frozen=True)
@@ -149,39 +139,12 @@ def score(study: Study, rule: FailureRule = "floor") -> list[Task]:
     ]
 
 
-def usable(run: Run) -> bool:
-    """Whether it is known how a run ends: it finished, or it failed by itself.
-
-    A crash before the first evaluation says nothing about the agent, nor does one for a reason that is
-    not the agent's; a divergence always does.
-    """
-    return run.status in {"completed", "diverged"} or (
-        run.status == "crashed" and run.steps.size > 0 and not run.outside
-    )
-
-
-def failed(run: Run, end: float = math.inf) -> bool:
-    """Whether a run is known to have failed by `end`, the last compared step."""
-    return usable(run) and run.status != "completed" and not _outlived(run, end)
-
-
-def _outlived(run: Run, end: float) -> bool:
-    """Whether a run failed only after `end`.
-
-    Without an evaluation at or beyond `end`, the failure must lie more than `SAME_END` beyond it: where runs
-    overshoot and no budget is recorded, the end itself is not known more precisely.
-    """
-    if run.failed_at is None or not 0 < end < run.failed_at or not run.steps.size:
-        return False
-    return bool(run.steps[-1] >= end) or run.failed_at > (1.0 + SAME_END) * end
-
-
 def _task(name: str, cells: Sequence[Cell], rule: FailureRule, share: float | None) -> Task:
-    random, optimal = _references(cells)
-    start, end = _range(cells)
-    floor, floor_rule = _floor(cells, random)
-    threshold, threshold_rule = _threshold(cells, random, optimal, share)
-    grid, exact = _grid(cells, start, end)
+    random, optimal = ranges.references(cells)
+    start, end = ranges.compared_range(cells)
+    floor, floor_rule = ranges.floor(cells, random)
+    threshold, threshold_rule = ranges.threshold(cells, random, optimal, share)
+    grid, exact = ranges.grid(cells, start, end)
     task = Task(
         name=name,
         key=cells[0].names.task,
@@ -199,148 +162,9 @@ def _task(name: str, cells: Sequence[Cell], rule: FailureRule, share: float | No
         scores={},
         arrivals={cell.arm: _arrivals(cell, threshold, end) for cell in cells},
     )
-    span = _span(cells, random, optimal)
+    span = ranges.span(cells, random, optimal)
     scores = {cell.arm: _scores(cell, task, span, rule) for cell in cells}
     return replace(task, scores=scores)
-
-
-def counted(run: Run, end: float) -> bool:
-    """Whether a run enters the scores of a task whose compared range ends at `end`."""
-    if not usable(run) or not end > 0:
-        return False
-    ended = run.steps.size > 0 and bool(run.steps[-1] >= end)
-    return run.status != "completed" or (ended and not late(run, end))
-
-
-def late(run: Run, end: float) -> bool:
-    """Whether the first policy that learned and was evaluated is from long after the compared range.
-
-    A line from the first evaluation to that one would say nothing of the steps that are compared.
-    """
-    trained = run.steps[run.steps > 0]
-    done = run.status == "completed" and trained.size > 0
-    return bool(done and 0 < OVERSHOT * end < trained[0])
-
-
-def fate(run: Run, end: float) -> str:
-    """What became of a planned run: its status; `short` or `late` where it says nothing of the range."""
-    if run.status != "completed" or counted(run, end):
-        return run.status
-    return "late" if late(run, end) else "short"
-
-
-def _references(cells: Sequence[Cell]) -> tuple[float | None, float | None]:
-    known = [cell.reference for cell in cells]
-    random = next((r["random"] for r in known if r["random"] is not None), None)
-    optimal = next((r["optimal"] for r in known if r["optimal"] is not None), None)
-    if random is not None and optimal is not None and not optimal > random:
-        optimal = None
-    return (random, optimal) if None not in (random, optimal) else given(cells) or (random, optimal)
-
-
-def given(cells: Sequence[Cell]) -> tuple[float, float] | None:
-    """Random and optimal return of an environment as the study says them; None unless all its cells agree.
-
-    A cell that began before the study said them has none in its configuration, and so does not agree: they
-    could have been chosen knowing its results.
-    """
-    found = {_told(cell) for cell in cells if cell.config}
-    return found.pop() if len(found) == 1 else None
-
-
-def _told(cell: Cell) -> tuple[float, float] | None:
-    pair = tree(cell.config, "study.reference").get(cell.names.env)
-    random, optimal = map(number, pair if isinstance(pair, list) and len(pair) == 2 else (0, 0))
-    if random is None or optimal is None or not random < optimal:
-        return None
-    return random, optimal
-
-
-def _range(cells: Sequence[Cell]) -> tuple[float, float]:
-    """The steps that all scored cells cover.
-
-    A cell ends at its budget, which each completed seed has reached, and which is known though all its
-    seeds failed. Where no budget is recorded it ends with nearly all its completed seeds: a seed that
-    ends much earlier must not shorten the range for all, and is counted as short instead. The range
-    begins with the last of the first evaluations, or at 0 where no run completed it. Where all runs are
-    late there is a range, and nothing to compare.
-    """
-    known = [end for cell in cells if (end := _cell_end(cell)) is not None]
-    end = min(known, default=0.0)
-    runs = [r for cell in cells for r in cell.runs if counted(r, end) or late(r, end)]
-    start = max((float(r.steps[0]) for r in runs if r.status == "completed"), default=0.0)
-    return (start, end) if runs and end > start else (0.0, 0.0)
-
-
-def _cell_end(cell: Cell) -> float | None:
-    """The last step of a cell, or None where none of its runs is scored or no step is known."""
-    done = _completed(cell)
-    if cell.budget and (done or any(map(usable, cell.runs))):
-        return cell.budget
-    return _usual_end(done) if done else None
-
-
-def _completed(cell: Cell) -> list[Run]:
-    return [run for run in cell.runs if run.status == "completed" and run.steps.size]
-
-
-def _usual_end(runs: Sequence[Run]) -> float:
-    longest = max(float(run.steps[-1]) for run in runs)
-    return min(float(r.steps[-1]) for r in runs if r.steps[-1] >= longest - _slack(r, longest))
-
-
-def _slack(run: Run, longest: float) -> float:
-    """Steps by which a run may end before the longest: each overshoots its budget by part of an update."""
-    spacing = float(run.steps[-1] - run.steps[-2]) if run.steps.size > 1 else 0.0
-    return max(SAME_END * longest, spacing)
-
-
-def _floor(cells: Sequence[Cell], random: float | None) -> tuple[float, str]:
-    if random is not None:
-        return random, "the random policy's return"
-    seen = [run.sampled.min() for cell in cells for run in cell.runs if run.sampled.size]
-    if seen:
-        return float(min(seen)), "the least return seen on the environment"
-    return 0.0, "zero, since no return was seen"
-
-
-def _threshold(
-    cells: Sequence[Cell], random: float | None, optimal: float | None, share: float | None
-) -> tuple[float | None, str]:
-    given = [c.reference["threshold"] for c in cells if c.reference["threshold"] is not None]
-    scaled = random is not None and optimal is not None
-    if given and not (share and scaled):
-        return given[0], "declared by the environment"
-    if random is not None and optimal is not None:
-        told = ", by the study" if share else ""
-        share = share or SOLVED_SHARE
-        level = random + share * (optimal - random)
-        return level, f"{share:.0%} of the way from random to optimal{told}"
-    return None, "unknown"
-
-
-def _span(cells: Sequence[Cell], random: float | None, optimal: float | None) -> float:
-    if random is not None and optimal is not None:
-        return optimal - random
-    seen = np.concatenate([run.sampled for cell in cells for run in cell.runs] or [np.zeros(0)])
-    return float(np.ptp(seen)) if seen.size else 0.0
-
-
-def _grid(cells: Sequence[Cell], start: float, end: float) -> tuple[Array, bool]:
-    """The evaluation steps themselves where all runs share them, else evenly spaced ones."""
-    if end <= start:
-        return np.zeros(0), True
-    done = [r for cell in cells for r in cell.runs if r.status == "completed" and counted(r, end)]
-    inside = [run.steps[(run.steps >= start) & (run.steps <= end)] for run in done]
-    # a single step is the beginning, which all share whatever they do later
-    same = (
-        bool(inside)
-        and inside[0].size > 1
-        and all(np.array_equal(inside[0], steps) for steps in inside[1:])
-    )
-    if same and inside[0].size <= 4 * GRID_POINTS and inside[0][0] == start:
-        return np.unique([*inside[0], end]), True
-    return np.linspace(start, end, GRID_POINTS), False
 
 
 def _arrivals(

@@ -10,7 +10,7 @@ from vfcompare.report.fairness import tuned, unfair
 from vfcompare.report.limits import alarms, caveats, incomplete, tried
 from vfcompare.report.metrics import METRICS, SCORES
 from vfcompare.report.planes import planes
-from vfcompare.report.scoring import given
+from vfcompare.report.ranges import given
 from vfcompare.report.sentences import (
     MOST,
     Sentence,

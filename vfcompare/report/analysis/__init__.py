@@ -25,8 +25,9 @@ from vfcompare.report.analysis.matching import Matching, matching
 from vfcompare.report.analysis.summaries import Curve, Speed
 from vfcompare.report.cells import STATUSES, Cell
 from vfcompare.report.data import Study
+from vfcompare.report.fates import counted, failed, fate
 from vfcompare.report.files import Array
-from vfcompare.report.scoring import Task, counted, failed, fate, score
+from vfcompare.report.scoring import Task, score
 from vfcompare.statistics import Interval
 
 __all__ = [

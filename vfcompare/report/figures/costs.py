@@ -76,7 +76,7 @@ def _costs(results: Results, tasks: Sequence[Task], clock: Clock) -> Costs:
 
 def _passed(cell: Cell, task: Task, clock: str) -> Array | None:
     """Mean over the completed seeds."""
-    runs = [run for run in cell.runs if run.status == "completed" and run.steps.size]
+    runs = cell.completed
     if not runs or not all(clock in run.clocks for run in runs):
         return None
     found = np.mean([np.interp(task.grid, run.steps, run.clocks[clock]) for run in runs], axis=0)

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vfcompare.report.analysis import Arm, Curve, Results
 from vfcompare.report.analysis.arms import LINES
+from vfcompare.report.fates import failed
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import (
     MAX_LEADERS,
@@ -26,7 +27,7 @@ from vfcompare.report.figures.drawing import (
 from vfcompare.report.figures.looks import FAINT, MARKS, MUTED, PAPER, Look, lettering, looks
 from vfcompare.report.figures.names import brief_names, called, explained_rows, shorten
 from vfcompare.report.figures.sizes import beside, inches, lower, paper, points, stacked
-from vfcompare.report.scoring import Task, failed
+from vfcompare.report.scoring import Task
 from vfcompare.report.sentences import capital, extents, failed_in, sizes
 from vfcompare.report.table import Table, Value, join, show, show_float
 
