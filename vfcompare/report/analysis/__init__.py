@@ -1,6 +1,6 @@
 """From scores to what can be said: aggregates, contrasts, speed, stability, robustness.
 
-Rooms, each importing only from those before it: `resampling`, `arms`, `matching`, `contrasts`, `judging`,
+Rooms, each importing only from those before it: `resampling`, `arms`, `matching`, `contrasts`, `decisions`,
 `summaries`.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vfcompare.report.analysis import contrasts, judging, summaries
+from vfcompare.report.analysis import contrasts, decisions, summaries
 from vfcompare.report.analysis.arms import (
     Arm,
     Shown,
@@ -140,7 +140,7 @@ def analyse(study: Study) -> Results:
     pool = pooled(tasks)
     baseline = contrasts.baseline_of(shown.compared, sides)
     couples = contrasts.couples_of(shown.compared, baseline, sides)
-    judged = judging.judge(study, tasks, sides, couples)
+    judged = decisions.judge(study, tasks, sides, couples)
     thresholds = np.linspace(0.0, 1.0, 51)
     summary = summaries.scores(tasks, found)
     return Results(
@@ -167,7 +167,7 @@ def analyse(study: Study) -> Results:
         improvement=judged.improvement,
         stability=summaries.stability(pool, shown.rows),
         counts=summaries.counts(pool, shown.rows),
-        rule_changes=tuple(judging.rule_changes(study, sides, couples, judged)),
+        rule_changes=tuple(decisions.rule_changes(study, sides, couples, judged)),
     )
 
 
