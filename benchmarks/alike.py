@@ -23,9 +23,9 @@ from benchmarks.verdicts import anywhere, by_pairs
 from vfcompare import statistics
 from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.analysis.contrasts import Contrast
-from vfcompare.report.cells import Cell
-from vfcompare.report.data import Study, load
 from vfcompare.report.metrics import COMPARED
+from vfcompare.report.reading.cells import Cell
+from vfcompare.report.reading.data import Study, load
 from vfcompare.report.scoring import column
 from vfcompare.runs.store import write_bytes
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from vfcompare.report.data import load
-from vfcompare.report.files import tree
 from vfcompare.report.oracle.findings import Findings, Subject, find, measure
+from vfcompare.report.reading.data import load
+from vfcompare.report.reading.files import tree
 from vfcompare.runs.store import write_bytes
 from vfcompare.statistics import Interval
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report import fates, scoring
-from vfcompare.report.cells import Cell
-from vfcompare.report.data import load
-from vfcompare.report.files import read_table
+from vfcompare.report.reading.cells import Cell
+from vfcompare.report.reading.data import load
+from vfcompare.report.reading.files import read_table
 from vfcompare.runs.store import write_bytes
 
 PAGE = Path(__file__).parents[1] / "docs" / "presets.md"

@@ -14,8 +14,9 @@ from scipy import stats
 
 from benchmarks.populations import NORMAL, POPULATIONS, SEED, in_parallel
 from vfcompare import statistics as s
-from vfcompare.report import analysis, data
-from vfcompare.report.cells import Cell, Run
+from vfcompare.report import analysis
+from vfcompare.report.reading import data
+from vfcompare.report.reading.cells import Cell, Run
 from vfcompare.schema.families import CRITIC, OUTCOME_ONLY
 from vfcompare.statistics import Array
 

@@ -10,8 +10,8 @@ from tests.helpers import settings_with
 from vfcompare.commands.catalogue import describe, files
 from vfcompare.commands.compose import cells
 from vfcompare.report import scoring
-from vfcompare.report.cells import Cell, Run
-from vfcompare.report.data import Study
+from vfcompare.report.reading.cells import Cell, Run
+from vfcompare.report.reading.data import Study
 
 
 def test_of_few_rounds_the_range_is_given_and_called_so() -> None:

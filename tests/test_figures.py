@@ -18,10 +18,10 @@ from tests import test_report_oracle as lab
 from tests import test_report_scale as scale
 from tests.report_study import ENVS, edit, write_parquet, write_study
 from vfcompare import report
-from vfcompare.report.document import compose
 from vfcompare.report.figures import drawing, output, sizes
 from vfcompare.report.figures.fitting import fit
-from vfcompare.report.venues import width_of
+from vfcompare.report.pages.document import compose
+from vfcompare.report.pages.venues import width_of
 
 VENUES = ("icml2024_half", "neurips2024")
 """3.25 and 5.5 inches."""

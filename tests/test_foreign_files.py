@@ -15,7 +15,7 @@ from tests.report_study import ENVS, edit, read, write_parquet, write_study
 from vfcompare import report
 from vfcompare.errors import InputError
 from vfcompare.main import main
-from vfcompare.report import files
+from vfcompare.report.reading import files
 from vfcompare.runs import board, clock, slurm, status, store
 from vfcompare.runs.events import TOGETHER
 from vfcompare.runs.yaml_files import read_yaml

@@ -11,11 +11,11 @@ from PIL import Image, ImageSequence
 
 from tests import test_report_scale as scale
 from tests.report_study import ENVS, write_study
-from vfcompare.report.data import load
-from vfcompare.report.document import compose
 from vfcompare.report.figures import paths
-from vfcompare.report.files import Pixels, read_pictures
-from vfcompare.report.writing import report_files
+from vfcompare.report.pages.document import compose
+from vfcompare.report.pages.writing import report_files
+from vfcompare.report.reading.data import load
+from vfcompare.report.reading.files import Pixels, read_pictures
 from vfcompare.runs import pictures
 from vfcompare.types import Rollout
 

@@ -29,14 +29,17 @@ from tests.report_study import (
     write_study,
 )
 from vfcompare import report
-from vfcompare.report import fairness, files, formats, runs, scoring, tables
+from vfcompare.report import scoring, tables
 from vfcompare.report.analysis import analyse
-from vfcompare.report.cells import STATUSES
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import spread
 from vfcompare.report.figures.looks import CRITIC, INK, MUTED, OUTCOME, lettering
+from vfcompare.report.pages import formats
+from vfcompare.report.prose import fairness
+from vfcompare.report.prose.verdicts import verdicts
+from vfcompare.report.reading import files, runs
+from vfcompare.report.reading.cells import STATUSES
 from vfcompare.report.table import show
-from vfcompare.report.verdicts import verdicts
 from vfcompare.runs import certificate, clock
 from vfcompare.runs import status as run_status
 from vfcompare.statistics import Interval

@@ -12,9 +12,9 @@ from tests import report_study
 from tests.report_study import ENVS, edit, write_parquet, write_study
 from tests.test_report_verdicts import said
 from vfcompare import report
-from vfcompare.report import export
 from vfcompare.report.analysis import Results, analyse
-from vfcompare.report.document import compose
+from vfcompare.report.pages import export
+from vfcompare.report.pages.document import compose
 
 MAZE = {"maze": ENVS["maze"]}
 

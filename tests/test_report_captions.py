@@ -13,9 +13,10 @@ from tests.report_study import ENVS, set_info, set_returns, write_cell, write_st
 from tests.test_report_learning import flat, judged, rising, told
 from tests.test_report_verdicts import write_seeds
 from vfcompare import report, statistics
-from vfcompare.report import figures, formats, scoring, tables
+from vfcompare.report import figures, scoring, tables
 from vfcompare.report.analysis import Results, analyse
 from vfcompare.report.figures import phase
+from vfcompare.report.pages import formats
 from vfcompare.report.table import Table
 
 _quick = report_study.quick(100, 500)

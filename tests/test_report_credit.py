@@ -10,8 +10,8 @@ import pytest
 from tests.report_study import ENVS, write_study
 from vfcompare import report
 from vfcompare.report.analysis import analyse, resampling
-from vfcompare.report.credit import credited
-from vfcompare.report.sentences import Sentence
+from vfcompare.report.prose.credit import credited
+from vfcompare.report.prose.sentences import Sentence
 from vfcompare.runs import certificate
 
 WRAPPERS = "vfcompare.envs.wrappers"

@@ -11,10 +11,11 @@ import pytest
 from tests import report_study, test_report_oracle
 from tests.report_study import ENVS, edit, set_returns, write_parquet, write_study
 from vfcompare import report, statistics
-from vfcompare.report import oracle, runs, scoring
+from vfcompare.report import oracle, scoring
 from vfcompare.report.analysis import Fate, Results, analyse
-from vfcompare.report.document import compose
-from vfcompare.report.sentences import sizes
+from vfcompare.report.pages.document import compose
+from vfcompare.report.prose.sentences import sizes
+from vfcompare.report.reading import runs
 
 MAZE = {"maze": ENVS["maze"]}
 DISK_FULL = "OSError: [Errno 28] No space left on device: 'evaluation.parquet'"
@@ -109,7 +110,7 @@ def test_a_crash_by_the_agent_s_own_code_scores_the_floor(tmp_path: Path, messag
 
 
 def test_an_anonymous_report_withholds_the_message_and_has_the_same_scores(tmp_path: Path) -> None:
-    from vfcompare.report.anonymous import anonymous
+    from vfcompare.report.reading.anonymous import anonymous
 
     found = study(tmp_path)
     crash(found, DISK_FULL)

@@ -20,9 +20,10 @@ from tests.report_study import ENVS, edit, read, set_returns, write_parquet, wri
 from vfcompare import report
 from vfcompare.errors import InputError
 from vfcompare.main import main
-from vfcompare.report import export, formats, tables, writing
+from vfcompare.report import tables
 from vfcompare.report.analysis import analyse
-from vfcompare.report.anonymous import Ellipses, anonymous
+from vfcompare.report.pages import export, formats, writing
+from vfcompare.report.reading.anonymous import Ellipses, anonymous
 from vfcompare.report.table import Table
 from vfcompare.statistics import Interval
 

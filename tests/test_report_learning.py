@@ -10,8 +10,8 @@ from tests import report_study
 from tests.report_study import ENVS, set_returns, write_study
 from vfcompare import report
 from vfcompare.report.analysis import Results, analyse
-from vfcompare.report.sentences import Sentence
-from vfcompare.report.verdicts import verdicts
+from vfcompare.report.prose.sentences import Sentence
+from vfcompare.report.prose.verdicts import verdicts
 
 POINTS, SEEDS = 21, 10
 TIME = np.linspace(0.0, 1.0, POINTS)

@@ -13,8 +13,8 @@ from tests.report_study import ENVS, edit, set_returns, write_study
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import Results, analyse
-from vfcompare.report.anonymous import anonymous
-from vfcompare.report.fairness import matching, unfair
+from vfcompare.report.prose.fairness import matching, unfair
+from vfcompare.report.reading.anonymous import anonymous
 from vfcompare.runs import certificate
 
 STARTS = tuple(certificate.PER_SEED.values())

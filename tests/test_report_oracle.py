@@ -18,9 +18,10 @@ import pytest
 from tests import report_study
 from vfcompare import report
 from vfcompare.oracle import theory
-from vfcompare.report import chains, files, oracle
+from vfcompare.report import chains, oracle
 from vfcompare.report.figures import mazes, output
 from vfcompare.report.oracle import points
+from vfcompare.report.reading import files
 
 LENGTH, GROUP = 8, 8
 METRICS = ("gradient_bias", "gradient_variance", "gradient_cosine", "advantage_bias")

@@ -16,15 +16,15 @@ from vfcompare.errors import InputError
 from vfcompare.main import main
 from vfcompare.report import oracle
 from vfcompare.report.analysis import Results, analyse
-from vfcompare.report.data import Study
 from vfcompare.report.figures import sensitivity
 from vfcompare.report.figures.looks import lettering
 from vfcompare.report.figures.looks import looks as looks_of
-from vfcompare.report.labels import label
-from vfcompare.report.method import method
 from vfcompare.report.oracle.findings import measure
-from vfcompare.report.renaming import read_names, renamed
-from vfcompare.report.verdicts import verdicts
+from vfcompare.report.prose.method import method
+from vfcompare.report.prose.verdicts import verdicts
+from vfcompare.report.reading.data import Study
+from vfcompare.report.reading.labels import label
+from vfcompare.report.reading.renaming import read_names, renamed
 
 TURNED = {name: name[::-1] for name in (*AGENTS, "cartpole", "maze")}
 """As long as the names, so that what is cut for want of room is cut in the same place."""

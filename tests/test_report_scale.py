@@ -26,7 +26,6 @@ from vfcompare.report import figures, tables
 from vfcompare.report.analysis import analyse
 from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS, Arm
 from vfcompare.report.analysis.contrasts import ALL_PAIRS
-from vfcompare.report.fairness import matching, unfair
 from vfcompare.report.figures import (
     contrasts,
     costs,
@@ -40,6 +39,7 @@ from vfcompare.report.figures.looks import CRITIC, OUTCOME
 from vfcompare.report.figures.looks import looks as looks_of
 from vfcompare.report.figures.names import explained, shortened
 from vfcompare.report.figures.speed import pictures as arrivals
+from vfcompare.report.prose.fairness import matching, unfair
 from vfcompare.report.table import MINUS
 from vfcompare.schema import families
 

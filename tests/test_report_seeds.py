@@ -11,10 +11,11 @@ import pytest
 from tests.report_study import edit, set_returns
 from tests.test_report_verdicts import Planned, said, write_seeds
 from vfcompare import report
-from vfcompare.report import export, tables
+from vfcompare.report import tables
 from vfcompare.report.analysis import analyse
-from vfcompare.report.anonymous import anonymous
-from vfcompare.report.data import Study
+from vfcompare.report.pages import export
+from vfcompare.report.reading.anonymous import anonymous
+from vfcompare.report.reading.data import Study
 
 FIRST = {"first_seed": "0"}
 LATER = {"first_seed": "3"}

@@ -20,11 +20,12 @@ from tests.test_report_verdicts import (
     write_seeds,
 )
 from vfcompare import report
-from vfcompare.report import sentences, tables
+from vfcompare.report import tables
 from vfcompare.report.analysis import analyse, resampling
 from vfcompare.report.figures import families, pairs
-from vfcompare.report.method import method
-from vfcompare.report.verdicts import verdicts
+from vfcompare.report.prose import sentences
+from vfcompare.report.prose.method import method
+from vfcompare.report.prose.verdicts import verdicts
 
 MAZE = {"maze": ENVS["maze"]}
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vfcompare.report import analysis, fairness, labels, tables
-from vfcompare.report.cells import Cell, Run
-from vfcompare.report.data import Study
-from vfcompare.report.method import method
-from vfcompare.report.verdicts import verdicts
+from vfcompare.report import analysis, tables
+from vfcompare.report.prose import fairness
+from vfcompare.report.prose.method import method
+from vfcompare.report.prose.verdicts import verdicts
+from vfcompare.report.reading import labels
+from vfcompare.report.reading.cells import Cell, Run
+from vfcompare.report.reading.data import Study
 from vfcompare.runs import certificate
 
 RATE, STEPS = "agent.optimizer.learning_rate", np.linspace(0.0, 100.0, 5)

@@ -16,10 +16,10 @@ from tests.report_study import ENVS, edit, set_returns, write_cell, write_study
 from vfcompare import report, statistics
 from vfcompare.report import figures, tables
 from vfcompare.report.analysis import Results, analyse
-from vfcompare.report.document import compose
 from vfcompare.report.figures import families, improvement, pairs, profile, speed
-from vfcompare.report.sentences import Sentence
-from vfcompare.report.verdicts import ranking, verdicts
+from vfcompare.report.pages.document import compose
+from vfcompare.report.prose.sentences import Sentence
+from vfcompare.report.prose.verdicts import ranking, verdicts
 
 PPO_AGAINST_RLOO = {"metric": "auc", "margin": 0.05, "contrast": ["ppo", "rloo"]}
 TWO = {"rloo": 1.0, "ppo": 1.5}

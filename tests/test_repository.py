@@ -289,8 +289,8 @@ def test_the_wheel_carries_configuration_and_templates(tmp_path: Path) -> None:
         files = [path for suffix in ("*.py", "*.yaml") for path in folder.rglob(suffix)]
         prefix = package.replace(".", "/")
         wanted |= {f"{prefix}/{path.relative_to(folder).as_posix()}" for path in files}
-    templates = (path for path in (ROOT / "vfcompare" / "report" / "templates").glob("*"))
-    wanted |= {f"vfcompare/report/templates/{path.name}" for path in templates}
+    templates = (path for path in (ROOT / "vfcompare" / "report" / "pages" / "templates").glob("*"))
+    wanted |= {f"vfcompare/report/pages/templates/{path.name}" for path in templates}
     assert wanted - names == set()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"vfcompare"}
 

@@ -15,7 +15,7 @@ from vfcompare import failure
 from vfcompare.commands import compose, resume
 from vfcompare.errors import ClaimLost, InputError
 from vfcompare.main import main, not_done
-from vfcompare.report import writing
+from vfcompare.report.pages import writing
 from vfcompare.runs import claim, clock, disk, lock, origin, plan, run_folder, slurm, status, store
 from vfcompare.runs.run_folder import RunFolder
 

@@ -14,12 +14,12 @@ from vfcompare.commands.compose import cells
 from vfcompare.commands.listing import show
 from vfcompare.errors import InputError
 from vfcompare.report.analysis import analyse
-from vfcompare.report.data import load
-from vfcompare.report.document import SECTIONS, compose
 from vfcompare.report.figures.contrasts import standing
 from vfcompare.report.figures.looks import looks
-from vfcompare.report.method import method
-from vfcompare.report.verdicts import verdicts
+from vfcompare.report.pages.document import SECTIONS, compose
+from vfcompare.report.prose.method import method
+from vfcompare.report.prose.verdicts import verdicts
+from vfcompare.report.reading.data import load
 from vfcompare.runs import plan
 from vfcompare.schema.validate import FIGURES, check
 from vfcompare.training.cell import rehearse

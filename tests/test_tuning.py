@@ -22,7 +22,8 @@ from vfcompare.commands import resume
 from vfcompare.commands.compose import cells
 from vfcompare.errors import Damaged, InputError
 from vfcompare.main import main
-from vfcompare.report import data, scoring
+from vfcompare.report import scoring
+from vfcompare.report.reading import data
 from vfcompare.runs import run_folder, store
 from vfcompare.schema.validate import TUNING_SEEDS
 from vfcompare.training import sweep

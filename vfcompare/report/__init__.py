@@ -3,13 +3,11 @@
 Nothing found on disk is executed: JSON, YAML (safe, bounded) and Parquet are read as data, and
 names are only ever printed.
 
-Rooms, each importing only from those before it: `files`, `table`, `metrics` and `venues`, `formats`,
-`cells`, `labels`, `chains`, `seeds` and `runs`, `data`, `anonymous` and `renaming`, `fates`,
-`ranges`, `scoring`, `analysis`, `planes`, `sentences`, `tables`, `method`, `fairness`, `learning`, `budgets`,
-`credit` and `limits`, `claims`, `verdicts`, `figures`, `oracle`, `document`, `page`, `export`, `writing`.
+Rooms, each importing only from those before it: `table`, `metrics`, `reading`, `chains`, `fates`, `ranges`,
+`scoring`, `analysis`, `planes`, `prose`, `tables`, `figures`, `oracle`, `pages`.
 """
 
-from vfcompare.report.data import load
-from vfcompare.report.writing import write, write_export, write_figure
+from vfcompare.report.pages.writing import write, write_export, write_figure
+from vfcompare.report.reading.data import load
 
 __all__ = ["load", "write", "write_export", "write_figure"]

@@ -2,7 +2,7 @@
 
 import math
 
-from vfcompare.report.cells import Run
+from vfcompare.report.reading.cells import Run
 
 SAME_END = 0.02
 """Share of the longest run by which another may end earlier and still count as ending with it."""

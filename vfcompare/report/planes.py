@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vfcompare.report.analysis import Contrast, Results
-from vfcompare.report.cells import Cell
 from vfcompare.report.chains import begins_with
+from vfcompare.report.reading.cells import Cell
 from vfcompare.report.table import by_size
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vfcompare.report.cells import Cell, Run
 from vfcompare.report.fates import SAME_END, counted, late, usable
-from vfcompare.report.files import Array, number, tree
+from vfcompare.report.reading.cells import Cell, Run
+from vfcompare.report.reading.files import Array, number, tree
 
 GRID_POINTS = 60
 """Steps at which curves are aggregated, where runs were evaluated at different ones."""

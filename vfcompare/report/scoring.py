@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from vfcompare import statistics
 from vfcompare.report import ranges
-from vfcompare.report.cells import Cell, Run
-from vfcompare.report.data import Study
 from vfcompare.report.fates import counted, failed, late
-from vfcompare.report.files import Array
+from vfcompare.report.reading.cells import Cell, Run
+from vfcompare.report.reading.data import Study
+from vfcompare.report.reading.files import Array
 from vfcompare.statistics import FailureRule, ScoreScale
 
 

@@ -23,10 +23,10 @@ from vfcompare.report.analysis.arms import (
 from vfcompare.report.analysis.contrasts import Contrast, Improvement, partners
 from vfcompare.report.analysis.matching import Matching, matching
 from vfcompare.report.analysis.summaries import Curve, Speed
-from vfcompare.report.cells import STATUSES, Cell
-from vfcompare.report.data import Study
 from vfcompare.report.fates import counted, failed, fate
-from vfcompare.report.files import Array
+from vfcompare.report.reading.cells import STATUSES, Cell
+from vfcompare.report.reading.data import Study
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import Task, score
 from vfcompare.statistics import Interval
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vfcompare import statistics
-from vfcompare.report.cells import Names
-from vfcompare.report.data import Study
+from vfcompare.report.reading.cells import Names
+from vfcompare.report.reading.data import Study
+from vfcompare.report.reading.seeds import plain
 from vfcompare.report.scoring import Task, column
-from vfcompare.report.seeds import plain
 from vfcompare.schema import families
 
 ROWS = 45

@@ -11,8 +11,8 @@ from vfcompare import statistics
 from vfcompare.report.analysis import resampling
 from vfcompare.report.analysis.arms import Arm, Sides
 from vfcompare.report.analysis.resampling import ALPHA, generator
-from vfcompare.report.files import Array
 from vfcompare.report.metrics import COMPARED, METRICS, SCORES
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import Task, column
 from vfcompare.statistics import Interval
 

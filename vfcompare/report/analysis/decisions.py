@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from vfcompare.report.analysis import contrasts
 from vfcompare.report.analysis.arms import Sides, pooled
 from vfcompare.report.analysis.contrasts import Contrast, Couples, Improvement
-from vfcompare.report.data import Study
 from vfcompare.report.fates import failed
 from vfcompare.report.metrics import COMPARED, SCORES
+from vfcompare.report.reading.data import Study
 from vfcompare.report.scoring import Task, score
 from vfcompare.statistics import FailureRule
 

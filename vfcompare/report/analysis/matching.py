@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vfcompare.report.cells import Cell, own_code
-from vfcompare.report.files import clean, tree
-from vfcompare.report.labels import searches, tuned_settings
+from vfcompare.report.reading.cells import Cell, own_code
+from vfcompare.report.reading.files import clean, tree
+from vfcompare.report.reading.labels import searches, tuned_settings
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import join
 from vfcompare.runs import certificate

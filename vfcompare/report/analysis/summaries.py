@@ -10,8 +10,8 @@ from vfcompare import statistics
 from vfcompare.report.analysis import resampling
 from vfcompare.report.analysis.arms import Arm
 from vfcompare.report.analysis.resampling import generator
-from vfcompare.report.files import Array
 from vfcompare.report.metrics import AGGREGATES, SCORES
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import Task, column, matrix
 from vfcompare.statistics import Interval
 

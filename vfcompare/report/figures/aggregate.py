@@ -21,9 +21,9 @@ from vfcompare.report.figures.looks import appearance
 from vfcompare.report.figures.names import explained_rows, row_names, shortened
 from vfcompare.report.figures.sizes import beside, inches
 from vfcompare.report.metrics import AGGREGATES, SCORES
-from vfcompare.report.sentences import extents, failed_in, seeds
+from vfcompare.report.prose.sentences import extents, failed_in, seeds
+from vfcompare.report.prose.verdicts import ranking
 from vfcompare.report.table import Table, join, show_interval
-from vfcompare.report.verdicts import ranking
 
 PANELS = (
     ("iqm", "auc", "IQM of area under curve"),

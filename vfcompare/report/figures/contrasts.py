@@ -20,9 +20,9 @@ from vfcompare.report.figures.drawing import (
 from vfcompare.report.figures.looks import CRITIC, INK, MUTED, OUTCOME, Look, appearance
 from vfcompare.report.figures.names import explained, letters, shortened, uncut
 from vfcompare.report.figures.sizes import inches, lower, narrow
-from vfcompare.report.files import Array
+from vfcompare.report.prose.sentences import verdict_word
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import verdict_word
 from vfcompare.report.table import MINUS, Table, Value, show_float
 
 LONG = 1.25

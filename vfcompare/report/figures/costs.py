@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vfcompare.report.analysis import Curve, Results
-from vfcompare.report.cells import Cell
 from vfcompare.report.figures.drawing import Picture, apart, canvas, heading, legend, panels, steps
 from vfcompare.report.figures.looks import PAPER, Look, looks
 from vfcompare.report.figures.names import called, explained_rows, shorten
 from vfcompare.report.figures.sizes import beside, lower, stacked
-from vfcompare.report.files import Array, number
+from vfcompare.report.prose.sentences import in_words
+from vfcompare.report.reading.cells import Cell
+from vfcompare.report.reading.files import Array, number
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import in_words
 from vfcompare.report.table import Table, Value, join, show
 
 TASKS = 4

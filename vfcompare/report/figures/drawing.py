@@ -18,7 +18,7 @@ from vfcompare.report.analysis import Results
 from vfcompare.report.figures.looks import FAINT, INK, MUTED, PAPER, Look, lettering
 from vfcompare.report.figures.names import shorten, shortened
 from vfcompare.report.figures.sizes import BODY, TALL, WIDTH, inches, lower, paper, points
-from vfcompare.report.files import Array
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import Table
 from vfcompare.statistics import Interval

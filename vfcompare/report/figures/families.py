@@ -7,7 +7,7 @@ from vfcompare.report.analysis.arms import ROWS
 from vfcompare.report.figures import contrasts
 from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.figures.names import brief_names
-from vfcompare.report.sentences import failed_in, opening, signed, too_few, verdict_word
+from vfcompare.report.prose.sentences import failed_in, opening, signed, too_few, verdict_word
 from vfcompare.report.table import join
 
 

@@ -15,7 +15,7 @@ from vfcompare.report.figures.drawing import Picture, canvas
 from vfcompare.report.figures.looks import FAINT, INK
 from vfcompare.report.figures.names import explained, row_names, shortened
 from vfcompare.report.figures.sizes import LEAST, inches, lower, paper, points
-from vfcompare.report.sentences import against, elsewhere, failed_in, over, sizes
+from vfcompare.report.prose.sentences import against, elsewhere, failed_in, over, sizes
 from vfcompare.report.table import Table, join
 from vfcompare.statistics import Interval
 

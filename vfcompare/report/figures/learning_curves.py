@@ -27,8 +27,8 @@ from vfcompare.report.figures.drawing import (
 from vfcompare.report.figures.looks import FAINT, MARKS, MUTED, PAPER, Look, lettering, looks
 from vfcompare.report.figures.names import brief_names, called, explained_rows, shorten
 from vfcompare.report.figures.sizes import beside, inches, lower, paper, points, stacked
+from vfcompare.report.prose.sentences import capital, extents, failed_in, sizes
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import capital, extents, failed_in, sizes
 from vfcompare.report.table import Table, Value, join, show, show_float
 
 OWN_FIGURES = 8

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FuncFormatter
 
-from vfcompare.report.cells import Cell
-from vfcompare.report.data import Study
 from vfcompare.report.figures.drawing import Mask, Picture, canvas
 from vfcompare.report.figures.looks import INK, MUTED, PAPER
 from vfcompare.report.figures.names import shorten
 from vfcompare.report.figures.sizes import TALL, WIDTH, beside, paper, points
+from vfcompare.report.reading.cells import Cell
+from vfcompare.report.reading.data import Study
 from vfcompare.report.table import MINUS, NONE, Table, Value, show_float
 from vfcompare.statistics import Array
 

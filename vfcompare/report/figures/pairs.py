@@ -22,7 +22,15 @@ from vfcompare.report.figures.drawing import (
 from vfcompare.report.figures.looks import INK, Look, appearance
 from vfcompare.report.figures.names import shortened
 from vfcompare.report.figures.sizes import BODY, beside, inches, lower, points
-from vfcompare.report.sentences import against, elsewhere, failed_in, over, pairing, sizes, too_few
+from vfcompare.report.prose.sentences import (
+    against,
+    elsewhere,
+    failed_in,
+    over,
+    pairing,
+    sizes,
+    too_few,
+)
 from vfcompare.report.table import Table, join, show_float
 
 PLACES = 9

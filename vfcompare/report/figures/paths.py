@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vfcompare.report.analysis import Results
-from vfcompare.report.cells import Cell
 from vfcompare.report.figures.drawing import Picture, canvas, cut
 from vfcompare.report.figures.looks import INK, MUTED
 from vfcompare.report.figures.names import explained, shortened
 from vfcompare.report.figures.sizes import LEAST, TALL, WIDTH, beside, narrow, paper, points
-from vfcompare.report.files import Pixels, read_pictures
+from vfcompare.report.reading.cells import Cell
+from vfcompare.report.reading.files import Pixels, read_pictures
 from vfcompare.report.table import Table, Value, join, show_float
 from vfcompare.runs.pictures import FRAMES, gif
 

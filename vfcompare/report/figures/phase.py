@@ -17,7 +17,7 @@ from vfcompare.report.figures.looks import CRITIC, FAINT, INK, MUTED, OUTCOME, P
 from vfcompare.report.figures.names import shorten
 from vfcompare.report.figures.sizes import inches, lower, paper, points
 from vfcompare.report.planes import Plane, planes
-from vfcompare.report.sentences import failed_in, on_scale, opening, signed, slight, too_few
+from vfcompare.report.prose.sentences import failed_in, on_scale, opening, signed, slight, too_few
 from vfcompare.report.table import MINUS, Table, Value, show
 
 ROOM, ROOMY = 0.4, 0.7

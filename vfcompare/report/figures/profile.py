@@ -12,8 +12,8 @@ from vfcompare.report.figures.drawing import Picture, canvas, legend
 from vfcompare.report.figures.looks import looks
 from vfcompare.report.figures.names import called, explained_rows
 from vfcompare.report.figures.sizes import lower
-from vfcompare.report.files import Array
-from vfcompare.report.sentences import capital, extents, failed_in, seeds
+from vfcompare.report.prose.sentences import capital, extents, failed_in, seeds
+from vfcompare.report.reading.files import Array
 from vfcompare.report.table import Table, join
 
 

@@ -28,8 +28,8 @@ from vfcompare.report.figures.looks import Look, appearance
 from vfcompare.report.figures.names import brief_names, explained_rows, row_names, shortened
 from vfcompare.report.figures.sizes import beside, inches, narrow, paper, stacked
 from vfcompare.report.metrics import METRICS, SCORES
+from vfcompare.report.prose.sentences import extents, failed_in, seeds
 from vfcompare.report.scoring import Task, column
-from vfcompare.report.sentences import extents, failed_in, seeds
 from vfcompare.report.table import Table, join, show_float
 from vfcompare.statistics import Interval
 

@@ -23,9 +23,9 @@ from vfcompare.report.figures.drawing import (
 from vfcompare.report.figures.looks import FAINT, INK, MUTED, PAPER, Look, lettering, looks
 from vfcompare.report.figures.names import shorten, shortened
 from vfcompare.report.figures.sizes import beside, lower
-from vfcompare.report.files import Array
+from vfcompare.report.prose.sentences import seeds
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import column
-from vfcompare.report.sentences import seeds
 from vfcompare.report.table import Table, Value, join, show_float
 
 KNOBS, COLUMNS = 6, 3

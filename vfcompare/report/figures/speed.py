@@ -25,8 +25,8 @@ from vfcompare.report.figures.drawing import (
 from vfcompare.report.figures.looks import MUTED, PAPER, Look, appearance
 from vfcompare.report.figures.names import brief_names, called, explained_rows, shorten, shortened
 from vfcompare.report.figures.sizes import beside, inches, narrow, paper, stacked
+from vfcompare.report.prose.sentences import failed_in
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import failed_in
 from vfcompare.report.table import Table, join, show, show_float
 
 COLUMNS, PANELS = 3, 12

@@ -21,7 +21,7 @@ from vfcompare.report.figures.looks import INK, appearance
 from vfcompare.report.figures.names import explained_rows, row_names, shortened
 from vfcompare.report.figures.sizes import beside, inches
 from vfcompare.report.metrics import METRICS, STABILITY
-from vfcompare.report.sentences import capital, extents, failed_in, seeds
+from vfcompare.report.prose.sentences import capital, extents, failed_in, seeds
 from vfcompare.report.table import Table, join, show_float
 
 PANELS = ("collapse", "spread", "variation", "drawdown")

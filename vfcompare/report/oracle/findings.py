@@ -15,11 +15,11 @@ import numpy.typing as npt
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, partners, resampling
 from vfcompare.report.analysis.resampling import generator
-from vfcompare.report.cells import Cell, Names, held_still
 from vfcompare.report.chains import plain_baseline
-from vfcompare.report.data import Study
-from vfcompare.report.files import number, part, setting, tree
-from vfcompare.report.labels import short_names, short_values, varying
+from vfcompare.report.reading.cells import Cell, Names, held_still
+from vfcompare.report.reading.data import Study
+from vfcompare.report.reading.files import number, part, setting, tree
+from vfcompare.report.reading.labels import short_names, short_values, varying
 from vfcompare.schema.families import CRITIC, OUTCOME_ONLY
 from vfcompare.statistics import Interval
 

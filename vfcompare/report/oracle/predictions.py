@@ -13,7 +13,6 @@ from vfcompare import statistics
 from vfcompare.oracle import theory
 from vfcompare.report import chains
 from vfcompare.report.chains import Chain
-from vfcompare.report.files import number
 from vfcompare.report.oracle.findings import (
     Findings,
     Subject,
@@ -24,6 +23,7 @@ from vfcompare.report.oracle.findings import (
     plain_kind,
     ratio,
 )
+from vfcompare.report.reading.files import number
 from vfcompare.report.table import MINUS
 from vfcompare.statistics import Interval
 

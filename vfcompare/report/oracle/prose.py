@@ -15,7 +15,7 @@ from vfcompare.report.oracle.predictions import (
     decided,
 )
 from vfcompare.report.oracle.tabular import percent
-from vfcompare.report.sentences import Sentence
+from vfcompare.report.prose.sentences import Sentence
 from vfcompare.report.table import join, show_float, show_interval
 
 

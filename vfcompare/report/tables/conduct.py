@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from vfcompare.report.analysis import Results
 from vfcompare.report.analysis.matching import Matching
-from vfcompare.report.cells import STATUSES
-from vfcompare.report.files import clean, number
-from vfcompare.report.labels import searches, short_names, short_values, tuned_settings
+from vfcompare.report.reading.cells import STATUSES
+from vfcompare.report.reading.files import clean, number
+from vfcompare.report.reading.labels import searches, short_names, short_values, tuned_settings
 from vfcompare.report.table import NONE, PRINTED, Table, Value, join
 
 MOST_VALUES = 8

@@ -1,9 +1,9 @@
 """Agents against each other: differences, their tests, and the probability of improvement."""
 
 from vfcompare.report.analysis import Contrast, Improvement, Results
-from vfcompare.report.analysis.judging import MANY
+from vfcompare.report.analysis.decisions import MANY
 from vfcompare.report.metrics import COMPARED, METRICS, SCORES
-from vfcompare.report.sentences import pairing, verdict_word
+from vfcompare.report.prose.sentences import pairing, verdict_word
 from vfcompare.report.table import MINUS, Table, Value
 
 CONTRAST_HEADS = (

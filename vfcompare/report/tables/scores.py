@@ -5,7 +5,7 @@ from collections import Counter
 
 from vfcompare.report.analysis import Results
 from vfcompare.report.metrics import AGGREGATES, METRICS, SCORES, STABILITY
-from vfcompare.report.sentences import seeds
+from vfcompare.report.prose.sentences import seeds
 from vfcompare.report.table import PRINTED, Table, Value, join
 from vfcompare.statistics import MIN_RUNS
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from vfcompare.report.analysis import Matching, Results
 from vfcompare.report.analysis.matching import matching as matching_of
+from vfcompare.report.prose.sentences import Sentence, capital, in_words, opening
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import Sentence, capital, in_words, opening
 from vfcompare.report.table import join, show_float
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from vfcompare.report import formats
-from vfcompare.report.document import Document
 from vfcompare.report.figures import output
-from vfcompare.report.formats import escape_markdown as escape
-from vfcompare.report.formats import slug
-from vfcompare.report.sentences import Sentence
+from vfcompare.report.pages import formats
+from vfcompare.report.pages.document import Document
+from vfcompare.report.pages.formats import escape_markdown as escape
+from vfcompare.report.pages.formats import slug
+from vfcompare.report.prose.sentences import Sentence
 from vfcompare.report.table import Table
 
 FOLDED = frozenset(
@@ -57,7 +57,7 @@ def as_json(document: Document) -> str:
 
 def schema() -> str:
     """The JSON Schema of `as_json`."""
-    return (files("vfcompare.report") / "templates" / "report.schema.json").read_text(
+    return (files("vfcompare.report.pages") / "templates" / "report.schema.json").read_text(
         encoding="utf-8"
     )
 
@@ -115,7 +115,7 @@ def as_html(document: Document, drawings: Mapping[str, bytes], listing: Sequence
       listing: names of all files beside it.
     """
     environment = Environment(
-        loader=PackageLoader("vfcompare.report", "templates"),
+        loader=PackageLoader("vfcompare.report.pages", "templates"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,

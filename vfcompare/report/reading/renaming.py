@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfcompare.errors import InputError, nearest
-from vfcompare.report.cells import Cell, Names
-from vfcompare.report.data import Study
-from vfcompare.report.files import clean, why
-from vfcompare.report.labels import label
+from vfcompare.report.reading.cells import Cell, Names
+from vfcompare.report.reading.data import Study
+from vfcompare.report.reading.files import clean, why
+from vfcompare.report.reading.labels import label
 from vfcompare.runs.yaml_files import read_yaml
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from vfcompare.report.analysis import Contrast, Results
-from vfcompare.report.cells import Run, held_still
 from vfcompare.report.fates import OVERSHOT, late
+from vfcompare.report.prose.sentences import Sentence, capital, sizes
+from vfcompare.report.reading.cells import Run, held_still
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import Sentence, capital, sizes
 from vfcompare.report.table import join
 
 FEW_UPDATES = 20

@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vfcompare.report import fairness, figures, oracle, tables
+from vfcompare.report import figures, oracle, tables
 from vfcompare.report.analysis import Results, analyse
-from vfcompare.report.data import Study
 from vfcompare.report.figures import mazes
 from vfcompare.report.figures.drawing import Picture
-from vfcompare.report.method import method
 from vfcompare.report.metrics import METRICS
-from vfcompare.report.sentences import Sentence
+from vfcompare.report.prose import fairness
+from vfcompare.report.prose.method import method
+from vfcompare.report.prose.sentences import Sentence
+from vfcompare.report.prose.verdicts import verdicts
+from vfcompare.report.reading.data import Study
 from vfcompare.report.table import Table
-from vfcompare.report.verdicts import verdicts
 
 HEADLINE = "headline"
 

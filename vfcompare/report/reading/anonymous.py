@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vfcompare.report.cells import Cell, Run, own_code
-from vfcompare.report.data import Study
-from vfcompare.report.files import clean
-from vfcompare.report.labels import label
+from vfcompare.report.reading.cells import Cell, Run, own_code
+from vfcompare.report.reading.data import Study
+from vfcompare.report.reading.files import clean
+from vfcompare.report.reading.labels import label
 from vfcompare.runs.naming import hash_of
 
 KEPT = ("status", "seeds", "reference", "budget", "seconds", "versions", "config_hash")

@@ -4,8 +4,8 @@ from vfcompare import statistics
 from vfcompare.report import fates, ranges
 from vfcompare.report.analysis import Results, contrasts, resampling
 from vfcompare.report.analysis.arms import LEADERS, LINES, ROWS
-from vfcompare.report.labels import searches, tuned_settings
-from vfcompare.report.sentences import whose_margin
+from vfcompare.report.prose.sentences import whose_margin
+from vfcompare.report.reading.labels import searches, tuned_settings
 from vfcompare.report.table import join
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare.report import formats
-from vfcompare.report.data import Study
-from vfcompare.report.document import compose
 from vfcompare.report.fates import counted, fate
-from vfcompare.report.files import Array, number
+from vfcompare.report.pages import formats
+from vfcompare.report.pages.document import compose
 from vfcompare.report.ranges import GRID_POINTS
+from vfcompare.report.reading.data import Study
+from vfcompare.report.reading.files import Array, number
 from vfcompare.report.scoring import Score, Task, score
 from vfcompare.report.table import Table, Value
 from vfcompare.schema.families import CRITIC

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vfcompare.report.files import Array, setting
+from vfcompare.report.reading.files import Array, setting
 
 STATUSES = (
     "completed",
@@ -105,9 +105,10 @@ class Cell:
       protocol: how long it trains and how often it is evaluated, as far as that is known.
       trained: the diagnostics of each seed.
       parts: where seeds were added later, the planned cells that were joined into it, each with the runs
-        that count; see `vfcompare.report.seeds`.
+        that count; see `vfcompare.report.reading.seeds`.
       disputed: seeds that several of these trained, and that ended differently.
-      original: what the files call it, where a reader is shown other names, see `vfcompare.report.renaming`.
+      original: what the files call it, where a reader is shown other names, see
+        `vfcompare.report.reading.renaming`.
       lab: what the lab measured at the last evaluation of each completed seed.
       maps: what the lab laid over the squares of a maze, see `vfcompare.oracle.maps`.
     """

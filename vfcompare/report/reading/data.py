@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vfcompare.report.cells import Cell
-from vfcompare.report.files import (
+from vfcompare.report.metrics import LEADING
+from vfcompare.report.reading.cells import Cell
+from vfcompare.report.reading.files import (
     clean,
     number,
     read_arrays,
@@ -20,9 +21,8 @@ from vfcompare.report.files import (
     tree,
     why,
 )
-from vfcompare.report.labels import label
-from vfcompare.report.metrics import LEADING
-from vfcompare.report.runs import (
+from vfcompare.report.reading.labels import label
+from vfcompare.report.reading.runs import (
     Told,
     breaks,
     budget,
@@ -33,7 +33,7 @@ from vfcompare.report.runs import (
     runs_of,
     training,
 )
-from vfcompare.report.seeds import joined, mean_over_seeds
+from vfcompare.report.reading.seeds import joined, mean_over_seeds
 from vfcompare.report.table import join
 from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vfcompare.errors import InputError, nearest
-from vfcompare.report import export, formats, page
-from vfcompare.report.anonymous import anonymous as without_names
-from vfcompare.report.data import Study, load
-from vfcompare.report.document import Document, compose
 from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import Picture
-from vfcompare.report.formats import escape_latex, slug
-from vfcompare.report.renaming import read_names, renamed
+from vfcompare.report.pages import export, formats, page
+from vfcompare.report.pages.document import Document, compose
+from vfcompare.report.pages.formats import escape_latex, slug
+from vfcompare.report.pages.venues import width_of
+from vfcompare.report.reading.anonymous import anonymous as without_names
+from vfcompare.report.reading.data import Study, load
+from vfcompare.report.reading.renaming import read_names, renamed
 from vfcompare.report.scoring import score
 from vfcompare.report.table import Table, join
-from vfcompare.report.venues import width_of
 from vfcompare.runs.disk import must_be_writable, refusing, stay_inside
 from vfcompare.runs.store import ABANDONED_AFTER, sweep_up, write_bytes
 
@@ -34,9 +34,10 @@ def write(
     Args:
       studies: their folders, `runs/<study>`.
       out: folder of the report; `report` inside the study if None.
-      anonymous: leave out whatever tells who ran it where, see `vfcompare.report.anonymous`.
+      anonymous: leave out whatever tells who ran it where, see `vfcompare.report.reading.anonymous`.
       venue: a conference or journal whose width the figures take, such as `neurips2024`.
-      names: a file that says what agents and environments are called, see `vfcompare.report.renaming`.
+      names: a file that says what agents and environments are called, see
+        `vfcompare.report.reading.renaming`.
 
     Raises:
       InputError: there are several studies and no `out`, the venue or a name is unknown, or the folder
@@ -164,7 +165,7 @@ def chosen(document: Document, name: str) -> list[Picture]:
 def write_export(
     studies: Sequence[Path], kind: str, out: Path, *, anonymous: bool = False
 ) -> list[Path]:
-    """Writes a study for other programs, see `vfcompare.report.export`.
+    """Writes a study for other programs, see `vfcompare.report.pages.export`.
 
     Raises:
       InputError: there is no such format, or the folder cannot be written, or has runs in it.

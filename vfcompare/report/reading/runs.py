@@ -9,8 +9,8 @@ import numpy as np
 
 from vfcompare import failure
 from vfcompare.columns import CURVE, LAB, LOSSES
-from vfcompare.report.cells import STATUSES, Run
-from vfcompare.report.files import Array, clean, number, read_inside, read_table
+from vfcompare.report.reading.cells import STATUSES, Run
+from vfcompare.report.reading.files import Array, clean, number, read_inside, read_table
 
 STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""

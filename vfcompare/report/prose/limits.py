@@ -6,14 +6,14 @@ from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Results
 from vfcompare.report.analysis.arms import settings_in
 from vfcompare.report.analysis.contrasts import seeds_of
-from vfcompare.report.budgets import cautions
-from vfcompare.report.cells import STATUSES, own_code
-from vfcompare.report.credit import credited
 from vfcompare.report.fates import failed, late
-from vfcompare.report.files import clean
-from vfcompare.report.learning import SOLVED, lessons, solved
+from vfcompare.report.prose.budgets import cautions
+from vfcompare.report.prose.credit import credited
+from vfcompare.report.prose.learning import SOLVED, lessons, solved
+from vfcompare.report.prose.sentences import MOST, Sentence, missing_references
+from vfcompare.report.reading.cells import STATUSES, own_code
+from vfcompare.report.reading.files import clean
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import MOST, Sentence, missing_references
 from vfcompare.report.table import join
 
 

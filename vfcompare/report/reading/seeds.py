@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vfcompare.report.cells import STATUSES, Cell, Run
-from vfcompare.report.files import number, setting
+from vfcompare.report.reading.cells import STATUSES, Cell, Run
+from vfcompare.report.reading.files import number, setting
 from vfcompare.schema.settings import PRIVATE
 
 SEEDING = frozenset({"first_seed", "seeds"})

@@ -4,14 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vfcompare.report.analysis import Arm, Contrast, Results
-from vfcompare.report.cells import held_still
-from vfcompare.report.claims import leading, qualified
-from vfcompare.report.fairness import tuned, unfair
-from vfcompare.report.limits import alarms, caveats, incomplete, tried
 from vfcompare.report.metrics import METRICS, SCORES
 from vfcompare.report.planes import planes
-from vfcompare.report.ranges import given
-from vfcompare.report.sentences import (
+from vfcompare.report.prose.claims import leading, qualified
+from vfcompare.report.prose.fairness import tuned, unfair
+from vfcompare.report.prose.limits import alarms, caveats, incomplete, tried
+from vfcompare.report.prose.sentences import (
     MOST,
     Sentence,
     in_words,
@@ -24,6 +22,8 @@ from vfcompare.report.sentences import (
     unseen,
     whose_margin,
 )
+from vfcompare.report.ranges import given
+from vfcompare.report.reading.cells import held_still
 from vfcompare.report.table import join, show_float, show_interval
 from vfcompare.statistics import Interval
 from vfcompare.statistics.scores import ROUNDING

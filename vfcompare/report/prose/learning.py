@@ -7,10 +7,10 @@ import numpy as np
 
 from vfcompare import statistics
 from vfcompare.report.analysis import Contrast, Results
-from vfcompare.report.cells import held_still
-from vfcompare.report.files import Array
+from vfcompare.report.prose.sentences import Sentence
+from vfcompare.report.reading.cells import held_still
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import Task, column
-from vfcompare.report.sentences import Sentence
 from vfcompare.report.table import join
 
 LEARNED, SOLVED = 0.1, 0.95

@@ -9,11 +9,10 @@ import numpy as np
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, Contrast, Results, resampling
 from vfcompare.report.analysis.contrasts import difference, seeds_of
-from vfcompare.report.budgets import favoured
-from vfcompare.report.learning import ahead, idle, unlearned
 from vfcompare.report.metrics import LEADING, METRICS
-from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import (
+from vfcompare.report.prose.budgets import favoured
+from vfcompare.report.prose.learning import ahead, idle, unlearned
+from vfcompare.report.prose.sentences import (
     KINDS,
     MOST,
     Sentence,
@@ -30,6 +29,7 @@ from vfcompare.report.sentences import (
     unseen,
     whose_margin,
 )
+from vfcompare.report.scoring import Task
 from vfcompare.report.table import join, show_float, show_interval
 
 

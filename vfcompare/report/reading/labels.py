@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vfcompare.report.cells import Cell
-from vfcompare.report.files import clean
+from vfcompare.report.reading.cells import Cell
+from vfcompare.report.reading.files import clean
 from vfcompare.report.table import join
 
 TARGET = "._target_"

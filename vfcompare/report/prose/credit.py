@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vfcompare.report.analysis import Results
-from vfcompare.report.cells import Cell
-from vfcompare.report.files import number, part, setting, tree
+from vfcompare.report.prose.sentences import Sentence
+from vfcompare.report.reading.cells import Cell
+from vfcompare.report.reading.files import number, part, setting, tree
 from vfcompare.report.scoring import Task
-from vfcompare.report.sentences import Sentence
 from vfcompare.report.table import join
 from vfcompare.runs import certificate
 from vfcompare.schema import families
