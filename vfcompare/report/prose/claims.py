@@ -152,6 +152,8 @@ def _one_by_one(contrast: Contrast, results: Results) -> str:
     behind = {a: [b for b in worse if found[frozenset((a, b))] == a] for a in better}
     if all(len(names) == len(worse) for names in behind.values()):
         return ""
+    if not any(behind.values()):
+        return " Taken one by one, no agent is decided to be ahead of another."
     told = []
     for arm, names in behind.items():
         those = join(map(results.called, names)) or "none of them"
