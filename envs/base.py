@@ -13,6 +13,7 @@ from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Discrete
 
 from vfcompare.errors import NotAllowed
+from vfcompare.schema.tree import is_number
 from vfcompare.types import Layout
 
 
@@ -98,7 +99,7 @@ def require_count(field: str, value: object, least: int) -> None:
 def require_fraction(field: str, value: Any) -> None:
     """A number from 0 to 1; a traced one cannot be looked at and passes."""
     if not isinstance(value, jax.Array):
-        ok = isinstance(value, int | float) and 0.0 <= value <= 1.0
+        ok = is_number(value) and 0.0 <= value <= 1.0
         require(ok, field, value, "a number from 0 to 1")
 
 

@@ -456,6 +456,7 @@ def test_files_of_the_users_own_are_listed_whatever_is_in_them(tmp_path, capsys)
     for name, text in {
         "study/mine": "env_steps: 3\n",
         "study/odd": "study: {contrast: 5, figures: x, minutes: [1]}\n",
+        "study/endless": "study: {minutes: .inf}\n",
         "env/torn": "a: [\n",
         "env/one": "defaults:\n  - other\n",
         "env/other": "defaults:\n  - one\n",
@@ -465,7 +466,7 @@ def test_files_of_the_users_own_are_listed_whatever_is_in_them(tmp_path, capsys)
         file.write_text(text)
     own = f"hydra.searchpath=[file://{tmp_path}]"
     assert main(["list", "studies", own]) == 0
-    assert {"mine", "odd", "compare"} <= set(capsys.readouterr().out.split())
+    assert {"mine", "odd", "endless", "compare"} <= set(capsys.readouterr().out.split())
     assert main(["list", "envs", own]) == 0
     assert "cannot be read: while parsing" in " ".join(capsys.readouterr().out.split())
     assert main(["list", "envs", "one", own]) == 0

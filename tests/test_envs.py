@@ -335,6 +335,8 @@ def chance(row):
         (lambda: Maze(size=8), "size=8"),
         (lambda: Maze(size=3), "size=3"),
         (lambda: Maze(slip=1.5), "slip=1.5"),
+        (lambda: Maze(slip=True), "slip=True"),
+        (lambda: Addition(held_out=False), "held_out=False"),
         (lambda: Maze(loops=-0.1), "loops=-0.1"),
         (lambda: Maze(view="bird"), "view='bird'"),
         (lambda: Maze(reward="sparse"), "reward='sparse'"),

@@ -5,7 +5,7 @@ import pytest
 from vfcompare.commands.compose import cells
 from vfcompare.errors import InputError
 from vfcompare.main import main
-from vfcompare.schema.tree import leaves
+from vfcompare.schema.tree import finite, is_number, leaves
 from vfcompare.training.cell import rehearse
 
 REFUSED = {
@@ -161,6 +161,7 @@ REFUSED |= {
     "=lock": "^=lock is no setting; allowed: key=value, .*did you mean 'env=lock'",
     "agent.gamma=???": r"^agent.gamma=\?\?\? is not allowed: .*allowed: a value$",
     "agent.gamma=0.9,???": r"^agent.gamma=\?\?\? is not allowed: .*allowed: a value$",
+    "agent.network.hidden=[8,4294967297]": r"hidden=\[8, 4294967297\] .*; allowed: at most 4,294,967,296$",
     "agent.network.hidden=[0]": r"hidden=\[0\] is not allowed; allowed: a list of whole numbers, 1 or more$",
     "env=maze_small agent.network.hidden=64": "hidden=64 is not allowed; allowed: a list",
     "network@agent.network=gru agent.network.hidden=[64]": "hidden=.64. is not allowed; allowed: a whole",
@@ -200,6 +201,20 @@ def test_what_means_what_it_says_is_not_refused(words):
 def test_what_cannot_be_is_refused_by_name(words):
     with pytest.raises(InputError, match=f"(?s){REFUSED[words]}"):
         cells(words.split(), sweep=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "digits", "hint"),
+    [
+        ("env_steps", 400, "allowed: a whole number from 1 to 2,000,000,000$"),
+        ("agent.gamma", 400, "allowed: a number from 0 to 1$"),
+        ("agent.batching.epochs", 400, "allowed: at most 4,294,967,296$"),
+        ("env_steps", 5000, r"1\.\.\. is too long for a number; allowed: 4,300 digits$"),
+    ],
+)
+def test_a_number_of_many_digits_is_refused(key, digits, hint):
+    with pytest.raises(InputError, match=f"(?s)^{key}=1.*{hint}"):
+        cells(["agent=ppo", f"{key}={'1' * digits}"], sweep=False)
 
 
 UNFIT = {
@@ -286,6 +301,13 @@ def test_a_list_is_one_value_unless_what_stands_in_it_is_asked_for():
     assert list(leaves(config)) == whole
     within = [("a.0.b", "b", 1), ("a.1.0", "0", 2), ("c.e", "e", None)]
     assert list(leaves(config, lists=True)) == within
+
+
+def test_a_number_is_neither_a_switch_nor_too_long_for_one():
+    assert [finite(x) for x in (2, 0.5)] == [2.0, 0.5]
+    others = (-(10**400), float("nan"), float("inf"), True, "1", None)
+    assert not any(finite(x) is not None for x in others)
+    assert [is_number(x) for x in (10**400, float("inf"), False, "1")] == [True, True, False, False]
 
 
 def test_whole_numbers_may_be_typed_as_powers_of_ten():

@@ -199,6 +199,7 @@ def test_a_grid_has_every_combination_of_levels_and_the_preset():
         ("common: {agent.gamma: {log_uniform: [0, 1]}}", "two numbers above 0"),
         ("common: {agent.gamma: {uniform: [0.5, 1.5]}}", "agent.gamma=1.5 is not allowed"),
         ("common: {agent.gamma: {choice: [0.9]}}", "two or more different"),
+        (f"common: {{agent.gamma: {{uniform: [0, {10**400}]}}}}", "allowed: two numbers, the"),
         ("common: {agent.gamma: 0.9}", "is not a distribution"),
         ("common: {env.slip: {uniform: [0, 1]}}", "must not change the problem"),
         ("common: {}", "common is empty"),

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from vfcompare.oracle.exact import Outcomes, deterministic
+from vfcompare.schema.tree import is_number
 from vfcompare.types import Layout
 
 from .. import drawing
@@ -169,7 +170,7 @@ class TokenTask(Transcript):
         require(isinstance(partial, bool), "partial", partial, "true or false")
         require_count("distractors", distractors, 0)
         require_fraction("noise", noise)
-        is_share = isinstance(held_out, int | float) and 0 <= held_out < 1
+        is_share = is_number(held_out) and 0 <= held_out < 1
         require(is_share, "held_out", held_out, "a number from 0 to below 1")
         words = ["<pad>", "<eos>", *symbols, *(FILLERS if distractors else ())]
         super().__init__(

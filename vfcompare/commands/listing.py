@@ -33,7 +33,7 @@ from vfcompare.commands.lookup import or_own, without_groups
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.needs import NEEDS
 from vfcompare.schema.settings import SEARCHPATH
-from vfcompare.schema.tree import at, function
+from vfcompare.schema.tree import at, finite, function
 from vfcompare.training.progress import duration
 
 SHOWN = 3
@@ -236,8 +236,8 @@ def decided(text: str) -> str:
     words = [f"judged: {' against '.join(named)}"] if named else []
     if isinstance(figures, list):
         words.append(f"shows first: {', '.join(map(str, figures))}")
-    if isinstance(minutes, int | float):
-        words.append(f"about {duration(60 * minutes)} on two cores")
+    if (taken := finite(minutes)) is not None:
+        words.append(f"about {duration(60 * taken)} on two cores")
     return "; ".join(words)
 
 

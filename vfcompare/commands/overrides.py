@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -70,9 +71,15 @@ def read(settings: Sequence[str], own: Sequence[Traversable]) -> list[Override]:
       own: folders with parts of the user's own.
 
     Raises:
-      InputError: for a sweep whose values cannot be counted.
+      InputError: for a sweep whose values cannot be counted, and for a number that Python does not read.
     """
-    parsed = OverridesParser.create().parse_overrides(list(settings))
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(settings))
+    except ValueError as error:
+        longest = max(settings, key=len)
+        raise InputError(
+            f"{longest[:60]}... is too long for a number; allowed: {sys.get_int_max_str_digits():,} digits"
+        ) from error
     return [_countable(one, own) for one in parsed]
 
 

@@ -1,7 +1,23 @@
-"""Configurations as trees of plain data: their leaves, one of them, and what a part is made by."""
+"""Configurations as trees of plain data: their leaves and numbers, and what a part is made by."""
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a plain number: Python counts true and false among them."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def finite(value: object) -> float | None:
+    """A finite number as a float, None for anything else: a whole one may be too long to be a float."""
+    if not is_number(value):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def leaves(

@@ -5,7 +5,6 @@ thing by one name); parts of the user's own have names of their own. What only a
 constructor checks.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.needs import NEEDED_BY
 from vfcompare.schema.pairings import critic_of, refused
-from vfcompare.schema.tree import function, leaves, made_by
+from vfcompare.schema.tree import finite, function, leaves, made_by
 
 TUNING_SEEDS = 1_000_000
 """Seeds from here on are for `vfcompare tune` and nothing else: what chose settings must not judge them."""
@@ -36,11 +35,16 @@ class Rule(NamedTuple):
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return finite(value) is not None
 
 
 def _integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _above(value: Any) -> bool:
+    """Whether a whole number, or one of a list of such, is above `MOST`."""
+    return any(each > MOST for each in (value if isinstance(value, list) else [value]) if each)
 
 
 def _counts(value: Any) -> bool:
@@ -68,7 +72,7 @@ INDEX = _whole("a whole number, 0 or more", lambda value: value >= 0)
 FINITE = Rule("a finite number", _number)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool), ("true", "false"))
 
-COUNTS = Rule("a list of whole numbers, 1 or more", _counts)
+COUNTS = Rule("a list of whole numbers, 1 or more", _counts, whole=True)
 
 ACTIVATIONS = (
     *("tanh", "relu", "gelu", "silu", "swish", "elu", "celu", "selu", "sigmoid", "softplus"),
@@ -76,6 +80,9 @@ ACTIVATIONS = (
     "log_sigmoid",
 )
 """Functions of `flax.linen` that networks may be given."""
+
+MOST = 2**32
+"""No whole number of ours is above: JAX counts in 32 bits."""
 
 MOST_STEPS = 2_000_000_000
 """Steps are counted in 32 bits, and the last update may go beyond the budget."""
@@ -331,11 +338,16 @@ def _ranges(config: Mapping[str, Any], reads: Callable[[str], str]) -> Iterator[
         if path.startswith("study.reference."):
             continue
         # A critic may read the number of the policy: what is wrong with both is said once.
-        if rule is not None and not rule.holds(value) and (key, str(value)) not in told:
+        if rule is None or (key, str(value)) in told:
+            continue
+        if not rule.holds(value):
             told.add((key, str(value)))
             hint = nearest(str(value), rule.choices)
             typed = "null" if value is None else value
             wrong[path] = f"{path}={typed} is not allowed; allowed: {rule.allowed}{hint}"
+        elif rule.whole and _above(value):
+            told.add((key, str(value)))
+            wrong[path] = f"{path}={value} is not allowed; allowed: at most {MOST:,}"
     for path, problem in wrong.items():
         read = reads(path) if len(wrong) > 1 else ""
         if not any(f"{{{source}}}" in read for source in wrong):

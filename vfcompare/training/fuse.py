@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vfcompare.runs.naming import digest
-from vfcompare.schema.tree import at, leaves
+from vfcompare.schema.tree import at, is_number, leaves
 from vfcompare.training.cell import Cell, build
 
 PARTS = ("env", "agent")
@@ -31,11 +31,6 @@ class Group(NamedTuple):
 
     cells: list[Cell]
     traced: list[str]
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a plain number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def groups(cells: Sequence[Cell], max_seeds: int) -> Iterator[Group]:

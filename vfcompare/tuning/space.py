@@ -15,7 +15,7 @@ from yaml import YAMLError
 from vfcompare.commands.catalogue import files
 from vfcompare.errors import InputError, nearest
 from vfcompare.runs.naming import digest
-from vfcompare.schema.tree import leaves
+from vfcompare.schema.tree import finite, is_number, leaves
 
 KINDS = ("log_uniform", "uniform", "choice")
 """Distributions."""
@@ -86,15 +86,12 @@ class Knob(NamedTuple):
         if self.kind == "choice":
             return value in self.options
         low, high = self.options
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and low <= value <= high
+        return is_number(value) and low <= value <= high
 
     def ends_at(self, value: Any) -> bool:
         """Whether a value is so near an end of what may be tried that there may be too little of it."""
         if self.kind == "choice":
-            numbers = [
-                x for x in self.options if isinstance(x, int | float) and not isinstance(x, bool)
-            ]
+            numbers = [x for x in self.options if is_number(x)]
             return len(numbers) == len(self.options) > 2 and value in (min(numbers), max(numbers))
         scale = math.log if self.kind == "log_uniform" else float
         low, high = map(scale, self.options)
@@ -167,7 +164,7 @@ def load(name: str, own: Sequence[Traversable] = ()) -> Space:
     try:
         text = file.read_text(encoding="utf-8")
         written = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         first = " ".join(str(error).split())[:200]
         raise InputError(f"--space {name} cannot be read: {first}") from error
     return parse(name if typed else f"conf/tune/{name}.yaml", written, own)
@@ -236,8 +233,8 @@ def _check_choices(where: str, options: Any) -> None:
 
 def _check_range(where: str, kind: str, options: Any) -> None:
     ends = options if isinstance(options, list) else []
-    numbers = [x for x in ends if isinstance(x, int | float) and not isinstance(x, bool)]
-    good = len(ends) == len(numbers) == 2 and all(map(math.isfinite, numbers))
+    numbers = [x for each in ends if (x := finite(each)) is not None]
+    good = len(ends) == len(numbers) == 2
     if not good or not numbers[0] < numbers[1] or (kind == "log_uniform" and numbers[0] <= 0):
         above = " above 0" if kind == "log_uniform" else ""
         raise InputError(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import unicodedata
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from vfcompare.runs import store
+from vfcompare.schema.tree import finite
 
 Array = npt.NDArray[np.float64]
 
@@ -43,12 +43,7 @@ def clean(value: object, limit: int = NAME_LENGTH) -> str:
 
 def number(value: object) -> float | None:
     """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
+    return finite(value)
 
 
 def tree(config: Mapping[str, Any], path: str) -> Mapping[str, Any]:
