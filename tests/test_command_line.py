@@ -199,7 +199,7 @@ MISTAKES = {
     "agent.optimizer.learning_rate=fast": ("learning_rate=fast", "number"),
     "agent.gamma=1.1": ("gamma=1.1", "0 to 1"),
     "seeds=0": ("seeds=0", "1 or more"),
-    "agent.batching.minibatches=5": ("minibatches=5", "did you mean 4?"),
+    "agent=gspo agent.batching.minibatches=5": ("minibatches=5", "did you mean 4?"),
     "agent=rloo agent.collector.group=1": ("group=1", "2 or more"),
     "agent=grpo agent.collector.group=1": ("group=1", "2 or more"),
     "agent=grpo agent.estimator.critic.gain=2": ("agent.estimator.critic.gain", "no critic"),

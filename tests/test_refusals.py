@@ -98,6 +98,18 @@ REFUSED |= {
     "agent=ppo critic@agent.estimator.critic=probe lesion@agent.estimator.critic.lesion=delay": (
         "lesion=delay .*trunk=stopped"
     ),
+    "agent=ppo env=cartpole network@agent.network=gru collector@agent.collector=fragments "
+    "agent.collector.number=6": (
+        r"minibatches=4 does not divide a batch of 6 environments \(agent.collector.number\); .*mean 3"
+    ),
+    "agent=ppo env=cartpole collector@agent.collector=fragments agent.rows_of=episodes "
+    "agent.collector.number=6": "minibatches=4 does not divide a batch of 6 environments",
+    "agent=ppo env=cartpole collector@agent.collector=fragments agent.collector.number=6 "
+    "agent.collector.length=5": r"does not divide a batch of 30 steps \(agent.collector.length\)",
+    "agent=rloo network@agent.network=gru agent.batching.minibatches=5": "of 32 episodes",
+    "agent=rloo env=addition +recipe=tokens agent.batching.minibatches=5": "5 does not divide .*episodes",
+    "agent=gspo agent.batching.minibatches=5": r"of 32 episodes \(agent.collector.group\)",
+    "agent=dpo agent.batching.minibatches=3": r"of 4 groups \(agent.collector.prompts\)",
     "agent=asyppo agent.collector.group=7": "group=7 .*critic=halves.*even numbers",
     "agent=asyppo env=addition +recipe=tokens": "network=Transformer .*allowed: network@agent.network=mlp",
     "agent=rloo_pair env=addition +recipe=tokens": "network=Transformer is not allowed with policy=pair",
@@ -190,6 +202,20 @@ ALLOWED = [
     "agent=rloo +penalty@agent.penalty=k1_reward env=lock +lab@agent.lab=standard agent.gamma=1",
 ]
 """Their nearest relatives, which mean what they say."""
+
+
+CUT_ANYWHERE = [
+    "agent=rloo env=cartpole agent.batching.minibatches=5",
+    "agent=ppo env=lock agent.batching.minibatches=5",
+    "agent=rloo env=lock policy@agent.policy=table network@agent.network=gru agent.batching.minibatches=5",
+    "agent=gspo env=lock agent.batching.minibatches=5 agent.batching.size=8",
+]
+
+
+@pytest.mark.parametrize("words", CUT_ANYWHERE)
+def test_minibatches_need_not_divide_the_steps_of_whole_episodes(words):
+    (cell,) = cells(words.split(), sweep=False)
+    rehearse(cell.config)
 
 
 @pytest.mark.parametrize("words", ALLOWED)

@@ -14,6 +14,9 @@ DISCOUNTED = ("outcome", "remaining")
 HELD = ("freeze", "reset", "delay")
 """Lesions that have an earlier critic read instead of the present one."""
 
+MEMORY = ("Gru", "Transformer")
+"""Networks that read episodes, and not each step by itself."""
+
 ABOVE_VALUE = ("above_start", "above_others")
 """Advantages that take values off the return of the episode, and look at none on the way."""
 
@@ -22,6 +25,35 @@ def critic_of(estimator: Part) -> Part:
     """What learns values, of `halves` each of the two; empty where nothing does."""
     critic: Part = estimator.get("critic") or {}
     return critic.get("part", critic)
+
+
+def remembers(agent: Part) -> tuple[bool, bool]:
+    """Whether the policy and the critic look at more than one step at a time, by networks of their own."""
+    critic = critic_of(agent.get("estimator") or {})
+    policy, own = (function(part.get("network")) in MEMORY for part in (agent, critic))
+    reads = function(agent.get("policy")) != "table"
+    return policy and reads, own and critic.get("trunk", "own") == "own"
+
+
+def rows_to_divide(agent: Part) -> tuple[str, str, int] | None:
+    """What minibatches are equal shares of, which must divide it: its unit, what sets it, and how many.
+
+    None where they need not: the steps of whole episodes are cut wherever they are, for their number is
+    not known beforehand.
+    """
+    collector, rows_of = agent["collector"], agent["rows_of"]
+    if rows_of == "steps" and any(remembers(agent)):
+        rows_of = "episodes"
+    if function(collector) == "fragments":
+        number, length = collector["number"], collector["length"]
+        if rows_of == "steps":
+            return "steps", "agent.collector.length", number * length
+        return "environments", "agent.collector.number", number
+    prompts, group = collector["prompts"], collector["group"]
+    return {
+        "groups": ("groups", "agent.collector.prompts", prompts),
+        "episodes": ("episodes", "agent.collector.group", prompts * group),
+    }.get(rows_of)
 
 
 def policys_body(agent: Part) -> str:
@@ -56,7 +88,7 @@ def refused(agent: Part) -> Iterator[str]:
 
 def _pair(agent: Part) -> Iterator[str]:
     body = function(agent.get("network"))
-    if function(agent.get("policy")) == "pair" and body in ("Gru", "Transformer"):
+    if function(agent.get("policy")) == "pair" and body in MEMORY:
         yield (
             f"agent.network={body} is not allowed with policy=pair, which sets two networks without a memory "
             "side by side; allowed: network@agent.network=mlp or cnn"
@@ -81,8 +113,7 @@ def _ratios(agent: Part, estimator: Part) -> Iterator[str]:
 
 
 def _lessons(agent: Part, estimator: Part) -> Iterator[str]:
-    remembers = [function(part.get("network")) == "Gru" for part in (critic_of(estimator), agent)]
-    if remembers == [True, False] and agent["rows_of"] == "steps":
+    if remembers(agent) == (False, True) and agent["rows_of"] == "steps":
         yield (
             "agent.rows_of=steps is not allowed where the critic alone has a memory: minibatches would be of "
             "whole episodes, the policy's too; allowed: episodes, for each agent that it is compared with"

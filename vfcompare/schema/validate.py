@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from vfcompare.errors import InputError, nearest
 from vfcompare.schema.needs import NEEDED_BY
-from vfcompare.schema.pairings import critic_of, refused
+from vfcompare.schema.pairings import critic_of, refused, rows_to_divide
 from vfcompare.schema.tree import finite, function, leaves, made_by
 
 TUNING_SEEDS = 1_000_000
@@ -453,7 +453,7 @@ def _fragments(
         yield "agent.collector.length=null is not allowed; allowed: a whole number, 1 or more"
         return
     batch = collector["number"] * collector["length"]
-    yield from _divisible("steps", "agent.collector.length", batch, agent)
+    yield from _divisible(agent)
     if batch > budget:
         yield (
             f"env_steps={budget} is less than one update of {batch} steps "
@@ -474,11 +474,7 @@ def _fragments(
 def _episodes(
     agent: Mapping[str, Any], collector: Mapping[str, Any], estimator: Mapping[str, Any]
 ) -> Iterator[str]:
-    batch = collector["prompts"] * collector["group"]
-    if agent["rows_of"] == "groups":
-        yield from _divisible("groups", "agent.collector.prompts", collector["prompts"], agent)
-    else:
-        yield from _divisible("episodes", "agent.collector.group", batch, agent)
+    yield from _divisible(agent)
     if collector["group"] >= 2:
         return
     for part, name, reason in _needs(_needy(agent, estimator), "groups"):
@@ -488,9 +484,12 @@ def _episodes(
         )
 
 
-def _divisible(unit: str, path: str, batch: int, agent: Mapping[str, Any]) -> Iterator[str]:
-    cut = agent["batching"]["minibatches"]
-    if agent["batching"].get("size") is None and batch % cut:
+def _divisible(agent: Mapping[str, Any]) -> Iterator[str]:
+    rows, cut = rows_to_divide(agent), agent["batching"]["minibatches"]
+    if rows is None or agent["batching"].get("size") is not None:
+        return
+    unit, path, batch = rows
+    if batch % cut:
         valid = [n for n in range(1, batch + 1) if batch % n == 0]
         closest = min(valid, key=lambda n: abs(n - cut))
         yield (
