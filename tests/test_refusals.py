@@ -56,6 +56,8 @@ REFUSED = {
     "agent=rloo surrogate@agent.surrogate=preference": "agent.rows_of=steps .*compares .*allowed: groups",
     "agent=rloo +lab@agent.lab=standard": "agent.lab.fade=1.0 is not .*agent.gamma=0.99: .*allowed: null",
     "agent=ppo +lab@agent.lab=standard agent.lab.fade=null": "agent.lab.fade=null .*allowed: 1",
+    "agent=evpo env=lock +lab@agent.lab=standard": "agent.lab is not .*agent.gamma=0.99: .* no fade is right",
+    "agent=evpo env=lock +lab@agent.lab=standard agent.lab.fade=null": "agent.lab is not .*no fade is right",
     "agent=grpo agent.gamma=1 env=lock +lab@agent.lab=standard agent.lab.fade=0.5": (
         "agent.lab.fade=0.5 is not allowed; allowed: 1, or null"
     ),
@@ -200,6 +202,9 @@ ALLOWED = [
     "agent=oracle_v0 +penalty@agent.penalty=k1_reward env=lock",
     "agent=vine advantage@agent.estimator.advantage=above_others +penalty@agent.penalty=k1_reward env=lock",
     "agent=rloo +penalty@agent.penalty=k1_reward env=lock +lab@agent.lab=standard agent.gamma=1",
+    "agent=evpo env=lock +lab@agent.lab=standard agent.gamma=1",
+    "agent=evpo env=lock +lab@agent.lab=standard "
+    "agent.estimator.otherwise.advantage.credit._target_=vfcompare.returns.reward_to_go",
 ]
 """Their nearest relatives, which mean what they say."""
 

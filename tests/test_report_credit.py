@@ -26,6 +26,11 @@ ESTIMATORS: Mapping[str, dict[str, Any]] = {
         "advantage": {"credit": {"_target_": "vfcompare.returns.remaining"}},
     },
     "ppo": {"advantage": {"_target_": "vfcompare.advantages.gae"}, "critic": {"lr": 0.1}},
+    "evpo": {
+        "advantage": {"_target_": "vfcompare.advantages.gae"},
+        "otherwise": {"advantage": {"credit": OUTCOME}},
+        "critic": {"lr": 0.1},
+    },
     "poise": {"advantage": {"_target_": "vfcompare.advantages.above_start"}, "critic": {"lr": 0.1}},
 }
 
@@ -85,6 +90,13 @@ def test_whose_gradient_has_the_discount_in_it_is_told(tmp_path: Path) -> None:
         "rloo_remaining), other credit does not (ppo and token_reinforce). What is found between them "
         "may come of that: with agent.gamma=1 nothing does, and the question can be asked again."
     )
+
+
+def test_a_discount_in_one_of_two_estimators_is_told_too(tmp_path: Path) -> None:
+    found = told(tmp_path, "evpo", "token_reinforce", limit=certificate.CUTS)
+    assert "γ^t (evpo), other credit does not (token_reinforce)" in found["Discount"].text
+    # Its critic stands in for what the clock cut off all the same.
+    assert "values of evpo stand in" in found["Time limits"].text
 
 
 @pytest.mark.parametrize(

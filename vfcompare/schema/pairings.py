@@ -14,6 +14,9 @@ DISCOUNTED = ("outcome", "remaining")
 HELD = ("freeze", "reset", "delay")
 """Lesions that have an earlier critic read instead of the present one."""
 
+OTHERWISE = "otherwise."
+"""Where an estimator has another one, whose advantage it takes in some batches."""
+
 MEMORY = ("Gru", "Transformer")
 """Networks that read episodes, and not each step by itself."""
 
@@ -62,12 +65,26 @@ def policys_body(agent: Part) -> str:
     return "also the critic's" if shared else "its own"
 
 
-def fades(estimator: Part) -> bool:
-    """Whether γ^t is in the gradient of step t: credit is discounted from the start of the episode."""
+def fading(estimator: Part) -> tuple[bool, ...]:
+    """Whether γ^t is in the gradient of step t: credit is discounted from the start of the episode.
+
+    Of an estimator that takes another one's advantage in some batches, such as `gated`: of itself, and of the
+    other one.
+    """
     made = {path: target.rpartition(".")[2] for path, target in made_by(estimator).items()}
-    credits = (made.get("advantage.credit._target_"), made.get("credit._target_"))
-    above = made.get("advantage._target_") in ABOVE_VALUE
-    return above or any(credit in DISCOUNTED for credit in credits)
+    others = [OTHERWISE] if any(path.startswith(OTHERWISE) for path in made) else []
+
+    def within(place: str) -> bool:
+        credits = (made.get(f"{place}{path}credit._target_") for path in ("advantage.", ""))
+        above = made.get(f"{place}advantage._target_") in ABOVE_VALUE
+        return above or any(credit in DISCOUNTED for credit in credits)
+
+    return tuple(map(within, ["", *others]))
+
+
+def fades(estimator: Part) -> bool:
+    """Whether γ^t is in the gradient of step t, in some batches at least; see `fading`."""
+    return any(fading(estimator))
 
 
 def refused(agent: Part) -> Iterator[str]:
@@ -190,7 +207,13 @@ def _judge(agent: Part) -> Iterator[str]:
 def _fade(agent: Part, estimator: Part) -> Iterator[str]:
     fade, gamma = agent["lab"]["fade"], agent["gamma"]
     faded = fades(estimator)
-    if fade not in (1, None):
+    if gamma != 1 and faded != all(fading(estimator)):
+        yield (
+            f"agent.lab is not allowed with agent.gamma={gamma}: the factor γ^t is in the gradient of "
+            "agent.estimator or of its otherwise, and not of both, so that no fade is right; allowed: "
+            "agent.gamma=1"
+        )
+    elif fade not in (1, None):
         yield f"agent.lab.fade={fade} is not allowed; allowed: 1, or null for γ"
     elif gamma != 1 and (fade is None) != faded:
         typed = "null" if fade is None else fade

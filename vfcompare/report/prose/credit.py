@@ -11,7 +11,7 @@ from vfcompare.report.scoring import Task
 from vfcompare.report.table import join
 from vfcompare.runs import certificate
 from vfcompare.schema import families
-from vfcompare.schema.pairings import fades
+from vfcompare.schema.pairings import fades, fading
 
 
 def credited(results: Results) -> Iterable[Sentence]:
@@ -102,9 +102,13 @@ def _cuts(cell: Cell) -> bool:
 
 
 def _bootstraps(results: Results, cell: Cell) -> bool:
-    """Whether a learned value stands in for what the clock cut off."""
+    """Whether a learned value stands in for what the clock cut off, of two estimators in that with values."""
     ends = setting(cell.config, "agent.collector.time_limit") == "terminates"
-    return results.arm(cell.arm).critic and not _fades(cell) and not ends
+    return (
+        results.arm(cell.arm).critic
+        and not fading(tree(cell.config, "agent.estimator"))[0]
+        and not ends
+    )
 
 
 def _who(results: Results, cells: Iterable[Cell]) -> str:
