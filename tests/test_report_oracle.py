@@ -219,10 +219,42 @@ def test_a_prediction_does_not_apply_to_another_model(part: str, key: str, value
     assert oracle.chain(item) is None
 
 
-@pytest.mark.parametrize(("lesion", "known"), [("none", True), ("bias", False), ("noise", False)])
-def test_nothing_is_predicted_of_a_critic_that_was_damaged(lesion: str, known: bool) -> None:
+LESIONS: list[tuple[str, dict[str, Any], bool]] = [
+    ("none", {}, True),
+    ("bias", {}, False),
+    ("noise", {}, False),
+    ("noise", {"std": 0.1}, False),
+    ("noise", {"std": 0.0}, True),
+    ("zero", {}, False),
+    ("freeze", {"after": 0.0}, False),
+]
+
+
+@pytest.mark.parametrize(("lesion", "sizes", "known"), LESIONS)
+@pytest.mark.parametrize("values", ["exact", "learned", "halves"])
+def test_nothing_is_predicted_of_a_critic_that_was_damaged(
+    values: str, lesion: str, sizes: dict[str, Any], known: bool
+) -> None:
     config = configuration("oracle_v", 0.5)
-    config["agent"]["estimator"]["lesion"] = {"_target_": f"vfcompare.lesions.{lesion}"}
+    estimator = config["agent"]["estimator"]
+    harm = {"_target_": f"vfcompare.lesions.{lesion}", **sizes}
+    if values == "exact":
+        estimator["lesion"] = harm
+    else:
+        del estimator["lesion"], estimator["sharpness"]
+        estimator["_target_"] = "vfcompare.estimators.value_based"
+        one = {"_target_": "vfcompare.agents.critics.learned", "lesion": harm}
+        halves = {"_target_": "vfcompare.agents.critics.halves", "part": one}
+        estimator["critic"] = one if values == "learned" else halves
+    assert (chains.begins_with(config) is not None) == known
+
+
+@pytest.mark.parametrize(("sharpness", "known"), [(1, True), (1.0, True), (0.0, False), (2, False)])
+def test_nothing_is_predicted_of_the_values_of_another_policy(
+    sharpness: float, known: bool
+) -> None:
+    config = configuration("oracle_v", 0.5)
+    config["agent"]["estimator"]["sharpness"] = sharpness
     assert (chains.begins_with(config) is not None) == known
 
 

@@ -9,6 +9,16 @@ from vfcompare.report.reading.files import number, part, setting
 
 MAX_LENGTH = 100_000
 
+LESIONS = (
+    "agent.estimator.lesion",
+    "agent.estimator.critic.lesion",
+    "agent.estimator.critic.part.lesion",
+)
+"""Where damage may stand: that to exact values, to what a critic says, and to what two halves of one say."""
+
+SIZES = {"bias": "by", "noise": "std"}
+"""Lesions that may be of size 0, and what their size is called."""
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -78,11 +88,13 @@ def chain(config: Mapping[str, Any]) -> Chain | None:
 def begins_with(config: Mapping[str, Any]) -> float | None:
     """P3: variance of the gradient that an agent begins with; any critic is taken to be perfect.
 
-    None where theory does not say it, as of a critic that was damaged on purpose.
+    None where theory does not say it, as of a critic that was damaged on purpose, or of the exact values of
+    another policy.
     """
     model, advantage = chain(config), "agent.estimator.advantage"
-    damage = part(config, "agent.estimator.lesion")
-    if model is None or model.spread_out or damage not in {"", "none"}:
+    if model is None or model.spread_out or any(damaged(config, lesion) for lesion in LESIONS):
+        return None
+    if setting(config, "agent.estimator.sharpness") not in {None, 1}:
         return None
     if part(config, "agent.estimator") in {"exact", "value_based"}:
         decay = number(setting(config, f"{advantage}.lambda_"))
@@ -90,6 +102,14 @@ def begins_with(config: Mapping[str, Any]) -> float | None:
             return None
         return theory.lock_gae_variance(model.q, model.length, decay)
     return model.variance.get(plain_baseline(config) or "")
+
+
+def damaged(config: Mapping[str, Any], lesion: str) -> bool:
+    """Whether the lesion at a path does anything; one that is not there does nothing."""
+    name = part(config, lesion)
+    if name in SIZES:
+        return number(setting(config, f"{lesion}.{SIZES[name]}")) != 0
+    return name not in {"", "none"}
 
 
 def plain_baseline(config: Mapping[str, Any]) -> str | None:

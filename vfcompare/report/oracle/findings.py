@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vfcompare import statistics
 from vfcompare.report.analysis import Arm, partners, resampling
 from vfcompare.report.analysis.resampling import generator
-from vfcompare.report.chains import plain_baseline
+from vfcompare.report.chains import damaged, plain_baseline
 from vfcompare.report.reading.cells import Cell, Names, held_still
 from vfcompare.report.reading.data import Study
 from vfcompare.report.reading.files import number, part, setting, tree
@@ -217,7 +217,9 @@ def kind(item: Subject) -> str | None:
     estimator, advantage = item.part("agent.estimator"), "agent.estimator.advantage"
     if estimator == "value_free":
         return plain_baseline(item.config)
-    if estimator != "exact" or item.at("agent.estimator.sharpness") != 1 or _damaged(item):
+    if estimator != "exact" or item.at("agent.estimator.sharpness") != 1:
+        return None
+    if damaged(item.config, "agent.estimator.lesion"):
         return None
     if item.part(advantage) == "above_start":
         return "start"
@@ -237,8 +239,3 @@ def error(item: Subject, lesion: str, size: str) -> float | None:
     if item.part("agent.estimator.lesion") != lesion:
         return None
     return number(item.at(f"agent.estimator.lesion.{size}"))
-
-
-def _damaged(item: Subject) -> bool:
-    size = {"none": None, "bias": "by", "noise": "std"}.get(item.part("agent.estimator.lesion"), "")
-    return size is not None and item.at(f"agent.estimator.lesion.{size}") != 0
