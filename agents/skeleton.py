@@ -11,7 +11,7 @@ from flax import struct
 
 from vfcompare import aggregates, flops, masked, play
 from vfcompare.batching import Batching, Optimizers, descend, present, rows, summarise
-from vfcompare.contract import require_shape
+from vfcompare.contract import noting, require_declared, require_shape
 from vfcompare.oracle import exact
 from vfcompare.oracle.diagnostics import Examined
 from vfcompare.streams import stream
@@ -160,11 +160,13 @@ class Agent:
         collected = self.gather(acting, state.collector, key)
         rollout = collected.rollout
         reference, paid, metrics = self.held_to(state.reference, rollout)
-        access = self.access(params, progress, state.moved)
+        asked: set[str] = set()
+        access = noting(self.access(params, progress, state.moved), asked)
         estimate = self.estimator.estimate(
             state.memory, state.params, paid, access, stream(key, "advantage")
         )
         require_shape("estimator", "the advantage", estimate.advantage, rollout.mask)
+        require_declared(self.estimator, estimate, asked)
         return Experience(collected, reference, estimate, collected.metrics | metrics)
 
     def held_to(

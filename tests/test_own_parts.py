@@ -206,11 +206,15 @@ def test_agents_are_listed_though_one_of_them_is_broken(mine, capsys):
 
 
 MINE = """
+import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
+from vfcompare.advantages import gae
 from vfcompare.envs.base import Task
+from vfcompare.returns import discounted_return, outcome
+from vfcompare.valuation import Estimate, Estimator
 
 
 class Base(Task):
@@ -340,6 +344,23 @@ def mean(log_prob, behaviour_log_prob, advantage, mask):
 
 def shy(log_prob, advantage):
     return -log_prob * advantage
+
+
+def uncharged(*, spec, gamma):
+    def estimate(memory, networks, rollout, access, key):
+        starts = jax.tree.map(lambda x: x[:, 0, 0], rollout.state)
+        baseline = discounted_return(access.simulate(starts, key), gamma=gamma)[:, None]
+        return Estimate((outcome(rollout, gamma=gamma) - baseline) * rollout.mask)
+
+    return Estimator(estimate, needs_state=True)
+
+
+def peeking(*, spec, gamma):
+    def estimate(memory, networks, rollout, access, key):
+        value = access.exact_value(rollout, 1.0)
+        return Estimate(gae(rollout, value, gamma=gamma, lambda_=0.0))
+
+    return Estimator(estimate, needs_state=True)
 """
 BASELINE = "agent.estimator.advantage.baseline._target_=mine_own"
 SURROGATE = "agent.surrogate._target_=mine_own"
@@ -380,6 +401,12 @@ WRONG = {
     f"agent=reinforce surrogate@agent.surrogate=policy_gradient {SURROGATE}.shy": (
         "takes 2 positional arguments but 4 were given; of your own here: agent.surrogate (mine_own.shy)"
     ),
+    "agent=rloo estimator@agent.estimator=uncharged": (
+        "agent.estimator: it simulates episodes that no budget pays for; allowed: Estimate(..., charge="
+    ),
+    "agent=rloo estimator@agent.estimator=peeking": (
+        "agent.estimator: it reads exact values and does not say so; allowed: privileged=True of the "
+    ),
     "agent=rloo +agent.optimizer.lr=1e-3": (
         "agent.optimizer (vfcompare.agents.optimizers.adam) takes no lr; allowed: learning_rate, eps, "
         "max_grad_norm, norm, anneal; did you mean 'learning_rate'?"
@@ -398,6 +425,12 @@ def code(tmp_path_factory):
     targets["nomodule"] = "mine_nowhere.Base"
     written = {f"conf/env/{name}.yaml": f"_target_: {target}\n" for name, target in targets.items()}
     written["conf/env/picky.yaml"] = "_target_: mine_own.Picky\nsize: 3\n"
+    written |= {
+        f"conf/estimator/{name}.yaml": (
+            f"_target_: mine_own.{name}\n_partial_: true\ngamma: ${{agent.gamma}}\n"
+        )
+        for name in re.findall(r"agent.estimator=(\w+)", " ".join(WRONG))
+    }
     written |= {f"conf/{group}/bare.yaml": "size: 3\n" for group in ("env", "network")}
     write_files(folder, {"mine_own.py": MINE, **written})
     return folder

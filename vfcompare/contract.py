@@ -1,6 +1,6 @@
 """What parts promise, asked of their shapes: what does not fit would train, and mean something else."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 
-from vfcompare.types import Env, members
+from vfcompare.types import Access, Env, members
+from vfcompare.valuation import Estimate, Estimator
 
 WRITTEN = ("initial", "transition", "observation", "reward", "terminal")
 """Functions that each task writes for itself; those that it inherits from Gymnasium do nothing."""
@@ -36,6 +37,45 @@ def require_shape(part: str, what: str, made: Any, like: jax.Array) -> None:
         told = f"of shape {shape}" if shape is not None else f"a {type(made).__name__}"
         raise ValueError(
             f"agent.{part}: {what} is {told}; allowed: {like.shape}, a number for each step"
+        )
+
+
+def noting(access: Access, asked: set[str]) -> Access:
+    """The same access, which notes the name of `simulate` or `exact_value` in `asked` where one is traced."""
+
+    def noted(name: str, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            asked.add(name)
+            return answer(*args, **more)
+
+        return call
+
+    return access._replace(
+        simulate=noted("simulate", access.simulate),
+        exact_value=noted("exact_value", access.exact_value),
+    )
+
+
+def require_declared(estimator: Estimator, estimate: Estimate, asked: set[str]) -> None:
+    """Refuse an estimator that takes more than it says: certificates and budgets go by what it says.
+
+    Args:
+      estimator: that was asked.
+      estimate: what it said.
+      asked: what it asked for, see `noting`.
+
+    Raises:
+      ValueError: for episodes that it simulates and does not charge, and exact values it does not own up to.
+    """
+    if "simulate" in asked and estimate.charge is None:
+        raise ValueError(
+            "agent.estimator: it simulates episodes that no budget pays for; allowed: "
+            "Estimate(..., charge=vfcompare.estimators.charged(episodes))"
+        )
+    if "exact_value" in asked and not estimator.privileged:
+        raise ValueError(
+            "agent.estimator: it reads exact values and does not say so; allowed: privileged=True of the "
+            "Estimator, or of the Lesion that reads them"
         )
 
 
