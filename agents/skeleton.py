@@ -11,7 +11,7 @@ from flax import struct
 
 from vfcompare import aggregates, flops, masked, play
 from vfcompare.batching import Batching, Optimizers, descend, present, rows, summarise
-from vfcompare.contract import noting, require_declared, require_shape
+from vfcompare.contract import noting, require_declared, require_lesson, require_shape
 from vfcompare.oracle import exact
 from vfcompare.oracle.diagnostics import Examined
 from vfcompare.streams import stream
@@ -167,6 +167,8 @@ class Agent:
         )
         require_shape("estimator", "the advantage", estimate.advantage, rollout.mask)
         require_declared(self.estimator, estimate, asked)
+        if estimate.lesson is not None:
+            require_lesson(estimate.lesson, rollout.mask)
         return Experience(collected, reference, estimate, collected.metrics | metrics)
 
     def held_to(
@@ -261,7 +263,10 @@ class Agent:
         if penalty is not None and row.reference is not None and not penalty.on_reward:
             loss += penalty.coef * penalty.divergence(log_prob, row.reference)
         critics = self.estimator.critics
-        return {"policy": loss} | {name: critics[name].loss(params, row) for name in critics}
+        of_critics = {name: critics[name].loss(params, row) for name in critics}
+        for made in of_critics.values():
+            require_shape("estimator.critic", "the loss", made, log_prob)
+        return {"policy": loss} | of_critics
 
     def losses_in_warmup(
         self, begun: Networks, warm: Array, params: Networks, row: Batch

@@ -212,6 +212,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
 from vfcompare.advantages import gae
+from vfcompare.agents.critics import learned
 from vfcompare.envs.base import Task
 from vfcompare.returns import discounted_return, outcome
 from vfcompare.valuation import Estimate, Estimator
@@ -361,6 +362,15 @@ def peeking(*, spec, gamma):
         return Estimate(gae(rollout, value, gamma=gamma, lambda_=0.0))
 
     return Estimator(estimate, needs_state=True)
+
+
+def once(rollout, value, **numbers):
+    return outcome(rollout, gamma=1.0)[..., :1]
+
+
+def columns(**parts):
+    critic = learned(**parts)
+    return critic._replace(loss=lambda networks, rows: critic.loss(networks, rows)[..., None])
 """
 BASELINE = "agent.estimator.advantage.baseline._target_=mine_own"
 SURROGATE = "agent.surrogate._target_=mine_own"
@@ -406,6 +416,12 @@ WRONG = {
     ),
     "agent=rloo estimator@agent.estimator=peeking": (
         "agent.estimator: it reads exact values and does not say so; allowed: privileged=True of the "
+    ),
+    "agent=ppo agent.estimator.target._target_=mine_own.once": (
+        "agent.estimator: Lesson.target is of shape (2, 8, 1); allowed: (2, 8, 8), a number for each step"
+    ),
+    "agent=ppo agent.estimator.critic._target_=mine_own.columns": (
+        "agent.estimator.critic: the loss is of shape (64, 1); allowed: (64,), a number for each step"
     ),
     "agent=rloo +agent.optimizer.lr=1e-3": (
         "agent.optimizer (vfcompare.agents.optimizers.adam) takes no lr; allowed: learning_rate, eps, "

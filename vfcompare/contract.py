@@ -1,6 +1,7 @@
 """What parts promise, asked of their shapes: what does not fit would train, and mean something else."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from numbers import Integral
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 
-from vfcompare.types import Access, Env, members
+from vfcompare.types import Access, Env, Lesson, members
 from vfcompare.valuation import Estimate, Estimator
 
 WRITTEN = ("initial", "transition", "observation", "reward", "terminal")
@@ -38,6 +39,13 @@ def require_shape(part: str, what: str, made: Any, like: jax.Array) -> None:
         raise ValueError(
             f"agent.{part}: {what} is {told}; allowed: {like.shape}, a number for each step"
         )
+
+
+def require_lesson(lesson: Lesson, like: jax.Array) -> None:
+    """Raise a ValueError where what a critic is to learn is anything but one number for each step."""
+    for field in fields(lesson):
+        made = getattr(lesson, field.name)
+        require_shape("estimator", f"Lesson.{field.name}", made, like)
 
 
 def noting(access: Access, asked: set[str]) -> Access:
