@@ -9,6 +9,7 @@ import optax
 
 from vfcompare import collect, evaluation
 from vfcompare.batching import Batching
+from vfcompare.contract import require_critic
 from vfcompare.oracle import exact, maps
 from vfcompare.oracle.diagnostics import Lab, examine
 from vfcompare.surrogates import Penalty
@@ -82,6 +83,7 @@ def make(
       lab: how much to measure against the truth at each evaluation, or None.
     """
     parts = completed(env, judge, network, collector, policy, estimator)
+    require_critic(parts.estimator)
     require_clock(env, parts)
     require_truth(env, parts, judged=judge is not None, examined=lab is not None)
     critics, whole_episodes = parts.estimator.critics, parts.collector.whole_episodes

@@ -167,8 +167,7 @@ class Agent:
         )
         require_shape("estimator", "the advantage", estimate.advantage, rollout.mask)
         require_declared(self.estimator, estimate, asked)
-        if estimate.lesson is not None:
-            require_lesson(estimate.lesson, rollout.mask)
+        require_lesson(self.estimator, estimate.lesson, rollout.mask)
         return Experience(collected, reference, estimate, collected.metrics | metrics)
 
     def held_to(

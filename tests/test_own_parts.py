@@ -364,6 +364,20 @@ def peeking(*, spec, gamma):
     return Estimator(estimate, needs_state=True)
 
 
+def unlearned(*, spec, advantage, target, critic):
+    made = critic(spec=spec)
+
+    def estimate(memory, networks, rollout, access, key):
+        return Estimate(advantage(rollout, made.value(networks, rollout)))
+
+    return Estimator(estimate, critics={"critic": made})
+
+
+def renamed(*, spec, critic, **parts):
+    made = critic(spec=spec)
+    return Estimator(lambda *args: None, critics={"q": made})
+
+
 def once(rollout, value, **numbers):
     return outcome(rollout, gamma=1.0)[..., :1]
 
@@ -416,6 +430,12 @@ WRONG = {
     ),
     "agent=rloo estimator@agent.estimator=peeking": (
         "agent.estimator: it reads exact values and does not say so; allowed: privileged=True of the "
+    ),
+    "agent=ppo agent.estimator._target_=mine_own.unlearned": (
+        "agent.estimator: it has a critic and no lesson; allowed: Estimate(..., lesson=Lesson(target, old"
+    ),
+    "agent=ppo agent.estimator._target_=mine_own.renamed": (
+        "agent.estimator: its critics are named q; allowed: one, critic; several are parts of one Critic"
     ),
     "agent=ppo agent.estimator.target._target_=mine_own.once": (
         "agent.estimator: Lesson.target is of shape (2, 8, 1); allowed: (2, 8, 8), a number for each step"

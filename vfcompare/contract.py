@@ -41,8 +41,24 @@ def require_shape(part: str, what: str, made: Any, like: jax.Array) -> None:
         )
 
 
-def require_lesson(lesson: Lesson, like: jax.Array) -> None:
-    """Raise a ValueError where what a critic is to learn is anything but one number for each step."""
+def require_critic(estimator: Estimator) -> None:
+    """Raise a ValueError where an estimator learns anything by another name than `critic`."""
+    if other := estimator.critics.keys() - {"critic"}:
+        raise ValueError(
+            f"agent.estimator: its critics are named {', '.join(sorted(other))}; allowed: one, critic; "
+            "several are parts of one Critic, as vfcompare.agents.critics.halves has them"
+        )
+
+
+def require_lesson(estimator: Estimator, lesson: Lesson | None, like: jax.Array) -> None:
+    """Raise a ValueError where a critic has no lesson, or one of anything but a number for each step."""
+    if lesson is None:
+        if estimator.critics:
+            raise ValueError(
+                "agent.estimator: it has a critic and no lesson; allowed: "
+                "Estimate(..., lesson=Lesson(target, old, episode))"
+            )
+        return
     for field in fields(lesson):
         made = getattr(lesson, field.name)
         require_shape("estimator", f"Lesson.{field.name}", made, like)
