@@ -339,6 +339,14 @@ def deep(sample):
     return sample.return_[None] * jnp.ones((2, 1, 1, 1))
 
 
+def forgot(sample):
+    return sample.return_.mean(1)
+
+
+def stacked(difference, sample):
+    return jnp.stack([difference, difference])
+
+
 def mean(log_prob, behaviour_log_prob, advantage, mask):
     return -(log_prob * advantage).mean()
 
@@ -388,6 +396,7 @@ def columns(**parts):
 """
 BASELINE = "agent.estimator.advantage.baseline._target_=mine_own"
 SURROGATE = "agent.surrogate._target_=mine_own"
+BARE = "agent.estimator.advantage.baseline: it is"
 BASE = "float32[2], as observation_space"
 
 WRONG = {
@@ -411,10 +420,15 @@ WRONG = {
     "env=nodot": "env._target_=Base is not allowed; allowed: module.name",
     "env=nomodule": "env._target_=mine_nowhere.Base: No module named 'mine_nowhere'; is its folder on PY",
     "env=noname": "env._target_=mine_own.Bse: mine_own has no Bse; did you mean 'Base'?",
-    f"agent=rloo {BASELINE}.square": "of your own here: agent.estimator.advantage.baseline (mine_own.square",
-    f"agent=rloo {BASELINE}.nothing": "of your own here: agent.estimator.advantage.baseline (mine_own.noth",
+    f"agent=rloo {BASELINE}.square": f"{BARE} of shape (3, 5); allowed: (2, 8, 1), [prompts, group, 1], as",
+    f"agent=rloo {BASELINE}.nothing": f"{BARE} a NoneType; allowed: (2, 8, 1), [prompts, group, 1], as",
+    # Where there are as many prompts as episodes of a group, JAX would take one for the other.
+    f"agent=rloo {BASELINE}.forgot agent.collector.group=2": f"{BARE} of shape (2, 1); allowed: (2, 2, 1)",
     f"agent=rloo {BASELINE}.signed": "of your own here: agent.estimator.advantage.baseline (mine_own.sign",
-    f"agent=rloo {BASELINE}.deep": "agent.estimator: the advantage is of shape (2, ",
+    f"agent=rloo {BASELINE}.deep": f"{BARE} of shape (2, 2, 8, 1); allowed: (2, 8, 1), ",
+    "agent=rloo agent.estimator.advantage.scale._target_=mine_own.stacked": (
+        "agent.estimator: the advantage is of shape (2, "
+    ),
     "agent=rloo agent.estimator.advantage.baseline._partial_=false": (
         "agent.estimator.advantage.baseline (vfcompare.baselines.leave_one_out) is not given sample; "
         "allowed: _partial_: true"

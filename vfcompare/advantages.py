@@ -11,6 +11,7 @@ import rlax
 
 from vfcompare import masked
 from vfcompare.baselines import Sample, mean_of_others
+from vfcompare.contract import require_baseline
 from vfcompare.returns import outcome, over_episodes
 from vfcompare.types import Access, Array, Rollout
 
@@ -43,13 +44,18 @@ def relative(
 
     Returns:
       `[B, G, T]`, zero where the mask is zero.
+
+    Raises:
+      ValueError: for a baseline that is neither one number nor of three axes that broadcast to these.
     """
     credited = credit(rollout, gamma=gamma)
     scored = jnp.isfinite(credited[..., :1])
     credited = jnp.where(scored, credited, 0.0)
     sample = Sample(credited, credited[..., :1], scored.astype(credited.dtype), rollout, access)
     mask = rollout.mask * sample.scored
-    return scale((credited - baseline(sample)) * mask, sample) * mask
+    subtracted = baseline(sample)
+    require_baseline(subtracted, rollout.mask)
+    return scale((credited - subtracted) * mask, sample) * mask
 
 
 def above_start(rollout: Rollout, value: Array, *, gamma: float) -> Array:

@@ -33,11 +33,25 @@ def require_task(env: Any) -> None:
 
 def require_shape(part: str, what: str, made: Any, like: jax.Array) -> None:
     """Raise a ValueError where a part makes anything but one number for each step."""
-    shape = getattr(made, "shape", None)
-    if shape != like.shape:
-        told = f"of shape {shape}" if shape is not None else f"a {type(made).__name__}"
+    if getattr(made, "shape", None) != like.shape:
         raise ValueError(
-            f"agent.{part}: {what} is {told}; allowed: {like.shape}, a number for each step"
+            f"agent.{part}: {what} is {_formed(made)}; allowed: {like.shape}, a number for each step"
+        )
+
+
+def require_baseline(made: Any, like: jax.Array) -> None:
+    """Raise a ValueError where a baseline is neither one number nor `[B, G, T]`, each axis whole or of one.
+
+    JAX aligns shapes at their ends: `[B, G]` would be taken for groups and steps.
+    """
+    shape = () if isinstance(made, int | float) else getattr(made, "shape", None)
+    fits = shape is not None and len(shape) == like.ndim
+    fits = fits and all(n in (1, whole) for n, whole in zip(shape, like.shape, strict=True))
+    if shape != () and not fits:
+        each = (*like.shape[:2], 1)
+        raise ValueError(
+            f"agent.estimator.advantage.baseline: it is {_formed(made)}; allowed: {each}, [prompts, group, "
+            f"1], as of means with keepdims=True, {like.shape} with steps, or 1 for any axis"
         )
 
 
@@ -101,6 +115,12 @@ def require_declared(estimator: Estimator, estimate: Estimate, asked: set[str]) 
             "agent.estimator: it reads exact values and does not say so; allowed: privileged=True of the "
             "Estimator, or of the Lesion that reads them"
         )
+
+
+def _formed(made: Any) -> str:
+    """The shape of what a part made, or what else it is."""
+    shape = getattr(made, "shape", None)
+    return f"a {type(made).__name__}" if shape is None else f"of shape {shape}"
 
 
 def _lacking(env: Any) -> Iterator[str]:
