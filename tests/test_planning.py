@@ -129,9 +129,9 @@ from vfcompare.envs.base import Reference, Task
 class Walk(Task):
     action_space, observation_space, horizon = Discrete(2), Box(0.0, 1.0, (1,), np.float32), 8
 
-    def __init__(self, random=None, optimal=None):
+    def __init__(self, random=None, optimal=None, plain=False):
         super().__init__()
-        self._known = Reference(random, optimal)
+        self._known = (random, optimal) if plain else Reference(random, optimal)
 
     @property
     def reference(self):
@@ -245,7 +245,7 @@ def test_a_target_that_is_gone_is_not_missed_where_its_cell_is_done(tmp_path):
 @pytest.fixture
 def walk(tmp_path, monkeypatch):
     """The settings of a task of one's own."""
-    text = "_target_: walking.Walk\nrandom: null\noptimal: null\n"
+    text = "_target_: walking.Walk\nrandom: null\noptimal: null\nplain: false\n"
     write_files(tmp_path, {"walking.py": WALK, "conf/env/walk.yaml": text})
     monkeypatch.syspath_prepend(tmp_path)
     return (
@@ -282,6 +282,23 @@ def test_a_task_of_ones_own_without_a_scale_is_told_once_before_the_first_run(
     assert looked.endswith(f"{told}\n")
     assert looked.count("\n") == 1
     assert next(planning.unscaled(planned)).endswith(f"{told}, of another study: this one is begun")
+
+
+NO_SCALE = {
+    "env.random=1 env.optimal=0": "env.reference: random=1 and optimal=0 are not allowed; allowed: the sec",
+    "env.random=1 env.optimal=1.0": "env.reference: random=1 and optimal=1 are not allowed",
+    "env.random=nan": "env.reference.random=nan is not allowed; allowed: None, or a finite number",
+    "env.optimal=high": "env.reference.optimal='high' is not allowed; allowed: None, or a finite number",
+    "env.plain=true": "env.reference is a tuple; allowed: vfcompare.envs.base.Reference(random, optimal, th",
+}
+
+
+@pytest.mark.parametrize("more", [(), ("study.reference={walk:[4,8]}",)], ids=["", "told"])
+@pytest.mark.parametrize("known", NO_SCALE)
+def test_a_task_of_ones_own_whose_returns_are_no_scale_is_refused(known, more, walk, capsys):
+    assert main(["plan", *walk, *known.split(), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vfcompare: {NO_SCALE[known]}")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What parts promise, asked of their shapes: what does not fit would train, and mean something else."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from numbers import Integral
@@ -31,6 +32,35 @@ def require_task(env: Any) -> None:
             raise ValueError(wrong)
 
 
+def require_reference(known: Any) -> None:
+    """Refuse returns to compare with that are no scale: scores would be raw returns, and nothing says why.
+
+    Args:
+      known: see `vfcompare.envs.base.Reference`.
+
+    Raises:
+      ValueError: with the field, what it is and what is allowed.
+    """
+    numbers = known._asdict() if hasattr(known, "_asdict") else {}
+    if numbers.keys() != {"random", "optimal", "threshold"}:
+        raise ValueError(
+            f"env.reference is a {type(known).__name__}; allowed: "
+            "vfcompare.envs.base.Reference(random, optimal, threshold)"
+        )
+    for field, number in numbers.items():
+        real = isinstance(number, int | float) and not isinstance(number, bool)
+        if number is not None and not (real and math.isfinite(number)):
+            raise ValueError(
+                f"env.reference.{field}={number!r} is not allowed; allowed: None, or a finite number"
+            )
+    random, optimal = numbers["random"], numbers["optimal"]
+    if None not in (random, optimal) and not random < optimal:
+        raise ValueError(
+            f"env.reference: random={random:g} and optimal={optimal:g} are not allowed; allowed: the second "
+            "above the first, or None where it is not known"
+        )
+
+
 def require_shape(part: str, what: str, made: Any, like: jax.Array) -> None:
     """Raise a ValueError where a part makes anything but one number for each step."""
     if getattr(made, "shape", None) != like.shape:
@@ -44,7 +74,7 @@ def require_baseline(made: Any, like: jax.Array) -> None:
 
     JAX aligns shapes at their ends: `[B, G]` would be taken for groups and steps.
     """
-    shape = () if isinstance(made, int | float) else getattr(made, "shape", None)
+    shape: Any = () if isinstance(made, int | float) else getattr(made, "shape", None)
     fits = shape is not None and len(shape) == like.ndim
     fits = fits and all(n in (1, whole) for n, whole in zip(shape, like.shape, strict=True))
     if shape != () and not fits:

@@ -21,7 +21,7 @@ from vfcompare.schema.tree import made_by
 from vfcompare.training import devices
 from vfcompare.training.cell import Cell, rehearse, saying_where, whole
 from vfcompare.training.progress import duration
-from vfcompare.training.tasks import own, shared
+from vfcompare.training.tasks import own, reference
 from vfcompare.words import counted
 
 BYTES_PER_SEED = 150_000
@@ -288,15 +288,15 @@ def unscaled(planned: Sequence[Cell]) -> Iterator[str]:
     Ours are not asked: the optimum of some takes seconds, and the report says what is not known.
 
     Raises:
-      InputError: if one cannot be made, see `vfcompare.training.cell.saying_where`.
+      InputError: if one cannot be made, or says no scale, see `vfcompare.training.cell.saying_where`.
     """
     study = planned[0].config["study"]
     tasks_of = {cell.env: cell.config for cell in planned if own({"env": cell.config["env"]})}
     for name, config in tasks_of.items():
+        with saying_where(config):
+            known = reference(config["env"])
         if name in (study.get("reference") or {}):
             continue
-        with saying_where(config):
-            known = shared(config["env"]).held_out().reference
         if known.random is None or known.optimal is None:
             random = "RANDOM" if known.random is None else f"{known.random:g}"
             optimal = "OPTIMAL" if known.optimal is None else f"{known.optimal:g}"

@@ -14,7 +14,8 @@ import yaml
 
 from vfcompare.runs import naming, origin, run_folder, store
 from vfcompare.schema.tree import made_by
-from vfcompare.training.cell import Cell, Member
+from vfcompare.training import tasks
+from vfcompare.training.cell import Cell, Member, saying_where
 from vfcompare.training.share import Share
 from vfcompare.words import counted
 
@@ -63,11 +64,13 @@ def program_fields(share: Share) -> dict[str, Any]:
     before, now = folder.record if goes_on else {}, code(cell)
     first = _begun_with(before, now)
     same = not goes_on or not _changed(first, now)
+    with saying_where(cell.config):
+        known = tasks.reference(cell.config["env"])
     return {
         "devices": share.trainer.devices,
         "bit_exact": share.bit_exact and same and before.get("bit_exact", True),
         "begun_with": first if goes_on else now,
-        "reference": share.env.held_out().reference._asdict(),
+        "reference": known._asdict(),
         "env_steps": before.get("env_steps", 0),
     }
 

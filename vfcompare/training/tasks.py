@@ -37,6 +37,21 @@ def _shared(config: str) -> Any:
     return make(json.loads(config))
 
 
+def reference(config: Mapping[str, Any]) -> Any:
+    """Returns that what is learned on an environment is compared with, `vfcompare.envs.base.Reference`.
+
+    Raises:
+      ValueError: as `make`, and where one of the user's own says no scale, see
+        `vfcompare.contract.require_reference`.
+    """
+    from vfcompare.contract import require_reference
+
+    known = shared(config).held_out().reference
+    if own(config):
+        require_reference(known)
+    return known
+
+
 def own(config: Mapping[str, Any]) -> list[str]:
     """Parts of a configuration that are the user's own: those whose `_target_` is not in vfcompare.
 

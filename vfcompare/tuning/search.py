@@ -20,7 +20,7 @@ from vfcompare.schema.tree import leaves
 from vfcompare.schema.validate import TUNING_SEEDS
 from vfcompare.statistics import ScoreScale
 from vfcompare.training import devices, sweep, tasks
-from vfcompare.training.cell import Cell, rehearse
+from vfcompare.training.cell import Cell, rehearse, saying_where
 from vfcompare.tuning import ledger, space
 from vfcompare.tuning.ledger import METRICS, Rated, Trial
 from vfcompare.tuning.space import Knob, Values, overrides
@@ -179,7 +179,9 @@ class Search:
         devices.prepare()
         found = {}
         for player in self.players:
-            known = tasks.make(player.preset.config["env"]).held_out().reference
+            config = player.preset.config
+            with saying_where(config):
+                known = tasks.reference(config["env"])
             found[player.name[1]] = ScoreScale(known.random, known.optimal)
         return found
 
