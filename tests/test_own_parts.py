@@ -21,6 +21,7 @@ from vfcompare.runs import run_folder
 from vfcompare.schema.validate import OF_AN_AGENT
 from vfcompare.training import attempts
 from vfcompare.training.cell import rehearse
+from vfcompare.training.execute import execute
 
 CONF = {
     "env/quiet.yaml": "_target_: mine_parts.Quiet\nwidth: 8.5\nnorm: layer\nalpha: 1",
@@ -314,6 +315,13 @@ class Unwritten(Task):
     observation_space = Box(-1.0, 20.0, (2,), np.float32)
 
 
+class Endless(Base):
+    time_aware = True
+
+    def terminal(self, state, rng, params=None):
+        return False
+
+
 class Picky:
     def __init__(self, size):
         raise KeyError(size)
@@ -471,7 +479,12 @@ def code(tmp_path_factory):
     targets = {
         name: f"mine_own.{name.title()}" for name in re.findall(r"env=(\w+)", " ".join(WRONG))
     }
-    targets |= {"base": "mine_own.Base", "nodot": "Base", "noname": "mine_own.Bse"}
+    targets |= {
+        "base": "mine_own.Base",
+        "endless": "mine_own.Endless",
+        "nodot": "Base",
+        "noname": "mine_own.Bse",
+    }
     targets["nomodule"] = "mine_nowhere.Base"
     written = {f"conf/env/{name}.yaml": f"_target_: {target}\n" for name, target in targets.items()}
     written["conf/env/picky.yaml"] = "_target_: mine_own.Picky\nsize: 3\n"
@@ -506,6 +519,20 @@ def test_own_parts_that_do_not_fit_are_refused_in_one_line(words, code, monkeypa
 def test_own_parts_that_fit_are_not_refused(code, monkeypatch):
     monkeypatch.syspath_prepend(str(code))
     rehearsed(f"agent=rloo env=base {BASELINE}.half", code)
+
+
+def test_a_task_that_does_not_end_when_it_says_is_refused(code, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(code))
+    small = ("seeds=1", "env_steps=100", "evaluations=1", "agent.network.hidden=[4]")
+    words = ["agent=rloo", "env=endless", *small, f"root={tmp_path}"]
+    (cell,) = cells([*words, f"hydra.searchpath=[file://{code}/conf]"], sweep=False)
+    with pytest.raises(
+        InputError, match=r"env.time_aware=True does not hold: .* at the horizon, or"
+    ):
+        execute([cell])
+    record = run_folder.RunFolder(cell.study / cell.id).record
+    assert record["status"] == "crashed"
+    assert "env.time_aware=True" in record["message"]
 
 
 @pytest.mark.parametrize("name", sorted(files("env")))

@@ -19,7 +19,11 @@ from vfcompare.training.starts import Starts
 
 
 def certify(share: Share, starts: Starts) -> None:
-    """Hash the starting point of every seed, and write down the protocol."""
+    """Hash the starting point of every seed, and write down the protocol.
+
+    Raises:
+      InputError: where a task does not keep its own time, see `Starts.hashes`.
+    """
     import jax
 
     (cell, folder, _), trainer = share.member, share.trainer
@@ -33,7 +37,7 @@ def certify(share: Share, starts: Starts) -> None:
         config=cell.identity,
         agent=cell.agent,
         env=cell.env,
-        seeds=starts.hashes(share.rows),
+        seeds=starts.hashes(share.rows, time_aware=share.env.time_aware),
         parameters=parameters,
         facts={
             "privilege": "exact values" if trainer.learner.privileged else "none",

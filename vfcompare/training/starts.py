@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vfcompare.errors import InputError
 from vfcompare.runs import certificate
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Starts:
         self._trainer = trainer
         self._known: dict[tuple[float, ...], dict[str, str]] = {}
 
-    def hashes(self, rows: slice) -> dict[int, dict[str, str]]:
+    def hashes(self, rows: slice, *, time_aware: bool) -> dict[int, dict[str, str]]:
         """Hashes of where some seeds start, see `start_hashes`.
 
         Cells that differ only in numbers that are used after the first rollout, such as a learning rate,
@@ -33,17 +34,26 @@ class Starts:
 
         Args:
           rows: which of the trainer's seeds.
+          time_aware: whether their task ends at its horizon by itself, as it says.
 
         Returns:
           The hashes of each, by seed.
+
+        Raises:
+          InputError: where it does not: the certificate would say that the time limit is part of the task.
         """
         trainer = self._trainer
         found = {}
         for index, seed in enumerate(trainer.seeds[rows], rows.start):
             determined_by = (seed, *(float(trainer.numbers[n][index]) for n in self._decisive))
             if determined_by not in self._known:
-                start = start_hashes(trainer.state(index), trainer.rollout(index))
-                self._known[determined_by] = start
+                rollout = trainer.rollout(index)
+                if time_aware and rollout.truncated.any():
+                    raise InputError(
+                        "env.time_aware=True does not hold: the clock had to end an episode; allowed: a "
+                        "terminal that is true at the horizon, or time_aware = False"
+                    )
+                self._known[determined_by] = start_hashes(trainer.state(index), rollout)
             found[seed] = self._known[determined_by]
         return found
 
