@@ -5,6 +5,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gymnasium.envs.phys2d.cartpole import CartPoleFunctional
 
@@ -17,7 +18,8 @@ from vfcompare.contract import require_task
 from vfcompare.envs.base import Reference, Task
 from vfcompare.errors import InputError, closest
 from vfcompare.main import main
-from vfcompare.runs import run_folder
+from vfcompare.report.data import load
+from vfcompare.runs import run_folder, status, store
 from vfcompare.schema.validate import OF_AN_AGENT
 from vfcompare.training import attempts
 from vfcompare.training.cell import rehearse
@@ -315,6 +317,11 @@ class Unwritten(Task):
     observation_space = Box(-1.0, 20.0, (2,), np.float32)
 
 
+class Unpaid(Base):
+    def reward(self, state, action, after, rng, params=None):
+        return jnp.where(state == 3, jnp.nan, 0.0)
+
+
 class Endless(Base):
     time_aware = True
 
@@ -482,6 +489,7 @@ def code(tmp_path_factory):
     targets |= {
         "base": "mine_own.Base",
         "endless": "mine_own.Endless",
+        "unpaid": "mine_own.Unpaid",
         "nodot": "Base",
         "noname": "mine_own.Bse",
     }
@@ -521,11 +529,17 @@ def test_own_parts_that_fit_are_not_refused(code, monkeypatch):
     rehearsed(f"agent=rloo env=base {BASELINE}.half", code)
 
 
-def test_a_task_that_does_not_end_when_it_says_is_refused(code, tmp_path, monkeypatch):
+@pytest.fixture
+def alone(code, tmp_path, monkeypatch):
+    """`(environment of the user's own) -> cell`, to be trained in a moment."""
     monkeypatch.syspath_prepend(str(code))
-    small = ("seeds=1", "env_steps=100", "evaluations=1", "agent.network.hidden=[4]")
-    words = ["agent=rloo", "env=endless", *small, f"root={tmp_path}"]
-    (cell,) = cells([*words, f"hydra.searchpath=[file://{code}/conf]"], sweep=False)
+    small = ("seeds=2", "env_steps=100", "evaluations=1", "agent.network.hidden=[4]")
+    place = (f"root={tmp_path}", f"hydra.searchpath=[file://{code}/conf]")
+    return lambda env: cells(["agent=rloo", f"env={env}", *small, *place], sweep=False)[0]
+
+
+def test_a_task_that_does_not_end_when_it_says_is_refused(alone):
+    cell = alone("endless")
     with pytest.raises(
         InputError, match=r"env.time_aware=True does not hold: .* at the horizon, or"
     ):
@@ -533,6 +547,19 @@ def test_a_task_that_does_not_end_when_it_says_is_refused(code, tmp_path, monkey
     record = run_folder.RunFolder(cell.study / cell.id).record
     assert record["status"] == "crashed"
     assert "env.time_aware=True" in record["message"]
+
+
+def test_a_seed_whose_returns_are_no_numbers_has_diverged_although_its_losses_have_not(alone):
+    """As reports have it."""
+    cell = alone("unpaid")
+    assert execute([cell]) == {cell.id: "diverged"}
+    metrics = store.read_table(cell.study / cell.id / "metrics.parquet")
+    assert np.isfinite(metrics["policy_loss"]).all()
+    (found,) = status.read(cell.study)
+    assert (found.status, found.done, found.diverged) == ("diverged", 0, 2)
+    assert found.note.startswith("seed 0 diverged in update 0, seed 1 diverged in update 0")
+    (read,) = load(cell.study).cells
+    assert [run.status for run in read.runs] == ["diverged"] * 2
 
 
 @pytest.mark.parametrize("name", sorted(files("env")))

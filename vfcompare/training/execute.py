@@ -262,7 +262,7 @@ def _train(
                 save(index)
             listener.check()
     outcomes = _finish(logs, trainer, evaluations, spent)
-    lost = int((~trainer.counter("finite")).sum())
+    lost = sum(len(log.diverged) for log in logs)
     # Returns of several cells have no mean that means anything.
     final = logs[0].final if len(first.seeds) == len(trainer.seeds) else math.nan
     steps = int(trainer.counter("env_steps").sum())

@@ -166,6 +166,17 @@ class Log:
         good = last[np.isfinite(last)]
         return float(good.mean()) if good.size else math.nan
 
+    @property
+    def diverged(self) -> dict[int, int]:
+        """Seeds of which an evaluation returned what is not finite, as reports judge, and after which update.
+
+        Those whose losses were not finite are among them, see `evaluated`.
+        """
+        table = self.evaluation.whole()
+        bad = ~np.isfinite(table["return_sampled"])
+        lost = np.unique(table["seed"][bad])
+        return {int(s): int(table["update"][bad & (table["seed"] == s)].min()) for s in lost}
+
     def write(self) -> None:
         """Write both tables whole, and what the view has of them."""
         self._folder.claim.must_hold()

@@ -104,10 +104,12 @@ def finish(log: Log, spent: Mapping[str, float], device: Mapping[str, Any]) -> s
     """Write down how each seed ended; returns `completed` or `diverged`."""
     share, (cell, folder, _) = log.share, log.share.member
     folder.claim.must_hold()
-    finite, updates = share.counter("finite"), share.counter("updates")
+    lost = log.diverged
     status: dict[int, dict[str, Any]] = {
-        seed: {"status": "completed"} if good else {"status": "diverged", "update": int(update)}
-        for seed, good, update in zip(cell.seeds, finite, updates, strict=True)
+        seed: {"status": "diverged", "update": lost[seed]}
+        if seed in lost
+        else {"status": "completed"}
+        for seed in cell.seeds
     }
     ends = {seed: str(words["status"]) for seed, words in status.items()}
     log.view.close(ends, log.evaluation.whole())
@@ -120,7 +122,7 @@ def finish(log: Log, spent: Mapping[str, float], device: Mapping[str, Any]) -> s
         flops=flops(log),
         device=dict(device),
     )
-    return "completed" if finite.all() else "diverged"
+    return "diverged" if lost else "completed"
 
 
 def flops(log: Log) -> float | None:
