@@ -13,9 +13,12 @@ from tests.report_study import ENVS, edit, set_returns, write_study
 from vfcompare import report
 from vfcompare.report import tables
 from vfcompare.report.analysis import Results, analyse
+from vfcompare.report.pages import formats
 from vfcompare.report.prose.fairness import matching, unfair
 from vfcompare.report.reading.anonymous import anonymous
+from vfcompare.report.reading.data import Study
 from vfcompare.runs import certificate
+from vfcompare.runs.naming import digest
 
 STARTS = tuple(certificate.PER_SEED.values())
 
@@ -200,6 +203,87 @@ def test_code_of_ones_own_that_one_agent_alone_uses_is_no_difference(tmp_path: P
     assert matching(results)[0].text == "Matched: 8 items equal, 0 different by design."
     results = own_code(tmp_path / "none", ppo={"own": {}}, rloo={"own": "?", "begun_with": 1})
     assert matching(results)[0].text == "Matched: 6 items equal, 0 different by design."
+
+
+LEARNED = {
+    "_target_": "parts.value_based",
+    "_partial_": True,
+    "critic": {"optimizer": {"learning_rate": 0.005, "note": "long " * 40 + "end"}},
+    "advantage": {"_target_": "parts.gae", "gamma": 0.99, "lambda_": 0.95},
+    "target": {"_target_": "parts.lambda_return", "lambda_": 0.95},
+}
+ESTIMATORS: dict[str, dict[str, Any]] = {
+    "ppo": LEARNED,
+    "a2c": LEARNED
+    | {"advantage": {"_target_": "parts.n_step", "gamma": 0.99, "n": 5}}
+    | {"target": {"_target_": "parts.lambda_return", "lambda_": 1.0}},
+    "rloo": {
+        "_target_": "parts.value_free",
+        "_partial_": True,
+        "advantage": {"_target_": "parts.relative", "gamma": 0.99, "clip": None},
+    },
+}
+
+
+def designed(root: Path, parts: dict[str, Any], **configured: dict[str, Any]) -> Study:
+    """Agents whose certificates have these estimators; so have their configurations, but for some."""
+    analysed(root, {agent: [0, 1, 2] for agent in parts})
+    for agent, part in parts.items():
+        folder = root / "compare" / f"maze-{agent}-1a2b3c4d"
+        told = made(agent, [0, 1, 2])
+        text = certificate.brief(part)
+        told["parts"]["agent.estimator"] = {"sha256": digest(part), "text": text}
+        (folder / "certificate.json").write_text(json.dumps(told))
+        config = {"agent": {"estimator": configured.get(agent, part)}}
+        (folder / "config.yaml").write_text(json.dumps(config))
+    return report.load(root / "compare")
+
+
+def test_what_differs_in_a_part_has_a_row_for_each_setting_in_full(tmp_path: Path) -> None:
+    (table,) = tables.conduct.matching(analyse(designed(tmp_path, ESTIMATORS)))
+    shown = [row for row in table.rows if row[1] == "by design"]
+    rest = "rloo: \N{EN DASH}"
+    assert [(row[0], row[2]) for row in shown] == [
+        ("estimator", "ppo and a2c: value_based · rloo: value_free"),
+        ("estimator.advantage", "ppo: gae · a2c: n_step · rloo: relative"),
+        ("estimator.advantage.clip", "ppo and a2c: \N{EN DASH} · rloo: None"),
+        ("estimator.advantage.lambda_", "ppo: 0.95 · a2c and rloo: \N{EN DASH}"),
+        ("estimator.advantage.n", "ppo and rloo: \N{EN DASH} · a2c: 5"),
+        ("estimator.critic.optimizer.learning_rate", f"ppo and a2c: 0.005 · {rest}"),
+        ("estimator.critic.optimizer.note", f"ppo and a2c: {'long ' * 40}end · {rest}"),
+        ("estimator.target", f"ppo and a2c: lambda_return · {rest}"),
+        ("estimator.target.lambda_", f"ppo: 0.95 · a2c: 1.0 · {rest}"),
+    ]
+    assert {table.marks[i] for i, row in enumerate(table.rows) if row in shown} == {"design"}
+    assert table.note.startswith("Of estimator each setting that differs has a row;")
+    for text in (formats.as_csv(table), formats.as_latex(table), formats.as_markdown(table)):
+        assert "long " * 40 + "end" in text
+    assert table.texts() == [[str(cell) for cell in row] for row in table.rows]
+
+
+def test_settings_that_the_certificate_did_not_hash_are_not_told(tmp_path: Path) -> None:
+    results = analyse(designed(tmp_path, ESTIMATORS, a2c=LEARNED))
+    (table,) = tables.conduct.matching(results)
+    assert table.rows[0][0] == "estimator"
+    assert all(certificate.brief(part) in str(table.rows[0][2]) for part in ESTIMATORS.values())
+    assert [row[0] for row in table.rows].count("estimator") == 1
+    assert not table.note
+    assert matching(results)[0].text == "Matched: 6 items equal, 1 different by design."
+
+
+def test_functions_of_one_name_are_told_apart_by_their_modules(tmp_path: Path) -> None:
+    one, other = {"_target_": "mine.gae"}, {"_target_": "yours.gae"}
+    (table,) = tables.conduct.matching(analyse(designed(tmp_path, {"ppo": one, "a2c": other})))
+    assert table.rows[0] == ("estimator", "by design", "ppo: mine.gae · a2c: yours.gae")
+
+
+def test_settings_of_a_part_have_no_paths_where_names_are_left_out(tmp_path: Path) -> None:
+    secret = {**LEARNED, "critic": {"file": "/home/jane/critic"}}
+    study = designed(tmp_path, ESTIMATORS | {"a2c": secret})
+    for known, text in ((study, "a2c: /home/jane/critic"), (anonymous(study), "file=…")):
+        (table,) = tables.conduct.matching(analyse(known))
+        assert text in formats.as_csv(table)
+        assert ("jane" in formats.as_csv(table)) == (known is study)
 
 
 def test_common_seeds_are_matched(tmp_path: Path) -> None:

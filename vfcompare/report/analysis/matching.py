@@ -1,18 +1,21 @@
 """Whether runs differ only where they should, from their certificates."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vfcompare.report.reading.cells import Cell, own_code
 from vfcompare.report.reading.files import clean, tree
-from vfcompare.report.reading.labels import searches, tuned_settings
+from vfcompare.report.reading.labels import TARGET, searches, tuned_settings
 from vfcompare.report.scoring import Task
-from vfcompare.report.table import join
+from vfcompare.report.table import NONE, join
 from vfcompare.runs import certificate
+from vfcompare.runs.naming import digest
 from vfcompare.schema.tree import leaves
 
 Row = tuple[str, str, tuple[str, ...]]
+
+Field = tuple[str, tuple[str, ...]]
 
 NEVER_TUNED = ("gamma", "network", "evaluation_episodes", "evaluation_attempts", "warmup")
 """Parts that make another comparison of it, whoever chose them."""
@@ -32,6 +35,7 @@ class Matching:
       reason: why nothing could be compared, or empty.
       tuned: items that differ in nothing but what a search chose for each agent.
       search: its name.
+      fields: of items that are not equal, the settings that differ: (path, values by column).
     """
 
     task: str
@@ -43,6 +47,7 @@ class Matching:
     uncompared: tuple[str, ...] = ()
     tuned: tuple[str, ...] = ()
     search: str = ""
+    fields: Mapping[str, tuple[Field, ...]] = field(default_factory=dict)
 
 
 def matching(task: Task) -> Matching:
@@ -62,6 +67,8 @@ def matching(task: Task) -> Matching:
         pairs = zip(keys, cells, strict=True)
         rows = certificate.compare({key: dict(cell.certificate or {}) for key, cell in pairs})
         table = tuple((str(r.item), str(r.verdict), _row_values(r.values, keys)) for r in rows)
+        unlike = [item for item, verdict, _ in table if verdict != "equal"]
+        fields = {item: found for item in unlike if (found := _fields(item, cells))}
     except Exception as error:
         # a certificate is data of unknown origin: whatever it provokes is a finding, not a crash
         return Matching(task.name, ids, arms, (), (), f"not comparable ({type(error).__name__})")
@@ -74,7 +81,7 @@ def matching(task: Task) -> Matching:
         tuple(item for item, verdict, _ in table if verdict == wanted)
         for wanted in ("different", "not compared", "tuned")
     )
-    return Matching(task.name, ids, arms, table, different, "", uncompared, tuned, search)
+    return Matching(task.name, ids, arms, table, different, "", uncompared, tuned, search, fields)
 
 
 def _alone(task: Task, arms: Sequence[str]) -> str:
@@ -88,6 +95,39 @@ def _scored(cell: Cell, task: Task) -> list[Cell]:
     """The cells that a cell was planned as, of which some run has a score."""
     seeds = {item.seed for item in task.scores[cell.arm]}
     return [folder for folder in cell.folders if seeds & {run.seed for run in folder.runs}]
+
+
+def _fields(item: str, cells: Sequence[Cell]) -> tuple[Field, ...]:
+    """The settings of a part that are not the same in all cells, by path.
+
+    Certificates have a part's hash and its text in one line; its settings are in the configurations. Nothing
+    where some configuration is not the one that was hashed, as none else says what differs.
+    """
+    parts = [_hashed(item, cell) for cell in cells]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return ()
+    found = [{path: (key, value) for path, key, value in leaves(part)} for part in known]
+    paths = sorted({path: key for each in found for path, (key, _) in each.items()}.items())
+    rows = []
+    for path, key in paths:
+        values = tuple(str(each[path][1]) if path in each else NONE for each in found)
+        if key == "_target_":
+            brief = tuple(value.rpartition(".")[2] for value in values)
+            values = brief if len({*brief}) == len({*values}) else values
+        if len({*values}) > 1 and (key == "_target_" or not key.startswith("_")):
+            rows.append((path.removesuffix(TARGET), values))
+    return tuple(rows)
+
+
+def _hashed(item: str, cell: Cell) -> Mapping[str, Any] | None:
+    """A part of a cell's configuration by its name, empty where it has none; None if its hash is another."""
+    parts, agent = tree(cell.certificate or {}, "parts"), tree(cell.config, "agent")
+    config, name = (agent, f"agent.{item}") if f"agent.{item}" in parts else (cell.config, item)
+    if name not in parts:
+        return None if item in {*agent, *cell.config} else {}
+    told = parts[name].get("sha256") if isinstance(parts[name], Mapping) else None
+    return {item: config[item]} if item in config and digest(config[item]) == told else None
 
 
 def _own_code(cells: Sequence[Cell]) -> list[Row]:

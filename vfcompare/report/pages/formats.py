@@ -131,11 +131,28 @@ def escape_latex(text: str) -> str:
     return "".join(c if c.isascii() and (c.isprintable() or c == " ") else "?" for c in safe)
 
 
+LINE = 120
+"""Letters of a text beyond which a column of a LaTeX table breaks its lines."""
+
+
 def as_latex(table: Table) -> str:
-    """The printed rows as a `tabular` with the rules of booktabs."""
-    kinds = "".join("r" if table.numeric(i) else "l" for i in range(len(table.columns)))
+    """The printed rows as a `tabular` with the rules of booktabs; columns of long texts are a line wide."""
+    texts = table.texts()
+    longest = [max(map(len, column)) for column in zip(table.columns, *texts, strict=True)]
+    broken = [length > LINE for length in longest]
+    kinds = "".join(
+        r"p{\linewidth}" if wide else ("r" if table.numeric(i) else "l")
+        for i, wide in enumerate(broken)
+    )
     head = [escape_latex(name) for name in table.columns]
-    body = [[escape_latex(text) for text in row] for row in table.texts()]
+    body = [
+        [
+            # ragged, as no width suits texts without spaces, and in a group, as it redefines a line's end
+            rf"{{\raggedright {escape_latex(text)}\strut\par}}" if wide else escape_latex(text)
+            for text, wide in zip(row, broken, strict=True)
+        ]
+        for row in texts
+    ]
     # after a line's end, TeX takes [ and * for options of it
     lines = [
         "{}" * row[0].startswith(("[", "*")) + " & ".join(row) + r" \\" for row in [head, *body]

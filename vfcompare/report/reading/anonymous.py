@@ -91,6 +91,8 @@ def _cell(cell: Cell, ellipses: Ellipses) -> Cell:
         env=ellipses.of(cell.env),
         study=ellipses.of(cell.study),
         certificate=ellipses.inside(cell.certificate),
+        # of the rest nothing is shown, and the search in it is known by its name
+        config={k: ellipses.inside(v) if k == "agent" else v for k, v in cell.config.items()},
         problems=tuple(map(ellipses.of, cell.problems)),
         parts=tuple(_cell(part, ellipses) for part in cell.parts),
     )

@@ -9,11 +9,8 @@ from vfcompare.report.reading.files import clean, number
 from vfcompare.report.reading.labels import searches, short_names, short_values, tuned_settings
 from vfcompare.report.table import NONE, PRINTED, Table, Value, join
 
-MOST_VALUES = 8
-"""Of an item of the matching, that a table has room for."""
-
 MOST_LETTERS = 4000
-"""Of a command in the files."""
+"""Of a command or a value in the files."""
 
 
 def attrition(results: Results) -> Table:
@@ -148,25 +145,34 @@ def matching(results: Results) -> list[Table]:
 
 def _matching(index: int, match: Matching) -> Table:
     order = {"different": 0, "not compared": 1, "tuned": 2, "swept": 3, "by design": 4}
-    found = sorted(match.rows, key=lambda row: order.get(row[1], 5))
-    rows = tuple((_short(i, 60), _short(v, 20), _value_list(match.arms, x)) for i, v, x in found)
+    found = [
+        (item, verdict, values)
+        for whole, verdict, text in sorted(match.rows, key=lambda row: order.get(row[1], 5))
+        for item, values in match.fields.get(whole, ((whole, text),))
+    ]
+    rows = tuple(
+        (_short(i, MOST_LETTERS), _short(v, 20), _value_list(match.arms, x)) for i, v, x in found
+    )
     classes = {"different": "bad", "not compared": "bad"}
     classes |= dict.fromkeys(("by design", "swept", "tuned"), "design")
     marks = {i: classes.get(row[1], "") for i, row in enumerate(found)}
     title, heads = f"Matching on {match.task}", ("item", "verdict", "values")
-    return Table(f"matching-{index + 1}", title, heads, rows, "", marks)
+    note = ""
+    if match.fields:
+        parts = join(match.fields, 10)
+        note = f"Of {parts} each setting that differs has a row; {NONE} where an agent has none."
+    return Table(f"matching-{index + 1}", title, heads, rows, note, marks, head=len(rows))
 
 
 def _value_list(arms: Sequence[str], values: Sequence[str]) -> str:
-    shown = [_short(value, 72) for value in values]
+    shown = [_short(value, MOST_LETTERS) for value in values]
     if len(set(shown)) == 1:
         return shown[0]
     groups: dict[str, dict[str, None]] = {}
     for arm, value in zip(arms, shown, strict=True):
         groups.setdefault(value, {})[arm] = None
-    texts = [f"{join(names, 4)}: {value or 'none'}" for value, names in groups.items()]
-    more = len(texts) - MOST_VALUES
-    return " · ".join(texts[:MOST_VALUES]) + (f" · {more} more values" if more > 0 else "")
+    texts = (f"{join(names, len(names))}: {value or 'none'}" for value, names in groups.items())
+    return " · ".join(texts)
 
 
 def tuned(results: Results) -> Table:
