@@ -836,6 +836,24 @@ def test_explained_variance_is_sb3_explained_variance(name):
     check(vector, got, vector["outputs"]["ev"])
 
 
+@pytest.mark.parametrize("paid", [0.0, 1.0, -1000.0])
+@pytest.mark.parametrize("steps", [16, 500])
+def test_of_a_target_that_is_constant_but_for_rounding_nothing_is_explained(paid, steps):
+    """The critic's target is made of its own values, which cancel but for their rounding."""
+
+    def explained(reward):
+        batch = rollout(reward)
+        target = targets.lambda_return(batch, value, gamma=1.0, lambda_=1.0)
+        return float(explained_variance(value[..., :-1], target, batch.mask))
+
+    size = max(abs(paid), 1.0)
+    value = 0.1 * size * jax.random.normal(jax.random.key(0), (4, 8, steps + 1))
+    reward = jnp.zeros((4, 8, steps)).at[..., -1].set(paid)
+    assert np.isnan(explained(reward))
+    # a thousandth more for one of 32 is a difference, of which such values explain less than nothing
+    assert -1e7 < explained(reward.at[0, 0, -1].add(1e-3 * size)) < -1e3
+
+
 LONGEST = 6
 
 

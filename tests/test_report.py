@@ -735,9 +735,11 @@ def test_a_report_of_a_killed_run_stays_the_same(tmp_path: Path) -> None:
 
 def test_the_end_of_training_is_each_seed_s_own(tmp_path: Path) -> None:
     """The second seed spends its steps in half as many updates; its last tenth has five rows, not none."""
-    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=2)
-    seed, update = np.repeat([0, 1], [100, 50]), np.r_[:100, :50]
-    entropy = np.where(seed == 0, 0.2, 0.6) + np.where(update < 45, 9.0, 0.0)
+    study = write_study(tmp_path, agents={"ppo": 1.8}, envs={"maze": ENVS["maze"]}, seeds=3)
+    seed, update = np.repeat([0, 1, 2], [100, 50, 50]), np.r_[:100, :50, :50]
+    entropy = np.choose(seed, [0.2, 0.4, 7.0]) + np.where(update < 45, 9.0, 0.0)
+    # one update of each seed says nothing, and one by far too much
+    entropy[update == 97], entropy[update == 49] = np.nan, -1e16
     rows = {"seed": seed, "update": update, "entropy": entropy}
     write_parquet(study / "maze-ppo-1a2b3c4d" / "metrics.parquet", rows)
     (cell,) = report.load(study).cells

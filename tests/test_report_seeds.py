@@ -160,7 +160,7 @@ def test_of_a_seed_that_was_cut_off_the_completed_run_counts(tmp_path: Path) -> 
     assert [[run.seed for run in part.runs] for part in cell.parts] == [[], [0, 1, 2, 3, 4]]
 
 
-def test_what_was_measured_in_training_is_a_mean_over_all_seeds(tmp_path: Path) -> None:
+def test_what_was_measured_in_training_is_a_median_over_all_seeds(tmp_path: Path) -> None:
     root = blocks(tmp_path / "blocks", ["rloo"])
     (alone,) = report.load(write_seeds(tmp_path / "alone", [("rloo", "0", range(3), {})])).cells
     (cell,) = report.load(root).cells

@@ -296,7 +296,7 @@ def gated(
         rollout: Rollout, value: Array, undamaged: Array, access: Access, key: Key
     ) -> Advice:
         goal = target(rollout, undamaged)
-        known = masked.explained_variance(value[..., :-1], goal, rollout.mask) > 0
+        known = masked.explained_variance(value[..., :-1], goal, rollout.mask, floor=0.0) > 0
         choice = jnp.where(
             known, advantage(rollout, value), other.estimate((), {}, rollout, access, key).advantage
         )

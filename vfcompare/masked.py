@@ -66,16 +66,32 @@ def whitened(
     return (advantage - mean) / (jnp.sqrt(variance + eps_of_variance) + eps) * mask
 
 
-def explained_variance(value: Array, target: Array, mask: Array) -> Array:
+CONSTANT = 1e-10
+"""Variance of targets, relative to the squares they are made of, up to which it is rounding: see below."""
+
+
+def explained_variance(
+    value: Array, target: Array, mask: Array, *, floor: float = CONSTANT
+) -> Array:
     """`1 - Var(target - value) / Var(target)` over all taken steps of the batch at once.
 
-    Blind to a constant bias, and negative for a critic worse than a constant. Where the target is constant
-    there is nothing to explain: zero if its variance comes out as zero, and a number without meaning if
-    rounding leaves some. The lab's `value_explained` is NaN there.
+    Blind to a constant bias, and negative for a critic worse than a constant. NaN where the target is
+    constant, as where no rollout is paid: there is nothing to explain. So is one with
+    `Var(target) <= floor (E[target^2] + E[value^2])`. A float32 is rounded by up to `u = 6e-8` of its size; a
+    target is a sum over an episode, of rewards and of values that cancel, and so is known to some `u sqrt(T)`
+    of the larger of the two, 2e-6 after a thousand steps. The default stands for deviations of 1e-5, five
+    times that: what is left above it was paid, however little it is.
+
+    Args:
+      value: any shape.
+      target: the same.
+      mask: the same, zero or one.
+      floor: with zero only a target without any deviation is constant.
     """
 
     def variance(x: Array) -> Array:
         return mean(jnp.square(x - mean(x, mask)), mask)
 
     total = variance(target)
-    return jnp.where(total > 0, 1.0 - ratio(variance(target - value), total), 0.0)
+    size = mean(jnp.square(target), mask) + mean(jnp.square(value), mask)
+    return jnp.where(total > floor * size, 1.0 - ratio(variance(target - value), total), jnp.nan)

@@ -97,7 +97,8 @@ class Cell:
       certificate: certificate.json, or None.
       reference: known returns: random, optimal, threshold.
       budget: environment steps that every seed was to take, or None where it is not recorded.
-      diagnostics: mean over seeds of each training metric over the last tenth of a seed's own updates.
+      diagnostics: median over seeds of each training metric's median over the last tenth of a seed's own
+        updates.
       gradient_steps: gradient steps in one update, on average, or None where that is not recorded.
       problems: what was wrong with its files.
       pictures: file of episodes, see `vfcompare.runs.pictures`, or None; large, and read where it is drawn.

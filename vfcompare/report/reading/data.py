@@ -33,7 +33,7 @@ from vfcompare.report.reading.runs import (
     runs_of,
     training,
 )
-from vfcompare.report.reading.seeds import joined, mean_over_seeds
+from vfcompare.report.reading.seeds import joined, median_over_seeds
 from vfcompare.report.table import join
 from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim
@@ -288,7 +288,7 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         certificate=certificate,
         reference=_reference(info),
         budget=budget(info),
-        diagnostics=mean_over_seeds(trained),
+        diagnostics=median_over_seeds(trained),
         trained=trained,
         gradient_steps=gradient_steps(updates),
         problems=tuple(problems + trouble),

@@ -78,7 +78,7 @@ def _one(cells: Sequence[Cell]) -> Cell:
         runs=tuple(sorted((r for part in parts for r in part.runs), key=lambda run: run.seed)),
         info=_summed(given),
         budget=next((cell.budget for cell in cells if cell.budget is not None), None),
-        diagnostics=mean_over_seeds(trained) if trained else given[0].diagnostics,
+        diagnostics=median_over_seeds(trained) if trained else given[0].diagnostics,
         trained=trained,
         gradient_steps=_gradient_steps(parts),
         problems=tuple(dict.fromkeys(text for cell in cells for text in cell.problems)),
@@ -124,11 +124,11 @@ def _with(cell: Cell, seeds: Sequence[int]) -> Cell:
     return replace(cell, runs=tuple(run for run in cell.runs if run.seed in seeds))
 
 
-def mean_over_seeds(trained: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each metric, over the seeds that have it."""
+def median_over_seeds(trained: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """Median of each metric, over the seeds that have it."""
     names = dict.fromkeys(name for found in trained.values() for name in found)
     return {
-        name: float(np.mean([found[name] for found in trained.values() if name in found]))
+        name: float(np.median([found[name] for found in trained.values() if name in found]))
         for name in names
     }
 

@@ -165,8 +165,8 @@ def diagnostics(results: Results) -> Table:
         (cell.task, cell.arm, *(cell.diagnostics.get(name) for name in names)) for cell in cells
     )
     note = (
-        "Means over seeds of the mean over the last tenth of a seed's own updates, of whatever was finite: "
-        "a health check."
+        "Medians over seeds of the median over the last tenth of a seed's own updates, of whatever was "
+        "finite: a health check."
     )
     if left:
         note += f" Not shown, and in each cell's metrics.parquet: {join(left, len(left))}."
