@@ -258,6 +258,21 @@ def test_nothing_is_predicted_of_the_values_of_another_policy(
     assert (chains.begins_with(config) is not None) == known
 
 
+@pytest.mark.parametrize("agent", ESTIMATORS)
+def test_every_agent_of_the_study_begins_with_the_variance_that_theory_gives_its_baseline(
+    agent: str,
+) -> None:
+    expected = variances(0.1)[KINDS[agent]]
+    assert chains.begins_with(configuration(agent, 0.1)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("agent", ["oracle_v0", "oracle_v", "oracle_td"])
+def test_nothing_is_predicted_of_the_values_of_an_earlier_policy(agent: str) -> None:
+    config = configuration(agent, 0.5)
+    config["agent"]["estimator"]["sharpness"] = 0.5
+    assert chains.begins_with(config) is None
+
+
 def write_plane(root: Path, agents: tuple[str, str], *, ahead: Callable[[float], bool]) -> Path:
     """A study of chains over length and success; `ahead` says, of the variances' ratio, who is faster."""
     rng, study, cells = np.random.default_rng(0), root / "plane", []
@@ -333,8 +348,26 @@ def test_a_plane_without_a_border_says_so(tmp_path: Path) -> None:
     assert "Dashed" not in caption
 
 
-def test_no_border_is_drawn_where_theory_says_nothing_of_a_side(tmp_path: Path) -> None:
-    study = write_plane(tmp_path, ("oracle_td", "oracle_v0"), ahead=lambda ratio: ratio < 1.0)
+def test_theory_expects_no_baseline_to_be_ahead_of_a_groups_mean_on_the_whole_plane(
+    tmp_path: Path,
+) -> None:
+    study = write_plane(tmp_path, ("reinforce", "rloo"), ahead=lambda ratio: ratio < 1.0)
+    caption, ratios = phase(study)
+    for (length, success), ratio in ratios.items():
+        q = success ** (1 / length)
+        none = theory.lock_variance(q, length)["none"]
+        group = theory.lock_group_variance(q, length, GROUP)
+        assert float(ratio) == pytest.approx(none / group)
+        assert float(ratio) < 1.0
+    assert "Nowhere on this plane" in caption
+    assert "Of 6 decided places 6 are as predicted" in caption
+
+
+def test_no_border_is_drawn_where_theory_says_nothing_of_a_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ESTIMATORS, "greedy", {"_target_": "vfcompare.estimators.greedy"})
+    study = write_plane(tmp_path, ("oracle_td", "greedy"), ahead=lambda ratio: ratio < 1.0)
     caption, ratios = phase(study)
     assert set(ratios.values()) == {""}
     assert "theory" not in caption

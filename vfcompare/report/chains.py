@@ -96,12 +96,14 @@ def begins_with(config: Mapping[str, Any]) -> float | None:
         return None
     if setting(config, "agent.estimator.sharpness") not in {None, 1}:
         return None
-    if part(config, "agent.estimator") in {"exact", "value_based"}:
-        decay = number(setting(config, f"{advantage}.lambda_"))
-        if decay is None or part(config, advantage) != "gae":
-            return None
-        return theory.lock_gae_variance(model.q, model.length, decay)
-    return model.variance.get(plain_baseline(config) or "")
+    if part(config, "agent.estimator") not in {"exact", "value_based"}:
+        return model.variance.get(plain_baseline(config) or "")
+    if part(config, advantage) == "above_start":
+        return model.variance["start"]
+    decay = number(setting(config, f"{advantage}.lambda_"))
+    if decay is None or part(config, advantage) != "gae":
+        return None
+    return theory.lock_gae_variance(model.q, model.length, decay)
 
 
 def damaged(config: Mapping[str, Any], lesion: str) -> bool:

@@ -95,7 +95,8 @@ def _foreseen(results: Results, plane: Plane) -> str:
     return (
         f" {line} theory (P3) makes the variances of the first gradients equal, any critic taken to be "
         f"perfect; {first} has {show(min(ratios))} to {show(max(ratios))} times the variance of {second}. "
-        f"Of {len(told)} decided places {sum(told)} are as predicted: who has less variance is ahead."
+        f"Of {len(told)} decided places {sum(told)} are as predicted: the side with the smaller variance is "
+        "ahead there. How far ahead, theory does not say."
     )
 
 

@@ -166,7 +166,8 @@ def _predicted(results: Results) -> Iterable[Sentence]:
         if told := plane.told:
             text = (
                 f"Of {len(told)} decided settings of {plane.env} {sum(told)} are as theory (P3) predicts: "
-                "who has the smaller variance of the gradient at the start is ahead."
+                "the side with the smaller variance of the gradient at the start is ahead there. How far "
+                "ahead, theory does not say."
             )
             yield Sentence(text, "plain", "Prediction")
 
