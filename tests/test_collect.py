@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from vfcompare import collect
+from vfcompare import collect, masked
 from vfcompare.envs.base import Task
 from vfcompare.types import Charge, Collected, Collector, Policy
 
@@ -72,6 +72,19 @@ def episodes(probability, horizon=10, prompts=5, group=3, start="shared", chunk=
         return collector.collect((), quits(probability), (), key, keep_state=keep_state)
 
     return run(KEY)
+
+
+def test_a_choice_is_of_a_whole_tree_or_lane_by_lane():
+    x = {"time": jnp.arange(2), "state": jnp.ones((2, 3, 2))}
+    y = jax.tree.map(lambda leaf: leaf - 7, x)
+    for first, second in np.ndindex(2, 2):
+        found = masked.choose(jnp.array([first, second], bool), x, y)
+        for name, leaf in found.items():
+            want = [(x if chosen else y)[name][lane] for lane, chosen in enumerate((first, second))]
+            np.testing.assert_array_equal(leaf, want)
+    for whole, tree in ((True, x), (False, y)):
+        found = masked.choose(jnp.array(whole), x, y)
+        jax.tree.map(np.testing.assert_array_equal, found, tree)
 
 
 def test_an_episode_has_one_end_and_counts_up_to_it():
