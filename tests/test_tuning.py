@@ -19,7 +19,8 @@ from tests.helpers import GOLDEN
 from vfcompare import statistics
 from vfcompare.assemble import assemble
 from vfcompare.commands import resume
-from vfcompare.commands.compose import cells
+from vfcompare.commands.catalogue import files
+from vfcompare.commands.compose import cells, composing
 from vfcompare.errors import Damaged, InputError
 from vfcompare.main import main
 from vfcompare.report import scoring
@@ -144,6 +145,49 @@ def test_agents_share_the_values_of_what_they_share():
         t[CRITIC_RATE] for t in trials["ppo"][1:]
     ]
     assert all(one[0] == {} for one in trials.values())
+
+
+@pytest.mark.parametrize("name", [name for name in files("tune") if name != "__init__"])
+def test_every_preset_can_be_tuned_in_every_space_of_ours(name):
+    ours = space.load(name)
+    with composing([]) as composer:
+        for agent in files("agent"):
+            preset = composer.cell([f"agent={agent}", "env=lock"])
+            chosen = ours.of(agent, preset.config)
+            asked = {knob.stream: knob.path for knob in chosen}
+            has_critic = bool((preset.config["agent"].get("estimator") or {}).get("critic"))
+            assert (CRITIC_RATE in asked) == (has_critic and "critic" in ours.blocks)
+            for trial in space.drawn(chosen, 2, 0):
+                words = [f"agent={agent}", "env=lock", *space.overrides(trial)]
+                assert composer.cell(words).config["agent"] is not None
+
+
+def test_a_pair_of_critics_has_the_draws_of_one():
+    pair, one = (knobs("matched", agent) for agent in ("asyppo", "ppo"))
+    inner = CRITIC_RATE.replace("critic.", "critic.part.")
+    found, wanted = (space.drawn(chosen, 9, 0)[1:] for chosen in (pair, one))
+    assert [trial[inner] for trial in found] == [trial[CRITIC_RATE] for trial in wanted]
+    assert all(CRITIC_RATE not in trial for trial in found)
+
+
+def test_a_knob_says_where_it_is_of_no_agent_that_lacks_it(here, trainer, tmp_path, capsys):
+    trainer()
+    words = ["agent=rloo,sapo", *ON_ONE[1:]]
+    assert tune(words, Options(trials=2))
+    assert "agent=sapo is tuned without agent.surrogate.epsilon, which" in capsys.readouterr().out
+    values = {row["agent"]: row["values"] for row in rows_of(here) if row["trial"]}
+    assert values["rloo"].keys() - values["sapo"].keys() == {"agent.surrogate.epsilon"}
+    text = "common: {agent.surrogate.epsilon: {uniform: [0.1, 0.2], where_present: maybe}}"
+    with pytest.raises(InputError, match="where_present=maybe is not allowed; allowed: true or"):
+        tune(words, Options(space=own(tmp_path, text)))
+
+
+def test_where_a_knob_is_present_is_no_other_search(here, trainer, tmp_path):
+    trainer()
+    text = "common: {agent.surrogate.epsilon: {uniform: [0.1, 0.2], where_present: true}}"
+    words = ["agent=rloo", *ON_ONE[1:]]
+    for told in (text.replace(", where_present: true", ""), text):
+        assert tune(words, Options(trials=2, space=(own(tmp_path, told))))
 
 
 def test_more_trials_begin_with_the_same_ones_and_another_seed_has_others():

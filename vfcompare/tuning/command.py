@@ -33,6 +33,8 @@ def tune(settings: Sequence[str], options: Options) -> bool:
     )
     search = Search(settings, options)
     search.check()
+    for agent, paths in search.without.items():
+        print(f"agent={agent} is tuned without {', '.join(paths)}, which it does not have")
     folder = search.folder
     with folder.hold() as mine:
         if not mine:

@@ -153,6 +153,13 @@ class Search:
         """On what."""
         return list(dict.fromkeys(player.name[1] for player in self.players))
 
+    @property
+    def without(self) -> dict[str, list[str]]:
+        """By agent, the paths of the space that it is tuned without, where there are any."""
+        presets = {player.name[0]: player.preset.config for player in self.players}
+        found = {agent: self.space.without(agent, config) for agent, config in presets.items()}
+        return {agent: paths for agent, paths in found.items() if paths}
+
     @cached_property
     def trials(self) -> int:
         """Of each player."""
@@ -259,6 +266,7 @@ class Search:
             begun = store.read_json(file)
             # An earlier version named more of them.
             begun["settings"] = decisive(begun["settings"])
+            begun["space"] = space.tried(begun["space"])
             fewer = self.trials < int(begun["trials"])
         except OSError as error:
             raise unread(file, error) from error
@@ -267,7 +275,7 @@ class Search:
                 f"{file} is damaged ({failure.describe(error)}); once it is removed the same command "
                 "goes on, and keeps the trials that have ended"
             ) from error
-        for key, value in self.protocol.items():
+        for key, value in (self.protocol | {"space": space.tried(self.space.written)}).items():
             if key != "trials" and begun.get(key) != value:
                 path, before, now = _first_unlike(key, begun.get(key), value)
                 raise InputError(

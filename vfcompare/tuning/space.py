@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +23,17 @@ KINDS = ("log_uniform", "uniform", "choice")
 COMMON, CRITIC = "common", "critic"
 """Blocks of a space: of every agent, and of those with a learned critic; others are of one preset."""
 
+LEARNED = "agent.estimator.critic"
+"""Where a critic stands."""
+
 DIGITS = 4
 """Significant ones of a drawn number: it is typed in commands."""
 
 NEAR = 0.05
 """Share of a range, from its end, within which a best value says that the range may be too short."""
+
+WHERE_PRESENT = "where_present"
+"""Key of a knob that says that it is of those agents which have the setting."""
 
 Values = dict[str, Any]
 """What a trial sets, by path."""
@@ -41,12 +47,16 @@ class Knob(NamedTuple):
       kind: one of `KINDS`.
       options: the two ends of a range, or the choices.
       also: further paths that are set to the same value.
+      where_present: whether an agent without the path is tuned without the knob, and not refused.
+      stream: path by which its draws are known, where that is not `path`.
     """
 
     path: str
     kind: str
     options: tuple[Any, ...]
     also: tuple[str, ...] = ()
+    where_present: bool = False
+    stream: str = ""
 
     def at(self, share: float) -> Any:
         """The value below which a share in [0, 1] of the distribution lies."""
@@ -72,7 +82,8 @@ class Knob(NamedTuple):
         Each path has a stream of its own: agents that share it draw the same, one more knob shifts no other,
         and more trials begin with the same ones.
         """
-        stream = np.random.default_rng([seed, int(digest(self.path)[:16], 16)])
+        name = self.stream or self.path
+        stream = np.random.default_rng([seed, int(digest(name)[:16], 16)])
         return [self.at(share) for share in stream.random(number)]
 
     def levels(self, number: int) -> list[Any]:
@@ -101,6 +112,11 @@ class Knob(NamedTuple):
         """The settings that give it a value."""
         return dict.fromkeys((self.path, *self.also), value)
 
+    def of(self, known: Collection[str]) -> "Knob":
+        """The same knob of an agent that has these settings, drawn as every agent's; see `within`."""
+        path, *also = (within(text, known) for text in (self.path, *self.also))
+        return self._replace(path=path, also=tuple(also), stream=self.path)
+
 
 class Space(NamedTuple):
     """What is tried.
@@ -121,11 +137,11 @@ class Space(NamedTuple):
         Raises:
           InputError: if it does not have a path of its blocks.
         """
-        estimator = config["agent"].get("estimator") or {}
-        names = [COMMON, *([CRITIC] if estimator.get("critic") else []), agent]
-        known = [path for path, _, _ in leaves({"agent": config["agent"]})]
+        known = settings_of(config)
         found: dict[str, Knob] = {}
-        for block, knob in ((b, knob) for b in names for knob in self.blocks.get(b, ())):
+        for block, knob in self._asked(agent, config):
+            if knob.path in self.without(agent, config):
+                continue
             for path in (knob.path, *knob.also):
                 if path not in known:
                     raise InputError(
@@ -141,6 +157,44 @@ class Space(NamedTuple):
                 f"{agent!r}"
             )
         return tuple(dict.fromkeys(found.values()))
+
+    def without(self, agent: str, config: Mapping[str, Any]) -> list[str]:
+        """The paths of knobs that are tried where an agent has them, and that this one has not."""
+        known = settings_of(config)
+        knobs = (knob for _, knob in self._asked(agent, config) if knob.where_present)
+        return [knob.path for knob in knobs if knob.path not in known]
+
+    def _asked(self, agent: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Knob]]:
+        """The knobs that are meant for an agent, each with its block."""
+        known = settings_of(config)
+        estimator = config["agent"].get("estimator") or {}
+        for block in (COMMON, *([CRITIC] if estimator.get("critic") else []), agent):
+            for knob in self.blocks.get(block, ()):
+                yield block, knob.of(known)
+
+
+def settings_of(config: Mapping[str, Any]) -> list[str]:
+    """The paths of an agent's settings."""
+    return [path for path, _, _ in leaves({"agent": config["agent"]})]
+
+
+def within(path: str, known: Collection[str]) -> str:
+    """A path of the critic as it is in each of two critics, where these have it and the pair has not."""
+    inner = path.replace(f"{LEARNED}.", f"{LEARNED}.part.", 1)
+    return (
+        inner if path.startswith(f"{LEARNED}.") and inner in known and path not in known else path
+    )
+
+
+def tried(written: Mapping[str, Any]) -> dict[str, Any]:
+    """A space as far as it decides what a search tries of agents that it refused none of."""
+    return {
+        block: {
+            path: {key: value for key, value in knob.items() if key != WHERE_PRESENT}
+            for path, knob in knobs.items()
+        }
+        for block, knobs in written.items()
+    }
 
 
 def load(name: str, own: Sequence[Traversable] = ()) -> Space:
@@ -206,7 +260,7 @@ def _knob(where: str, path: str, written: Any) -> Knob:
             f"{where}={written} is not a distribution; allowed: {', '.join(KINDS)} with values, such as "
             "{log_uniform: [1.0e-4, 1.0e-2]}"
         )
-    kinds = [str(key) for key in written if key != "also"]
+    kinds = [str(key) for key in written if key not in ("also", WHERE_PRESENT)]
     if len(kinds) != 1 or kinds[0] not in KINDS:
         told = ", ".join(kinds) or "nothing"
         hint = nearest(kinds[0], KINDS) if kinds else ""
@@ -214,11 +268,16 @@ def _knob(where: str, path: str, written: Any) -> Knob:
     options, also = written[kinds[0]], written.get("also", [])
     if not isinstance(also, list) or not all(isinstance(text, str) for text in also):
         raise InputError(f"{where}: also={also} is not allowed; allowed: a list of paths")
+    where_present = written.get(WHERE_PRESENT, False)
+    if not isinstance(where_present, bool):
+        raise InputError(
+            f"{where}: {WHERE_PRESENT}={where_present} is not allowed; allowed: true or false"
+        )
     if kinds[0] == "choice":
         _check_choices(where, options)
     else:
         _check_range(where, kinds[0], options)
-    return Knob(path, kinds[0], tuple(options), tuple(also))
+    return Knob(path, kinds[0], tuple(options), tuple(also), where_present)
 
 
 def _check_choices(where: str, options: Any) -> None:
