@@ -224,6 +224,7 @@ MISTAKES = {
     "--cfg job --package nope": ("'nope' not found",),
     "-m --cfg job agent=grpo,ppo": ("allowed: one value, or vfcompare plan -m ... agent=grpo,ppo",),
     "--cfgg": ("--info, --help", "did you mean '--cfg'"),
+    "agent=ppo --config-dir=x --cfg job": ("allowed: 'hydra.searchpath=[file:///FOLDER]'",),
     "agent=ppo --config-dir=x": ("allowed: 'hydra.searchpath=[file:///FOLDER]'",),
 }
 

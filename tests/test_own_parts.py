@@ -111,6 +111,18 @@ def test_what_is_wrong_beside_parts_of_ones_own_is_said_by_name(words, mine):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("path", ["env/lock.yaml", "agent/ppo.yaml", "env/base/tokens.yaml"])
+def test_a_part_with_the_name_of_one_of_ours_is_refused_wherever_it_would_be_read(
+    path, tmp_path, capsys
+):
+    write_files(tmp_path, {path: "length: 20"})
+    own = f"hydra.searchpath=[file://{tmp_path}]"
+    said = f"{path} of file://{tmp_path} is not read: ours has the same name; allowed: another name"
+    for words in (["env=lock"], ["env=lock", "--cfg", "job"], ["list", "envs"], ["tune"]):
+        assert main([*words, own]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_a_list_that_is_one_value_may_stand_in_a_sweep(mine):
     found = cells(["+study=layers", mine], sweep=True)
     assert [cell.config["agent"]["network"]["hidden"] for cell in found] == [[8, 8], [8, 8]]

@@ -50,6 +50,9 @@ ASKS |= {"--cfg", "-c", "--info", "-i", "--resolve"}
 TAKING = {"--cfg", "-c", "--info", "-i", "--package", "-p"}
 """Options of Hydra behind which a word of theirs stands."""
 
+WITHIN = {"--package", "-p"}
+"""Those that say of which part a question is."""
+
 RUNS = {"--run", "-r"}
 """Options of Hydra that change nothing."""
 
@@ -141,7 +144,7 @@ def hand_over(args: list[str]) -> int:
     """
     import hydra
 
-    from vfcompare.commands import catalogue, compose, explain, launcher, planning
+    from vfcompare.commands import catalogue, compose, explain, launcher, planning, trust
 
     planned: list[Cell] = []
     words = [word for before, word in zip(["", *args], args, strict=False) if before not in TAKING]
@@ -149,12 +152,15 @@ def hand_over(args: list[str]) -> int:
     options = [arg for arg in args if arg.startswith("-")]
     names = {option.split("=")[0] for option in options}
     sweep = not names.isdisjoint(SWEEPS)
-    if names & ASKS:
+    asks = not names.isdisjoint(ASKS)
+    for name in sorted(names - {*SWEEPS} - RUNS - (ASKS | WITHIN if asks else set())):
+        raise no_option(name)
+    if asks:
+        for _ in trust.folders([text for text in settings if text.startswith(SEARCHPATH)]):
+            pass
         # Hydra answers for one cell alone.
         args = [arg for arg in args if arg not in SWEEPS]
     else:
-        for name in names - RUNS - set(SWEEPS):
-            raise no_option(name)
         # Behind a setting Hydra takes those that follow an option for unknown.
         args = [*options, *settings]
         planned = compose.cells(settings, sweep=sweep)

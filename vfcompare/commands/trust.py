@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -18,6 +19,9 @@ from vfcompare.schema.tree import leaves
 if TYPE_CHECKING:
     from vfcompare.training.cell import Cell
 
+CONF = "vfcompare.conf"
+"""Package of our own configuration."""
+
 Parts = Mapping[str, Traversable]
 
 
@@ -28,7 +32,7 @@ def folders(own: Sequence[str]) -> Iterator[Traversable]:
       own: what `goes_along`, as typed.
 
     Raises:
-      InputError: if it is anything else, or what it names is no folder.
+      InputError: if it is anything else, or what it names is no folder, or has a part that is never read.
     """
     usual = (
         f"allowed: '{SEARCHPATH}[file:///FOLDER]', a folder like our conf/ with parts of your own"
@@ -52,7 +56,19 @@ def folders(own: Sequence[str]) -> Iterator[Traversable]:
                     folder = resources.files(name)
             if not folder.is_dir():
                 raise InputError(f"{text} is not allowed: {place} is no folder; {usual}")
+            # As with Hydra, what ours has is not replaced: a copy that was edited would do nothing.
+            if hidden := [path for path in _ours() if folder.joinpath(*path.split("/")).is_file()]:
+                raise InputError(
+                    f"{hidden[0]} of {place} is not read: ours has the same name; allowed: another name"
+                )
             yield folder
+
+
+@cache
+def _ours() -> tuple[str, ...]:
+    """The paths of our own parts."""
+    known = _walk(resources.files(CONF))
+    return tuple(sorted(path for path, _ in known if path.endswith(".yaml")))
 
 
 def targets(known: Parts) -> set[str]:
@@ -74,7 +90,7 @@ def parts(own: Sequence[str] = ()) -> Parts:
     Raises:
       InputError: if it is anything else, or names what is no folder.
     """
-    places = (resources.files("vfcompare.conf"), *folders(own))
+    places = (resources.files(CONF), *folders(own))
     return {path: entry for place in places for path, entry in _walk(place)}
 
 
