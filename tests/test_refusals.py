@@ -33,6 +33,13 @@ REFUSED = {
     "hydra.job.chdir=true": "hydra.job.chdir=true is not allowed: .*allowed: hydra.job.chdir=false",
     "+study=compare,sums": "a sweep is of one study",
     "study.name=a,b": "a sweep is of one study",
+    "hydra.run.dir=x": "^hydra.run.dir=x is not allowed: .*allowed: root=FOLDER, study.name=NAME$",
+    "hydra.sweep.dir=x": "^hydra.sweep.dir=x is not allowed: .*allowed: root=FOLDER, study.name=NAME$",
+    "hydra.sweep.subdir=x": "^hydra.sweep.subdir=x is not .*allowed: root=FOLDER, study.name=NAME$",
+    "+hydra.sweeper.params.agent.gamma=0.9,0.8": "a study's file; allowed: agent.gamma=0.9,0.8$",
+    "agent=ppo +hydra.sweeper.params.agent.gamma=0.9": "allowed: agent.gamma=0.9$",
+    "+hydra.sweeper.params.agent.gamma='0.9,0.8'": "allowed: agent.gamma=0.9,0.8$",
+    "+hydra.sweeper.params.agent=ppo,rloo": "a study's file; allowed: agent=ppo,rloo$",
     "root=a,b": "a sweep is of one study, in one place",
     "agent=ppo collector@agent.collector=fragments critic@agent.estimator.critic=hl_gauss": (
         "running_range is not allowed with fragments"
@@ -186,6 +193,7 @@ REFUSED |= {
 }
 ALLOWED = [
     "agent={gamma:0.5} study={name:mine}",
+    "+hydra.sweeper.params.env='lock,maze'",
     "network@agent.network=[mlp] +recipe=[tokens] env=addition",
     "+network@agent.estimator.critic.network=mlp",
     "agent=reinforce_running agent.refresh=4",

@@ -51,6 +51,12 @@ SWEEPER = ("_target_", "params", "max_batch_size")
 SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 """Hydra's launcher on a cluster."""
 
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+"""Settings by which Hydra would have its folders elsewhere than the runs that they are of."""
+
+SWEPT = "hydra.sweeper.params."
+"""Before a setting in a study's file: what the study sweeps."""
+
 STARTING = 300
 """Seconds that a task may need before it trains; shorter ones would hear of their end before they begin."""
 
@@ -148,6 +154,20 @@ def refuse(settings: Sequence[Override], own: Sequence[Traversable]) -> None:
             raise InputError(
                 f"{one.input_line} is not allowed: root, priors and folders of your own are meant from where "
                 "the command is typed; allowed: hydra.job.chdir=false, and root=FOLDER for another place"
+            )
+        if key in FOLDERS:
+            raise InputError(
+                f"{one.input_line} is not allowed: what a study has is in one folder; allowed: root=FOLDER, "
+                "study.name=NAME"
+            )
+        swept = key.removeprefix(SWEPT)
+        # Typed, the dot within would make a part of `agent`; in a study's file it is of the name.
+        if swept != key and (one.is_sweep_override() or "." in swept):
+            value = (
+                one._value.text if isinstance(one._value, QuotedString) else one.get_value_string()
+            )
+            raise InputError(
+                f"{one.input_line} is not allowed: that is for a study's file; allowed: {swept}={value}"
             )
         if one.is_sweep_override() and key.split(".")[0] in PRIVATE:
             raise InputError(
