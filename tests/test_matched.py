@@ -118,6 +118,23 @@ def test_a_body_that_the_critic_shapes_too_is_not_what_is_compared(config, agent
     assert found["policy's body"] == ("equal" if body == "its own" else "different")
 
 
+SHARED, APART = {"trunk": "shared"}, {"trunk": "own"}
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        {"critic": {"first": APART, "second": SHARED}},
+        {"critic": {"part": SHARED}},
+        {"critic": {"parts": [APART, SHARED]}},
+        {"values": SHARED},
+        {"critic": APART, "otherwise": {"critic": SHARED}},
+    ],
+)
+def test_a_critic_that_shapes_the_body_is_found_wherever_it_stands(estimator):
+    assert policys_body({"estimator": estimator}) == "also the critic's"
+
+
 def test_a_probe_reads_the_policys_body_and_leaves_it_alone(config):
     agent = config("agent=rloo_idle", "critic@agent.estimator.critic=probe")["agent"]
     assert agent["estimator"]["critic"]["trunk"] == "stopped"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vfcompare.schema.families import UNLEARNED, family
-from vfcompare.schema.tree import function, made_by
+from vfcompare.schema.tree import function, leaves, made_by
 
 Part = Mapping[str, Any]
 
@@ -60,8 +60,9 @@ def rows_to_divide(agent: Part) -> tuple[str, str, int] | None:
 
 
 def policys_body(agent: Part) -> str:
-    """Whether the policy's body learns from the critic's loss, too."""
-    shared = critic_of(agent.get("estimator") or {}).get("trunk") == "shared"
+    """Whether the policy's body learns from a critic's loss, too, however deep in the estimator it stands."""
+    found = leaves(agent.get("estimator") or {}, lists=True)
+    shared = any(key == "trunk" and value == "shared" for _, key, value in found)
     return "also the critic's" if shared else "its own"
 
 
