@@ -18,7 +18,7 @@ from vfcompare.contract import require_task
 from vfcompare.envs.base import Reference, Task
 from vfcompare.errors import InputError, closest
 from vfcompare.main import main
-from vfcompare.report.data import load
+from vfcompare.report.reading.data import load
 from vfcompare.runs import run_folder, status, store
 from vfcompare.schema.validate import OF_AN_AGENT
 from vfcompare.training import attempts
