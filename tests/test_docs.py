@@ -104,7 +104,7 @@ def test_the_parts_of_ones_own_that_the_page_shows_train(tmp_path, monkeypatch):
         r"^    PYTHONPATH=\$PWD vfcompare ((?:.*\\\n)*.*)$", section, re.MULTILINE
     )
     trained = [words for words in commands if not words.startswith("resume")]
-    assert len(trained) == 2
+    assert len(trained) == 3
     for words in trained:
         typed = shlex.split(os.path.expandvars(words.replace("\\\n", " ")))
         for cell in cells([word for word in typed if word != "-m"], sweep="-m" in typed):

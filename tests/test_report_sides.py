@@ -26,6 +26,9 @@ from vfcompare.report.figures import families, pairs
 from vfcompare.report.prose import sentences
 from vfcompare.report.prose.method import method
 from vfcompare.report.prose.verdicts import verdicts
+from vfcompare.report.reading import data
+from vfcompare.schema import families as schema
+from vfcompare.schema.families import Shown
 
 MAZE = {"maze": ENVS["maze"]}
 
@@ -68,6 +71,52 @@ def test_who_reads_values_that_no_critic_learned_is_on_neither_side(tmp_path: Pa
     results = analyse(report.load(reads(named, given)))
     assert [[arm.name for arm in side] for side in results.sides.both] == [["oracle_td"], ["ppo"]]
     assert "Sides" not in said(results)
+
+
+OWN = (
+    "agent: {estimator: {_target_: mine.own, values: {_target_: vfcompare.agents.critics.learned}}}"
+)
+
+
+def test_who_has_an_estimator_of_ones_own_stands_where_its_run_shows(tmp_path: Path) -> None:
+    agents = {"rloo": 1.0, "ppo": 1.5, "named": 1.4, "learns": 1.4, "fresh": 1.2, "peeks": 1.9}
+    study = write_study(tmp_path, agents=agents, envs=MAZE, seeds=6)
+    shown = {
+        "learns": ({"policy": 9, "critic": 5}, "none"),
+        "peeks": ({"policy": 9}, "exact values"),
+    }
+    shown["fresh"] = ({"policy": 9, "critic": 0}, "none")
+    for agent in ("named", *shown):
+        folder = study / f"maze-{agent}-1a2b3c4d"
+        told = OWN if agent == "named" else "agent: {estimator: {_target_: mine.own, gamma: 1.0}}"
+        (folder / "config.yaml").write_text(f"{told}\n")
+        if agent in shown:
+            sizes, privilege = shown[agent]
+            given = {"parameters": sizes, "facts": {"privilege": privilege}}
+            (folder / "certificate.json").write_text(json.dumps(given))
+    sides = analyse(report.load(study)).sides.both
+    assert [[arm.name for arm in side] for side in sides] == [
+        ["ppo", "named", "learns"],
+        ["rloo", "fresh"],
+    ]
+    logged = {"seed": [0.0] * 3, "update": [0, 1, 2], "simulated_episodes": [8.0] * 3}
+    report_study.write_parquet(study / "maze-fresh-1a2b3c4d" / "metrics.parquet", logged)
+    results = analyse(report.load(study))
+    assert [arm.name for arm in results.sides.both[1]] == ["rloo"]
+    assert said(results)["Sides"].startswith(
+        "On neither side: fresh (simulated values) and peeks (exact values)."
+    )
+
+
+@pytest.mark.parametrize(
+    "shown", [None, "parameters", {"parameters": []}, {"parameters": {"critic": "5"}}]
+)
+def test_a_certificate_that_tells_nothing_leaves_the_configuration_to_tell(shown: Any) -> None:
+    assert data.shown(shown, {}) in (None, Shown(learns=False, exact=False, simulates=False))
+    for name in ("exact", "simulated", "greedy", "value_free"):
+        estimator = {"_target_": f"vfcompare.estimators.{name}"}
+        told = Shown(learns=True, exact=True, simulates=True)
+        assert schema.family("a", estimator, told) == schema.family("a", estimator)
 
 
 def test_a_question_without_a_second_side_says_so(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from vfcompare.schema.families import learns
 from vfcompare.schema.needs import NEEDED_BY, NEEDS
 from vfcompare.schema.tree import function, leaves, made_by
 
@@ -334,7 +335,7 @@ def needs(config: Config) -> dict[str, list[str]]:
             if part in reasons:
                 found[need].append(f"{reasons[part]} ({part.rsplit('.', 1)[-1]})")
     estimator, collector = config.get("estimator") or {}, unwrap(config.get("collector") or {})
-    if "critic" in estimator:
+    if learns(estimator):
         unread = str(estimator["_target_"]).endswith(".auxiliary")
         found["critic"].append("it learns and is never read" if unread else "its values are read")
     if found["groups"] and collector.get("start") == "shared":

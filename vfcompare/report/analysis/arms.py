@@ -134,8 +134,8 @@ class Shown:
 def arms_of(study: Study) -> tuple[Arm, ...]:
     """The arms of a study, those without a learned critic first."""
     cells = [cell for cell in study.cells if cell.planned]
-    # What a cell that has not begun reads is a guess from its name.
-    reads = {cell.arm: cell.family for cell in sorted(cells, key=lambda cell: bool(cell.config))}
+    # What a cell that has not begun reads is a guess from its name, or from names of the user's own parts.
+    reads = {cell.arm: cell.family for cell in sorted(cells, key=lambda cell: cell.told)}
     found = {c.arm: Arm(c.arm, c.agent, reads[c.arm], c.chosen, c.original) for c in cells}
     return tuple(sorted(found.values(), key=lambda arm: arm.critic))
 

@@ -154,6 +154,11 @@ class Cell:
         return [run for run in self.runs if run.status == "completed" and run.steps.size]
 
     @property
+    def told(self) -> tuple[bool, bool, bool]:
+        """How much its `family` rests on: on its configuration, its certificate, what its training logged."""
+        return bool(self.config), bool(self.certificate), bool(self.trained)
+
+    @property
     def folders(self) -> "tuple[Cell, ...]":
         """The cells of which each has a folder."""
         return self.parts or (self,)

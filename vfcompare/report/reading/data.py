@@ -18,6 +18,7 @@ from vfcompare.report.reading.files import (
     read_inside,
     read_json,
     read_record,
+    setting,
     tree,
     why,
 )
@@ -38,7 +39,7 @@ from vfcompare.report.table import join
 from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.yaml_files import read_yaml
-from vfcompare.schema.families import SIDES, family
+from vfcompare.schema.families import EXACT, SIDES, Shown, family
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
 """Settings of how long a cell trains and how often it is evaluated; labels have them only where needed."""
@@ -281,7 +282,9 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         agent=clean(agent),
         env=clean(entry.get("env", (info or {}).get("env", "unknown"))),
         settings=_settings(settings),
-        family=family(str(agent), tree(config or {}, "agent.estimator")),
+        family=family(
+            str(agent), tree(config or {}, "agent.estimator"), shown(certificate, trained)
+        ),
         planned=planned,
         runs=runs,
         info=info or {},
@@ -298,6 +301,24 @@ def _cell(root: Path, entry: Mapping[str, Any], study: str, *, planned: bool) ->
         maps=maps,
         study=study,
         pictures=_pictures(folder),
+    )
+
+
+def shown(certificate: object, trained: Mapping[int, Mapping[str, float]]) -> Shown | None:
+    """What a run shows of its estimator; None where it has no certificate that tells.
+
+    Args:
+      certificate: certificate.json, as data.
+      trained: the diagnostics of each seed.
+    """
+    told = certificate if isinstance(certificate, Mapping) else {}
+    sizes = {name: number(size) for name, size in tree(told, "parameters").items()}
+    if not sizes:
+        return None
+    return Shown(
+        learns=any(size for name, size in sizes.items() if name != "policy"),
+        exact=setting(told, "facts.privilege") == EXACT,
+        simulates=any(each.get("simulated_episodes") for each in trained.values()),
     )
 
 

@@ -74,7 +74,7 @@ def _one(cells: Sequence[Cell]) -> Cell:
     return replace(
         given[0],
         settings=plain(first.settings),
-        family=next((cell.family for cell in given if cell.config), given[0].family),
+        family=max(given, key=lambda cell: cell.told).family,
         runs=tuple(sorted((r for part in parts for r in part.runs), key=lambda run: run.seed)),
         info=_summed(given),
         budget=next((cell.budget for cell in cells if cell.budget is not None), None),
