@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -603,6 +604,52 @@ def test_a_task_that_does_not_say_how_soon_it_may_end_is_refused():
 
     with pytest.raises(ValueError, match="Bare has no shortest; allowed: "):
         require_task(Bare())
+
+
+IMPORTING = {
+    "mine_parts/__init__.py": "",
+    "mine_parts/a.py": "import numpy, json, vfcompare\nfrom . import b\nfrom .deep.c import FACTOR\n",
+    "mine_parts/b.py": "def later():\n    import mine_helper as h\n    from mine_parts import a\n",
+    "mine_parts/deep/c.py": "from mine_parts.b import *\nfrom .... import beyond\nimport mine_nowhere.d\n",
+    "mine_parts/unused.py": "",
+    "mine_helper.py": "import site_packaged\nthis is no Python",
+    "installed/site-packages/site_packaged.py": "import mine_unseen\n",
+    "mine_unseen.py": "",
+}
+"""Modules that import each other, and one that pip might have installed."""
+
+
+def test_own_code_is_what_its_modules_import_too(tmp_path, monkeypatch, capsys):
+    write_files(tmp_path, IMPORTING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path / "installed/site-packages"))
+    attempts._installed.cache_clear()
+    config = {
+        "a": [{"_target_": "mine_parts.a.half"}],
+        "b": {"_target_": "vfcompare.envs.lock.Lock"},
+    }
+    begun = attempts.own_code(config)
+    used = ["mine_parts", "mine_parts.a", "mine_parts.b", "mine_parts.deep.c"]
+    assert [*begun] == ["mine_helper", *used]
+    assert attempts.own_code({"a": {"_target_": "site_packaged.half"}}).keys() == {"site_packaged"}
+    assert not {"mine_helper", "mine_parts"} & sys.modules.keys()
+    record = {"own": begun, "source": attempts.source()}
+    folder = run_folder.RunFolder(tmp_path / "cell")
+    folder.update(**record)
+    write_files(tmp_path, {"mine_parts/deep/c.py": "FACTOR = 0.9\n"})
+    now = {**record, "own": attempts.own_code(config)}
+    assert attempts._changed(record, now) == ["mine_parts.deep.c"]
+    attempts.tell_of_code_since([folder])
+    assert "cell: mine_parts.deep.c has changed since" in capsys.readouterr().err
+
+
+def test_what_an_earlier_version_did_not_record_of_own_code_has_not_changed():
+    begun, now = (
+        {"source": "a", "own": {"mine": "1"}},
+        {"source": "b", "own": {"mine": "1", "more": "2"}},
+    )
+    assert attempts._changed(begun, now) == ["vfcompare's own code"]
+    assert attempts._changed(begun | {"source": "b"}, now) == ["more"]
 
 
 def test_no_module_is_imported_for_being_named_on_disk(tmp_path, monkeypatch, capsys):

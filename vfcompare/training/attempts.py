@@ -1,5 +1,6 @@
 """What `run.json` says of an attempt at a cell: by which code, how, and whether it goes on bit by bit."""
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -7,6 +8,7 @@ import importlib.util
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +116,72 @@ def source() -> str:
 
 
 def own_code(config: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of the files of modules that parts name by `_target_` and that are not ours, by module."""
-    modules = {target.rpartition(".")[0] for target in made_by(config, lists=True).values()}
-    found = {}
-    for module in sorted(modules):
-        if module.partition(".")[0] == "vfcompare":
-            continue
-        if digest := _digest(module):
-            found[module] = digest
-    return found
+    """SHA-256 of the files of the user's own modules, by module.
+
+    Those that parts name by `_target_`, and what these import by a statement anywhere in them, and so on, as
+    far as it is neither ours nor installed. Nothing is imported to find that out: what is there in one
+    attempt and not in the next would else depend on what was imported by then.
+    """
+    named = {target.rpartition(".")[0] for target in made_by(config, lists=True).values()}
+    first = [module for module in sorted(named) if module.partition(".")[0] != "vfcompare"]
+    found: dict[str, str] = {}
+    waiting = [*first, *_own(_upwards(first))]
+    for module in waiting:
+        with contextlib.suppress(*UNKNOWN):
+            if module not in found:
+                file = _file(module)
+                content = file.read_bytes()
+                found[module] = hashlib.sha256(content).hexdigest()
+                if not _installed(module.partition(".")[0]):
+                    package = module if file.stem == "__init__" else module.rpartition(".")[0]
+                    waiting += _own(_upwards(_imports(content, package)))
+    return dict(sorted(found.items()))
+
+
+def _own(modules: Iterable[str]) -> list[str]:
+    """Those of some modules that are the user's own."""
+    tops = ((module, module.partition(".")[0]) for module in modules)
+    return [name for name, top in tops if top != "vfcompare" and not _installed(top)]
+
+
+def _upwards(modules: Iterable[str]) -> list[str]:
+    """Modules and the packages that they are in, which importing them executes."""
+    parts = (module.split(".") for module in modules)
+    return [".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)]
+
+
+@functools.cache
+def _imports(content: bytes, package: str) -> tuple[str, ...]:
+    """What a module's statements may import; of `from a import b` also `a.b`, which may be no module.
+
+    Args:
+      content: of its file.
+      package: that it is in, or is.
+    """
+    found: list[str] = []
+    # Not Python, such as a compiled module, or not to be read: then its own file is all that is known.
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        for node in ast.walk(ast.parse(content)):
+            if isinstance(node, ast.Import):
+                found += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                place = "." * node.level + (node.module or "")
+                with contextlib.suppress(ImportError):
+                    base = importlib.util.resolve_name(place, package)
+                    found += [base, *(f"{base}.{a.name}" for a in node.names if a.name != "*")]
+    return tuple(dict.fromkeys(found))
+
+
+@functools.cache
+def _installed(top: str) -> bool:
+    """Whether a package or module is Python's, or was installed: versions tell what it is."""
+    if top in sys.stdlib_module_names:
+        return True
+    with contextlib.suppress(*UNKNOWN):
+        spec = _spec(top)
+        places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
+        return any({"site-packages", "dist-packages"} & {*Path(place).parts} for place in places)
+    return False
 
 
 def tell_of_code_since(runs: Iterable[run_folder.RunFolder]) -> None:
@@ -180,21 +239,37 @@ def _digest(module: str) -> str | None:
 
 
 def _file(module: str) -> Path:
-    """The file of a module, found without importing what it is in: a record may name any.
+    """The file of a module, see `_spec`.
 
     Raises:
       ImportError: if there is none.
     """
+    spec = _spec(module)
+    return Path((spec and spec.origin) or "")
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is, found without importing what it is in: a record may name any.
+
+    Raises:
+      ImportError: if what it is in is no package.
+    """
     parts = module.split(".")
+    spec: ModuleSpec | None = None
     place: Sequence[str] | None = None
     for end in range(1, len(parts) + 1):
         name = ".".join(parts[:end])
         found = (finder.find_spec(name, place) for finder in sys.meta_path)
-        spec = next(filter(None, found), None)
-        place = spec.submodule_search_locations if spec else None
+        try:
+            spec = next(filter(None, found), None)
+            inside = spec.submodule_search_locations if spec else None
+        except LookupError:
+            # A folder without __init__.py asks the package that it is in, which was not imported.
+            spec, inside = None, [str(Path(folder, parts[end - 1])) for folder in place or ()]
+        place = inside
         if place is None and end < len(parts):
             raise ImportError(f"{name} is no package")
-    return Path((spec and spec.origin) or "")
+    return spec
 
 
 def tell_of_other_code(members: Iterable[Member]) -> None:
@@ -222,7 +297,9 @@ def _changed(first: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     source, commits = first.get("source"), {git.get("commit") for git in (was, is_)}
     edited = len(commits) > 1 if source is None else source != now["source"]
     ours = ["vfcompare's own code"] if edited else []
-    modules = [name for name in sorted({*own, *mine}) if own.get(name) != mine.get(name)]
+    # Another version of ours may have looked at fewer modules.
+    looked = {*own, *mine} if source == now.get("source") else own
+    modules = [name for name in sorted(looked) if own.get(name) != mine.get(name)]
     packages = [
         f"{name} (was {versions.get(name)}, is {present.get(name)})"
         for name in DECISIVE
