@@ -13,8 +13,8 @@ from scipy import stats
 
 from vfcompare.report.oracle.findings import Findings, Subject, find, measure
 from vfcompare.report.reading.data import load
-from vfcompare.report.reading.files import tree
 from vfcompare.runs.store import write_bytes
+from vfcompare.schema.untrusted import tree
 from vfcompare.statistics import Interval
 
 PAGE = Path(__file__).parents[1] / "docs" / "estimators.md"

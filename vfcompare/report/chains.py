@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfcompare.oracle import theory
-from vfcompare.report.reading.files import number, part, setting
+from vfcompare.report.reading.files import number
+from vfcompare.schema.untrusted import part, setting
 
 MAX_LENGTH = 100_000
 

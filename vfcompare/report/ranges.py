@@ -6,7 +6,8 @@ import numpy as np
 
 from vfcompare.report.fates import SAME_END, counted, late, usable
 from vfcompare.report.reading.cells import Cell, Run
-from vfcompare.report.reading.files import Array, number, tree
+from vfcompare.report.reading.files import Array, number
+from vfcompare.schema.untrusted import tree
 
 GRID_POINTS = 60
 """Steps at which curves are aggregated, where runs were evaluated at different ones."""

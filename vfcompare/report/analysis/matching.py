@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vfcompare.report.reading.cells import Cell, own_code
-from vfcompare.report.reading.files import clean, tree
+from vfcompare.report.reading.files import clean
 from vfcompare.report.reading.labels import TARGET, searches, tuned_settings
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import NONE, join
 from vfcompare.runs import certificate
 from vfcompare.runs.naming import digest
 from vfcompare.schema.tree import leaves
+from vfcompare.schema.untrusted import tree
 
 Row = tuple[str, str, tuple[str, ...]]
 

@@ -18,9 +18,10 @@ from vfcompare.report.analysis.resampling import generator
 from vfcompare.report.chains import damaged, plain_baseline
 from vfcompare.report.reading.cells import Cell, Names, held_still
 from vfcompare.report.reading.data import Study
-from vfcompare.report.reading.files import number, part, setting, tree
+from vfcompare.report.reading.files import number
 from vfcompare.report.reading.labels import short_names, short_values, varying
 from vfcompare.schema.families import CRITIC, OUTCOME_ONLY
+from vfcompare.schema.untrusted import part, setting, tree
 from vfcompare.statistics import Interval
 
 MEDIANS = frozenset({"episodes_to_cosine"})

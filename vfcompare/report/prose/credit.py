@@ -6,12 +6,13 @@ from typing import Any
 from vfcompare.report.analysis import Results
 from vfcompare.report.prose.sentences import Sentence
 from vfcompare.report.reading.cells import Cell
-from vfcompare.report.reading.files import number, part, setting, tree
+from vfcompare.report.reading.files import number
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import join
 from vfcompare.runs import certificate
 from vfcompare.schema import families
 from vfcompare.schema.pairings import fades, fading
+from vfcompare.schema.untrusted import part, setting, tree
 
 
 def credited(results: Results) -> Iterable[Sentence]:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vfcompare.report.reading.files import Array, setting
+from vfcompare.report.reading.files import Array
+from vfcompare.schema.untrusted import setting
 
 STATUSES = (
     "completed",

@@ -18,8 +18,6 @@ from vfcompare.report.reading.files import (
     read_inside,
     read_json,
     read_record,
-    setting,
-    tree,
     why,
 )
 from vfcompare.report.reading.labels import label
@@ -40,6 +38,7 @@ from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.yaml_files import read_yaml
 from vfcompare.schema.families import EXACT, SIDES, Shown, family
+from vfcompare.schema.untrusted import setting, tree
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
 """Settings of how long a cell trains and how often it is evaluated; labels have them only where needed."""

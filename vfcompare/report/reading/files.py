@@ -4,7 +4,7 @@ import hashlib
 import json
 import unicodedata
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +44,6 @@ def clean(value: object, limit: int = NAME_LENGTH) -> str:
 def number(value: object) -> float | None:
     """A finite number, or None."""
     return finite(value)
-
-
-def tree(config: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    """A part of a configuration, `agent.policy`; empty where it is anything else."""
-    found: Any = config
-    for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def setting(config: Mapping[str, Any], path: str) -> str | float | bool | None:
-    """A value of a configuration, `agent.policy.success`; None where there is none.
-
-    Configurations are files of unknown origin: what is no plain value counts as none.
-    """
-    parent, _, key = path.rpartition(".")
-    found = tree(config, parent).get(key)
-    return found if isinstance(found, str | int | float) else None
-
-
-def part(config: Mapping[str, Any], path: str) -> str:
-    """Name of the function or class that stands there, without its package."""
-    return str(setting(config, f"{path}._target_") or "").rpartition(".")[2]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from vfcompare.report.reading.cells import STATUSES, Cell, Run
-from vfcompare.report.reading.files import number, setting
+from vfcompare.report.reading.files import number
 from vfcompare.schema.settings import PRIVATE
+from vfcompare.schema.untrusted import setting
 
 SEEDING = frozenset({"first_seed", "seeds"})
 """Settings that say with which seeds a cell is trained, and nothing of how."""
