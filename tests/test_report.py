@@ -746,15 +746,23 @@ def test_the_end_of_training_is_each_seed_s_own(tmp_path: Path) -> None:
     assert cell.diagnostics == {"entropy": pytest.approx(0.4)}
 
 
-def test_metrics_that_most_agents_have_are_shown_and_the_others_named(tmp_path: Path) -> None:
-    study = write_study(tmp_path, agents={"rloo": 1.2, "ppo": 1.8}, envs={"maze": ENVS["maze"]})
-    critic, shared = ["critic_loss", "explained_variance"], [f"m{i}" for i in range(9)]
-    for agent, names in (("rloo", shared), ("ppo", [*critic, *shared])):
+def test_metrics_of_critics_come_first_and_what_has_no_room_is_named(tmp_path: Path) -> None:
+    agents = {"rloo": 1.2, "ppo": 1.8, "grpo": 1.1}
+    study = write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]})
+    critic = ["critic_loss", "explained_variance"]
+    shared = ["m0", "return", *(f"m{i}" for i in range(1, 9))]
+    own = {"rloo": ["rare"], "ppo": critic, "grpo": []}
+    for agent, names in own.items():
+        names = [*names, *shared]
         rows = {"seed": np.zeros(5), "update": np.arange(5), **{n: np.ones(5) for n in names}}
         write_parquet(study / f"maze-{agent}-1a2b3c4d" / "metrics.parquet", rows)
     table = tables.scores.diagnostics(analyse(report.load(study)))
-    assert set(table.columns[2:]) == {"critic_loss", *shared}
-    assert "metrics.parquet: explained_variance." in table.note
+    common = [f"m{i}" for i in range(7)]
+    assert list(table.columns[2:]) == ["explained_variance", "critic_loss", "return", *common]
+    told = {row[1]: row[2:5] for row in table.rows}
+    assert told == {"rloo": (None, None, 1), "ppo": (1, 1, 1), "grpo": (None, None, 1)}
+    assert "Metrics of critics come first; \N{EN DASH} where an agent has none." in table.note
+    assert table.note.endswith("metrics.parquet: m7, m8 and rare.")
 
 
 def test_a_run_that_was_left_early_has_no_restricted_mean_of_steps(tmp_path: Path) -> None:

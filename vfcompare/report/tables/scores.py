@@ -6,11 +6,17 @@ from collections import Counter
 from vfcompare.report.analysis import Results
 from vfcompare.report.metrics import AGGREGATES, METRICS, SCORES, STABILITY
 from vfcompare.report.prose.sentences import seeds
-from vfcompare.report.table import PRINTED, Table, Value, join
+from vfcompare.report.table import NONE, PRINTED, Table, Value, join
 from vfcompare.statistics import MIN_RUNS
 
 MOST_METRICS = 10
 """Metrics of training that a table has room for."""
+
+CRITICS = ("explained_variance", "critic_loss", "critic_grad_norm", "gate")
+"""Metrics that tell how good a critic is; half the agents of a comparison have none of them."""
+
+HEALTH = ("return", "signal_fraction", "entropy", "kl", "policy_grad_norm", "advantage_std")
+"""Metrics that tell of any agent whether it learns."""
 
 
 def scores(results: Results) -> Table:
@@ -154,13 +160,12 @@ def _rate(results: Results, quantity: str, arm: str) -> tuple[str, Value]:
 
 
 def diagnostics(results: Results) -> Table:
-    """Training metrics at the end of training."""
+    """Training metrics at the end of training: of critics, of health, and those that most agents have."""
     cells = [cell for cell in results.study.cells if cell.diagnostics]
     known = Counter(name for cell in cells for name in cell.diagnostics)
-    # those that most agents have, in the order of the files
-    common = {name for name, _ in known.most_common(MOST_METRICS)}
-    names = [name for name in known if name in common]
-    left = [name for name in known if name not in common]
+    first = [name for name in (*CRITICS, *HEALTH) if name in known]
+    ordered = list(dict.fromkeys([*first, *(name for name, _ in known.most_common())]))
+    names, left = ordered[:MOST_METRICS], ordered[MOST_METRICS:]
     rows = tuple(
         (cell.task, cell.arm, *(cell.diagnostics.get(name) for name in names)) for cell in cells
     )
@@ -168,6 +173,8 @@ def diagnostics(results: Results) -> Table:
         "Medians over seeds of the median over the last tenth of a seed's own updates, of whatever was "
         "finite: a health check."
     )
+    if set(CRITICS) & set(names):
+        note += f" Metrics of critics come first; {NONE} where an agent has none."
     if left:
         note += f" Not shown, and in each cell's metrics.parquet: {join(left, len(left))}."
     heads = ("environment", "agent", *names)
