@@ -35,7 +35,10 @@ from vfcompare.report.figures import output
 from vfcompare.report.figures.drawing import spread
 from vfcompare.report.figures.looks import CRITIC, INK, MUTED, OUTCOME, lettering
 from vfcompare.report.pages import formats
+from vfcompare.report.pages.document import compose
+from vfcompare.report.pages.page import as_html, as_json
 from vfcompare.report.prose import fairness
+from vfcompare.report.prose.method import method, unmet
 from vfcompare.report.prose.verdicts import verdicts
 from vfcompare.report.reading import files, runs
 from vfcompare.report.reading.cells import STATUSES
@@ -797,3 +800,27 @@ def test_a_run_that_was_stopped_from_outside_is_not_shown_as_running(status):
     run = runs._run(0, info, {"status": "running"}, runs.Told({}, "", {}))
     assert run.status == "interrupted"
     assert run.reason == "SIGTERM"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_did_not_occur_is_folded(tmp_path: Path, lost: bool) -> None:
+    study = write_study(tmp_path, agents={"rloo": 1.2, "ppo": 1.8}, envs={"maze": ENVS["maze"]})
+    if lost:
+        (study / "maze-ppo-1a2b3c4d" / "run.json").unlink()
+    results = analyse(report.load(study))
+    told, folded = dict(method(results)), dict(unmet(results))
+    assert ("no known outcome" in told["Failed runs"]) == lost
+    assert (told["Failed runs"] == "All planned runs completed.") == (not lost)
+    assert ("Failed runs" in folded) == (not lost)
+    assert "insufficient" in told["Intervals"]
+    assert "settings of one" in folded["Intervals"]
+    assert told["What is drawn"] == "All agents and settings where there are at most 8."
+    document = compose(report.load(study))
+    page = as_html(document, dict.fromkeys(document.pictures, b"<svg/>"), [])
+    opened = re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL)
+    assert ('id="t-attrition"' in opened) == lost
+    assert 'id="t-attrition"' in page
+    assert folded["What is drawn"] in page
+    assert folded["What is drawn"] not in opened
+    every = json.loads(as_json(document))["method"]["What is drawn"]
+    assert every == f"{told['What is drawn']} {folded['What is drawn']}"

@@ -9,7 +9,7 @@ from vfcompare.report.figures import mazes
 from vfcompare.report.figures.drawing import Picture
 from vfcompare.report.metrics import METRICS
 from vfcompare.report.prose import fairness
-from vfcompare.report.prose.method import method
+from vfcompare.report.prose.method import method, unmet
 from vfcompare.report.prose.sentences import Sentence
 from vfcompare.report.prose.verdicts import verdicts
 from vfcompare.report.reading.data import Study
@@ -71,12 +71,14 @@ class Document:
       verdicts: the answer, and what limits it.
       sections: in the order of the page.
       method: terms and their definitions.
+      unmet: definitions of what did not occur in the study.
     """
 
     study: Study
     verdicts: tuple[Sentence, ...]
     sections: tuple[Section, ...]
     method: tuple[tuple[str, str], ...]
+    unmet: tuple[tuple[str, str], ...] = ()
 
     @property
     def pictures(self) -> dict[str, Picture]:
@@ -104,7 +106,7 @@ def compose(study: Study) -> Document:
         sections = [section for section in sections if section.id in STILL]
         said = [item for item in said if item.title.partition(" on ")[0] not in PERFORMANCE]
     terms = (*method(results), *oracle.method(findings))
-    return Document(study, tuple(said), tuple(sections), terms)
+    return Document(study, tuple(said), tuple(sections), terms, tuple(unmet(results)))
 
 
 def _sections(

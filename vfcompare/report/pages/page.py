@@ -17,7 +17,7 @@ from vfcompare.report.prose.sentences import Sentence
 from vfcompare.report.table import Table
 
 FOLDED = frozenset(
-    {"pairs", "pairs-by-environment", "improvement", "families", "diagnostics", "provenance"}
+    {"pairs", "pairs-by-environment", "improvement", "diagnostics", "provenance"}
 ) | {
     "oracle-gradient",
     "oracle-advantage",
@@ -49,7 +49,7 @@ def as_json(document: Document) -> str:
             }
             for name, picture in document.pictures.items()
         },
-        "method": dict(document.method),
+        "method": _method(document),
     }
     text = json.dumps(formats.as_json(content), ensure_ascii=False, indent=1, allow_nan=False)
     return text + "\n"
@@ -64,6 +64,14 @@ def schema() -> str:
 
 def _sentence(sentence: Sentence) -> dict[str, str]:
     return {"title": sentence.title, "text": sentence.text, "tone": sentence.tone}
+
+
+def _method(document: Document) -> dict[str, str]:
+    """All definitions by term, those of what did not occur behind the others."""
+    found: dict[str, list[str]] = {}
+    for term, text in (*document.method, *document.unmet):
+        found.setdefault(term, []).append(text)
+    return {term: " ".join(texts) for term, texts in found.items()}
 
 
 def _table(table: Table) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def as_markdown(document: Document) -> str:
             lines += ["", f"**{escape(table.title)}.** {escape(note)}".strip(), ""]
             lines += [formats.as_markdown(table), ""]
     lines += ["## Method", ""]
-    lines += [f"- **{escape(name)}.** {escape(text)}" for name, text in document.method]
+    lines += [f"- **{escape(name)}.** {escape(text)}" for name, text in _method(document).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -133,5 +141,6 @@ def as_html(document: Document, drawings: Mapping[str, bytes], listing: Sequence
         drawings=inlined,
         folded=FOLDED,
         method=document.method,
+        unmet=document.unmet,
         listing=listing,
     )

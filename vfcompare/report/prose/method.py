@@ -1,5 +1,9 @@
 """The method appendix: every definition and every constant, from the code that used them."""
 
+import itertools
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from vfcompare import statistics
 from vfcompare.report import fates, ranges
 from vfcompare.report.analysis import Results, contrasts, resampling
@@ -9,32 +13,82 @@ from vfcompare.report.reading.labels import searches, tuned_settings
 from vfcompare.report.table import join
 
 
+class Clause(NamedTuple):
+    """A part of a definition.
+
+    Attributes:
+      term: what is defined.
+      text: sentences.
+      applies: whether what it is about occurred in the study.
+    """
+
+    term: str
+    text: str
+    applies: bool = True
+
+
 def method(results: Results) -> list[tuple[str, str]]:
-    """(term, definition) pairs, in reading order."""
+    """(term, definition) pairs of what occurred in the study, in reading order."""
+    return _joined(clause for clause in _clauses(results) if clause.applies)
+
+
+def unmet(results: Results) -> list[tuple[str, str]]:
+    """The same of what did not occur in it."""
+    return _joined(clause for clause in _clauses(results) if not clause.applies)
+
+
+def _joined(clauses: Iterable[Clause]) -> list[tuple[str, str]]:
+    found: dict[str, list[str]] = {}
+    for clause in clauses:
+        found.setdefault(clause.term, []).append(clause.text)
+    return [(term, " ".join(texts)) for term, texts in found.items()]
+
+
+def _clauses(results: Results) -> list[Clause]:
+    compared = [*results.family.values(), *(c for each in results.pairs.values() for c in each)]
+    lost = any(fate.counts["completed"] < fate.planned for fate in results.attrition)
+    sizes = [len(found) for task in results.tasks for found in task.scores.values() if found]
+    few = min(sizes, default=0) < statistics.FEW_RUNS
+    planned = [cell for cell in results.study.cells if cell.planned]
+    uneven = len({frozenset(run.seed for run in cell.runs) for cell in planned}) > 1
+    settings = any(contrast.units != contrast.pairs for contrast in compared)
+    every = [score for task in results.tasks for found in task.scores.values() for score in found]
     return [
-        ("Run", _RUN),
-        *_names(results),
-        *_settings(results),
-        ("What is drawn", _drawn()),
-        ("Compared range", _range(results)),
-        ("Area under the curve", _AUC),
-        ("Final score", _final()),
-        ("Normalisation", _NORMALISATION),
-        ("Failed runs", _failed(results)),
-        ("IQM", _IQM),
-        ("Other aggregates", _AGGREGATES),
-        ("Intervals", _intervals()),
-        ("Paired differences", _paired()),
-        ("Multiplicity", _holm()),
-        ("Equal in practice", _equal(results)),
-        ("Probability of improvement", _IMPROVEMENT),
-        ("Performance profile", _PROFILE),
-        ("Steps to the threshold", _THRESHOLD),
-        ("Spread over seeds", _SPREAD),
-        ("Within-run variation", _VARIATION),
-        ("Drawdown", _DRAWDOWN),
-        ("Collapse", _COLLAPSE),
-        ("Sources", _SOURCES),
+        Clause("Run", _RUN),
+        *itertools.starmap(Clause, _names(results)),
+        *itertools.starmap(Clause, _settings(results)),
+        *_drawn(len(results.arms)),
+        Clause("Compared range", _range(results)),
+        Clause("Compared range", _SHORT, any(fate.counts["short"] for fate in results.attrition)),
+        Clause("Area under the curve", _AUC),
+        Clause("Final score", _final()),
+        Clause("Normalisation", _NORMALISATION),
+        Clause("Normalisation", _RAW, not all(task.normalised for task in results.tasks)),
+        *([] if lost else [Clause("Failed runs", "All planned runs completed.")]),
+        Clause("Failed runs", _failed(results), lost),
+        Clause("IQM", _IQM),
+        Clause("IQM", _UNEVEN, len(set(sizes)) > 1),
+        Clause("Other aggregates", _AGGREGATES),
+        Clause("Intervals", _intervals()),
+        Clause("Intervals", _few(), few),
+        Clause("Intervals", _SETTINGS, settings),
+        Clause("Paired differences", _paired()),
+        Clause("Paired differences", _STRANGERS, any(contrast.strangers for contrast in compared)),
+        Clause("Paired differences", _SEEDS, uneven or lost),
+        Clause("Paired differences", _FIVE, few),
+        Clause("Multiplicity", _holm()),
+        Clause("Multiplicity", _ALONE, len(results.tasks) == 1),
+        Clause("Multiplicity", _against(), results.baseline is not None),
+        Clause("Equal in practice", _equal(results)),
+        Clause("Probability of improvement", _IMPROVEMENT),
+        Clause("Performance profile", _PROFILE),
+        Clause("Steps to the threshold", _THRESHOLD),
+        Clause("Spread over seeds", _SPREAD),
+        Clause("Within-run variation", _VARIATION),
+        Clause("Drawdown", _DRAWDOWN),
+        Clause("Drawdown", _UNSPLIT, any(score.noisy for score in every)),
+        Clause("Collapse", _COLLAPSE),
+        Clause("Sources", _SOURCES),
     ]
 
 
@@ -50,16 +104,21 @@ _AUC = (
 )
 _NORMALISATION = (
     "(x - random) / (optimal - random), with the known returns of the random and of the optimal "
-    "policy, never with extremes of the compared runs; the study may say both of an environment that does "
-    "not know them. Environments where either is unknown are shown in raw returns and are not aggregated "
-    "with others."
+    "policy, never with extremes of the compared runs."
+)
+_RAW = (
+    "Of an environment that does not know both returns the study may say them. Environments where either is "
+    "unknown are shown in raw returns and are not aggregated with others."
 )
 _IQM = (
     "Interquartile mean: of the n pooled scores, int(n/4) are cut from each end and the rest are "
     "averaged; no fractional weights. The share kept depends on n: 3 keeps 100%, 5 keeps 60%, 8 "
-    "keeps 50%, 10 keeps 60%, 20 keeps 50%. Where environments have unequally many runs, each run weighs "
-    "1 / (runs of its environment), and the same share of the weight is cut. IQM is blind to a quarter "
-    "of collapsed runs, so failures and collapses are counted beside it and contrasts use the mean."
+    "keeps 50%, 10 keeps 60%, 20 keeps 50%. IQM is blind to a quarter of collapsed runs, so failures and "
+    "collapses are counted beside it and contrasts use the mean."
+)
+_UNEVEN = (
+    "Where environments have unequally many runs, each run weighs 1 / (runs of its environment), and the "
+    "same share of the weight is cut."
 )
 _AGGREGATES = (
     "Mean: over environments of the mean over seeds. Median: over environments of the mean over "
@@ -68,10 +127,8 @@ _AGGREGATES = (
 _IMPROVEMENT = (
     "P(X > Y) + P(X = Y)/2 over all pairs of runs of an environment (Mann-Whitney U / nm), "
     "averaged over environments. The interval is Newcombe's score interval (2006, method 5), by the "
-    "variance of the placements of the runs; the test exchanges the "
-    "ranks of the two agents within seeds. The interval is wide enough for settings of one environment "
-    "whose runs of a seed are all alike, as are those of rates and profiles. The share of pairs above, in "
-    "the tables, compares equal seeds only."
+    "variance of the placements of the runs; the test exchanges the ranks of the two agents within seeds. "
+    "The share of pairs above, in the tables, compares equal seeds only."
 )
 _PROFILE = (
     "Share of runs with a final score strictly above each level, averaged over environments, with "
@@ -105,10 +162,12 @@ _DRAWDOWN = (
     "so it compares only agents evaluated equally often. The best so far of noisy evaluations rises by "
     "luck alone: which falls are the deepest is therefore chosen by half of the episodes of each evaluation, "
     "if they exceed 2.5 standard deviations of noise, and the other half measures them; both ways round, and "
-    "the mean of both. Where evaluations do not tell their halves noise counts as drawdown, and nothing is "
-    "claimed. The example configuration of "
+    "the mean of both. The example configuration of "
     "rl-reliability-metrics takes the lower tail, which is 0 for a run that sets records at 5% of "
     "its evaluations, whatever it loses in between; it is not used."
+)
+_UNSPLIT = (
+    "Where evaluations do not tell their halves noise counts as drawdown, and nothing is claimed."
 )
 _COLLAPSE = (
     "A run collapsed if the highest mean of successive evaluations, as many as the final score has and at "
@@ -155,13 +214,28 @@ def _names(results: Results) -> list[tuple[str, str]]:
     return [("Names", f"In the files of the study {join(other, len(other))}.")] if other else []
 
 
-def _drawn() -> str:
-    return (
-        f"All agents and settings where there are at most {LINES}. Beyond, the leading {LEADERS} "
-        "agents of each family have a colour, by the IQM of the area under the curve over all environments "
-        f"on a common scale (else by mean rank). Beyond {ROWS}, each agent is drawn and compared at its "
-        "best setting, and drawn at its median one; families are means over all settings. Files have all."
+def _drawn(arms: int) -> list[Clause]:
+    leaders = (
+        f"Of more than {LINES} agents and settings, the leading {LEADERS} agents of each family have a "
+        "colour, by the IQM of the area under the curve over all environments on a common scale (else by "
+        "mean rank)."
     )
+    rows = (
+        f"Of more than {ROWS}, each agent is drawn and compared at its best setting, and drawn at its median "
+        "one; families are means over all settings. Files have all."
+    )
+    return [
+        Clause("What is drawn", f"All agents and settings where there are at most {LINES}."),
+        Clause("What is drawn", leaders, arms > LINES),
+        Clause("What is drawn", rows, arms > ROWS),
+    ]
+
+
+_SHORT = (
+    "A run that says completed but did not reach its budget counts as short and is left out; where no budget "
+    "is recorded, one that ends earlier than the other seeds of its agent by more than "
+    f"{scoring.SAME_END:.0%} and by more than one interval between its evaluations."
+)
 
 
 def _range(results: Results) -> str:
@@ -173,6 +247,7 @@ def _range(results: Results) -> str:
         "recorded, one that ends earlier "
         f"than the other seeds of its agent by more than {fates.SAME_END:.0%} and by more than one "
         "interval between its evaluations."
+        "where all its runs failed; nothing is extrapolated, and nothing is smoothed."
     )
     if interpolated:
         text += (
@@ -218,16 +293,28 @@ def _failed(results: Results) -> str:
 def _intervals() -> str:
     return (
         f"95% bootstrap, {resampling.REPS:,} resamples, seeds drawn with replacement within each environment "
-        "(stratified), and with all its runs where environments are settings of one, whose runs of a seed "
-        "are alike; with percentiles expanded for few seeds (Hesterberg 2015); bands around curves are "
+        "(stratified), with percentiles expanded for few seeds (Hesterberg 2015); bands around curves are "
         "pointwise. Every number has its own "
-        f"generator, seeded with {resampling.SEED} and the CRC-32 of the number's name. Fewer than "
-        f"{statistics.MIN_RUNS} runs give no interval (insufficient); below {statistics.FEW_RUNS} a "
-        f"warning is shown. Measured coverage on one environment: {_covered()} "
+        f"generator, seeded with {resampling.SEED} and the CRC-32 of the number's name. Measured coverage on "
+        f"one environment: {_covered()} "
         "(python -m benchmarks.coverage; docs/statistics.md has every interval). "
         "Intervals of means, and so of differences, are too narrow where runs collapse: this is why "
         "a difference also needs the sign-flip test."
     )
+
+
+def _few() -> str:
+    return (
+        f"Fewer than {statistics.MIN_RUNS} runs give no interval (insufficient); below "
+        f"{statistics.FEW_RUNS} a warning is shown."
+    )
+
+
+_SETTINGS = (
+    "Where environments are settings of one, whose runs of a seed are alike, a seed is drawn with all its "
+    "runs, and its agents are exchanged by the test on all of them at once; intervals of probabilities of "
+    "improvement, rates and profiles are wide enough for that."
+)
 
 
 def _covered() -> str:
@@ -248,34 +335,47 @@ def _paired() -> str:
     return (
         "Mean over environments of the mean over seeds of the difference between two agents on the "
         f"same seed; {resampling.PAIR_REPS:,} resamples of seeds, pairs kept, up to {resampling.MOST} times "
-        "as many where an interval's level is high or seeds are few. A seed is drawn, and its agents are "
-        "exchanged by the test, on all settings of an environment at once. Agents that were "
-        "planned with no seed in common are paired in the order of their seeds. The mean is used so "
-        "that rare collapses count. For the families, agents are averaged within a seed first, at the seeds "
-        "that all agents and settings of the side were planned with (if there are none, those that some "
-        "were; then nothing is claimed); seeds that one of these lost are left out and counted. A "
+        "as many where an interval's level is high or seeds are few. The mean is used so "
+        "that rare collapses count. For the families, agents are averaged within a seed first. A "
         "difference is decided only if both the sign-flip test (exact up to 13 pairs, else "
         f"{resampling.PAIR_REPS:,} random flips, and {resampling.CLOSER * resampling.PAIR_REPS:,} where p is "
-        f"within {resampling.DOUBTFUL:g} standard errors of its level) and the interval say so. With five "
-        "pairs the test cannot fall below p = 0.0625, so few seeds decide nothing. "
+        f"within {resampling.DOUBTFUL:g} standard errors of its level) and the interval say so. "
         "The test asks whether two agents are interchangeable: where their means are equal but one is "
         "steady and the other skewed or prone to collapse, it says different in up to 17% of simulated "
         "studies (python -m benchmarks.verdicts)."
     )
 
 
+_STRANGERS = (
+    "Agents that were planned with no seed in common are paired in the order of their seeds."
+)
+_SEEDS = (
+    "Families are compared at the seeds that all agents and settings of the side were planned with (if there "
+    "are none, those that some were; then nothing is claimed); seeds that one of these lost are left out and "
+    "counted."
+)
+_FIVE = "With five pairs the test cannot fall below p = 0.0625, so few seeds decide nothing."
+
+
 def _holm() -> str:
     return (
         f"Holm's step-down correction at {resampling.ALPHA:.0%} within each family of tests: the "
-        "four family contrasts; the family contrasts by environment (one environment alone is judged by "
-        "the four); for each metric, all pairs "
-        "of agents (one that the question is about has its verdict there, among the four; beyond "
-        f"{contrasts.ALL_PAIRS} agents, each against the one that the question "
-        "subtracts, or the first where that is not one agent); all "
+        "four family contrasts; the family contrasts by environment; for each metric, all pairs "
+        "of agents (one that the question is about has its verdict there, among the four); all "
         "probabilities of improvement. An interval is drawn at the level at which Holm judged its "
         "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "
         "Over all families together, 7 to 14% of simulated studies of equal agents claim something "
         "somewhere: what was to be found out is best decided beforehand."
+    )
+
+
+_ALONE = "One environment alone is judged by the four family contrasts."
+
+
+def _against() -> str:
+    return (
+        f"Of more than {contrasts.ALL_PAIRS} agents, each is held against the one that the question "
+        "subtracts, or the first where that is not one agent."
     )
 
 
