@@ -248,7 +248,7 @@ def test_a_caption_promises_no_numbers_that_a_narrow_figure_has_no_room_for(
     assert "Marks and numbers" in said[None]
     assert said[5.5] == said[None]
     assert "numbers" not in said[3.25]
-    assert "in bold" not in said[3.25]
+    assert "bold" not in said[3.25]
 
 
 def test_a_figure_in_a_paper_is_no_higher_than_its_page_and_says_what_is_left_out(

@@ -115,7 +115,7 @@ def test_agents_that_hardly_began_to_learn_are_named(tmp_path: Path) -> None:
     few = [0, 3, 7, 7], [0, 20_000, 40_000, 40_000]
     text = said(results(tmp_path, {"rloo": SEEN_ONCE, "ppo": few}))["Few updates"]
     assert text == (
-        "On maze ppo made 7 updates, and 25% of its evaluations saw the policy of the one before."
+        "On maze ppo made 7 updates, and 25% of its evaluations re-evaluated an unchanged policy."
     )
     both = said(results(tmp_path / "both", {"rloo": few, "ppo": few}))["Few updates"]
     assert both.startswith("On maze rloo and ppo made 7 updates, and 25% of their evaluations saw ")

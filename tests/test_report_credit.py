@@ -87,8 +87,8 @@ def test_whose_gradient_has_the_discount_in_it_is_told(tmp_path: Path) -> None:
     assert sentence.tone == "warning"
     assert sentence.text == (
         "Returns that are discounted from the start weigh the gradient of step t by γ^t (rloo, spo and "
-        "rloo_remaining), other credit does not (ppo and token_reinforce). What is found between them "
-        "may come of that: with agent.gamma=1 nothing does, and the question can be asked again."
+        "rloo_remaining), other credit does not (ppo and token_reinforce). The difference may be due to "
+        "this discounting. Rerun with agent.gamma=1 to rule it out."
     )
 
 
@@ -117,8 +117,8 @@ def test_for_whom_values_go_on_beyond_the_clock_is_told(tmp_path: Path) -> None:
     found = told(tmp_path, "ppo", "poise", "rloo", gamma=1.0, limit=certificate.CUTS)
     assert [*found] == ["Time limits"]
     assert found["Time limits"].text == (
-        "On cartpole a time limit cuts episodes off: for the rest, values of ppo stand in, and returns of "
-        "rloo have nothing."
+        "On cartpole a time limit truncates episodes: ppo bootstraps from its value estimate at truncation; "
+        "the returns of rloo count nothing after it."
     )
 
 

@@ -319,7 +319,7 @@ def test_seconds_are_set_against_each_other_only_where_they_are_many(
     many = seconds >= costs.SECONDS
     assert ("times the seconds" in picture.caption) == many
     assert "times the FLOPs" in picture.caption
-    assert heads.count("critic pays 1.00 times") == 1 + many
+    assert heads.count("critic/outcome-only: \N{MULTIPLICATION SIGN}1.00") == 1 + many
     assert "set against each other from 5 s on" in picture.caption
 
 

@@ -618,7 +618,7 @@ def test_captions_promise_no_intervals_of_too_few_seeds(tmp_path: Path, seeds: i
     for name in ("overview", "scores", "aggregate", "profile", "stability"):
         text = pictures[name].caption
         assert (f"{seeds} seeds" in text, "oo few seeds for ba" in text) == (True, seeds == 2)
-    assert ("whose interval reaches" in pictures["scores"].caption) == (seeds == 6)
+    assert ("interval overlaps" in pictures["scores"].caption) == (seeds == 6)
     for name in ("aggregate", "stability"):
         data = pictures[name].data
         assert {row[data.columns.index("n")] for row in data.rows} == {3 * seeds}

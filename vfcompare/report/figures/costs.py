@@ -199,7 +199,7 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
     apart(figure)
     appearance = looks(results.shown.lines)
     ratios = {name: _ratios(results, name, costs) for name, costs in known.items()}
-    side = shorten(results.sides.names[0], 12)
+    sides = "/".join(shorten(name, 12) for name in results.sides.names)
     for place, task in enumerate(tasks):
         own = grid[place * each : (place + 1) * each]
         line = panels(own, len(known))
@@ -209,7 +209,8 @@ def _draw(results: Results, tasks: Sequence[Task], known: Mapping[str, Costs]) -
             _frame(axes, name)
             ratio = ratios[name].get(task.name)
             # where an environment has several lines, they have no room for it
-            said = f"{side} pays {ratio:.2f} times" if ratio is not None and each == 1 else ""
+            told = ratio is not None and each == 1
+            said = f"{sides}: \N{MULTIPLICATION SIGN}{ratio:.2f}" if told else ""
             heading(axes, task.name if axes is line[0] else "", 26, said)
         for axes in own[:, 0]:
             axes.set_ylabel("return")

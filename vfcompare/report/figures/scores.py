@@ -78,13 +78,11 @@ def _caption(results: Results, tasks: int) -> str:
     lows = [interval.low for interval in results.summary.values()]
     bars = extents("bars", "95% bootstrap intervals", lows)
     best = (
-        "the largest"
+        "the best agent"
         if all(low is None for low in lows)
-        else "whose interval reaches that of the largest"
+        else "interval overlaps that of the best agent"
     )
-    numbers, bold = (
-        (" and numbers", f"; in bold, {best}") if _numbered(results, tasks) else ("", "")
-    )
+    numbers, bold = (" and numbers", f"; bold: {best}") if _numbered(results, tasks) else ("", "")
     return (
         f"Largest area under the curve: {join(leaders)}. Marks{numbers} are IQM over {count} seeds, {bars}, "
         f"dots are seeds{bold}. {cut}{explained_rows(results)}{_left(results)}"

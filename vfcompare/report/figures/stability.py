@@ -72,15 +72,15 @@ def _caption(results: Results, arms: Sequence[Arm]) -> str:
     )
     known = [results.stability["drawdown", arm.name].low for arm in arms]
     below = [
-        key
+        f"Negative {key}s are noise: no {key}. "
         for key in ("drawdown", "variation")
         if any(estimate < 0.0 for estimate, _ in found[key])
     ]
-    none = f"{capital(' or '.join(below))} below zero is none, but for noise. " if below else ""
     return (
         f"{collapsed}. {capital('; '.join(parts))}. Left is better, "
-        f"{extents('bars', '95% intervals', known)}. {none}{seeds(results, arms, results.pool)} seeds per "
-        f"environment. {explained_rows(results)}{unseen(results, 'settings.csv')} "
+        f"{extents('bars', '95% intervals', known)}. {''.join(below)}"
+        f"{seeds(results, arms, results.pool)} seeds per environment. {explained_rows(results)}"
+        f"{unseen(results, 'settings.csv')} "
         f"{cut(_shape(results, arms)[2], len(arms))}"
         f"{failed_in(results, *results.pool)}"
     ).replace("  ", " ")

@@ -16,7 +16,7 @@ FEW_UPDATES = 20
 """Updates of a run below which it is said how few they are."""
 
 UNCHANGED = 0.1
-"""Share of evaluations that saw the policy of the one before, above which it is said."""
+"""Share of evaluations of an unchanged policy above which it is said."""
 
 UNEVEN = 0.5
 """From so many more evaluated policies of one agent than of another, on average, it is said."""
@@ -80,7 +80,7 @@ def _updates(cells: Sequence[tuple[str, list[Run]]], task: str) -> str:
         theirs = "its" if len(stale) == 1 else "their"
         whose = f"{theirs} evaluations" if [*stale] == [*few] else f"evaluations of {join(stale)}"
         parts.append(
-            f"{' to '.join(dict.fromkeys(shares))} of {whose} saw the policy of the one before"
+            f"{' to '.join(dict.fromkeys(shares))} of {whose} re-evaluated an unchanged policy"
         )
     return f"on {task} {', and '.join(parts)}" if parts else ""
 

@@ -57,9 +57,8 @@ def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
     if fading and others:
         text = (
             "Returns that are discounted from the start weigh the gradient of step t by γ^t "
-            f"({_who(results, fading)}), other credit does not ({_who(results, others)}). What is found "
-            "between them may come of that: with agent.gamma=1 nothing does, and the question can be asked "
-            "again."
+            f"({_who(results, fading)}), other credit does not ({_who(results, others)}). The "
+            "difference may be due to this discounting. Rerun with agent.gamma=1 to rule it out."
         )
         yield Sentence(text, "warning", "Discount")
 
@@ -76,9 +75,11 @@ def _cut_off(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
             with_values += goes_on
             without += ends
     if where:
+        single = len({cell.arm for cell in with_values}) == 1
         text = (
-            f"On {join(where)} a time limit cuts episodes off: for the rest, values of "
-            f"{_who(results, with_values)} stand in, and returns of {_who(results, without)} have nothing."
+            f"On {join(where)} a time limit truncates episodes: {_who(results, with_values)} "
+            f"{'bootstraps from its' if single else 'bootstrap from their'} value estimate at truncation; "
+            f"the returns of {_who(results, without)} count nothing after it."
         )
         yield Sentence(text, "plain", "Time limits")
 
