@@ -234,7 +234,7 @@ def _drawn(arms: int) -> list[Clause]:
 _SHORT = (
     "A run that says completed but did not reach its budget counts as short and is left out; where no budget "
     "is recorded, one that ends earlier than the other seeds of its agent by more than "
-    f"{scoring.SAME_END:.0%} and by more than one interval between its evaluations."
+    f"{fates.SAME_END:.0%} and by more than one interval between its evaluations."
 )
 
 
@@ -242,11 +242,6 @@ def _range(results: Results) -> str:
     interpolated = [task.name for task in results.tasks if not task.exact_grid]
     text = (
         "Per environment, the environment steps that every agent's completed runs cover, or were to cover "
-        "where all its runs failed; nothing is extrapolated, and nothing is smoothed. A run that says "
-        "completed but did not reach its budget counts as short and is left out; where no budget is "
-        "recorded, one that ends earlier "
-        f"than the other seeds of its agent by more than {fates.SAME_END:.0%} and by more than one "
-        "interval between its evaluations."
         "where all its runs failed; nothing is extrapolated, and nothing is smoothed."
     )
     if interpolated:
@@ -360,9 +355,10 @@ _FIVE = "With five pairs the test cannot fall below p = 0.0625, so few seeds dec
 def _holm() -> str:
     return (
         f"Holm's step-down correction at {resampling.ALPHA:.0%} within each family of tests: the "
-        "four family contrasts; the family contrasts by environment; for each metric, all pairs "
-        "of agents (one that the question is about has its verdict there, among the four); all "
-        "probabilities of improvement. An interval is drawn at the level at which Holm judged its "
+        "four family contrasts; for area under the curve and for final score, the family contrasts by "
+        "environment, and all pairs of agents on all environments one by one; for each metric, all pairs "
+        "of agents over all environments (one that the question is about has its verdict there, among "
+        "the four); all probabilities of improvement. An interval is drawn at the level at which Holm judged its "
         "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "
         "Over all families together, 7 to 14% of simulated studies of equal agents claim something "
         "somewhere: what was to be found out is best decided beforehand."
