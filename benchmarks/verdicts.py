@@ -140,6 +140,11 @@ def by_pairs(results: analysis.Results) -> bool:
     return any(contrast.better for contrast in results.pairs["auc"])
 
 
+def by_pairs_apart(results: analysis.Results) -> bool:
+    """Whether any pair is told apart by the area under the curve on any one environment."""
+    return any(contrast.better for contrast in results.pairs_by_task["auc"])
+
+
 def by_family(results: analysis.Results) -> bool:
     """Whether critics are told from outcome-only agents on any of the four metrics."""
     return any(contrast.better for contrast in results.family.values())
@@ -149,8 +154,9 @@ def anywhere(results: analysis.Results) -> bool:
     """Whether the report claims any difference at all."""
     contrasts = [
         *results.family.values(),
-        *results.family_by_task.values(),
+        *(contrast for by_task in results.by_task.values() for contrast in by_task.values()),
         *(contrast for pairs in results.pairs.values() for contrast in pairs),
+        *(contrast for pairs in results.pairs_by_task.values() for contrast in pairs),
     ]
     return any(c.better for c in contrasts) or any(i.decided for i in results.improvement)
 
@@ -163,13 +169,14 @@ def null_arenas() -> list[Arena]:
         "critics against others": by_family,
         "anything in the report *": anywhere,
     }
+    apart: dict[str, Count] = {"any pair on any task": by_pairs_apart}
     two = [
         Arena("two agents alike", law, n, dict.fromkeys("ab", p), pair, asked=False)
         for law, p in POPULATIONS.items()
         for n in (10, 20)
     ]
     five = [
-        Arena("five agents alike, two tasks", law, 10, dict.fromkeys("abcde", p), every, 2)
+        Arena("five agents alike, two tasks", law, 10, dict.fromkeys("abcde", p), every | apart, 2)
         for law, p in POPULATIONS.items()
     ]
     lone = [

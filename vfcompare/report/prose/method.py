@@ -358,8 +358,8 @@ def _holm() -> str:
         "four family contrasts; for area under the curve and for final score, the family contrasts by "
         "environment, and all pairs of agents on all environments one by one; for each metric, all pairs "
         "of agents over all environments (one that the question is about has its verdict there, among "
-        "the four); all probabilities of improvement. An interval is drawn at the level at which Holm judged its "
-        "contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "
+        "the four); all probabilities of improvement. An interval is drawn at the level at which Holm "
+        "judged its contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "
         "Over all families together, 7 to 14% of simulated studies of equal agents claim something "
         "somewhere: what was to be found out is best decided beforehand."
     )
