@@ -39,10 +39,11 @@ from vfcompare.report.pages.document import compose
 from vfcompare.report.pages.page import as_html, as_json
 from vfcompare.report.prose import fairness
 from vfcompare.report.prose.method import method, unmet
+from vfcompare.report.prose.sentences import show_p
 from vfcompare.report.prose.verdicts import verdicts
 from vfcompare.report.reading import files, runs
 from vfcompare.report.reading.cells import STATUSES
-from vfcompare.report.table import show
+from vfcompare.report.table import Table, show
 from vfcompare.runs import certificate, clock
 from vfcompare.runs import status as run_status
 from vfcompare.statistics import Interval
@@ -81,8 +82,8 @@ def test_printed_numbers_are_the_stored_numbers(written: Path) -> None:
     _, content, _ = read(written)
     for table in content["tables"].values():
         for row, texts in zip(table["rows"], table["texts"], strict=True):
-            for value, text in zip(row, texts, strict=True):
-                assert text == show(_revive(value))
+            for name, value, text in zip(table["columns"], row, texts, strict=True):
+                assert text == show(_revive(value), name)
 
 
 def _revive(value: Any) -> Any:
@@ -609,6 +610,27 @@ def test_labels_are_spread_without_crossing() -> None:
 )
 def test_numbers_are_printed_one_way(value: Any, text: str) -> None:
     assert show(value) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0008, "< 0.001"), (0.001, "0.001"), (1.0, "1.000")])
+def test_p_values_of_tables_are_as_precise_as_those_of_sentences(p: float, text: str) -> None:
+    table = Table("x", "x", ("adjusted p", "level"), ((p, 0.0004),))
+    assert table.texts() == [[text, "4.0e\N{MINUS SIGN}04"]]
+    assert show_p(p).removeprefix("= ") == text
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((-4.6e-4, -0.004, 0.004), "0.000 [-0.004, 0.004]"),
+        ((-4.6e-4, -4.9e-4, -1e-4), "-4.6e-04 [-4.9e-04, -1.0e-04]"),
+        ((0.041, 2e-4, 0.08), "0.041 [2.0e-04, 0.080]"),
+    ],
+)
+def test_an_estimate_has_the_format_of_its_interval(
+    ends: tuple[float, float, float], text: str
+) -> None:
+    assert show(Interval(*ends, 10, 0.95)) == text.replace("-", "\N{MINUS SIGN}")
 
 
 def test_a_right_to_left_name_is_isolated_once() -> None:

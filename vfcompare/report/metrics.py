@@ -52,7 +52,7 @@ METRICS: Mapping[str, Metric] = {
     "greedy": Metric("Final, greedy"),
     "drawdown": Metric(
         "Drawdown (upper tail)",
-        axis="worst 5% of\ndrawdowns, mean",
+        axis="deepest drawdown\n(or mean of 5%)",
         lower=True,
         prose="upper-tail drawdown",
         claim="Stability",

@@ -12,6 +12,12 @@ NONE = "\N{EN DASH}"
 PRINTED = 60
 """Rows of a longer table that the page prints; the files have all."""
 
+SMALLEST = 0.0005
+"""Size from which three decimals show a number."""
+
+P_VALUE = "adjusted p"
+"""Heading of a column whose numbers are p-values."""
+
 Value = str | int | float | Interval | None
 
 
@@ -55,7 +61,7 @@ class Table:
         """What is printed in each cell."""
         return [
             [
-                cut_middle(show(value), self.letters.get(name, math.inf))
+                cut_middle(show(value, name), self.letters.get(name, math.inf))
                 for name, value in zip(self.columns, row, strict=True)
             ]
             for row in self.printed
@@ -66,10 +72,12 @@ class Table:
         return any(not isinstance(row[index], str | None) for row in self.rows)
 
 
-def show(value: Value) -> str:
-    """The one way a number is printed in this report."""
+def show(value: Value, heading: str = "") -> str:
+    """The one way a number is printed in this report, of p-values as their column's heading says."""
     if value is None:
         return NONE
+    if heading == P_VALUE and isinstance(value, float):
+        return show_p_value(value)
     if isinstance(value, str):
         return value
     if isinstance(value, Interval):
@@ -90,17 +98,23 @@ def show_float(value: float) -> str:
         text = f"{value:,.0f}"
     elif size >= 10:
         text = f"{value:.1f}"
-    elif size >= 0.0005 or size == 0:
+    elif size >= SMALLEST or size == 0:
         text = f"{value:.3f}"
     else:
         text = f"{value:.1e}"
     return text.replace("-", MINUS)
 
 
+def show_p_value(p: float) -> str:
+    """`0.004`, or `< 0.001`: without false precision."""
+    return "< 0.001" if p < 0.001 else show_float(p)
+
+
 def show_interval(interval: Interval) -> str:
     """`estimate [low, high]`, or `never` where nothing else is possible.
 
-    Without an interval, `estimate (insufficient)` of too few runs, else the estimate alone.
+    An estimate too small for three decimals is zero beside an end that is not. Without an interval,
+    `estimate (insufficient)` of too few runs, else the estimate alone.
     """
     if interval.low is None or interval.high is None:
         few = " (insufficient)" * (interval.n < MIN_RUNS)
@@ -108,7 +122,8 @@ def show_interval(interval: Interval) -> str:
     if interval.low == interval.high == math.inf:
         return show_float(math.inf)
     ends = f"[{show_float(interval.low)}, {show_float(interval.high)}]"
-    return f"{show_float(interval.estimate)} {ends}"
+    small = abs(interval.estimate) < SMALLEST <= max(abs(interval.low), abs(interval.high))
+    return f"{show_float(0.0 if small else interval.estimate)} {ends}"
 
 
 def by_size(text: str) -> tuple[bool, float]:
