@@ -1,4 +1,4 @@
-"""What parts promise, asked of their shapes: what does not fit would train, and mean something else."""
+"""What parts promise, asked while they are traced: what does not fit would train, and mean something else."""
 
 import math
 from collections.abc import Callable, Iterator
