@@ -193,6 +193,11 @@ REFUSED |= {
 }
 ALLOWED = [
     "agent={gamma:0.5} study={name:mine}",
+    *(
+        f"env=lock +lab@agent.lab=standard agent.gamma=0.9 agent.lab.fade={fade} agent=rloo "
+        "agent.estimator.advantage.credit._target_=mine.credit"
+        for fade in ("1", "null")
+    ),
     "+hydra.sweeper.params.env='lock,maze'",
     "network@agent.network=[mlp] +recipe=[tokens] env=addition",
     "+network@agent.estimator.critic.network=mlp",

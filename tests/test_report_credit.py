@@ -31,6 +31,9 @@ ESTIMATORS: Mapping[str, dict[str, Any]] = {
         "otherwise": {"advantage": {"credit": OUTCOME}},
         "critic": {"lr": 0.1},
     },
+    "mine": {"_target_": "mine.uncharged", "credit": OUTCOME},
+    "critical": {"advantage": {"_target_": "mine.gae"}, "critic": {"lr": 0.1}},
+    "half": {"advantage": {"credit": OUTCOME, "baseline": {"_target_": "mine.half"}}},
     "poise": {"advantage": {"_target_": "vfcompare.advantages.above_start"}, "critic": {"lr": 0.1}},
 }
 
@@ -90,6 +93,40 @@ def test_whose_gradient_has_the_discount_in_it_is_told(tmp_path: Path) -> None:
         "rloo_remaining), other credit does not (ppo and token_reinforce). The difference may be due to "
         "this discounting. Rerun with agent.gamma=1 to rule it out."
     )
+
+
+@pytest.mark.parametrize(
+    ("agents", "text", "tone"),
+    [
+        (
+            ("ppo", "rloo", "mine"),
+            "(rloo), other credit does not (ppo), of mine, credited",
+            "warning",
+        ),
+        (
+            ("poise", "mine"),
+            "by γ^t (poise), of mine, credited by code of one's own, it is",
+            "plain",
+        ),
+        (
+            ("ppo", "mine"),
+            "Credit does not weigh the gradient of step t by γ^t (ppo), of mine,",
+            "plain",
+        ),
+        (("critical", "rloo"), "γ^t (rloo), of critical, credited by code of one's own", "plain"),
+        (("ppo", "half"), "γ^t (half), other credit does not (ppo). What", "warning"),
+    ],
+)
+def test_of_credit_by_code_of_ones_own_nothing_is_claimed(
+    tmp_path: Path, agents: tuple[str, ...], text: str, tone: str
+) -> None:
+    found = told(tmp_path, *agents, limit=certificate.CUTS)
+    assert text in found["Discount"].text
+    assert found["Discount"].tone == tone
+    claimed = found["Time limits"].text if "Time limits" in found else ""
+    assert "mine" not in claimed
+    assert "critical" not in claimed
+    assert "Discount" not in told(tmp_path / "alone", "critical", "mine")
 
 
 def test_a_discount_in_one_of_two_estimators_is_told_too(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vfcompare.schema.families import UNLEARNED, family
+from vfcompare.schema.families import OURS, UNLEARNED, family
 from vfcompare.schema.tree import function, leaves, made_by
 
 Part = Mapping[str, Any]
@@ -86,6 +86,14 @@ def fading(estimator: Part) -> tuple[bool, ...]:
 def fades(estimator: Part) -> bool:
     """Whether γ^t is in the gradient of step t, in some batches at least; see `fading`."""
     return any(fading(estimator))
+
+
+def untold(estimator: Part) -> bool:
+    """Whether `fades` is a guess: an estimator, its advantage or its credit is code of the user's own."""
+    ends = [f"{path}_target_" for path in ("", "credit.", "advantage.", "advantage.credit.")]
+    deciding = {*ends, *(f"{OTHERWISE}{end}" for end in ends)}
+    made = made_by(estimator)
+    return any(not made[path].startswith(OURS) for path in deciding & made.keys())
 
 
 def refused(agent: Part) -> Iterator[str]:
@@ -208,7 +216,8 @@ def _judge(agent: Part) -> Iterator[str]:
 def _fade(agent: Part, estimator: Part) -> Iterator[str]:
     fade, gamma = agent["lab"]["fade"], agent["gamma"]
     faded = fades(estimator)
-    if gamma != 1 and faded != all(fading(estimator)):
+    known = gamma != 1 and not untold(estimator)
+    if known and faded != all(fading(estimator)):
         yield (
             f"agent.lab is not allowed with agent.gamma={gamma}: the factor γ^t is in the gradient of "
             "agent.estimator or of its otherwise, and not of both, so that no fade is right; allowed: "
@@ -216,7 +225,7 @@ def _fade(agent: Part, estimator: Part) -> Iterator[str]:
         )
     elif fade not in (1, None):
         yield f"agent.lab.fade={fade} is not allowed; allowed: 1, or null for γ"
-    elif gamma != 1 and (fade is None) != faded:
+    elif known and (fade is None) != faded:
         typed = "null" if fade is None else fade
         told, allowed = ("in", "null") if faded else ("not in", "1")
         yield (

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vfcompare.report.analysis import Results
-from vfcompare.report.prose.sentences import Sentence
+from vfcompare.report.prose.sentences import Sentence, capital
 from vfcompare.report.reading.cells import Cell
 from vfcompare.report.reading.files import number
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import join
 from vfcompare.runs import certificate
 from vfcompare.schema import families
-from vfcompare.schema.pairings import fades, fading
+from vfcompare.schema.pairings import fades, fading, untold
 from vfcompare.schema.untrusted import part, setting, tree
 
 
@@ -49,18 +49,29 @@ def _outcomes(tasks: Iterable[Task]) -> Iterable[Sentence]:
 
 
 def _fading(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
-    """Agents with γ^t in their gradient beside agents without."""
+    """Agents with γ^t in their gradient beside agents without, and those whose code may have it."""
     compared = [cell for task in tasks for cell in _compared(results, task)]
     discounted = [cell for cell in compared if discount(cell.config) is not None]
-    fading = [cell for cell in discounted if _fades(cell)]
-    others = [cell for cell in discounted if not _fades(cell)]
-    if fading and others:
-        text = (
-            "Returns that are discounted from the start weigh the gradient of step t by γ^t "
-            f"({_who(results, fading)}), other credit does not ({_who(results, others)}). The "
-            "difference may be due to this discounting. Rerun with agent.gamma=1 to rule it out."
+    weighed, others, own = (
+        [cell for cell in discounted if _fades(cell) is wanted] for wanted in (True, False, None)
+    )
+    weigh = "weigh the gradient of step t by γ^t"
+    told = []
+    if weighed:
+        told.append(
+            f"returns that are discounted from the start {weigh} ({_who(results, weighed)})"
         )
-        yield Sentence(text, "warning", "Discount")
+    if others:
+        does_not = "other credit does not" if weighed else f"credit does not {weigh}"
+        told.append(f"{does_not} ({_who(results, others)})")
+    if own:
+        told.append(f"of {_who(results, own)}, credited by code of one's own, it is not known")
+    if len(told) > 1:
+        text = (
+            f"{capital(', '.join(told))}. The difference may be due to this discounting. Rerun with "
+            "agent.gamma=1 to rule it out."
+        )
+        yield Sentence(text, "warning" if weighed and others else "plain", "Discount")
 
 
 def _cut_off(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
@@ -69,7 +80,7 @@ def _cut_off(results: Results, tasks: Iterable[Task]) -> Iterable[Sentence]:
     for task in tasks:
         compared = [cell for cell in _compared(results, task) if _cuts(cell)]
         goes_on = [cell for cell in compared if _bootstraps(results, cell)]
-        ends = [c for c in compared if results.arm(c.arm).family == families.OUTCOME_ONLY]
+        ends = [cell for cell in compared if _ends(results, cell)]
         if goes_on and ends:
             where.append(task.name)
             with_values += goes_on
@@ -93,8 +104,10 @@ def _compared(results: Results, task: Task) -> list[Cell]:
     return [cell for side in sides for cell in side] if all(sides) else []
 
 
-def _fades(cell: Cell) -> bool:
-    return fades(tree(cell.config, "agent.estimator"))
+def _fades(cell: Cell) -> bool | None:
+    """Whether γ^t is in its gradient; None where that is for code of the user's own to say."""
+    estimator = tree(cell.config, "agent.estimator")
+    return None if untold(estimator) else fades(estimator)
 
 
 def _cuts(cell: Cell) -> bool:
@@ -105,12 +118,16 @@ def _cuts(cell: Cell) -> bool:
 
 def _bootstraps(results: Results, cell: Cell) -> bool:
     """Whether a learned value stands in for what the clock cut off, of two estimators in that with values."""
+    estimator = tree(cell.config, "agent.estimator")
     ends = setting(cell.config, "agent.collector.time_limit") == "terminates"
-    return (
-        results.arm(cell.arm).critic
-        and not fading(tree(cell.config, "agent.estimator"))[0]
-        and not ends
-    )
+    known = not untold(estimator) and not fading(estimator)[0]
+    return results.arm(cell.arm).critic and known and not ends
+
+
+def _ends(results: Results, cell: Cell) -> bool:
+    """Whether what the clock cut off is worth nothing to its returns."""
+    outcome_only = results.arm(cell.arm).family == families.OUTCOME_ONLY
+    return outcome_only and not untold(tree(cell.config, "agent.estimator"))
 
 
 def _who(results: Results, cells: Iterable[Cell]) -> str:
