@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfcompare.oracle import theory
-from vfcompare.report.reading.files import number
+from vfcompare.schema.tree import finite
 from vfcompare.schema.untrusted import part, setting
 
 MAX_LENGTH = 100_000
@@ -70,8 +70,8 @@ def chain(config: Mapping[str, Any]) -> Chain | None:
         and part(config, "agent.policy") == "table"
         and setting(config, "agent.policy.columns") == setting(config, "env.length")
     )
-    success, length = (number(setting(config, k)) for k in ("agent.policy.success", "env.length"))
-    group = number(setting(config, "agent.collector.group")) or 1
+    success, length = (finite(setting(config, k)) for k in ("agent.policy.success", "env.length"))
+    group = finite(setting(config, "agent.collector.group")) or 1
     if not model or success is None or length is None:
         return None
     if not (0 < success < 1 and 1 <= length <= MAX_LENGTH):
@@ -79,7 +79,7 @@ def chain(config: Mapping[str, Any]) -> Chain | None:
     return Chain(
         q=success ** (1.0 / length),
         length=int(length),
-        decisive=int(number(setting(config, "env.decisive")) or length),
+        decisive=int(finite(setting(config, "env.decisive")) or length),
         where=str(setting(config, "env.where")),
         each=setting(config, "env.reward") == "each",
         group=int(group),
@@ -101,7 +101,7 @@ def begins_with(config: Mapping[str, Any]) -> float | None:
         return model.variance.get(plain_baseline(config) or "")
     if part(config, advantage) == "above_start":
         return model.variance["start"]
-    decay = number(setting(config, f"{advantage}.lambda_"))
+    decay = finite(setting(config, f"{advantage}.lambda_"))
     if decay is None or part(config, advantage) != "gae":
         return None
     return theory.lock_gae_variance(model.q, model.length, decay)
@@ -111,7 +111,7 @@ def damaged(config: Mapping[str, Any], lesion: str) -> bool:
     """Whether the lesion at a path does anything; one that is not there does nothing."""
     name = part(config, lesion)
     if name in SIZES:
-        return number(setting(config, f"{lesion}.{SIZES[name]}")) != 0
+        return finite(setting(config, f"{lesion}.{SIZES[name]}")) != 0
     return name not in {"", "none"}
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from vfcompare.report.fates import SAME_END, counted, late, usable
 from vfcompare.report.reading.cells import Cell, Run
-from vfcompare.report.reading.files import Array, number
+from vfcompare.report.reading.files import Array
+from vfcompare.schema.tree import finite
 from vfcompare.schema.untrusted import tree
 
 GRID_POINTS = 60
@@ -38,7 +39,7 @@ def given(cells: Sequence[Cell]) -> tuple[float, float] | None:
 
 def _told(cell: Cell) -> tuple[float, float] | None:
     pair = tree(cell.config, "study.reference").get(cell.names.env)
-    random, optimal = map(number, pair if isinstance(pair, list) and len(pair) == 2 else (0, 0))
+    random, optimal = map(finite, pair if isinstance(pair, list) and len(pair) == 2 else (0, 0))
     if random is None or optimal is None or not random < optimal:
         return None
     return random, optimal

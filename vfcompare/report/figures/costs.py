@@ -15,9 +15,10 @@ from vfcompare.report.figures.names import called, explained_rows, shorten
 from vfcompare.report.figures.sizes import beside, lower, stacked
 from vfcompare.report.prose.sentences import in_words
 from vfcompare.report.reading.cells import Cell
-from vfcompare.report.reading.files import Array, number
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import Table, Value, join, show
+from vfcompare.schema.tree import finite
 
 TASKS = 4
 """Environments that are drawn."""
@@ -92,8 +93,8 @@ def _gradient_steps(cell: Cell, task: Task) -> Array | None:
 
 def _seconds(cell: Cell, task: Task) -> Array | None:
     """In which all seeds together took these steps, at the mean speed of the training."""
-    spent, total = cell.info.get("seconds"), number(cell.info.get("env_steps"))
-    trained = number(spent.get("train")) if isinstance(spent, Mapping) else None
+    spent, total = cell.info.get("seconds"), finite(cell.info.get("env_steps"))
+    trained = finite(spent.get("train")) if isinstance(spent, Mapping) else None
     if not trained or not total or trained < 0 or total < 0:
         return None
     return np.asarray(task.grid * (trained * len(cell.runs) / total))
@@ -101,7 +102,7 @@ def _seconds(cell: Cell, task: Task) -> Array | None:
 
 def _flops(cell: Cell, task: Task) -> Array | None:
     """That the networks of one seed computed, at the mean of the training."""
-    spent, total = number(cell.info.get("flops")), number(cell.info.get("env_steps"))
+    spent, total = finite(cell.info.get("flops")), finite(cell.info.get("env_steps"))
     if not spent or not total or spent < 0 or total < 0:
         return None
     return np.asarray(task.grid * (spent / total))

@@ -18,9 +18,9 @@ from vfcompare.report.analysis.resampling import generator
 from vfcompare.report.chains import damaged, plain_baseline
 from vfcompare.report.reading.cells import Cell, Names, held_still
 from vfcompare.report.reading.data import Study
-from vfcompare.report.reading.files import number
 from vfcompare.report.reading.labels import short_names, short_values, varying
 from vfcompare.schema.families import CRITIC, OUTCOME_ONLY
+from vfcompare.schema.tree import finite
 from vfcompare.schema.untrusted import part, setting, tree
 from vfcompare.statistics import Interval
 
@@ -224,7 +224,7 @@ def kind(item: Subject) -> str | None:
         return None
     if item.part(advantage) == "above_start":
         return "start"
-    decay = number(item.at(f"{advantage}.lambda_"))
+    decay = finite(item.at(f"{advantage}.lambda_"))
     return None if decay is None else {1.0: "state", 0.0: "td"}.get(decay)
 
 
@@ -239,4 +239,4 @@ def error(item: Subject, lesion: str, size: str) -> float | None:
     """Size of an error of this kind, None where it is of another."""
     if item.part("agent.estimator.lesion") != lesion:
         return None
-    return number(item.at(f"agent.estimator.lesion.{size}"))
+    return finite(item.at(f"agent.estimator.lesion.{size}"))

@@ -23,8 +23,8 @@ from vfcompare.report.oracle.findings import (
     plain_kind,
     ratio,
 )
-from vfcompare.report.reading.files import number
 from vfcompare.report.table import MINUS
+from vfcompare.schema.tree import finite
 from vfcompare.statistics import Interval
 
 ROUNDING = 1e-6
@@ -134,7 +134,7 @@ def _of_groups(item: Subject, share: Interval) -> Interval:
 
     A bootstrap over seeds has no width where it is 1 in all of them.
     """
-    batches, prompts = (number(item.at(f"agent.{k}")) for k in ("lab.batches", "collector.prompts"))
+    batches, prompts = (finite(item.at(f"agent.{k}")) for k in ("lab.batches", "collector.prompts"))
     if not share.sufficient or not batches or not prompts:
         return share
     low, high = statistics.wilson(share.estimate, share.n * batches * prompts, share.confidence)
@@ -165,7 +165,7 @@ def _sizes(findings: Findings) -> Iterable[Mapping[int, Subject]]:
     sizes: dict[tuple[Any, ...], dict[int, Subject]] = {}
     for item in findings.subjects:
         baseline = item.part("agent.estimator.advantage.baseline")
-        prompts, group = (number(item.at(f"agent.collector.{k}")) for k in ("prompts", "group"))
+        prompts, group = (finite(item.at(f"agent.collector.{k}")) for k in ("prompts", "group"))
         if baseline != "leave_one_out" or not prompts or not group or group < 2:
             continue
         if item.values("gradient_between"):
@@ -248,7 +248,7 @@ def bias(findings: Findings) -> Iterator[Comparison]:
     """P6: a constant error of exact values enters at λ = 0, where it pays for going on."""
     for item in findings.subjects:
         size, baseline = error(item, "bias", "by"), plain_kind(item)
-        measured, gamma = measure(item, "gradient_bias"), number(item.at("agent.gamma"))
+        measured, gamma = measure(item, "gradient_bias"), finite(item.at("agent.gamma"))
         if not size or measured is None or baseline not in {"state", "td"} or gamma != 1:
             continue
         survival, norm = (item.values(k) for k in ("survival_gradient", "gradient_norm"))

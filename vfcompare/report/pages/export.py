@@ -12,10 +12,11 @@ from vfcompare.report.pages import formats
 from vfcompare.report.pages.document import compose
 from vfcompare.report.ranges import GRID_POINTS
 from vfcompare.report.reading.data import Study
-from vfcompare.report.reading.files import Array, number
+from vfcompare.report.reading.files import Array
 from vfcompare.report.scoring import Score, Task, score
 from vfcompare.report.table import Table, Value
 from vfcompare.schema.families import CRITIC
+from vfcompare.schema.tree import finite
 
 FORMATS = ("csv", "parquet", "latex", "marl-eval")
 
@@ -70,7 +71,7 @@ def _typed(setting: str) -> str | float:
     """A number where a setting is a finite one, as JSON writes it; else the text."""
     with contextlib.suppress(ValueError):
         value: str | float = json.loads(setting)
-        return setting if number(value) is None else value
+        return setting if finite(value) is None else value
     return setting
 
 

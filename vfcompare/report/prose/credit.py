@@ -6,12 +6,12 @@ from typing import Any
 from vfcompare.report.analysis import Results
 from vfcompare.report.prose.sentences import Sentence, capital
 from vfcompare.report.reading.cells import Cell
-from vfcompare.report.reading.files import number
 from vfcompare.report.scoring import Task
 from vfcompare.report.table import join
 from vfcompare.runs import certificate
 from vfcompare.schema import families
 from vfcompare.schema.pairings import fades, fading, untold
+from vfcompare.schema.tree import finite
 from vfcompare.schema.untrusted import part, setting, tree
 
 
@@ -25,7 +25,7 @@ def credited(results: Results) -> Iterable[Sentence]:
 
 def discount(config: Mapping[str, Any]) -> float | None:
     """An agent's γ where it is below 1; None where it is 1 or not known."""
-    gamma = number(setting(config, "agent.gamma"))
+    gamma = finite(setting(config, "agent.gamma"))
     return gamma if gamma is not None and gamma < 1 else None
 
 

@@ -13,7 +13,6 @@ from vfcompare.report.metrics import LEADING
 from vfcompare.report.reading.cells import Cell
 from vfcompare.report.reading.files import (
     clean,
-    number,
     read_arrays,
     read_inside,
     read_json,
@@ -38,6 +37,7 @@ from vfcompare.runs import plan as plans
 from vfcompare.runs.claim import Claim
 from vfcompare.runs.yaml_files import read_yaml
 from vfcompare.schema.families import EXACT, SIDES, Shown, family
+from vfcompare.schema.tree import finite
 from vfcompare.schema.untrusted import setting, tree
 
 PROTOCOL = ("env_steps", "evaluations", "lanes")
@@ -193,8 +193,8 @@ def _study(root: Path) -> Study:
     )
     told = plan.get("decided")
     decided = told if isinstance(told, dict) else {}
-    margin, metric = number(decided.get("margin")), decided.get("metric")
-    share = number(decided.get("threshold"))
+    margin, metric = finite(decided.get("margin")), decided.get("metric")
+    share = finite(decided.get("threshold"))
     fixed = margin is not None and margin > 0 and metric in LEADING
     figures = plan.get("figures")
     return Study(
@@ -311,7 +311,7 @@ def shown(certificate: object, trained: Mapping[int, Mapping[str, float]]) -> Sh
       trained: the diagnostics of each seed.
     """
     told = certificate if isinstance(certificate, Mapping) else {}
-    sizes = {name: number(size) for name, size in tree(told, "parameters").items()}
+    sizes = {name: finite(size) for name, size in tree(told, "parameters").items()}
     if not sizes:
         return None
     return Shown(
@@ -358,4 +358,4 @@ def _protocol(entry: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, 
 def _reference(info: Mapping[str, Any] | None) -> dict[str, float | None]:
     found = (info or {}).get("reference")
     known = found if isinstance(found, dict) else {}
-    return {key: number(known.get(key)) for key in ("random", "optimal", "threshold")}
+    return {key: finite(known.get(key)) for key in ("random", "optimal", "threshold")}

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from vfcompare.runs import store
-from vfcompare.schema.tree import finite
 
 Array = npt.NDArray[np.float64]
 
@@ -39,11 +38,6 @@ def clean(value: object, limit: int = NAME_LENGTH) -> str:
         # isolated, or a right-to-left name would reorder the numbers beside it
         return f"\N{FIRST STRONG ISOLATE}{shown}\N{POP DIRECTIONAL ISOLATE}"
     return shown
-
-
-def number(value: object) -> float | None:
-    """A finite number, or None."""
-    return finite(value)
 
 
 def read_json(path: Path) -> dict[str, Any]:

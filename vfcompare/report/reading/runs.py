@@ -10,7 +10,8 @@ import numpy as np
 from vfcompare import failure
 from vfcompare.columns import CURVE, LAB, LOSSES
 from vfcompare.report.reading.cells import STATUSES, Run
-from vfcompare.report.reading.files import Array, clean, number, read_inside, read_table
+from vfcompare.report.reading.files import Array, clean, read_inside, read_table
+from vfcompare.schema.tree import finite
 
 STOPPED = ("preempted", "cancelled")
 """How else a run was stopped from outside; it counts as interrupted."""
@@ -213,7 +214,7 @@ def budget(info: Mapping[str, Any] | None) -> float | None:
     """The steps that each run of a cell has, None where they are not recorded."""
     found = (info or {}).get("budget")
     steps = found.get("env_steps") if isinstance(found, dict) else None
-    value = number(steps)
+    value = finite(steps)
     return value if value is not None and value > 0 else None
 
 
@@ -223,7 +224,7 @@ def _failure_step(
     """Where a failed run failed: its reported update in steps, else where its next evaluation was due."""
     if status not in {"diverged", "crashed"}:
         return None
-    steps, update = np.unique(curve["env_steps"]), number(detail.get("update"))
+    steps, update = np.unique(curve["env_steps"]), finite(detail.get("update"))
     updates = curve.get("update")
     if update is None or updates is None or not np.isfinite(updates).all():
         # A divergence that nobody placed may have come before the last evaluation.

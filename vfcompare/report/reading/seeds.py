@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from vfcompare.report.reading.cells import STATUSES, Cell, Run
-from vfcompare.report.reading.files import number
 from vfcompare.schema.settings import PRIVATE
+from vfcompare.schema.tree import finite
 from vfcompare.schema.untrusted import setting
 
 SEEDING = frozenset({"first_seed", "seeds"})
@@ -145,9 +145,9 @@ def _summed(cells: Sequence[Cell]) -> dict[str, Any]:
     """`run.json` of the first cell, with steps, FLOPs and seconds summed over all; None if one lacks it."""
     info = dict(cells[0].info)
     for name in ("env_steps", "flops"):
-        known = [number(cell.info.get(name)) for cell in cells]
+        known = [finite(cell.info.get(name)) for cell in cells]
         info[name] = None if None in known else sum(value for value in known if value is not None)
     spent = [cell.info.get("seconds") for cell in cells]
-    trained = [number(each.get("train")) if isinstance(each, Mapping) else None for each in spent]
+    trained = [finite(each.get("train")) if isinstance(each, Mapping) else None for each in spent]
     told = None if None in trained else sum(value for value in trained if value is not None)
     return info | {"seconds": {"train": told}}

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from vfcompare.report.analysis import Results
 from vfcompare.report.analysis.matching import Matching
 from vfcompare.report.reading.cells import STATUSES
-from vfcompare.report.reading.files import clean, number
+from vfcompare.report.reading.files import clean
 from vfcompare.report.reading.labels import searches, short_names, short_values, tuned_settings
 from vfcompare.report.table import NONE, PRINTED, Table, Value, join
+from vfcompare.schema.tree import finite
 
 MOST_LETTERS = 4000
 """Of a command or a value in the files."""
@@ -77,7 +78,7 @@ def provenance(results: Results) -> Table:
                 commit + dirty,
                 _device(info.get("device")),
                 _versions(info.get("versions")),
-                number((seconds or {}).get("train")),
+                finite((seconds or {}).get("train")),
                 _short(info.get("command"), MOST_LETTERS),
             )
         )
