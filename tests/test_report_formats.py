@@ -23,6 +23,7 @@ from vfcompare.main import main
 from vfcompare.report import tables
 from vfcompare.report.analysis import analyse
 from vfcompare.report.pages import export, formats, writing
+from vfcompare.report.pages.document import compose
 from vfcompare.report.reading.anonymous import Ellipses, anonymous
 from vfcompare.report.table import Table
 from vfcompare.statistics import Interval
@@ -492,3 +493,24 @@ def test_a_study_without_cells_gives_every_format(tmp_path: Path) -> None:
     for kind in ("csv", "parquet", "latex", "marl-eval"):
         report.write_export([study], kind, tmp_path / kind)
     assert (tmp_path / "csv" / "runs.csv").read_text().count("\n") == 1
+
+
+def test_differences_are_in_latex_also_with_the_columns_of_a_paper(study: Path) -> None:
+    found = export.export(report.load(study), "latex")
+    assert {name for name in found if name.endswith("-short.tex")} == {
+        "families-short.tex",
+        "pairs-short.tex",
+    }
+    for name in ("families", "pairs"):
+        whole, short = (found[f"{name}{end}.tex"].decode().splitlines() for end in ("", "-short"))
+        assert len(whole) == len(short)
+        assert short[3] == (
+            r"metric & difference & Holm\textquotesingle{}s interval & adjusted p & verdict \\"
+        )
+        heads = whole[3].removesuffix(r" \\").split(" & ")
+        places = [heads.index(head) for head in short[3].removesuffix(r" \\").split(" & ")]
+        for full, brief in zip(whole[5:-3], short[5:-3], strict=True):
+            cells = full.removesuffix(r" \\").split(" & ")
+            assert brief.removesuffix(r" \\").split(" & ") == [cells[place] for place in places]
+    written = writing.table_files(compose(report.load(study)).tables.values())
+    assert written["tables/pairs-short.tex"] == found["pairs-short.tex"]

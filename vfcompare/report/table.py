@@ -1,8 +1,8 @@
 """One table, however it is shown: typed cells, and the one way a number is printed."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from vfcompare.statistics import MIN_RUNS, Interval
 from vfcompare.words import cut_middle
@@ -66,6 +66,12 @@ class Table:
             ]
             for row in self.printed
         ]
+
+    def only(self, columns: Sequence[str]) -> "Table":
+        """The same table with some of its columns."""
+        places = [self.columns.index(name) for name in columns]
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return replace(self, columns=tuple(columns), rows=rows)
 
     def numeric(self, index: int) -> bool:
         """Whether a column holds numbers, and is set flush right."""

@@ -29,7 +29,7 @@ def export(study: Study, kind: str) -> dict[str, bytes]:
     """
     if kind == "latex":
         printed = compose(study).tables.values()
-        return {f"{formats.slug(t.id)}.tex": formats.as_latex(t).encode() for t in printed}
+        return {name: text for t in printed for name, text in formats.latex_files(t).items()}
     if kind == "marl-eval":
         return {"marl_eval.json": (json.dumps(marl_eval(study), indent=1) + "\n").encode()}
     tables = (runs(study), evaluations(study))

@@ -172,6 +172,19 @@ def as_latex(table: Table) -> str:
     )
 
 
+SHORT = ("metric", "difference", "Holm's interval", "adjusted p", "verdict")
+"""Columns of the differences that a paper has room for."""
+
+
+def latex_files(table: Table) -> dict[str, bytes]:
+    """A table in LaTeX by the name of its file; one of differences also as NAME-short, with fewer columns."""
+    name = slug(table.id)
+    files = {f"{name}.tex": as_latex(table).encode()}
+    if {*SHORT} <= {*table.columns}:
+        files[f"{name}-short.tex"] = as_latex(table.only(SHORT)).encode()
+    return files
+
+
 def _cut(table: Table) -> str:
     printed, every = len(table.printed), len(table.rows)
     return f"{printed:,} of {every:,} rows, the csv file has all. " if printed < every else ""

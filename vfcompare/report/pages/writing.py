@@ -121,7 +121,7 @@ def table_files(tables: Iterable[Table]) -> dict[str, bytes]:
         name = f"tables/{slug(table.id)}"
         files[f"{name}.csv"] = formats.as_csv(table).encode()
         files[f"{name}.parquet"] = formats.as_parquet(table)
-        files[f"{name}.tex"] = formats.as_latex(table).encode()
+        files |= {f"tables/{file}": text for file, text in formats.latex_files(table).items()}
     return files
 
 
