@@ -39,16 +39,18 @@ def _caption(results: Results, left: int) -> str:
         f"{names[name]} {signed(c.interval.estimate)} ({verdict_word(c)})"
         for name, c in results.family_by_task.items()
     ]
-    if "auc" in results.family and len(results.pool) > 1:
+    pooled = "auc" in results.family and len(results.pool) > 1
+    if pooled:
         c = results.family["auc"]
         parts.insert(0, f"all {signed(c.interval.estimate)} ({verdict_word(c)})")
+    over_all = " (those of all environments the mean over a seed's)" if pooled else ""
     unseen = f"The {left} smallest effects are not drawn; families.csv has them. " if left else ""
     several = len(results.family_by_task) > 1
     told = too_few((results.family_by_task if several else results.family).values())
     chance = f"{'On any one environment' if several else 'On any metric'} {told}. " if told else ""
     return (
         f"{opening(results, results.sides.minus)} in area under the curve: {join(parts)}. Right of zero "
-        f"{_ahead(results)}; dots are seeds, bars intervals at the levels of Holm's correction. "
+        f"{_ahead(results)}; dots are seeds{over_all}, bars intervals at the levels of Holm's correction. "
         f"{chance}{unseen}{failed_in(results)}"
     )
 
