@@ -118,9 +118,11 @@ def test_agents_that_hardly_began_to_learn_are_named(tmp_path: Path) -> None:
         "On maze ppo made 7 updates, and 25% of its evaluations re-evaluated an unchanged policy."
     )
     both = said(results(tmp_path / "both", {"rloo": few, "ppo": few}))["Few updates"]
-    assert both.startswith("On maze rloo and ppo made 7 updates, and 25% of their evaluations saw ")
+    assert both.startswith(
+        "On maze rloo and ppo made 7 updates, and 25% of their evaluations re-evaluated "
+    )
     stale = said(results(tmp_path / "stale", {"rloo": SEEN_TWICE, "ppo": few}))["Few updates"]
-    assert "ppo made 7 updates, and 25% of evaluations of rloo and ppo saw " in stale
+    assert "ppo made 7 updates, and 25% of evaluations of rloo and ppo re-evaluated " in stale
 
 
 def test_nothing_is_said_of_agents_that_learned_between_all_evaluations(tmp_path: Path) -> None:
