@@ -8,7 +8,7 @@ from vfcompare.report.analysis import Arm, Contrast, Improvement, Results, resam
 from vfcompare.report.analysis.resampling import ALPHA
 from vfcompare.report.metrics import SCORES
 from vfcompare.report.scoring import Task
-from vfcompare.report.table import join, show_float
+from vfcompare.report.table import join, show_float, show_p_value
 
 MOST = 6
 """The most names, or changed verdicts, that a sentence lists."""
@@ -46,8 +46,9 @@ def signed(value: float) -> str:
 
 
 def show_p(p: float) -> str:
-    """A p-value, without false precision."""
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    """A p-value as a sentence has it: `= 0.004`, or `< 0.001`."""
+    text = show_p_value(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def pairing(contrasts: Iterable[Contrast]) -> str:
