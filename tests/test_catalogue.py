@@ -230,8 +230,10 @@ def test_fragments_are_refused_to_whatever_needs_whole_episodes(part):
         estimator = estimator | told
     elif module in ("advantages", "targets"):
         estimator = estimator | {module.removesuffix("s"): told}
+    elif module == "surrogates":
+        agent = agent | {"surrogate": told}
     else:
-        agent = agent | {"surrogate" if module == "surrogates" else "collector": told}
+        agent = agent | {"collector": {"prompts": 4, "group": 8} | told}
     (problem,) = validate._fragments(agent, pieces, estimator, 100_000)
     assert f" {name} needs whole episodes " in problem
 
