@@ -113,7 +113,7 @@ def alike(study: Study, cells: Sequence[Cell], seeds: int) -> Iterator[str]:
     yield ""
     yield (
         "Differences claimed. The nominal 5 % of ten studies is one or none; a report makes several families "
-        "of claims, and in 7 to 14 % of simulated reports one of them is wrong."
+        "of claims, and in 7 to 16 % of simulated reports one of them is wrong."
     )
 
 

@@ -89,7 +89,16 @@ MOST_STEPS = 2_000_000_000
 
 FIGURES = (
     *("families", "phase", "overview", "learning", "costs", "scores", "aggregate", "profile"),
-    *("settings", "knobs", "sensitivity", "speed", "pairs", "improvement", "stability"),
+    *(
+        "settings",
+        "knobs",
+        "sensitivity",
+        "speed",
+        "pairs",
+        "by-environment",
+        "improvement",
+        "stability",
+    ),
     *("oracle", "maps", "paths"),
 )
 """Kinds of figures of a report; of some kinds it has several."""

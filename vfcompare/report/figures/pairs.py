@@ -124,13 +124,13 @@ def _on_each(results: Results) -> Iterator[Picture]:
         for c, label in zip(compared, contrasts.names(results, compared), strict=True)
     ]
     yield Picture(
-        "pairs-by-environment",
+        "by-environment",
         "Which agents differ, and where",
         f"{text}. {sizes(contrast.pairs for contrast in compared)} pairs of seeds each; bars are intervals "
         f"at Holm's levels, filled where decided. {failed_in(results, *where)}",
         lambda: _panels(results, compared, where),
         Table(
-            "pairs-by-environment",
+            "by-environment",
             "Paired differences on each environment",
             ("environment", "contrast", "difference", "adjusted p", "verdict"),
             tuple(rows),

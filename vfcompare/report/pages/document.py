@@ -29,8 +29,8 @@ SECTIONS = (
     (
         "pairs",
         "Agent against agent",
-        ("pairs", "pairs-by-environment", "improvement"),
-        ("pairs", "pairs-by-environment", "improvement"),
+        ("pairs", "by-environment", "improvement"),
+        ("pairs", "by-environment", "improvement"),
     ),
     ("stability", "Stability", ("stability",), ("stability",)),
     ("paths", "Episodes", ("paths-",), ()),

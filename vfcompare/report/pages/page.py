@@ -16,9 +16,7 @@ from vfcompare.report.pages.formats import slug
 from vfcompare.report.prose.sentences import Sentence
 from vfcompare.report.table import Table
 
-FOLDED = frozenset(
-    {"pairs", "pairs-by-environment", "improvement", "diagnostics", "provenance"}
-) | {
+FOLDED = frozenset({"pairs", "by-environment", "improvement", "diagnostics", "provenance"}) | {
     "oracle-gradient",
     "oracle-advantage",
     "oracle-values",

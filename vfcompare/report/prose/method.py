@@ -360,7 +360,7 @@ def _holm() -> str:
         "of agents over all environments (one that the question is about has its verdict there, among "
         "the four); all probabilities of improvement. An interval is drawn at the level at which Holm "
         "judged its contrast, so it agrees with the verdict; these are not simultaneous 95% intervals. "
-        "Over all families together, 7 to 14% of simulated studies of equal agents claim something "
+        "Over all families together, 7 to 16% of simulated studies of equal agents claim something "
         "somewhere: what was to be found out is best decided beforehand."
     )
 

@@ -79,7 +79,7 @@ def pairs_by_task(results: Results) -> Table:
         "metric by metric."
     )
     heads = ("metric", "environment", "difference", *CONTRAST_HEADS)
-    return Table("pairs-by-environment", "Agents, environment by environment", heads, rows, note)
+    return Table("by-environment", "Agents, environment by environment", heads, rows, note)
 
 
 def improvement(results: Results) -> Table:
