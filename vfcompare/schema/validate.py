@@ -89,17 +89,8 @@ MOST_STEPS = 2_000_000_000
 
 FIGURES = (
     *("families", "phase", "overview", "learning", "costs", "scores", "aggregate", "profile"),
-    *(
-        "settings",
-        "knobs",
-        "sensitivity",
-        "speed",
-        "pairs",
-        "by-environment",
-        "improvement",
-        "stability",
-    ),
-    *("oracle", "maps", "paths"),
+    *("settings", "knobs", "sensitivity", "speed", "pairs", "by-environment"),
+    *("improvement", "stability", "oracle", "maps", "paths"),
 )
 """Kinds of figures of a report; of some kinds it has several."""
 
