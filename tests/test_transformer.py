@@ -146,7 +146,8 @@ def test_agents_learn_with_it_and_begin_at_ratio_one(settings):
     metrics = jax.jit(learner.update)(state, KEY, jnp.float32(0.0)).metrics
     # Nothing moved, so that the ratio is that of reading at once to reading token by token.
     assert float(metrics["ratio_deviation"]) < ROUNDING
-    assert all(np.isfinite(x) for x in metrics.values())
+    # Where no answer is paid for, the targets do not vary, and there is nothing to explain.
+    assert {name for name, x in metrics.items() if not np.isfinite(x)} <= {"explained_variance"}
 
 
 @pytest.mark.parametrize("trunk", ["own", "shared", "stopped"])
@@ -195,7 +196,8 @@ def once(*settings):
     cut = ("agent.batching.epochs=1", "agent.batching.minibatches=1")
     made = learner(*settings, *cut, "agent.optimizer.learning_rate=1e-12")
     metrics = jax.jit(made.update)(made.init(KEY), KEY, jnp.float32(0.0)).metrics
-    assert all(np.isfinite(x) for x in metrics.values())
+    # Where no answer is paid for, the targets do not vary, and there is nothing to explain.
+    assert {name for name, x in metrics.items() if not np.isfinite(x)} <= {"explained_variance"}
     return metrics
 
 
