@@ -1,6 +1,5 @@
 """What parts promise, asked while they are traced: what does not fit would train, and mean something else."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from numbers import Integral
@@ -12,6 +11,7 @@ import numpy as np
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box, Discrete
 
+from vfcompare.schema.tree import finite
 from vfcompare.types import Access, Env, Lesson, members
 from vfcompare.valuation import Estimate, Estimator
 
@@ -48,8 +48,7 @@ def require_reference(known: Any) -> None:
             "vfcompare.envs.base.Reference(random, optimal, threshold)"
         )
     for field, number in numbers.items():
-        real = isinstance(number, int | float) and not isinstance(number, bool)
-        if number is not None and not (real and math.isfinite(number)):
+        if number is not None and finite(number) is None:
             raise ValueError(
                 f"env.reference.{field}={number!r} is not allowed; allowed: None, or a finite number"
             )

@@ -44,19 +44,10 @@ def data(name: str, contrasts: Mapping[str, Contrast]) -> Table:
 
 def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, str]) -> Figure:
     """One row a contrast: its seeds as dots, its interval, and the number in words."""
-    shown = labels(list(contrasts))
-    two = any("\n" in text for text in shown)
-    each = lower(0.38) if two else 1.15 * row_height(len(contrasts))
-    figure, grid = canvas(0.85 + each * len(contrasts))
+    names = list(contrasts)
+    figure, grid = canvas(0.85 + height(names))
     axes: Axes = grid[0, 0]
-    known = appearance(results)
-    for y, contrast in enumerate(contrasts.values()):
-        color = winner(results, contrast, known)
-        dots(axes, y, _by_seed(contrast), color)
-        mark(axes, y, contrast.interval, Look(color, "-", "o", contrast.better is not None))
-    axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
-    rows_axis(axes, list(contrasts))
-    axes.set_yticks(range(len(shown)), shown)
+    rows(results, axes, contrasts, names, seeds=True)
     right_texts(axes, [_text(c) for c in contrasts.values()])
     low, high = axes.get_xlim()
     reach = 0.3 * max(abs(low), abs(high))
@@ -66,6 +57,40 @@ def draw(results: Results, contrasts: Mapping[str, Contrast], sides: tuple[str, 
     axes.set_title(f"◂ {sides[0]}", loc="left", color=MUTED, fontweight="normal")
     axes.set_title(f"{sides[1]} ▸", loc="right", color=MUTED, fontweight="normal")
     return figure
+
+
+def height(names: Sequence[str]) -> float:
+    """Inches of rows of these names."""
+    two = any("\n" in text for text in labels(names))
+    return len(names) * (lower(0.38) if two else 1.15 * row_height(len(names)))
+
+
+def rows(
+    results: Results,
+    axes: Axes,
+    contrasts: Mapping[str, Contrast],
+    names: Sequence[str],
+    *,
+    seeds: bool,
+) -> None:
+    """Intervals in the colour of the better side, on the rows of their names.
+
+    Args:
+      results: whose contrasts they are.
+      axes: of one panel.
+      contrasts: by name.
+      names: of all rows, also of those that have no contrast here.
+      seeds: whether each is a dot.
+    """
+    known = appearance(results)
+    for name, contrast in contrasts.items():
+        y, color = names.index(name), winner(results, contrast, known)
+        if seeds:
+            dots(axes, y, _by_seed(contrast), color)
+        mark(axes, y, contrast.interval, Look(color, "-", "o", contrast.better is not None))
+    axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
+    rows_axis(axes, names)
+    axes.set_yticks(range(len(names)), labels(names))
 
 
 def labels(names: Sequence[str]) -> list[str]:
@@ -110,8 +135,12 @@ def _by_seed(contrast: Contrast) -> Array:
 
 
 def _text(contrast: Contrast) -> str:
-    word = {"equal": "equal", "mixed": "equal on average", "insufficient": "insufficient"}
-    word["undecided"] = "undecided"
+    word = {
+        "equal": "equal",
+        "mixed": "equal on average",
+        "undecided": "undecided",
+        "insufficient": "insufficient",
+    }
     if narrow():
         # a hollow mark says undecided
         word = {"equal": "equal", "mixed": "on average", "insufficient": "few seeds"}

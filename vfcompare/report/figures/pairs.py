@@ -14,14 +14,10 @@ from vfcompare.report.figures.drawing import (
     Picture,
     canvas,
     heading,
-    mark,
     panels,
-    row_height,
-    rows_axis,
 )
-from vfcompare.report.figures.looks import INK, Look, appearance
 from vfcompare.report.figures.names import shortened
-from vfcompare.report.figures.sizes import BODY, beside, inches, lower, points
+from vfcompare.report.figures.sizes import BODY, beside, inches, points
 from vfcompare.report.prose.sentences import (
     against,
     elsewhere,
@@ -140,23 +136,14 @@ def _on_each(results: Results) -> Iterator[Picture]:
 
 def _panels(results: Results, compared: Sequence[Contrast], where: Sequence[str]) -> Figure:
     names = list(dict.fromkeys(contrasts.names(results, compared)))
-    shown = contrasts.labels(names)
-    two = any("\n" in text for text in shown)
-    columns = beside(len(where), 3, 1.1, inches(shown))
+    columns = beside(len(where), 3, 1.1, inches(contrasts.labels(names)))
     lines = -(-len(where) // columns)
-    each = lower(0.38) if two else 1.15 * row_height(len(names))
-    height = lines * (0.75 + each * len(names))
+    height = lines * (0.75 + contrasts.height(names))
     figure, grid = canvas(height, lines, columns, broad=1.4, sharey=True)
-    known = appearance(results)
     for axes, task in zip(panels(grid, len(where)), where, strict=True):
         here = [contrast for contrast in compared if contrast.tasks[0] == task]
-        for contrast, name in zip(here, contrasts.names(results, here), strict=True):
-            color = contrasts.winner(results, contrast, known)
-            look = Look(color, "-", "o", contrast.better is not None)
-            mark(axes, names.index(name), contrast.interval, look)
-        axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
-        rows_axis(axes, names)
-        axes.set_yticks(range(len(shown)), shown)
+        found = dict(zip(contrasts.names(results, here), here, strict=True))
+        contrasts.rows(results, axes, found, names, seeds=False)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         heading(axes, task, 24)
     left, right = _sides(results, compared)
