@@ -343,6 +343,24 @@ def test_agents_are_compared_on_each_environment_too(tmp_path: Path) -> None:
     assert titles == list(THREE)
 
 
+def test_an_environment_with_one_pair_of_those_against_one_agent_has_its_row(
+    tmp_path: Path,
+) -> None:
+    agents = {f"agent{i}": 1.0 + 0.1 * i for i in range(9)}
+    envs = {name: ENVS[name] for name in ("maze", "chain")}
+    study = write_study(tmp_path, agents=agents, envs=envs, seeds=5)
+    for i in range(2, 9):
+        shutil.rmtree(study / f"chain-agent{i}-1a2b3c4d")
+    results = analyse(report.load(study))
+    assert results.baseline is not None
+    (where,) = [p for p in pairs.pictures(results) if p.id == "by-environment"]
+    maze, chain = where.draw().axes
+    assert [text.get_text() for text in maze.get_yticklabels()] == [
+        f"agent{i}" for i in range(1, 9)
+    ]
+    assert len(chain.lines) < len(maze.lines)
+
+
 def test_a_side_that_is_ahead_says_which_of_its_agents_are(tmp_path: Path) -> None:
     agents = TWO | {"a2c": 1.0}
     study = write_study(tmp_path, agents=agents, envs={"maze": ENVS["maze"]}, seeds=12)

@@ -135,14 +135,15 @@ def _on_each(results: Results) -> Iterator[Picture]:
 
 
 def _panels(results: Results, compared: Sequence[Contrast], where: Sequence[str]) -> Figure:
-    names = list(dict.fromkeys(contrasts.names(results, compared)))
+    # Named together: of one pair alone both names are told.
+    named = list(zip(contrasts.names(results, compared), compared, strict=True))
+    names = list(dict.fromkeys(name for name, _ in named))
     columns = beside(len(where), 3, 1.1, inches(contrasts.labels(names)))
     lines = -(-len(where) // columns)
     height = lines * (0.75 + contrasts.height(names))
     figure, grid = canvas(height, lines, columns, broad=1.4, sharey=True)
     for axes, task in zip(panels(grid, len(where)), where, strict=True):
-        here = [contrast for contrast in compared if contrast.tasks[0] == task]
-        found = dict(zip(contrasts.names(results, here), here, strict=True))
+        found = {name: contrast for name, contrast in named if contrast.tasks == (task,)}
         contrasts.rows(results, axes, found, names, seeds=False)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         heading(axes, task, 24)
